@@ -1,0 +1,1 @@
+"""Readings of a network: tensors in, numbers out."""

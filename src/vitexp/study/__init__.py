@@ -1,0 +1,1 @@
+"""Studies: a sweep file becomes cells, cells become records. No torch."""

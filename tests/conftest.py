@@ -1,0 +1,25 @@
+"""Shared by the whole suite: no network, no accounts, one thread, the torchvision guard first."""
+
+import os
+from pathlib import Path
+
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from vitexp import torch_ops  # noqa: F401  (before timm, torchmetrics and lightning)
+
+torch.set_num_threads(1)
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, where there is one."""
+    folder = Path(os.environ.get("VITEXP_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data sets are absent ({folder}); set VITEXP_DATA to their folder")
+    return folder
