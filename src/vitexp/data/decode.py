@@ -1,0 +1,83 @@
+"""Image bytes from anywhere to RGB pixels, with one defined answer for every kind of file.
+
+Only PNG, JPEG and WebP are opened, and the content says which, not the name. What the answer is:
+
+- grey is repeated over the three channels; a palette is looked up; CMYK is converted as Pillow does;
+- 16 bits a channel become the high 8;
+- what is transparent is laid over white: what lies hidden under a transparent pixel is arbitrary;
+- an animation gives its first frame; EXIF orientation and colour profiles are ignored, as in every ImageNet pipeline.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+MAX_PIXELS = 2**26  # 67 million pixels, 200 MB as RGB: more is a decompression bomb or no training image
+_FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
+
+
+class BadImage(ValueError):
+    """Bytes that are no image of a kind we read; the message names the shard and the key."""
+
+
+def sniff(data: bytes) -> str | None:
+    """The extension that belongs to the content: png, jpg or webp; None for anything else."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if data[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def check_image(data: bytes, extension: str, where: str) -> str:
+    """Looks at the name and the first bytes only; returns the extension that belongs to the content.
+
+    Raises: BadImage for an extension that is not allowed, for no bytes, and for bytes of another kind.
+    """
+    if extension.lower() not in EXTENSIONS:
+        raise BadImage(f"{where}: .{extension} is no image we read; allowed are {', '.join(EXTENSIONS)}")
+    if not data:
+        raise BadImage(f"{where}: the image has zero bytes; write the shard again")
+    kind = sniff(data)
+    if kind is None:
+        raise BadImage(f"{where}: the bytes are neither PNG, JPEG nor WebP (they begin with {data[:8]!r})")
+    return kind
+
+
+def decode_image(data: bytes, extension: str, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The pixels of one image.
+
+    Shapes: uint8 (height, width, 3).
+    Raises: BadImage naming `where` when the bytes are not a whole, allowed image of at most `max_pixels` pixels.
+    """
+    kind = check_image(data, extension, where)
+    try:
+        with Image.open(io.BytesIO(data), formats=[_FORMATS[kind]]) as image:
+            check_pixels(image.width, image.height, where, max_pixels)
+            return np.array(to_rgb(image))
+    except BadImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage(f"{where}: {error}; at most {max_pixels} pixels are allowed") from error
+    except Exception as error:  # a decoder may raise anything at all on hostile bytes
+        raise BadImage(f"{where}: the {_FORMATS[kind]} does not decode ({error}); write the shard again") from error
+
+
+def check_pixels(width: int, height: int, where: str, max_pixels: int = MAX_PIXELS) -> None:
+    """Refuses an image that would fill the memory, by its header, before anything is unpacked."""
+    if width * height > max_pixels:
+        raise BadImage(f"{where}: {width} x {height} pixels, at most {max_pixels} are allowed; make the image smaller")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The first frame of an opened image in mode RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    return image.convert("RGB")
