@@ -1,0 +1,120 @@
+"""Names of architectures, as the papers write them, turned into sizes: "B/16", "R50+B/16", "micro/2".
+
+This is the only table of sizes; every other file asks here.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Stem = Literal["auto", "patch", "resnet50", "resnet26", "root"]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The sizes of one Transformer encoder."""
+
+    width: int
+    depth: int
+    mlp_width: int
+    heads: int
+
+
+# B, L, H: ViT paper, Table 1. Ti, S: "How to train your ViT" (2021). g, G: "Scaling Vision Transformers" (2021).
+# b: ViT paper, Fig. 4: B with every hidden dimension halved; its heads are not stated, so the head width of 64 is kept.
+# micro: not from a paper; the smallest size at which every axis still has room, for 8x8 digits on a laptop.
+BODIES = {
+    "micro": Body(64, 4, 256, 4),
+    "Ti": Body(192, 12, 768, 3),
+    "S": Body(384, 12, 1536, 6),
+    "b": Body(384, 12, 1536, 6),
+    "B": Body(768, 12, 3072, 12),
+    "L": Body(1024, 24, 4096, 16),
+    "H": Body(1280, 32, 5120, 16),
+    "g": Body(1408, 40, 6144, 16),
+    "G": Body(1664, 48, 8192, 16),
+}
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """A ResNet stem: its prefix in a name, its blocks per stage for each down-sampling, the patch its output is cut in."""
+
+    prefix: str
+    blocks: dict[int, tuple[int, ...]]
+    feature_patch: int = 1
+
+
+# ViT paper, section 3.1 and appendix B.1: at /16 the fourth stage is gone and its three blocks sit in the third.
+# R26 and R: "How to train your ViT" (2021). "R" is the root alone; it strides by 4 and is then cut into 8x8 patches, so
+# R+Ti/16 really strides by 32. The name is kept because released files carry it.
+HYBRIDS = {
+    "resnet50": Hybrid("R50", {16: (3, 4, 9), 32: (3, 4, 6, 3)}),
+    "resnet26": Hybrid("R26", {32: (2, 2, 2, 2)}),
+    "root": Hybrid("R", {16: ()}, feature_patch=8),
+}
+
+_PATTERN = re.compile(rf"(?:({'|'.join(h.prefix for h in HYBRIDS.values())})\+)?({'|'.join(BODIES)})/([1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """An architecture in sizes. `patch` is the number in the name, `feature_patch` what the stem really cuts."""
+
+    name: str
+    family: str
+    stem: str
+    width: int
+    depth: int
+    mlp_width: int
+    heads: int
+    patch: int
+    feature_patch: int
+    resnet_blocks: tuple[int, ...] | None
+
+    @property
+    def full_name(self) -> str:
+        """The name with its stem, "R50+B/16"; `name` is the same without it, "B/16"."""
+        return f"{HYBRIDS[self.stem].prefix}+{self.name}" if self.stem in HYBRIDS else self.name
+
+
+def parse_arch(name: str, stem: str = "auto") -> Arch:
+    """Reads a name, and lets `stem` choose where the name is plain: "S/32" with "resnet50" is "R50+S/32".
+
+    Raises: ValueError for an unknown name, and for a stem that the name contradicts or that this patch does not have.
+    """
+    match = _PATTERN.fullmatch(name)
+    if match is None:
+        hybrids = ", ".join(f"{hybrid.prefix}+BODY/{patch}" for hybrid in HYBRIDS.values() for patch in hybrid.blocks)
+        raise ValueError(
+            f"arch {name!r} is unknown; write BODY/PATCH, or for a hybrid {hybrids}, where BODY is one of "
+            f"{', '.join(BODIES)} and PATCH a number of pixels, for example B/16 or R50+B/16"
+        )
+    prefix, body, patch = match[1], match[2], int(match[3])
+    stem = _choose_stem(name, prefix, stem)
+    hybrid = HYBRIDS.get(stem)
+    if hybrid is not None and patch not in hybrid.blocks:
+        known = " or ".join(f"/{p}" for p in hybrid.blocks)
+        raise ValueError(f"stem {stem} exists for {known}, not for arch {name!r}: choose such an arch or stem patch")
+    return Arch(
+        name=f"{body}/{patch}",
+        family="vit",
+        stem=stem,
+        patch=patch,
+        feature_patch=hybrid.feature_patch if hybrid else patch,
+        resnet_blocks=hybrid.blocks[patch] if hybrid else None,
+        **vars(BODIES[body]),
+    )
+
+
+def _choose_stem(name: str, prefix: str | None, stem: str) -> str:
+    named = next((word for word, hybrid in HYBRIDS.items() if hybrid.prefix == prefix), None)
+    if named is not None and stem not in ("auto", named):
+        raise ValueError(
+            f"stem {stem!r} contradicts arch {name!r}, which names its own: use stem auto or {named}, or a plain arch"
+        )
+    if stem == "auto":
+        return named or "patch"
+    if stem != "patch" and stem not in HYBRIDS:
+        raise ValueError(f"stem {stem!r} is unknown; allowed are auto, patch, {', '.join(HYBRIDS)}")
+    return stem

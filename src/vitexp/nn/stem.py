@@ -1,0 +1,85 @@
+"""The stem axis: how an image becomes tokens. It owns the grid (rows, columns).
+
+To add a hybrid: its row and its word in arch.py, no more.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitexp.nn.arch import HYBRIDS, Arch
+from vitexp.nn.init import Rule, lecun_normal, zeros
+from vitexp.nn.resnet import Trunk
+
+
+class PatchEmbedding(nn.Module):
+    """Cuts maps into patches and projects each: a convolution whose stride is its kernel, as one matrix product."""
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.weight = nn.Parameter(torch.empty(width, channels, patch, patch))
+        self.bias = nn.Parameter(torch.empty(width))
+        self.init_rules: dict[str, Rule] = {"weight": lecun_normal, "bias": zeros}
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Raster order. Shapes: (B, C, rows * patch, columns * patch) -> (B, N, D)."""
+        cut = maps.unflatten(-1, (-1, self.patch)).unflatten(-3, (-1, self.patch))
+        patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        return F.linear(patches, self.weight.flatten(1), self.bias)
+
+
+class PatchStem(nn.Module):
+    """Patches of the image itself. Source: ViT paper, equation 1."""
+
+    def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.grid = divide(image_size, arch.patch, f"image_size {image_size}")
+        self.embedding = PatchEmbedding(3, arch.width, arch.patch)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
+        check_images(images, self.image_size)
+        tokens: Tensor = self.embedding(images)
+        return tokens
+
+
+class HybridStem(nn.Module):
+    """Patches of a ResNet's feature maps, mostly of one position each. Source: ViT paper, section 3.1."""
+
+    def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        assert arch.resnet_blocks is not None, "a hybrid has a trunk"
+        self.image_size = image_size
+        self.trunk = Trunk(arch.resnet_blocks)
+        features = (self.trunk.output_size(image_size[0]), self.trunk.output_size(image_size[1]))
+        self.grid = divide(features, arch.feature_patch, f"image_size {image_size}, feature maps of {features}")
+        self.embedding = PatchEmbedding(self.trunk.channels, arch.width, arch.feature_patch)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
+        check_images(images, self.image_size)
+        tokens: Tensor = self.embedding(self.trunk(images))
+        return tokens
+
+
+def make_stem(arch: Arch, image_size: tuple[int, int]) -> PatchStem | HybridStem:
+    """The stem that an architecture names."""
+    return HybridStem(arch, image_size) if arch.stem in HYBRIDS else PatchStem(arch, image_size)
+
+
+def divide(size: tuple[int, int], patch: int, what: str) -> tuple[int, int]:
+    """The grid. Raises: ValueError if patches do not tile."""
+    if size[0] % patch or size[1] % patch:
+        raise ValueError(f"patch {patch} does not divide {what}: choose another patch in arch, or another image_size")
+    return size[0] // patch, size[1] // patch
+
+
+def check_images(images: Tensor, image_size: tuple[int, int]) -> None:
+    """Raises: ValueError for a batch of another size, which would meet the wrong positions."""
+    if images.shape[1:] != (3, *image_size):
+        raise ValueError(
+            f"images of shape {tuple(images.shape[1:])} met a network built for {(3, *image_size)}: "
+            "set image_size to the size of the data"
+        )
