@@ -38,7 +38,7 @@ BODIES = {
 
 @dataclass(frozen=True)
 class Hybrid:
-    """A ResNet stem: its prefix in a name, its blocks per stage for each down-sampling, the patch its output is cut in."""
+    """A ResNet stem: its prefix in a name, blocks per stage for each down-sampling, the patch cut from its output."""
 
     prefix: str
     blocks: dict[int, tuple[int, ...]]

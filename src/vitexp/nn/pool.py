@@ -28,7 +28,7 @@ class Cls(nn.Module):
         return torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
-        """The normed cls token; a norm sees one token at a time, so the others are spared. Shapes: (B, T, D) -> (B, D)."""
+        """The normed cls token; a norm sees each token alone, so the others are spared. Shapes: (B, T, D) -> (B, D)."""
         read: Tensor = norm(tokens[:, 0])
         return read
 

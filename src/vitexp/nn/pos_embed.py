@@ -140,7 +140,7 @@ class TwoD(_Additive):
     def __init__(self, layout: Layout, at: PosAt) -> None:
         super().__init__(layout, at)
         if layout.width % 2:
-            raise ValueError(f"pos_embed 2d halves the width, and {layout.width} is odd: use pos_embed 1d or another arch")
+            raise ValueError(f"pos_embed 2d halves the width, and {layout.width} is odd: use another arch or pos_embed")
         (rows, columns), half, rule = layout.grid, layout.width // 2, normal(TABLE_STD)
         self.prefix = Tables(self.copies, layout.prefix, layout.width, rule)
         self.x = Tables(self.copies, columns, half, rule)
@@ -171,7 +171,7 @@ class Relative(Position):
     `at`: stem = a table per layer, as relative attention has no other place; shared = one table for all layers.
     """
 
-    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, each with its own table"}
+    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
 
     def __init__(self, layout: Layout, at: PosAt) -> None:
         super().__init__(layout, at)
