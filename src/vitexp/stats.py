@@ -1,4 +1,4 @@
-"""What a handful of seeds can carry: intervals, paired differences, corrections for many comparisons, verdicts in words.
+"""What a handful of seeds can carry: intervals, paired differences, corrections for many comparisons, verdicts.
 
 A quantity that the values at hand cannot give is `None`: one value has no interval, and values without any spread (an
 accuracy that is the same for every seed) say that the measure is coarse, not that it is exact. All tests are two-sided
@@ -211,7 +211,7 @@ def _power(effect: float, n: int, alpha: float) -> float:
 def _noncentral_tail(t: float, df: int, shift: float) -> float:
     """P(T > t) of the noncentral t distribution, where T = (Z + shift) / S and S^2 is a chi-square over its df.
 
-    Given S the probability is that of a normal tail: 1 until S nears shift/t, 0 beyond. Only that stretch is integrated.
+    Given S the probability is that of a normal tail: 1 until S nears shift/t, 0 beyond; only that stretch is summed.
     `scipy.special.nctdtr` (1.17) is wrong by far for 1 to 4 degrees of freedom, which is where studies live.
     """
     first, last = (math.sqrt(float(special.chdtri(df, tail)) / df) for tail in (1 - 1e-15, 1e-15))

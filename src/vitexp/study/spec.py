@@ -1,0 +1,211 @@
+"""A study file: a W&B sweep YAML, read strictly, and the cells that it expands to.
+
+W&B's schema knows no keys of ours, so what the analysis must know stands among the parameters, as fixed `study.*`
+values.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitexp.record import flatten
+from vitexp.study import command as commands
+from vitexp.study import space, strict
+from vitexp.study.cell import SEED, Cell, make_cells, varying
+
+# The keys that W&B's sweep schema knows; it refuses all others.
+TOP_KEYS = (
+    "program", "method", "metric", "parameters", "command", "name", "description", "project", "entity", "run_cap",
+    "early_terminate", "controller", "metrics", "scheduler", "job", "image_uri", "kind", "apiVersion",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What the analysis of a study must know; none of it changes a run."""
+
+    name: str = "single"
+    """Names the study's directory under run.root"""
+    title: str = ""
+    """Heading of the table or figure"""
+    baseline: dict[str, Any] = field(default_factory=dict)
+    """The arm that all others are compared with: dotted key and value, for example {model.pos_embed: 1d}"""
+    rows: list[str] = field(default_factory=list)
+    """Dotted keys whose values make the rows of the table"""
+    columns: list[str] = field(default_factory=list)
+    """Dotted keys whose values make the columns of the table"""
+    metrics: list[str] = field(default_factory=lambda: ["test_acc"])
+    """Metrics to report, as the records name them"""
+    margin: float | None = None
+    """The difference in accuracy (0..1) below which two arms count as equivalent; without it none do"""
+    tune: list[str] = field(default_factory=list)
+    """Dotted keys that are tuned in each arm, rather than compared"""
+    select: str = "val_acc"
+    """The metric that chooses the tuned values; never a test metric"""
+    paper: str = ""
+    """The published table to print beside ours, for example table8"""
+    x: str = ""
+    """The dotted key on the horizontal axis of a curve, for example data.train_images"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A sweep file that was read and found sound."""
+
+    path: Path
+    sha256: str
+    method: str
+    program: str | None
+    command: tuple[str, ...]
+    parameters: tuple[space.Parameter, ...]
+    config: StudyConfig
+    run_cap: int | None = None
+    metric: dict[str, Any] = field(default_factory=dict)
+    early_terminate: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the study's directory."""
+        return self.config.name
+
+    def cells(self, seed: int = 0) -> list[Cell]:
+        """All cells in W&B's order; `seed` draws the points of a random search.
+
+        Raises: ValueError for a search that cannot be laid out beforehand.
+        """
+        return make_cells(list(itertools.islice(self._points(seed), self.run_cap)))
+
+    @cached_property
+    def factors(self) -> tuple[str, ...]:
+        """The dotted keys whose values differ between cells, the seed among them."""
+        return varying([cell.overrides for cell in self.cells()])
+
+    @property
+    def arm_factors(self) -> tuple[str, ...]:
+        """The factors without the seed."""
+        return tuple(key for key in self.factors if key != SEED)
+
+    def argv(self, cell: Cell, json_path: str | Path) -> list[str]:
+        """The arguments after the word vitexp; the cell's own are in a file at `json_path` if the command wants one."""
+        words = commands.expand(self.command, self.program, cell.arguments, str(json_path))
+        return commands.arguments_of_vitexp(words)
+
+    def _points(self, seed: int) -> Iterator[dict[str, Any]]:
+        if self.method == "grid":
+            return space.grid(list(self.parameters))
+        if self.method != "random":
+            raise ValueError(
+                f"{self.path}: method {self.method} chooses each cell from the results so far, which only W&B does "
+                "(`wandb sweep`, then `wandb agent`); use grid or random here"
+            )
+        if self.run_cap is None:
+            raise ValueError(f"{self.path}: a random search has no end of its own; add run_cap: 20 (or another number)")
+        return space.sample(list(self.parameters), self.run_cap, seed)
+
+
+def read_study(path: str | Path) -> Study:
+    """Reads and checks a sweep file.
+
+    Raises: ValueError naming the file, the place in it, and what to write instead.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); give a sweep file, such as one of sweeps/"
+        ) from error
+    try:
+        study = _study(path, content)
+        if study.method in ("grid", "random"):
+            _check_cells(study)
+    except (ValueError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    return study
+
+
+def _study(path: Path, content: bytes) -> Study:
+    sweep = strict.load(content)
+    if not isinstance(sweep, Mapping) or not isinstance(sweep.get("parameters"), Mapping):
+        raise ValueError("this is no sweep: there is no `parameters:` block at its top")
+    if unknown := [key for key in sweep if key not in TOP_KEYS]:
+        raise ValueError(f"unknown top-level key {unknown[0]!r}; a sweep takes {', '.join(TOP_KEYS)}")
+    if sweep.get("method") not in ("grid", "random", "bayes"):
+        raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
+    command = tuple(map(str, sweep.get("command") or commands.DEFAULT_COMMAND))
+    strict.check_values(sweep["parameters"], "parameters", as_text=not commands.AS_TEXT.isdisjoint(command))
+    parameters = tuple(space.read_parameters(sweep["parameters"]))
+    return Study(
+        path=path,
+        sha256=hashlib.sha256(content).hexdigest(),
+        method=sweep["method"],
+        program=sweep.get("program"),
+        command=command,
+        parameters=parameters,
+        config=_study_config(parameters),
+        run_cap=sweep.get("run_cap"),
+        metric=sweep.get("metric") or {},
+        early_terminate=sweep.get("early_terminate") or {},
+    )
+
+
+def _study_config(parameters: Sequence[space.Parameter]) -> StudyConfig:
+    """The fixed `study.*` parameters, dotted or as one block."""
+    given: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.name.split(".")[0] != "study":
+            continue
+        if not parameter.fixed:
+            raise ValueError(f"{parameter.name} varies, but the analysis of a study is one; give it as `value:`")
+        value = parameter.settings.get("value", parameter.settings.get("values", [None])[0])
+        given |= value if parameter.name == "study" else {parameter.name.removeprefix("study."): value}
+    if "name" not in given:
+        raise ValueError("there is no study name; add `study.name: {value: NAME}` under parameters")
+    for name, value in given.items():
+        _check_setting(name, value)
+    return StudyConfig(**given | {"baseline": flatten(given.get("baseline", {}))})
+
+
+def _check_setting(name: str, value: Any) -> None:
+    defaults = {f.name: getattr(StudyConfig(), f.name) for f in fields(StudyConfig)}
+    if name not in defaults:
+        raise ValueError(f"unknown parameter study.{name}; the study takes {', '.join(defaults)}")
+    kind = type(defaults[name]) if defaults[name] is not None else float
+    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
+        words = {str: "text", dict: "a mapping", list: "a list of names", float: "a number"}
+        raise ValueError(f"study.{name} is {value!r}; give {words[kind]}")
+    if name == "margin" and not 0 < value < 1:
+        raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
+    if name == "name" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+        raise ValueError(f"study.name is {value!r}, which is no directory name; use letters, digits, '.', '_' and '-'")
+
+
+def _check_cells(study: Study) -> None:
+    """Every cell can be started, and what the analysis names is there."""
+    cells, config = study.cells(), study.config
+    study.argv(cells[0], "cell.json")
+    known = set().union(*(cell.overrides for cell in cells))
+    axis = [config.x] if config.x else []
+    named = {
+        "rows": config.rows,
+        "columns": config.columns,
+        "tune": config.tune,
+        "x": axis,
+        "baseline": config.baseline,
+    }
+    for setting, keys in named.items():
+        if absent := [key for key in keys if key not in known]:
+            raise ValueError(
+                f"study.{setting} names {absent[0]}, which no parameter sets; there are {', '.join(sorted(known))}"
+            )
+    if not any(cell.overrides | config.baseline == cell.overrides for cell in cells):
+        raise ValueError(f"no cell is the baseline {config.baseline}; name values that the parameters take")
