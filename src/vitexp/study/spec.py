@@ -25,6 +25,12 @@ TOP_KEYS = (
     "program", "method", "metric", "parameters", "command", "name", "description", "project", "entity", "run_cap",
     "early_terminate", "controller", "metrics", "scheduler", "job", "image_uri", "kind", "apiVersion",
 )  # fmt: skip
+_TOP_KINDS: tuple[tuple[str, type, str], ...] = (
+    ("run_cap", int, "a whole number"),
+    ("command", list, "a list of words"),
+    ("program", str, "a program"),
+    ("metric", dict, "name and goal"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +144,14 @@ def _study(path: Path, content: bytes) -> Study:
         raise ValueError("this is no sweep: there is no `parameters:` block at its top")
     if unknown := [key for key in sweep if key not in TOP_KEYS]:
         raise ValueError(f"unknown top-level key {unknown[0]!r}; a sweep takes {', '.join(TOP_KEYS)}")
+    for key, kind, words in _TOP_KINDS:
+        if not isinstance(sweep.get(key, kind()), kind):
+            raise ValueError(f"{key} is {sweep[key]!r}; give {words}")
+    if sweep.get("run_cap", 1) < 1:
+        raise ValueError(f"run_cap is {sweep['run_cap']}; give 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
-    command = tuple(map(str, sweep.get("command") or commands.DEFAULT_COMMAND))
+    command = tuple(map(str, sweep.get("command", commands.DEFAULT_COMMAND)))
     strict.check_values(sweep["parameters"], "parameters", as_text=not commands.AS_TEXT.isdisjoint(command))
     parameters = tuple(space.read_parameters(sweep["parameters"]))
     return Study(
@@ -152,7 +163,7 @@ def _study(path: Path, content: bytes) -> Study:
         parameters=parameters,
         config=_study_config(parameters),
         run_cap=sweep.get("run_cap"),
-        metric=sweep.get("metric") or {},
+        metric=sweep.get("metric", {}),
         early_terminate=sweep.get("early_terminate") or {},
     )
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -27,7 +27,7 @@ def check_values(values: Any, where: str, *, as_text: bool) -> None:
     if isinstance(values, Mapping):
         for key, value in values.items():
             check_values(value, f"{where}.{key}", as_text=as_text)
-    elif isinstance(values, Sequence) and not isinstance(values, str):
+    elif isinstance(values, list):
         for value in values:
             check_values(value, where, as_text=as_text)
     else:
@@ -68,9 +68,9 @@ class _Loader(yaml.SafeLoader):
         """The mapping of a node whose keys are different texts."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key!r} is not text; put it in quotes")
             if key in seen:
