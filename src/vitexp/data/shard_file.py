@@ -1,4 +1,4 @@
-"""One WebDataset shard on its way to disk: members with nothing in them but the data, so equal images make equal bytes."""
+"""One WebDataset shard on its way to disk: nothing in it but the data, so that equal images make equal bytes."""
 
 import io
 import os
@@ -56,7 +56,8 @@ def write_shard(path: Path, images: Iterable[Encoded]) -> int:
     try:
         with open(unfinished, "wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for count, image in enumerate(images, start=1):
+                for image in images:
+                    count += 1
                     _add(tar, f"{image.key}.{image.extension}", image.data)
                     _add(tar, f"{image.key}.cls", str(image.label).encode())
             file.flush()

@@ -26,7 +26,8 @@ class Split:
 
     def take(self, rows: np.ndarray) -> "Split":
         """The images at `rows` as a split of their own."""
-        return Split(keys=[self.keys[i] for i in rows], labels=self.labels[rows], read=lambda i: self.read(int(rows[i])))
+        keys = [self.keys[i] for i in rows]
+        return Split(keys=keys, labels=self.labels[rows], read=lambda i: self.read(int(rows[i])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,8 @@ def digits() -> Source:
     keys = [f"{i:04d}" for i in range(len(images))]
     whole = Split(keys=keys, labels=table.target.astype(np.int64), read=lambda i: images[i])
     train, test = hold_out(whole, TEST_FRACTION)
-    return Source(name="digits", classes=tuple(str(n) for n in table.target_names), splits={"train": train, "test": test})
+    classes = tuple(str(name) for name in table.target_names)
+    return Source(name="digits", classes=classes, splits={"train": train, "test": test})
 
 
 def hold_out(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split]:

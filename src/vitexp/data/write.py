@@ -1,8 +1,8 @@
 """A source becomes a directory of WebDataset shards that anyone can read, and the same bytes every time.
 
-The shards grow in `OUT.partial` beside OUT, which takes its name only when everything is there: OUT is whole or absent. A
-run that was stopped goes on after its last whole shard. Images are shuffled once, by a hash of their keys and a seed that
-`recipe.json` keeps.
+The shards grow in `OUT.partial` beside OUT, which takes its name only when everything is there: OUT is whole or absent.
+A run that was stopped goes on after its last whole shard. Images are shuffled once, by a hash of their keys and a seed
+that `recipe.json` keeps.
 """
 
 import errno
@@ -52,16 +52,14 @@ class Layout:
 
 @dataclass
 class _Progress:
-    """What lies whole in `OUT.partial`: per shard its split, images, and the place in the split where the next begins."""
+    """What lies whole in `OUT.partial`: per shard its split, its images, and the place where the next one begins."""
 
     plan: str
     shards: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
-def make(
-    source: str | Source, out: str | os.PathLike[str], *, layout: Layout | None = None, workers: int = 0
-) -> Path:
+def make(source: str | Source, out: str | os.PathLike[str], *, layout: Layout | None = None, workers: int = 0) -> Path:
     """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
 
     `workers` is the number of encoding threads, 0 for one a processor.
@@ -181,10 +179,13 @@ def _encoded(
     split: Split, order: np.ndarray, start: int, layout: Layout, pool: ThreadPoolExecutor
 ) -> Iterator[Future[Encoded]]:
     """Encodes ahead in threads, in order and never more than a window of images at once."""
+
+    def one(row: int) -> Encoded:
+        return encode(split.keys[row], int(split.labels[row]), split.read(row), layout.check)
+
     ahead: deque[Future[Encoded]] = deque()
-    for i in order[start:]:
-        row = int(i)
-        ahead.append(pool.submit(lambda i: encode(split.keys[i], int(split.labels[i]), split.read(i), layout.check), row))
+    for row in order[start:]:
+        ahead.append(pool.submit(one, int(row)))
         if len(ahead) > 256:
             yield ahead.popleft()
     yield from ahead
