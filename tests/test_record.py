@@ -7,7 +7,9 @@ from vitexp.record import RunRecord
 
 
 def make(**changes):
-    return RunRecord(**{"study": "s", "cell": "c", "seed": 0, "fingerprint": "f", "status": "finished", "config": {"a": 1}} | changes)
+    return RunRecord(
+        **{"study": "s", "cell": "c", "seed": 0, "fingerprint": "f", "status": "finished", "config": {"a": 1}} | changes
+    )
 
 
 def test_a_record_reads_back_as_it_was_written(tmp_path):
@@ -20,7 +22,10 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     json.loads((tmp_path / "record.json").read_text(), parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"study": 1}', '{"study":"s","cell":"c","seed":0,"fingerprint":"f","status":"done","config":{}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"study": 1}', '{"study":"s","cell":"c","seed":0,"fingerprint":"f","status":"done","config":{}}'],
+)
 def test_a_damaged_record_is_refused_by_name(tmp_path, text):
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(ValueError, match=r"record\.json is not a run record"):
@@ -37,12 +42,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
-BASE = {"seed_everything": 0, "model": {"lr": 0.1, "arch": "micro/2"}, "data": {"train_images": 100, "workers": 0}, "run": {"root": "runs"}}
+BASE = {
+    "seed_everything": 0,
+    "model": {"lr": 0.1, "arch": "micro/2"},
+    "data": {"train_images": 100, "workers": 0},
+    "run": {"root": "runs"},
+}
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": {"train_images": 100, "workers": 4}}, {"run": {"root": "elsewhere"}}, {"trainer": {"devices": 8}}, {"trainer": {"logger": [1]}}],
+    [
+        {"data": {"train_images": 100, "workers": 4}},
+        {"run": {"root": "elsewhere"}},
+        {"trainer": {"devices": 8}},
+        {"trainer": {"logger": [1]}},
+    ],
 )
 def test_what_cannot_change_the_result_keeps_the_fingerprint(change):
     assert record.fingerprint({**BASE, **change}) == record.fingerprint(BASE)
@@ -50,7 +65,12 @@ def test_what_cannot_change_the_result_keeps_the_fingerprint(change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": {"train_images": 101}}, {"seed_everything": 1}, {"model": {"lr": 0.2, "arch": "micro/2"}}, {"trainer": {"precision": "bf16-mixed"}}],
+    [
+        {"data": {"train_images": 101}},
+        {"seed_everything": 1},
+        {"model": {"lr": 0.2, "arch": "micro/2"}},
+        {"trainer": {"precision": "bf16-mixed"}},
+    ],
 )
 def test_what_can_change_the_result_changes_the_fingerprint(change):
     assert record.fingerprint({**BASE, **change}) != record.fingerprint(BASE)
@@ -61,7 +81,11 @@ def test_the_cell_is_the_same_for_every_seed():
 
 
 def test_flatten_keeps_lists_and_empty_mappings():
-    assert record.flatten({"a": {"b": [1, {"c": 2}], "d": {}}, "e": None}) == {"a.b": [1, {"c": 2}], "a.d": {}, "e": None}
+    assert record.flatten({"a": {"b": [1, {"c": 2}], "d": {}}, "e": None}) == {
+        "a.b": [1, {"c": 2}],
+        "a.d": {},
+        "e": None,
+    }
 
 
 def test_records_are_found_in_the_order_of_their_paths(tmp_path):

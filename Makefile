@@ -1,0 +1,43 @@
+# `make help` lists the verbs. Everything runs from .venv, which the first verb that needs it makes.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce-table curve test test-slow lint clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv with the tested versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0" "setuptools>=77" wheel
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+reproduce-table: $(STAMP) ## the position ablation: mean and interval over seeds, beside the paper's Table 8
+	@$(BIN)/vitexp sweep sweeps/pos_embed.yaml --workers $(WORKERS)
+	@$(BIN)/vitexp table sweeps/pos_embed.yaml
+
+curve: $(STAMP) ## accuracy against data size
+	@$(BIN)/vitexp sweep sweeps/datasize.yaml --workers $(WORKERS)
+	@$(BIN)/vitexp curve sweeps/datasize.yaml
+
+test: $(STAMP) ## the suite: under 3 minutes on 2 cores, no network, no GPU
+	@$(BIN)/python -m pytest -q
+
+test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing
+	@$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP) ## formatting, floors, types
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+
+clean: ## remove what the verbs made, but not .venv
+	rm -rf runs results shards .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

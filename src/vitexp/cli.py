@@ -1,0 +1,109 @@
+"""The door: every `vitexp` command. The only file that knows every floor; it imports each of them late.
+
+An error that a person can mend ends in one sentence and exit status 2; VITEXP_TRACEBACK=1 shows its traceback too.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+TRAINING = {
+    "fit": "train one network, measure it, write its record",
+    "validate": "measure the validation slice with kept weights",
+    "test": "measure the test split with kept weights",
+    "predict": "write class probabilities of the test split",
+}
+BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _dispatch(words))
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Runs `work` and turns what a person can mend into one sentence."""
+    if os.environ.get("VITEXP_TRACEBACK"):
+        return work() or 0
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print("vitexp: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        status = BAD_INPUT if isinstance(error, ValueError | OSError) else getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        print(f"vitexp: {sentence_of(error)}", file=sys.stderr)
+        return int(status)
+
+
+def sentence_of(error: BaseException) -> str:
+    """The error in one line; where an option's own check failed inside the parser, that check's words."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    return text or type(error).__name__
+
+
+def _dispatch(words: list[str]) -> int | None:
+    if words and words[0] in TRAINING:
+        train(words)
+        return 0
+    parser = build_parser()
+    chosen = parser.parse_args(words)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return BAD_INPUT if words else 0
+    result: int | None = chosen.run(chosen)
+    return result
+
+
+def train(words: Sequence[str]) -> None:
+    """fit, validate, test, predict."""
+    from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
+    from vitexp.learn.command import TrainingCommand
+
+    TrainingCommand(words, groups())
+
+
+def plan(words: Sequence[str]) -> dict[str, Any]:
+    """What `train` would run, found through the real parser; nothing trains."""
+    from vitexp import torch_ops  # noqa: F401
+    from vitexp.learn.command import TrainingCommand
+
+    return TrainingCommand(words, groups(), plan_only=True).plan.plain()
+
+
+def groups() -> dict[str, type]:
+    """Groups of flags that belong to other floors than the training one."""
+    from vitexp.study.spec import StudyConfig
+
+    return {"study": StudyConfig}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of everything but training, whose flags are the network's and come from their own typed parser."""
+    from vitexp import __version__
+    from vitexp.data import commands as data_commands
+    from vitexp.study import commands as study_commands
+
+    parser = argparse.ArgumentParser(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
+    parser.add_argument("--version", action="version", version=f"vitexp {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, help_text in TRAINING.items():
+        verbs.add_parser(name, help=help_text, add_help=False)
+    data_commands.add_commands(verbs)
+    study_commands.add_commands(verbs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

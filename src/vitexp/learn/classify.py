@@ -1,0 +1,189 @@
+"""Image classification: the one LightningModule, whatever the network's axes say."""
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from vitexp.data.batch import Batch
+from vitexp.data.module import ShardData
+from vitexp.learn.config import ClassifyConfig
+from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
+from vitexp.nn.vit import build, resolve
+
+
+class NonFinite(RuntimeError):
+    """The gradient is no longer a number; going on would only spend time."""
+
+    exit_status = 1
+
+
+class Classify(L.LightningModule):
+    """Trains and measures one network on exact global batches.
+
+    Keyword arguments are the fields of `ClassifyConfig`.
+
+    Raises: ValueError when an option is out of range or has no effect in this combination.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
+        check_optim(self.config)
+        check_loss(self.config)
+        self.network = build(self.config)
+        self.images_seen = 0
+        self._seed = torch.initial_seed()
+        self.readings = nn.ModuleDict(
+            {
+                split: nn.ModuleDict({"acc": _accuracy(self.config.classes), "loss": MeanMetric()})
+                for split in ("val", "test")
+            }
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits. Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
+        if self.config.dropout:
+            self._seed_step()
+        losses = image_losses(self(batch.images), batch.labels, self.config)
+        loss = losses.sum() * (self.trainer.world_size / batch.total)
+        self.images_seen += batch.total
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train_loss", loss.detach(), sync_dist=True)
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts each image of the batch once."""
+        self._measure("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts each image of the batch once."""
+        self._measure("test", batch)
+
+    def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        """Sample numbers, labels and class probabilities."""
+        probabilities = probabilities_of(self(batch.images).float(), self.config)
+        return {"samples": batch.samples, "labels": batch.labels, "probabilities": probabilities}
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
+        optimizer = build_optimizer(self.config, self.network.named_parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self.total_steps()))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clips by global norm; the norm is the same on all ranks, so all of them stop at a number that is none."""
+        if gradient_clip_val is not None:
+            raise ValueError("trainer.gradient_clip_val has no effect here; set model.clip_norm instead")
+        if not (self.config.clip_norm or self._looks_now()):
+            return
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self._looks_now() and not torch.isfinite(norm):
+            raise NonFinite(
+                f"the gradient's norm became {norm.item()} in step {self.global_step} (epoch {self.current_epoch}); "
+                "lower model.lr, lengthen model.warmup_steps or set model.clip_norm"
+            )
+        if self.config.clip_norm:
+            nn.utils.clip_grads_with_norm_(self.network.parameters(), self.config.clip_norm, norm)
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.planned_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    @staticmethod
+    def planned_steps(trainer: L.Trainer, data: ShardData) -> int:
+        """Optimiser steps that a trainer will take on a data set.
+
+        Raises: ValueError when neither epochs nor steps are limited.
+        """
+        limits = []
+        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+            limits.append(-(-data.steps_per_epoch // trainer.accumulate_grad_batches) * trainer.max_epochs)
+        if trainer.max_steps >= 0:
+            limits.append(trainer.max_steps)
+        if not limits:
+            raise ValueError("the run has no end: give --trainer.max_epochs or --trainer.max_steps")
+        return max(1, min(limits))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
+        checkpoint["vitexp"] = {"images_seen": self.images_seen, "model": plain(self.config)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the counts up again."""
+        self.images_seen = int(checkpoint.get("vitexp", {}).get("images_seen", 0))
+
+    def _measure(self, split: str, batch: Batch) -> None:
+        if not len(batch.labels):
+            return
+        logits = self(batch.images).float()
+        readings = self.readings[split]
+        readings["acc"].update(logits.argmax(-1), batch.labels)  # type: ignore[index]
+        readings["loss"].update(image_losses(logits, batch.labels, self.config))  # type: ignore[index]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation numbers."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test numbers."""
+        self._report("test")
+
+    def _report(self, split: str) -> None:
+        for name, reading in self.readings[split].items():  # type: ignore[operator]
+            self.log(f"{split}_{name}", reading.compute(), prog_bar=split == "val", rank_zero_only=True)
+            reading.reset()
+
+    def _looks_now(self) -> bool:
+        """A look at a number waits for an accelerator, so there it is taken only when something is logged anyway."""
+        return self.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+
+    def _seed_step(self) -> None:
+        """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
+        torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
+
+
+def check_loss(config: ClassifyConfig) -> None:
+    """Raises: ValueError when the smoothing is no share."""
+    if not 0.0 <= config.label_smoothing < 1.0:
+        raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
+
+
+def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:
+    """One loss per image, in fp32. Shapes: (B, classes), (B) -> (B).
+
+    Source: sigmoid cross-entropy summed over classes is the paper's pre-training loss (paper sheet 2.2).
+    """
+    logits = logits.float()
+    smoothing = config.label_smoothing
+    if config.loss == "softmax":
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
+
+
+def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
+    """Class probabilities under the loss the network was trained with."""
+    return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
+
+
+def plain(config: ClassifyConfig) -> dict[str, Any]:
+    """The config as words and numbers."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
+
+
+def _accuracy(classes: int) -> MulticlassAccuracy:
+    return MulticlassAccuracy(classes, average="micro", validate_args=False)

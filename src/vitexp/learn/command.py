@@ -1,0 +1,164 @@
+"""fit, validate, test and predict: a parsed config becomes a trained network and a record."""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
+from vitexp.data.module import ShardData
+from vitexp.learn.classify import Classify, plain
+from vitexp.learn.config import RunConfig
+from vitexp.learn.loggers import build_loggers
+from vitexp.learn.parser import Parser, plain_words
+from vitexp.learn.plan import RunPlan, make_plan
+from vitexp.learn.recorder import Recorder
+
+VERBS = ("fit", "validate", "test", "predict")
+LAST = "last.ckpt"
+
+
+class TrainingCommand(LightningCLI):
+    """LightningCLI with this project's groups, run directory, loggers and record."""
+
+    def __init__(self, arguments: Sequence[str], groups: dict[str, type], *, plan_only: bool = False) -> None:
+        self.groups = groups
+        self.plan_only = plan_only
+        self.recorder: Recorder | None = None
+        words, dropped = plain_words(list(arguments))
+        if dropped:
+            print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
+        quieten()
+        super().__init__(
+            Classify,
+            ShardData,
+            args=words,
+            parser_class=Parser,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            trainer_defaults={
+                "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,
+                "enable_model_summary": False,
+            },
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's and the study's groups, and the facts that the data set tells the network."""
+        parser.add_class_arguments(RunConfig, "run")
+        for name, group in self.groups.items():
+            parser.add_class_arguments(group, name)
+        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+        parser.link_arguments("data.size", "model.image_size", apply_on="instantiate")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def instantiate_classes(self) -> None:
+        """Builds data, network and trainer; a plan needs no weights, so there the network has none."""
+        with torch.device("meta" if self.plan_only else "cpu"):
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
+        """Plans the run and builds the trainer with its loggers."""
+        self.run: RunConfig = self._get(self.config_init, "run")
+        self.plan = self._plan()
+        if self.plan_only:
+            return None
+        chosen = self._get(self.config_init, "trainer")
+        if self.subcommand != "fit" or chosen["fast_dev_run"]:
+            return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
+        if chosen["logger"] is None:
+            kwargs["logger"] = self._loggers()
+        if self.run.checkpoint and chosen["enable_checkpointing"] is not False:
+            kwargs["callbacks"] = [*(chosen["callbacks"] or []), self._keeper()]
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Ends here when only the plan is wanted."""
+        if self.plan_only:
+            self.subcommand = None
+
+    def fit(self, **arguments: Any) -> None:
+        """Trains, measures, and writes the record."""
+        from vitexp.learn.session import fit
+
+        fit(self, arguments)
+
+    def validate(self, **arguments: Any) -> None:
+        """Measures the validation slice with kept weights."""
+        from vitexp.learn.session import measure
+
+        measure(self, "validate", arguments)
+
+    def test(self, **arguments: Any) -> None:
+        """Measures the test split with kept weights."""
+        from vitexp.learn.session import measure
+
+        measure(self, "test", arguments)
+
+    def predict(self, **arguments: Any) -> None:
+        """Writes class probabilities of the test split as CSV."""
+        from vitexp.learn.session import predict
+
+        predict(self, arguments)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where this run's newest checkpoint lies."""
+        return self.plan.directory / "checkpoints" / LAST
+
+    @property
+    def study(self) -> str:
+        """The study this run belongs to."""
+        return str(self._get(self.config, "study")["name"])
+
+    def asked_to_resume(self) -> bool:
+        """Whether a checkpoint is to be continued."""
+        return bool(self.config[self.subcommand].get("ckpt_path"))
+
+    def save_config(self, path: Path) -> None:
+        """Writes the resolved config as YAML that `--config` takes back."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parser = self._parser(self.subcommand)
+        parser.save(
+            self.config[self.subcommand], path, skip_none=False, overwrite=True, multifile=False, skip_check=True
+        )
+
+    def _plan(self) -> RunPlan:
+        parser = self._parser(self.subcommand)
+        parsed = json.loads(parser.dump(self.config[self.subcommand], format="json", skip_none=False))
+        return make_plan(parsed, plain(self.model.config), self.datamodule.describe(), self.run, self.study)
+
+    def _loggers(self) -> list[Any]:
+        name = f"{self.plan.cell}-seed{self.plan.seed}"
+        return list(
+            build_loggers(self.run, self.plan.directory, group=self.study, name=name, resumed=self.asked_to_resume())
+        )
+
+    def _keeper(self) -> ModelCheckpoint:
+        return ModelCheckpoint(
+            dirpath=self.last_checkpoint.parent,
+            filename=self.last_checkpoint.stem,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+            **self.run.checkpoint_trigger(),
+        )
+
+
+def quieten() -> None:
+    """Leaves out what Lightning says about itself: advice on workers, on its other products, on the seed."""
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
+    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,94 @@
+"""Optimiser and learning-rate schedule, as the paper trains."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "linear", "constant"]
+Decay = Literal["all", "kernels"]
+
+LINEAR_FLOOR = 1e-5
+"""Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the weights are updated."""
+
+    optimizer: Optimizer = "adamw"
+    """Adam with decoupled weight decay (paper: pre-training), or SGD with momentum 0.9 (paper: fine-tuning)."""
+    lr: float = 1.0e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.0
+    """adamw: decoupled, times the current rate, as in the paper's Table 3. sgd: an L2 penalty."""
+    decay: Decay = "all"
+    """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
+    schedule: Schedule = "cosine"
+    """Course of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient; 0 leaves it as it is."""
+
+
+def check_optim(config: OptimConfig) -> None:
+    """Refuses values that no run could mean.
+
+    Raises: ValueError.
+    """
+    for name, least in (("lr", 0.0), ("weight_decay", 0.0), ("warmup_steps", 0), ("clip_norm", 0.0)):
+        value = getattr(config, name)
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"model.{name} is {value}; it must be a finite number of at least {least}")
+
+
+def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
+    """The learning rate of optimiser step `step`, counted from 0.
+
+    Source: the schedules of Google's released code, p = clip((t - w) / (T - w), 0, 1); paper sheet 2.2.
+    """
+    warmup = config.warmup_steps
+    progress = min(max((step - warmup) / max(1, total_steps - warmup), 0.0), 1.0)
+    if config.schedule == "cosine":
+        rate = config.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
+    elif config.schedule == "linear":
+        floor = min(LINEAR_FLOOR, config.lr)
+        rate = floor + (config.lr - floor) * (1.0 - progress)
+    else:
+        rate = config.lr
+    return rate * min(1.0, step / warmup) if warmup else rate
+
+
+def lr_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
+    """The schedule as a multiple of the peak, for `LambdaLR`.
+
+    Raises: ValueError when the warm-up would not end before the run does.
+    """
+    if config.warmup_steps >= total_steps:
+        raise ValueError(
+            f"model.warmup_steps is {config.warmup_steps}, but the whole run has {total_steps} steps; "
+            "shorten the warm-up or train longer"
+        )
+    return lambda step: learning_rate(config, step, total_steps) / config.lr if config.lr else 0.0
+
+
+def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    """The optimiser over all trainable parameters, in two groups when only kernels decay."""
+    trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
+    decayed = [p for name, p in trainable if config.decay == "all" or _is_kernel(name, p)]
+    spared = [p for name, p in trainable if config.decay == "kernels" and not _is_kernel(name, p)]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.999), fused=True)
+
+
+def _is_kernel(name: str, parameter: nn.Parameter) -> bool:
+    """Matrices and convolutions; not the position tables or the class token, although these have rows too."""
+    return name.endswith("weight") and parameter.ndim >= 2

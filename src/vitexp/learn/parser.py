@@ -1,0 +1,66 @@
+"""The parser behind `vitexp fit` and its sisters: typed flags, and one clear sentence when a word is wrong."""
+
+import difflib
+import re
+from typing import Any, NoReturn
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import LightningArgumentParser
+
+# The line beneath a config field is its help text.
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+_KEY = re.compile(r'(?:Parser key|[Kk]ey) "?\'?([\w.]+)"?\'?:?\s*', re.S)
+_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", re.S)
+_UNKNOWN = re.compile(r"(?:[Uu]nrecognized arguments?:|Key \"?'?(?=[\w.]+\"?'? is not expected)|Option)\s*(.*)", re.S)
+
+
+class Parser(LightningArgumentParser):
+    """A parser that raises its errors, so that the door prints them once, in one form."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises: ValueError, with the message as one sentence."""
+        raise ValueError(sentence(message, self.flags())) from ex
+
+    def flags(self) -> list[str]:
+        """Every dotted name this parser and its subcommands know."""
+        names = [option[2:] for action in self._actions for option in action.option_strings if option.startswith("--")]
+        for action in self._actions:
+            for sub in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+                names += sub.flags() if isinstance(sub, Parser) else []
+        return names
+
+
+def sentence(message: str, known: list[str]) -> str:
+    """The parser's complaint as given, allowed, where, what to do."""
+    text = " ".join(str(message).split())
+    literal, key = _LITERAL.search(text), _KEY.search(text)
+    if literal and key:
+        allowed = ", ".join(part.strip(" '\"") for part in literal[1].split(","))
+        return f"--{key[1]} is {literal[2].strip()!r}; allowed: {allowed}"
+    unknown = re.search(r"unrecognized arguments: (\S+)", text) or re.search(
+        r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected", text
+    )
+    if unknown:
+        return _unknown(unknown[1].split("=")[0].lstrip("-"), known)
+    return f"--{key[1]}: {text[key.end() :]}" if key else text
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    """A misspelt name, with the names it may have meant."""
+    group = name.split(".")[0]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    inside = [other for other in known if other.startswith(f"{group}.") and not other.endswith(".help")]
+    if near:
+        hint = "did you mean " + ", ".join(f"--{other}" for other in near) + "?"
+    elif inside and group != "trainer":
+        hint = "allowed here: " + ", ".join(f"--{other}" for other in inside)
+    else:
+        hint = "`vitexp fit --help` lists every flag"
+    return f"--{name} is no flag; {hint}"
+
+
+def plain_words(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Splits off what a resumed W&B sweep run adds (`--_wandb...`), which is no flag of ours."""
+    extra: list[Any] = [word for word in arguments if word.startswith("--_wandb")]
+    return [word for word in arguments if not word.startswith("--_wandb")], extra

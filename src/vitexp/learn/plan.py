@@ -1,0 +1,66 @@
+"""Who a run is: its resolved config, its fingerprint, its cell and its folder. Known before anything trains."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vitexp.learn.config import RunConfig
+from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
+
+_OPTIONAL = ("train_images", "train_fraction", "image_size")
+"""Data options whose absence is a choice of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """The identity of one run."""
+
+    study: str
+    cell: str
+    seed: int
+    fingerprint: str
+    directory: Path
+    config: dict[str, Any]
+
+    def record(self, **more: Any) -> RunRecord:
+        """A record of this run, as running."""
+        named = {name: value for name, value in vars(self).items() if name != "directory"}
+        return RunRecord(status="running", **named, **more)
+
+    def plain(self) -> dict[str, Any]:
+        """The plan as words and numbers, for the study wing."""
+        return asdict(self) | {"run_directory": str(self.directory), "directory": str(self.directory)}
+
+
+def make_plan(
+    parsed: Mapping[str, Any], model: Mapping[str, Any], data: Mapping[str, Any], run: RunConfig, study: str
+) -> RunPlan:
+    """Plans the run of a parsed config, whose network is `model` and whose data set is described by `data`."""
+    config = _set_only(
+        {key: value for key, value in parsed.items() if key not in ("config", "ckpt_path", "weights_only")}
+    )
+    config["model"] = dict(model)
+    config["data"] = config.get("data", {}) | {"content": f"{data['shards_fingerprint']}-{data['subset_fingerprint']}"}
+    seed = int(config.get("seed_everything", 0))
+    cell = f"{slug(model)}-{cell_fingerprint(config)[:8]}"
+    directory = Path(run.dir) if run.dir else run_directory(run.root, study, cell, seed)
+    return RunPlan(
+        study=study, cell=cell, seed=seed, fingerprint=fingerprint(config), directory=directory, config=config
+    )
+
+
+def slug(model: Mapping[str, Any]) -> str:
+    """The network in a few words that suit a folder's name."""
+    words = [model["arch"], model["pos_embed"], model["pos_at"], model["pool"]]
+    return re.sub(r"[^A-Za-z0-9.+]+", "-", "-".join(str(word) for word in words)).strip("-")
+
+
+def _set_only(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what was left unset, so that a library's new option does not change a fingerprint."""
+    return {
+        key: _set_only(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if value is not None or key in _OPTIONAL
+    }

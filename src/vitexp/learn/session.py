@@ -1,0 +1,226 @@
+"""One run from its first to its last line: train, measure, record, tell."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vitexp.learn.loggers import RunLogger
+from vitexp.learn.probe import fewshot_metrics
+from vitexp.learn.recorder import Recorder, claim, code_state, device_state, now, package_versions
+from vitexp.record import RunRecord
+
+if TYPE_CHECKING:
+    from vitexp.learn.command import TrainingCommand
+
+INTERRUPTED = 128
+"""Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
+
+
+def fit(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+    """Trains unless this very run is finished already; measures; writes the record."""
+    arguments["weights_only"] = True
+    if command.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        command.trainer.fit(**arguments)
+        return
+    earlier = claim(command.plan.directory, command.plan.fingerprint)
+    if earlier is not None and earlier.status == "finished":
+        if command.trainer.is_global_zero:
+            print(f"Finished already on {earlier.finished}; nothing trains. To train again, move its folder away.")
+            print(summary(earlier, command, []))
+        return
+    _train_and_record(command, arguments)
+
+
+def measure(command: "TrainingCommand", verb: str, arguments: dict[str, Any]) -> None:
+    """validate or test, with the weights given or else this run's own last ones."""
+    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    getattr(command.trainer, verb)(**arguments)
+
+
+def predict(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+    """Writes `predictions.csv`: one line per image of the test split, in the order of the shards."""
+    from vitexp.learn.probe import write_predictions
+
+    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    arguments["return_predictions"] = True
+    batches = command.trainer.predict(**arguments)
+    path = write_predictions(batches, command.datamodule, command.plan.directory / "predictions.csv")
+    if command.trainer.is_global_zero:
+        print(f"predictions {path}")
+
+
+def checkpoint_of(command: "TrainingCommand", arguments: dict[str, Any]) -> str:
+    """The checkpoint to read: never fresh random weights without a word.
+
+    Raises: ValueError when none is given and this run has left none.
+    """
+    given = arguments.get("ckpt_path")
+    if given and given != "last":
+        if not Path(given).is_file():
+            raise ValueError(f"--ckpt_path {given} is no file; give a checkpoint, or `last` for this run's own")
+        return str(given)
+    if not command.last_checkpoint.is_file():
+        raise ValueError(
+            f"this config has no trained weights yet ({command.last_checkpoint} is absent); "
+            "train it with `vitexp fit`, or give --ckpt_path"
+        )
+    return str(command.last_checkpoint)
+
+
+def _train_and_record(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+    recorder = _recorder(command)
+    trainer = command.trainer
+    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    code = 1
+    try:
+        if trainer.is_global_zero:
+            print(opening(recorder.record, command))
+            recorder.start()
+            command.save_config(command.plan.directory / "config.yaml")
+        _log_config(command)
+        trainer.fit(**_resume(command, arguments))
+        if command.run.checkpoint:
+            trainer.save_checkpoint(command.last_checkpoint)
+        metrics = _measure(command, recorder)
+        if trainer.is_global_zero:
+            record = recorder.finish(**_outcome(command, metrics))
+            print(summary(record, command, trainer.loggers))
+        code = 0
+    except BaseException as error:
+        code = _exit_code(error)
+        if trainer.is_global_zero:
+            recorder.fail(_reason(error, trainer))
+        if code > INTERRUPTED:
+            raise SystemExit(code) from error
+        raise
+    finally:
+        _finish_loggers(trainer, code)
+
+
+def _recorder(command: "TrainingCommand") -> Recorder:
+    facts = {
+        "parameters": sum(p.numel() for p in command.model.network.parameters()),
+        "data": command.datamodule.describe(),
+        "code": code_state(),
+        "versions": package_versions(),
+        "device": device_state(command.trainer),
+        "started": now(),
+    }
+    return Recorder(command.plan.record(**facts), command.plan.directory)
+
+
+def _resume(command: "TrainingCommand", arguments: dict[str, Any]) -> dict[str, Any]:
+    """`--ckpt_path last` means this run's newest checkpoint, or a fresh start when it left none."""
+    if arguments.get("ckpt_path") == "last":
+        found = command.last_checkpoint.is_file()
+        return arguments | {"ckpt_path": str(command.last_checkpoint) if found else None}
+    return arguments
+
+
+def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]:
+    """The final numbers: validation and test accuracy, few-shot probes."""
+    trainer = command.trainer
+    metrics: dict[str, float] = {}
+    if command.datamodule.val_count:
+        found = trainer.validate(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
+        metrics |= {name: float(value) for name, value in found[0].items()}
+    if command.run.test and command.datamodule.test_count:
+        found = trainer.test(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
+        metrics |= {name: float(value) for name, value in found[0].items()}
+    if command.run.shots and command.datamodule.test_count:
+        metrics |= fewshot_metrics(command.model, command.datamodule, command.run.shots, command.run.shot_seeds)
+    plain = {"data_size": float(command.datamodule.train_count)} | metrics
+    for logger in trainer.loggers:
+        logger.log_metrics(plain, step=trainer.global_step)
+    return metrics
+
+
+def _outcome(command: "TrainingCommand", metrics: dict[str, float]) -> dict[str, Any]:
+    from vitexp.learn.cost import train_flops
+
+    model, trainer = command.model, command.trainer
+    files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger) and (place := logger.describe()):
+            files["wandb"] = place[1].split("   ")[0]
+    return {
+        "metrics": metrics,
+        "images_seen": model.images_seen,
+        "steps": trainer.global_step,
+        "epochs": model.images_seen / command.datamodule.train_count,
+        "train_flops": train_flops(model.config, model.images_seen),
+        "files": files,
+    }
+
+
+def opening(record: RunRecord, command: "TrainingCommand") -> str:
+    """The first line of a run: what trains on how much."""
+    config, data = command.model.config, command.datamodule
+    where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
+    return ", ".join(
+        [
+            f"{config.arch} ({config.stem} stem)",
+            f"position {config.pos_embed}{where}",
+            f"{config.pool}: {record.parameters:,} parameters",
+            f"{data.train_count:,} training images of {data.size}x{data.size}",
+            f"{command.model.planned_steps(command.trainer, data):,} steps",
+        ]
+    )
+
+
+def summary(record: RunRecord, command: "TrainingCommand", loggers: list[Any]) -> str:
+    """The last lines of a run: what came out, and where everything is."""
+    counts = {"val": command.datamodule.val_count, "test": command.datamodule.test_count}
+    lines = [""]
+    for split, count in counts.items():
+        if f"{split}_acc" in record.metrics:
+            accuracy, loss = record.metrics[f"{split}_acc"], record.metrics[f"{split}_loss"]
+            lines.append(f"{split:<11} accuracy {100 * accuracy:.2f} %   loss {loss:.4f}   ({count} images)")
+    for name, value in sorted(record.metrics.items()):
+        if name.startswith("fewshot_"):
+            lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
+    lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
+    if "checkpoint" in record.files:
+        lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")
+    places = [logger.describe() for logger in loggers if isinstance(logger, RunLogger)]
+    lines += [f"{kind:<11} {place}" for kind, place in filter(None, places)]
+    return "\n".join(lines)
+
+
+def _log_config(command: "TrainingCommand") -> None:
+    """The hyper-parameters as flat dotted keys, and the plotted axis once more under a plain name."""
+    from vitexp.record import result_config
+
+    flat = result_config(command.plan.config) | {"data_size": command.datamodule.train_count, "cell": command.plan.cell}
+    for logger in command.trainer.loggers:
+        if isinstance(logger, RunLogger) and command.trainer.is_global_zero:
+            known = dict(logger.experiment.config)
+            logger.experiment.config.update({key: value for key, value in flat.items() if key not in known})
+
+
+def _finish_loggers(trainer: Any, code: int) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, RunLogger) and trainer.is_global_zero:
+            logger.finish(code)
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SIGTERMException):
+        return INTERRUPTED + signal.SIGTERM
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return INTERRUPTED + signal.SIGINT
+    return 1
+
+
+def _reason(error: BaseException, trainer: Any) -> str:
+    step = f"in step {trainer.global_step} (epoch {trainer.current_epoch})"
+    if isinstance(error, SIGTERMException):
+        return f"ended by SIGTERM {step}; go on with --ckpt_path last"
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return f"interrupted {step}; go on with --ckpt_path last"
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory {step}: {error}"
+    return f"{type(error).__name__}: {error}"
