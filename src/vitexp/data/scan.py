@@ -1,0 +1,144 @@
+"""What one shard holds: reads it once from front to end, checks every sample, and notes where each image lies."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from vitexp.data.decode import EXTENSIONS
+from vitexp.data.header import image_size
+from vitexp.data.tar import BLOCK, BadShard, Member, Tape
+
+ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
+"""One sample: 24 bytes. The image's data begins at `block` * 512 of its shard; `kind` counts in EXTENSIONS."""
+
+MAX_IMAGE_BYTES = 1 << 28
+_MAX_LABEL_BYTES = 32
+_MAX_SIDE_BYTES = 1 << 24
+_REFUSED = {"pkl", "pickle", "pyd", "pth", "pt", "ten", "tb", "mp", "msg", "joblib", "npy", "npz", "py", "so"}
+
+
+@dataclass
+class ShardScan:
+    """The rows of a shard's samples in their order, and what is known of the shard as a whole."""
+
+    name: str
+    rows: np.ndarray
+    filesize: int
+    sha256: str
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Sample:
+    """One group of adjacent members with the same key, as far as it has been read."""
+
+    key: str
+    label: int | None = None
+    image: tuple[int, int, int] | None = None
+    seen: set[str] = field(default_factory=set)
+
+
+def key_hash(key: str) -> int:
+    """64 bits that stand for a key in the table."""
+    return int.from_bytes(blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+def scan_shard(path: Path) -> ShardScan:
+    """Reads a shard.
+
+    Raises: BadShard (or BadImage) naming shard and key for anything but a whole tar of samples, each an image with
+    its label.
+    """
+    with open(path, "rb", buffering=1 << 20) as file:
+        scan = _Scan(path.name, Tape(file, path.name))
+        samples = list(scan.samples())
+        sha256, filesize = scan.tape.finish(), scan.tape.place
+    if not samples:
+        raise BadShard(f"{path.name} holds no samples; remove it or write it again")
+    rows = np.array(samples, dtype=ROW)
+    return ShardScan(path.name, rows, filesize, sha256, scan.smallest, scan.largest, scan.ignored)
+
+
+class _Scan:
+    """Groups the members of one shard into samples."""
+
+    def __init__(self, name: str, tape: Tape) -> None:
+        self.name, self.tape = name, tape
+        self.ignored: dict[str, int] = {}
+        self.smallest, self.largest = (1 << 30, 1 << 30), (0, 0)
+
+    def samples(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """A table row for each sample."""
+        done: set[str] = set()
+        sample: _Sample | None = None
+        for member in self.tape.members():
+            key, extension = self._split(member)
+            if extension is None:
+                continue
+            if sample is None or key != sample.key:
+                if sample is not None:
+                    yield self._row(sample)
+                    done.add(sample.key)
+                if key in done:
+                    raise self._bad(key, "occurs twice (the members of a sample must be adjacent, and keys unique)")
+                sample = _Sample(key)
+            self._take(sample, member, extension)
+        if sample is not None:
+            yield self._row(sample)
+
+    def _split(self, member: Member) -> tuple[str, str | None]:
+        """Key and extension of a member; extension None for what is passed over."""
+        folder, _, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        extension = extension.lower()
+        if extension.rpartition(".")[2] in _REFUSED:
+            raise self.tape.bad(f"holds {member.name!r}, which other readers would execute", "leave such members out")
+        if not stem or extension not in (*EXTENSIONS, "cls", "json"):
+            self.ignored[extension] = self.ignored.get(extension, 0) + 1
+            return "", None
+        return f"{folder}/{stem}" if folder not in ("", ".") else stem, extension
+
+    def _take(self, sample: _Sample, member: Member, extension: str) -> None:
+        kind = "image" if extension in EXTENSIONS else extension
+        if kind in sample.seen:
+            raise self._bad(sample.key, f"has two {'images' if kind == 'image' else f'.{kind} members'}")
+        sample.seen.add(kind)
+        limit = {"image": MAX_IMAGE_BYTES, "cls": _MAX_LABEL_BYTES}.get(kind, _MAX_SIDE_BYTES)
+        if member.size > limit:
+            raise self._bad(sample.key, f"has {member.size} bytes of .{extension}, at most {limit} are read")
+        if kind == "image":
+            sample.image = self._image(sample.key, member, extension)
+        elif kind == "cls":
+            sample.label = self._label(sample.key, member.read())
+
+    def _image(self, key: str, member: Member, extension: str) -> tuple[int, int, int]:
+        height, width = image_size(member.read(), extension, f"{self.name}: {key}")
+        self.smallest = min(self.smallest[0], height), min(self.smallest[1], width)
+        self.largest = max(self.largest[0], height), max(self.largest[1], width)
+        if member.offset // BLOCK >= 1 << 32:
+            raise self.tape.bad("is larger than 2 TiB", "write smaller shards")
+        return member.offset // BLOCK, member.size, EXTENSIONS.index(extension)
+
+    def _label(self, key: str, text: bytes) -> int:
+        text = text.strip()
+        if not text:
+            raise self._bad(key, "has an empty .cls")
+        if not text.isdigit() or int(text) >= 1 << 31:
+            raise self._bad(key, f"has the label {text!r}; a whole number from 0 is needed")
+        return int(text)
+
+    def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
+        if sample.image is None:
+            raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)})")
+        if sample.label is None:
+            raise self._bad(sample.key, "has no .cls with its label")
+        block, length, kind = sample.image
+        return key_hash(sample.key), block, length, sample.label, kind
+
+    def _bad(self, key: str, what: str) -> BadShard:
+        return BadShard(f"{self.name}: sample {key!r} {what}; write the shard again")
