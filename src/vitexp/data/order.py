@@ -1,0 +1,106 @@
+"""Which image goes to which step of which epoch on which rank: arithmetic on (seed, epoch), without state and without
+I/O.
+
+An epoch is a permutation of the chosen images. The shards are put in a new order; the images in the order of their
+shards are cut into windows of nearly equal size, at most `WINDOW_IMAGES`; and each window is shuffled completely. A
+set that fits into one window is therefore shuffled completely, and of a larger one only a window's shards are being
+read at any time. Nothing longer than a window is held in memory, whatever the number of images.
+
+Step s of an epoch is the slice [s * batch, (s + 1) * batch) of this order, whole on any number of ranks; each takes
+its part.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from vitexp.data.keyed import draw, key
+
+WINDOW_IMAGES = 1 << 16
+_SHARDS, _WINDOW = 1, 2
+_WINDOWS_HELD = 4
+
+
+class EpochOrder:
+    """The order of `rows` (ascending sample numbers) in every epoch."""
+
+    def __init__(self, rows: np.ndarray, shard_starts: np.ndarray, seed: int, window: int = WINDOW_IMAGES) -> None:
+        self.rows, self.seed = rows, seed
+        self.windows = max(1, -(-len(rows) // window))
+        bounds = np.searchsorted(rows, shard_starts)
+        used = np.flatnonzero(np.diff(bounds))
+        self._first, self._counts = bounds[:-1][used], np.diff(bounds)[used]
+        self._epochs: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._shuffles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def samples(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """The sample numbers at the places [start, stop) of an epoch."""
+        assert 0 <= start <= stop <= len(self)
+        parts = []
+        while start < stop:
+            window = self._window_of(start)
+            first, end = self._window_bounds(window)
+            part = self._shuffle(epoch, window)[start - first : min(stop, end) - first]
+            parts.append(self._in_shard_order(epoch, first + part))
+            start = min(stop, end)
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def shards(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Which of the shards in use, in the order of their reading, the places [start, stop) are spread over."""
+        if start == stop:
+            return np.empty(0, np.int64)
+        first = self._window_bounds(self._window_of(start))[0]
+        end = self._window_bounds(self._window_of(stop - 1))[1]
+        order, ends = self._epoch(epoch)
+        low, high = np.searchsorted(ends, [first, end - 1], side="right")
+        return order[low : high + 1]
+
+    def _window_bounds(self, window: int) -> tuple[int, int]:
+        return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
+
+    def _window_of(self, place: int) -> int:
+        window = place * self.windows // len(self)
+        return window + (place >= self._window_bounds(window)[1])
+
+    def _shuffle(self, epoch: int, window: int) -> np.ndarray:
+        """The permutation of one window's places, counted from its first."""
+        if (epoch, window) not in self._shuffles:
+            first, end = self._window_bounds(window)
+            words = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
+            _keep(self._shuffles, (epoch, window), np.argsort(words, kind="stable"))
+        return self._shuffles[epoch, window]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the shards in use, and the place behind the last image of each in that order."""
+        if epoch not in self._epochs:
+            order = np.argsort(draw(key(self.seed, epoch, _SHARDS), np.arange(len(self._counts))), kind="stable")
+            _keep(self._epochs, epoch, (order, np.cumsum(self._counts[order])))
+        return self._epochs[epoch]
+
+    def _in_shard_order(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        order, ends = self._epoch(epoch)
+        at = np.searchsorted(ends, places, side="right")
+        shard = order[at]
+        return self.rows[self._first[shard] + places - (ends[at] - self._counts[shard])]
+
+
+def _keep(held: OrderedDict[Any, Any], name: Any, value: Any) -> None:
+    """Adds to what is held, and forgets the oldest."""
+    held[name] = value
+    while len(held) > _WINDOWS_HELD:
+        held.popitem(last=False)
+
+
+def steps(images: int, batch: int) -> int:
+    """Steps of an epoch: the last one may be smaller."""
+    return -(-images // batch)
+
+
+def part(start: int, stop: int, rank: int, ranks: int) -> tuple[int, int]:
+    """The part of the places [start, stop) for one rank: equal to within one image, so empty for some of many ranks."""
+    size = stop - start
+    return start + size * rank // ranks, start + size * (rank + 1) // ranks
