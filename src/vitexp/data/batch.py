@@ -1,0 +1,139 @@
+"""Batches by address: a step of an epoch is asked for by its number, and answered the same by any process."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vitexp.data.index import ShardIndex
+from vitexp.data.order import EpochOrder, part, steps
+from vitexp.data.read import EVALUATION, Reader
+
+_TIMEOUT_SECONDS = 600
+
+
+class Batch(NamedTuple):
+    """One rank's part of a global batch."""
+
+    images: Tensor
+    """uint8 (B, 3, H, W) from the loader; float in [-1, 1] after the transfer to the device."""
+    labels: Tensor
+    """int64 (B,)."""
+    samples: Tensor
+    """int64 (B,): the numbers of the samples in their split."""
+    total: int
+    """Images in the global batch, over all ranks."""
+
+
+class Place(NamedTuple):
+    """The address of a step."""
+
+    epoch: int
+    step: int
+
+
+class Batches(Dataset[Batch]):
+    """Every step of every epoch for one rank; in evaluation, all rows once in their order."""
+
+    def __init__(self, index: ShardIndex, reader: Reader, order: EpochOrder, batch: int, rank: int, ranks: int) -> None:
+        self._index, self._reader, self._order = index, reader, order
+        self._batch, self._rank, self._ranks = batch, rank, ranks
+
+    def __len__(self) -> int:
+        return steps(len(self._order), self._batch)
+
+    def __getitem__(self, place: Place) -> Batch:
+        epoch, step = place
+        start = step * self._batch
+        stop = min(start + self._batch, len(self._order))
+        mine = part(start, stop, self._rank, self._ranks)
+        samples = self._order.rows[slice(*mine)] if epoch == EVALUATION else self._order.samples(epoch, *mine)
+        pixels = self._reader.read(samples, epoch)
+        labels = self._index.labels[samples]
+        return Batch(
+            torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            torch.from_numpy(labels).long(),
+            torch.from_numpy(samples).long(),
+            stop - start,
+        )
+
+
+class BatchLoader:
+    """Hands out batches in order, from here or from worker processes.
+
+    Not a torch DataLoader, so that Lightning leaves it as it is. Where an iteration begins is asked when its first
+    batch is: Lightning makes iterators before it has restored a checkpoint, and does not skip what an interrupted
+    epoch has already used.
+    """
+
+    def __init__(
+        self, batches: Batches, workers: int, position: Callable[[], tuple[int, int]] | None = None, pin: bool = False
+    ) -> None:
+        self._batches, self._position = batches, position
+        self._places = _Places(len(batches))
+        self._loader = _worker_loader(batches, self._places, workers, pin) if workers else None
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._places.begin(*(self._position() if self._position else (EVALUATION, 0)))
+        if self._loader is None:
+            yield from map(self._batches.__getitem__, self._places)
+        else:
+            yield from self._loader
+
+
+class TrainLoader(BatchLoader):
+    """The training batches, which Lightning knows it can resume in the middle of an epoch.
+
+    The place itself is Lightning's own count of batches; nothing is kept here, and so nothing can disagree with it.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: see the class."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: see the class."""
+
+
+class _Places:
+    """The sampler: the addresses from a place to the end of its epoch."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._epoch, self._step = count, 0, 0
+
+    def begin(self, epoch: int, step: int) -> None:
+        self._epoch, self._step = epoch, step
+
+    def __len__(self) -> int:
+        return self._count - self._step
+
+    def __iter__(self) -> Iterator[Place]:
+        return (Place(self._epoch, step) for step in range(self._step, self._count))
+
+
+def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -> DataLoader[Batch]:
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=places,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_one_thread,
+        pin_memory=pin,
+        persistent_workers=True,
+        timeout=_TIMEOUT_SECONDS,
+        generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,252 @@
+"""Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
+from vitexp.data.cache import cache_shape
+from vitexp.data.index import ShardIndex, open_shards
+from vitexp.data.order import EpochOrder, steps
+from vitexp.data.read import CacheReader, LocalReader, Reader, Views
+from vitexp.data.subset import choose, fingerprint, hold_out
+from vitexp.data.transforms import Augment, eval_view, train_view
+
+Split = Literal["train", "val", "test"]
+ReaderName = Literal["auto", "cache", "local", "stream"]
+
+CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
+
+
+class ShardData(L.LightningDataModule):
+    """Trains and evaluates on a directory of WebDataset shards.
+
+    An epoch is exactly the chosen images, each once; the global batches depend on nothing but the seed and the data.
+
+    Args:
+        shards: A directory of shards, or a bare word naming an embedded source, which is written to shards/WORD on
+            first use.
+        batch_size: Images in one training step, over all ranks together.
+        image_size: Height and width the network sees; null takes the images' own, where they all have one size.
+        train_images: Train on that many images, class-stratified; fewer are always a subset of more.
+        train_fraction: The same as a fraction of the images there are to train on.
+        val_fraction: The part of train that is held out for validation, where the shards have no val split of their
+            own.
+        augment: What is done to training images: random crop after padding, horizontal flip, both, or Inception crops
+            with flip.
+        workers: Processes that prepare batches; 0 does it in the training process. Changes no batch.
+        reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from afar; auto
+            chooses.
+        subset_seed: Which images train_images and train_fraction choose.
+        seed: Of order and augmentation; follows seed_everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        shards: str = "digits",
+        batch_size: int = 128,
+        image_size: int | None = None,
+        train_images: int | None = None,
+        train_fraction: float | None = None,
+        val_fraction: float = 0.1,
+        augment: Augment = "none",
+        workers: int = 0,
+        reader: ReaderName = "auto",
+        subset_seed: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
+        self.batch_size, self.workers, self.reader = batch_size, workers, reader
+        directory = _directory(shards)
+        train = open_shards(directory, "train")
+        self._indexes = {word: train if word == "train" else open_shards(directory, word) for word in train.splits}
+        self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
+        self.size = _size(train, image_size)
+        self.augment, self.seed = augment, seed
+        self._views = Views(train_view(augment, self.size, seed), eval_view("resize", self.size))
+        self._rows = _rows(self._indexes, val_fraction)
+        images = _images(len(self._rows["train"]), train_images, train_fraction)
+        labels, keys = train.labels, train.keys
+        self._rows["train"] = choose(labels, keys, self._rows["train"], images, subset_seed)
+        self.subset_fingerprint = fingerprint(labels, keys, self._rows["train"])
+        self._readers: dict[str, Reader] = {}
+
+    @property
+    def train_count(self) -> int:
+        """Images in an epoch."""
+        return len(self._rows["train"])
+
+    @property
+    def val_count(self) -> int:
+        """Images to choose by; 0 where there are none."""
+        return len(self._rows.get("val", ()))
+
+    @property
+    def test_count(self) -> int:
+        """Images to report by; 0 where there are none."""
+        return len(self._rows.get("test", ()))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; the last one may hold fewer images."""
+        return steps(self.train_count, self.batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        """What a run record keeps about its data."""
+        return {
+            "name": self.name,
+            "classes": self.classes,
+            "image_size": self.size,
+            "train_images": self.train_count,
+            "val_images": self.val_count,
+            "test_images": self.test_count,
+            "subset_fingerprint": self.subset_fingerprint,
+            "shards_fingerprint": self._indexes["train"].fingerprint[:16],
+        }
+
+    def train_dataloader(self) -> TrainLoader:
+        """The training batches of this rank."""
+        ranks = self.trainer.world_size if self.trainer else 1
+        if self.batch_size % ranks:
+            raise ValueError(
+                f"data.batch_size is the global batch, {self.batch_size}, and must divide by the {ranks} ranks"
+            )
+        return TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
+
+    def val_dataloader(self) -> BatchLoader | list[Any]:
+        """The validation images of this rank, or no loader where there are none."""
+        return self.eval_loader("val") if self.val_count else []
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test images of this rank."""
+        return self.eval_loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The test images of this rank."""
+        return self.eval_loader("test")
+
+    def eval_loader(self, split: Split) -> BatchLoader:
+        """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
+        if not len(self._rows.get(split, ())):
+            raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self._indexes)}")
+        return BatchLoader(self._batches(split), self.workers, pin=self._pins)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Bytes to floats in [-1, 1], on the device."""
+        images = batch.images.to(torch.float32, memory_format=torch.contiguous_format).sub_(127.5).div_(127.5)
+        if self.trainer:
+            images = self.trainer.precision_plugin.convert_input(images)
+        return batch._replace(images=images)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be the same when a run goes on from a checkpoint."""
+        words = ("subset_fingerprint", "batch_size", "augment", "size", "seed")
+        return {word: getattr(self, word) for word in words}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises: ValueError when training would go on with other batches than those it began with."""
+        if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        for word, now in self.state_dict().items():
+            if word in state_dict and state_dict[word] != now:
+                raise ValueError(
+                    f"the checkpoint was made with {word} {state_dict[word]}, this run has {now}; "
+                    "use the same data options to resume"
+                )
+
+    @property
+    def _pins(self) -> bool:
+        return torch.cuda.is_available()
+
+    def _place(self) -> tuple[int, int]:
+        """Epoch and step of the next training batch, by Lightning's count, which a checkpoint restores."""
+        if not self.trainer:
+            return 0, 0
+        loop: Any = self.trainer.fit_loop
+        return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
+
+    def _batches(self, split: str) -> Batches:
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        index, rows = self._source(split), self._rows[split]
+        order = EpochOrder(rows, index.starts, self.seed)
+        return Batches(index, self._reader(index), order, self.batch_size, rank, ranks)
+
+    def _source(self, split: str) -> ShardIndex:
+        """The shards a split comes from: a held-out validation slice lies in those of train."""
+        return self._indexes.get(split, self._indexes["train"])
+
+    def _reader(self, index: ShardIndex) -> Reader:
+        if index.split not in self._readers:
+            self._readers[index.split] = self._new_reader(index)
+        return self._readers[index.split]
+
+    def _new_reader(self, index: ShardIndex) -> Reader:
+        pixels = math.prod(cache_shape(index, self._views.evaluation))
+        fits = pixels <= CACHE_BYTES
+        name = ("cache" if fits else "local") if self.reader == "auto" else self.reader
+        rank_zero_info(f"{index.name} {index.split}: {name} reader, {pixels / 1e6:,.0f} MB of pixels")
+        if name == "stream":
+            raise ValueError("data.reader stream is for shards at a URL, and these lie in a directory; use auto")
+        if name == "local":
+            return LocalReader(index, self._views)
+        reader = CacheReader(index, self._views)
+        assert len(reader.pixels) == len(index)  # decoded here, before any worker starts
+        return reader
+
+
+def _directory(shards: str) -> Path:
+    """Where the shards lie; those of an embedded source are written first."""
+    if "/" in shards or shards in (".", ".."):
+        return Path(shards)
+    from vitexp.data import sources, write
+
+    if shards not in sources.NAMES:
+        words = ", ".join(sorted(sources.NAMES))
+        raise ValueError(f"data.shards is {shards!r}: no embedded source ({words}); a directory is written ./{shards}")
+    directory = Path("shards") / shards
+    if not directory.exists():
+        rank_zero_info(f"{shards}: writing its shards to {directory}, once")
+        write.make(shards, directory)
+    return directory
+
+
+def _size(index: ShardIndex, image_size: int | None) -> int:
+    if image_size is not None:
+        if image_size < 1:
+            raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
+        return image_size
+    if index.image_size is None or index.image_size[0] != index.image_size[1]:
+        raise ValueError(
+            f"the images of {index.name} are not all squares of one size; set data.image_size, such as 224"
+        )
+    return index.image_size[0]
+
+
+def _rows(indexes: dict[str, ShardIndex], val_fraction: float) -> dict[str, np.ndarray]:
+    """The sample numbers of each split; validation is held out of train where it has no shards."""
+    rows = {split: np.arange(len(index)) for split, index in indexes.items()}
+    if "val" not in rows:
+        train = indexes["train"]
+        rows["train"], rows["val"] = hold_out(train.labels, train.keys, val_fraction)
+    return rows
+
+
+def _images(available: int, images: int | None, fraction: float | None) -> int:
+    """How many images to train on."""
+    if images is not None and fraction is not None:
+        raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one of them out")
+    if fraction is not None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"data.train_fraction is {fraction}; it must be more than 0 and at most 1")
+        return max(1, round(fraction * available))
+    return available if images is None else images
