@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from vitexp.record import flatten
-from vitexp.study import command as commands
+from vitexp.study import agent
 from vitexp.study import space, strict
 from vitexp.study.cell import SEED, Cell, make_cells, varying
 
@@ -100,8 +100,8 @@ class Study:
 
     def argv(self, cell: Cell, json_path: str | Path) -> list[str]:
         """The arguments after the word vitexp; the cell's own are in a file at `json_path` if the command wants one."""
-        words = commands.expand(self.command, self.program, cell.arguments, str(json_path))
-        return commands.arguments_of_vitexp(words)
+        words = agent.expand(self.command, self.program, cell.arguments, str(json_path))
+        return agent.arguments_of_vitexp(words)
 
     def _points(self, seed: int) -> Iterator[dict[str, Any]]:
         if self.method == "grid":
@@ -151,8 +151,8 @@ def _study(path: Path, content: bytes) -> Study:
         raise ValueError(f"run_cap is {sweep['run_cap']}; give 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
-    command = tuple(map(str, sweep.get("command", commands.DEFAULT_COMMAND)))
-    strict.check_values(sweep["parameters"], "parameters", as_text=not commands.AS_TEXT.isdisjoint(command))
+    command = tuple(map(str, sweep.get("command", agent.DEFAULT_COMMAND)))
+    strict.check_values(sweep["parameters"], "parameters", as_text=not agent.AS_TEXT.isdisjoint(command))
     parameters = tuple(space.read_parameters(sweep["parameters"]))
     return Study(
         path=path,

@@ -3,7 +3,7 @@ import json
 import pytest
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from vitexp.study import command
+from vitexp.study import agent
 
 ARGUMENTS = {
     "model.lr": 0.0001,
@@ -18,20 +18,20 @@ ARGUMENTS = {
 @pytest.mark.parametrize("macro", ["args", "args_no_hyphens", "args_no_boolean_flags", "args_json"])
 def test_macros_expand_as_the_client_expands_them(macro):
     theirs = create_sweep_command_args({"args": {name: {"value": value} for name, value in ARGUMENTS.items()}})
-    assert command.expand([f"${{{macro}}}"], None, ARGUMENTS, "cell.json") == theirs[macro]
+    assert agent.expand([f"${{{macro}}}"], None, ARGUMENTS, "cell.json") == theirs[macro]
 
 
 def test_the_agents_default_command_and_its_file():
-    words = command.expand([*command.DEFAULT_COMMAND, "--config", "${args_json_file}"], "train.py", {"a": 1}, "c.json")
+    words = agent.expand([*agent.DEFAULT_COMMAND, "--config", "${args_json_file}"], "train.py", {"a": 1}, "c.json")
     assert words == ["/usr/bin/env", "python", "train.py", "--a=1", "--config", "c.json"]
 
 
 def test_an_environment_variable_expands_inside_a_word(monkeypatch):
     monkeypatch.setenv("BASE", "x")
-    assert command.expand(["experiments/${envvar:BASE}.yaml"], None, {}, "") == ["experiments/x.yaml"]
+    assert agent.expand(["experiments/${envvar:BASE}.yaml"], None, {}, "") == ["experiments/x.yaml"]
     monkeypatch.delenv("BASE")
     with pytest.raises(ValueError, match="environment variable BASE, which is not set"):
-        command.expand(["${envvar:BASE}"], None, {}, "")
+        agent.expand(["${envvar:BASE}"], None, {}, "")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_an_environment_variable_expands_inside_a_word(monkeypatch):
 )
 def test_a_macro_that_an_agent_would_leave_or_drop_is_refused(item, message):
     with pytest.raises(ValueError, match=message):
-        command.expand([item], None, {}, "c.json")
+        agent.expand([item], None, {}, "c.json")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_macro_that_an_agent_would_leave_or_drop_is_refused(item, message):
     ],
 )
 def test_every_way_to_start_vitexp_is_understood(head):
-    assert command.arguments_of_vitexp([*head, "fit", "--config", "a.yaml"]) == ["fit", "--config", "a.yaml"]
+    assert agent.arguments_of_vitexp([*head, "fit", "--config", "a.yaml"]) == ["fit", "--config", "a.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_every_way_to_start_vitexp_is_understood(head):
 )
 def test_any_other_program_is_refused_by_name(words, message):
     with pytest.raises(ValueError, match=message):
-        command.arguments_of_vitexp(words)
+        agent.arguments_of_vitexp(words)
 
 
 def test_the_advice_is_itself_accepted():
-    words = command.expand(json.loads(command.ADVICE.removeprefix("command: ")), None, {}, "c.json")
-    assert command.arguments_of_vitexp(words) == ["fit", "--config", "experiments/NAME.yaml", "--config", "c.json"]
+    words = agent.expand(json.loads(agent.ADVICE.removeprefix("command: ")), None, {}, "c.json")
+    assert agent.arguments_of_vitexp(words) == ["fit", "--config", "experiments/NAME.yaml", "--config", "c.json"]
