@@ -114,6 +114,11 @@ class ShardData(L.LightningDataModule):
             "shards_fingerprint": self._indexes["train"].fingerprint[:16],
         }
 
+    def setup(self, stage: str) -> None:
+        """Training without validation images is training without validation; an empty loader would be warned about."""
+        if stage == "fit" and self.trainer and not self.val_count:
+            self.trainer.limit_val_batches = 0
+
     def train_dataloader(self) -> TrainLoader:
         """The training batches of this rank."""
         ranks = self.trainer.world_size if self.trainer else 1
@@ -123,9 +128,9 @@ class ShardData(L.LightningDataModule):
             )
         return TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
 
-    def val_dataloader(self) -> BatchLoader | list[Any]:
-        """The validation images of this rank, or no loader where there are none."""
-        return self.eval_loader("val") if self.val_count else []
+    def val_dataloader(self) -> BatchLoader:
+        """The validation images of this rank."""
+        return self.eval_loader("val")
 
     def test_dataloader(self) -> BatchLoader:
         """The test images of this rank."""
