@@ -1,7 +1,9 @@
 """fit, validate, test and predict: a parsed config becomes a trained network and a record."""
 
+import contextlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from vitexp.learn.recorder import Recorder
 
 VERBS = ("fit", "validate", "test", "predict")
 LAST = "last.ckpt"
+_BUILT: dict[str, Any] = {}
 
 
 class TrainingCommand(LightningCLI):
@@ -33,6 +36,7 @@ class TrainingCommand(LightningCLI):
         self.plan_only = plan_only
         self.recorder: Recorder | None = None
         words, dropped = plain_words(list(arguments))
+        self.verb = words[0]
         if dropped:
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
         quieten()
@@ -51,6 +55,23 @@ class TrainingCommand(LightningCLI):
                 "enable_model_summary": False,
             },
         )
+
+    @classmethod
+    def prepare(cls, verb: str, groups: dict[str, type]) -> None:
+        """Builds the parser of a verb ahead of its use."""
+        with contextlib.suppress(ValueError):  # a parser is built before it can refuse a word
+            cls([verb, "--no-such-flag"], groups)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one verb that is asked for: building the parsers of all four would take longer than a short plan."""
+        return {verb: words for verb, words in LightningCLI.subcommands().items() if verb == self.verb}
+
+    def setup_parser(self, *arguments: Any) -> None:
+        """Builds the verb's parser once a process: the cells of a study are forked from one that has it."""
+        if self.verb not in _BUILT:
+            super().setup_parser(*arguments)
+            _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
+        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's and the study's groups, and the facts that the data set tells the network."""
@@ -155,10 +176,16 @@ class TrainingCommand(LightningCLI):
 
 def quieten() -> None:
     """Leaves out what Lightning says about itself: advice on workers, on its other products, on the seed."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in (
+        "pytorch.utilities.rank_zero",
+        "fabric.utilities.seed",
+        "pytorch.trainer.connectors.checkpoint_connector",
+    ):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)

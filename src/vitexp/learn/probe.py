@@ -29,11 +29,11 @@ def fewshot_metrics(module: Classify, data: ShardData, shots: Sequence[int], dra
 def features_of(module: Classify, data: ShardData, split: Split) -> tuple[Tensor, Tensor]:
     """Frozen features and labels of a split, in the order of the samples. Shapes: (n, D), (n)."""
     module.eval()
-    features = cast(Callable[[Tensor], Tensor], module.network.features)
+    read = cast(Callable[[Tensor], Tensor], module.network.features)
     parts = []
     for batch in data.eval_loader(split):
         batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, module.device, 0), 0)
-        parts.append((features(batch.images).float().cpu(), batch.labels.cpu(), batch.samples.cpu()))
+        parts.append((read(batch.images).float().cpu(), batch.labels.cpu(), batch.samples.cpu()))
     features, labels, samples = (torch.cat(column) for column in zip(*gathered(parts), strict=True))
     order = samples.argsort()
     return features[order], labels[order]

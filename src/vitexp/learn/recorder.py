@@ -12,9 +12,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
 
+VALIDATION = ("val_acc", "val_loss")
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "wandb", "vitexp")
 
 
@@ -61,8 +63,14 @@ class Recorder(L.Callback):
         self._collect(trainer, ("train_loss",))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the validation numbers."""
-        self._collect(trainer, ("val_acc", "val_loss"))
+        """Keeps the validation numbers of the run's course."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._collect(trainer, VALIDATION)
+
+    def last_validation(self, step: int) -> dict[str, float]:
+        """The validation numbers after `step`, if they were measured then."""
+        last = {name: self.curves[name][-1] for name in VALIDATION if self.curves.get(name)}
+        return {name: value for name, (at, value) in last.items() if at == step}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""

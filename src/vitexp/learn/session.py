@@ -1,5 +1,6 @@
 """One run from its first to its last line: train, measure, record, tell."""
 
+import contextlib
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,8 @@ def _train_and_record(command: "TrainingCommand", arguments: dict[str, Any]) -> 
     except BaseException as error:
         code = _exit_code(error)
         if trainer.is_global_zero:
-            recorder.fail(_reason(error, trainer))
+            with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
+                recorder.fail(_reason(error, trainer))
         if code > INTERRUPTED:
             raise SystemExit(code) from error
         raise
@@ -124,7 +126,8 @@ def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]
     """The final numbers: validation and test accuracy, few-shot probes."""
     trainer = command.trainer
     metrics: dict[str, float] = {}
-    if command.datamodule.val_count:
+    metrics |= recorder.last_validation(trainer.global_step)
+    if command.datamodule.val_count and not metrics:
         found = trainer.validate(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
         metrics |= {name: float(value) for name, value in found[0].items()}
     if command.run.test and command.datamodule.test_count:
