@@ -1,0 +1,105 @@
+"""Whether runs belong together: what differs between records apart from what a study varies on purpose."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import RunRecord, flatten, result_config
+
+# The folder of a data set is no part of a fingerprint; what it held is.
+_DATA_IDENTITY = ("name", "classes", "test_images")
+_ABSENT = "(absent)"
+
+
+def refuse(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path) -> None:
+    """Accepts arms whose finished runs differ in the seed and in the studied `keys` alone.
+
+    Raises: ValueError naming the other differences, how many runs have which value, and how to choose.
+    """
+    done = [finished(arm) for arm in arms]
+    mixed = list(dict.fromkeys(key for arm in done for key in _varying(arm, keys)))
+    if not mixed:
+        return
+    every = [record for arm in done for record in arm]
+    held = "; ".join(f"{key}: {counts(every, key)}" for key in mixed)
+    newest = max(every, key=lambda record: record.finished or "")
+    raise ValueError(
+        f"{folder} holds runs of the same cell that were configured differently: {held}; "
+        f"choose one kind, such as --where {mixed[0]}={_bare(flat(newest).get(mixed[0]))}"
+    )
+
+
+def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]:
+    """What else differs between finished runs: settings that go with the arm, repetitions, versions of the code."""
+    done = [finished(arm) for arm in arms]
+    every = [record for arm in done for record in arm]
+    beyond = "the arms differ in more than the studied factors"
+    found = [f"{beyond}: {key} is {counts(every, key)}" for key in _varying(every, keys)]
+    twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
+    if twice:
+        found.append(f"{_runs(twice)} of a cell and seed that had been run before: the newest counts")
+    sources = {
+        "code commits": Counter(str(record.code.get("commit")) for record in every),
+        "versions of torch": Counter(str(record.versions.get("torch")) for record in every),
+    }
+    return found + [f"the runs come from {len(n)} {name}: {_listed(n)}" for name, n in sources.items() if len(n) > 1]
+
+
+def finished(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records that hold a result."""
+    return [record for record in records if record.status == "finished"]
+
+
+def flat(record: RunRecord) -> dict[str, Any]:
+    """The config of a run as dotted keys, and which data it saw."""
+    return flatten(record.config) | _identity(record)
+
+
+def counts(records: Iterable[RunRecord], key: str) -> str:
+    """The values of a key among records, in words: `10 (5 runs), 30 (2 runs)`."""
+    return _listed(Counter(_bare(flat(record).get(key, _ABSENT)) for record in records))
+
+
+def text(value: Any) -> str:
+    """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
+    return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+    studied = {*keys, "seed_everything"}
+    residues = [{**result_config(record.config), **_identity(record)} for record in records]
+    names = dict.fromkeys(key for residue in residues for key in residue if key not in studied)
+    return [key for key in names if len({text(residue.get(key, _ABSENT)) for residue in residues}) > 1]
+
+
+def _identity(record: RunRecord) -> dict[str, Any]:
+    return {f"data.{key}": record.data[key] for key in _DATA_IDENTITY if key in record.data}
+
+
+def _listed(values: Counter[str]) -> str:
+    most_first = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{value} ({_runs(count)})" for value, count in most_first)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+def _bare(value: Any) -> str:
+    return text(value).strip('"')
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, str | float):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,168 @@
+"""Which runs answer a study: its cells are looked up among the records and grouped into arms, paired by seed.
+
+Runs that do not belong together are never pooled in silence (mixture.py), and a run that is absent, failed or still
+going on is counted as that, never as 0.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitexp.record import RunRecord, find_records, result_config
+from vitexp.study import mixture
+from vitexp.study.spec import Cell, Study
+
+SEED = "seed_everything"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed."""
+
+    factors: Mapping[str, Any]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    asked: tuple[int, ...]
+    runs: Mapping[int, RunRecord] = field(default_factory=dict)
+    unfinished: Mapping[int, str] = field(default_factory=dict)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric by seed, of the finished runs that hold it as a finite number."""
+        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The arms of a study in the order of its file, with what a reader of any number from them must know."""
+
+    study: Study
+    arms: tuple[Arm, ...]
+    notes: tuple[str, ...]
+
+
+def select(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Selection:
+    """The runs below `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
+
+    Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
+    """
+    folder, cells = Path(root) / study.name, study.cells()
+    shelf = _Shelf(_kept(find_records(folder), where or {}, folder))
+    planned = {} if where else _planned(folder)
+    keys = factor_keys(cells)
+    arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
+    for cell in cells:
+        arms[mixture.text(_factors(cell, keys))].append((cell, _answers(cell, shelf, keys, planned)))
+    found = [[record for _, records in members for record in records] for members in arms.values()]
+    mixture.refuse(found, keys, folder)
+    return Selection(
+        study=study,
+        arms=tuple(_arm(members, keys) for members in arms.values()),
+        notes=tuple(mixture.notes(found, keys)),
+    )
+
+
+def name(arm: Arm) -> str:
+    """The arm in the words of the study file."""
+    return " ".join(str(value) for value in arm.factors.values()) or "the only arm"
+
+
+def factor_keys(cells: Sequence[Cell]) -> list[str]:
+    """The dotted keys that differ between cells, the seed left out, in the order of the file."""
+    names = dict.fromkeys(key for cell in cells for key in cell.overrides if key != SEED)
+    return [key for key in names if len({mixture.text(cell.overrides.get(key)) for cell in cells}) > 1]
+
+
+def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words as typed after --where; values are read as YAML.
+
+    Raises: ValueError for a word of another form.
+    """
+    read = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise ValueError(f"--where got {pair!r}; write key=value, such as --where trainer.max_epochs=30")
+        read[key] = yaml.safe_load(value)
+    return read
+
+
+class _Shelf:
+    """Records that are looked up by their fingerprint or by any set of config values."""
+
+    def __init__(self, records: Iterable[RunRecord]) -> None:
+        self._known = [(mixture.flat(record), record) for record in records]
+        self._by_keys: dict[tuple[str, ...], dict[tuple[str, ...], list[RunRecord]]] = {}
+
+    def of_fingerprint(self, fingerprint: str) -> list[RunRecord]:
+        return [record for _, record in self._known if record.fingerprint == fingerprint]
+
+    def of_values(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
+        keys = tuple(sorted(wanted))
+        if keys not in self._by_keys:
+            held = self._by_keys.setdefault(keys, defaultdict(list))
+            for config, record in self._known:
+                held[tuple(mixture.text(config.get(key)) for key in keys)].append(record)
+        return self._by_keys[keys].get(tuple(mixture.text(wanted[key]) for key in keys), [])
+
+
+def _answers(cell: Cell, shelf: _Shelf, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
+    """The runs of a cell: by fingerprint where the local runner has noted it, otherwise by all that the cell sets."""
+    fingerprint = planned.get(mixture.text(cell.overrides))
+    if fingerprint is not None:
+        return shelf.of_fingerprint(fingerprint)
+    matters = {*keys, *result_config(cell.overrides)}
+    return shelf.of_values({key: value for key, value in cell.overrides.items() if key in matters})
+
+
+def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: cell.overrides.get(key) for key in keys}
+
+
+def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
+    runs, unfinished = {}, {}
+    for cell, found in members:
+        done = [record for record in found if record.status == "finished"]
+        if done:
+            runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
+        else:
+            unfinished[cell.seed or 0] = _why(found)
+    return Arm(
+        factors=_factors(members[0][0], keys),
+        asked=tuple(dict.fromkeys(cell.seed or 0 for cell, _ in members)),
+        runs=runs,
+        unfinished=unfinished,
+    )
+
+
+def _why(found: Sequence[RunRecord]) -> str:
+    if not found:
+        return "not run"
+    last = max(found, key=lambda record: record.started)
+    return f"{last.status} ({last.reason})" if last.reason else last.status
+
+
+def _kept(records: list[RunRecord], where: Mapping[str, Any], folder: Path) -> list[RunRecord]:
+    wanted = {key: mixture.text(value) for key, value in where.items()}
+    kept = [r for r in records if all(mixture.text(mixture.flat(r).get(key)) == value for key, value in wanted.items())]
+    if where and records and not kept:
+        asked = ", ".join(f"{key}={value}" for key, value in where.items())
+        held = "; ".join(f"{key}: {mixture.counts(records, key)}" for key in where)
+        raise ValueError(f"none of the {len(records)} runs in {folder} has {asked}; they have {held}")
+    return kept
+
+
+def _planned(folder: Path) -> dict[str, str]:
+    """The fingerprint that the local runner gave each cell, by what the cell sets; W&B agents leave no such file."""
+    path = folder / "study.json"
+    if not path.is_file():
+        return {}
+    try:
+        cells = json.loads(path.read_text())["cells"]
+        return {mixture.text(cell["overrides"]): cell["fingerprint"] for cell in cells}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error

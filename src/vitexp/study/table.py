@@ -1,0 +1,160 @@
+"""The numbers of a study's table: mean and interval of each arm in each metric, and its paired difference to the baseline.
+
+All comparisons of accuracies in one table are one family, whatever the metric: a reader who looks for anything
+significant looks at all of them. Losses, which point the other way, are a family of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitexp import stats
+from vitexp.study import mixture
+from vitexp.study.select import Arm, Selection, name, select
+from vitexp.study.spec import Study, StudyConfig
+from vitexp.study.tune import higher_is_better, tune
+
+Label = tuple[tuple[str, Any], ...]
+"""The dotted keys and values that name a row, a column or an arm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One arm in one metric. `interval` is absent without a run, `judgement` also for a baseline."""
+
+    arm: Arm
+    metric: str
+    values: Mapping[int, float]
+    interval: stats.Interval | None
+    baseline: Arm | None
+    judgement: stats.Judgement | None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether other arms are compared with this one."""
+        return self.arm is self.baseline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A study in numbers: entries per metric in the order of `arms`, and the row and column of each arm."""
+
+    study: Study
+    arms: tuple[Arm, ...]
+    entries: Mapping[str, tuple[Entry, ...]]
+    comparisons: int
+    rows: tuple[Label, ...]
+    columns: tuple[Label, ...]
+    notes: tuple[str, ...]
+
+    def at(self, metric: str, row: Label, column: Label) -> Entry | None:
+        """The entry at a place of the layout, absent where the study has no such arm."""
+        wanted = (row, column)
+        return next((entry for entry in self.entries[metric] if place(entry.arm, self.study.config) == wanted), None)
+
+
+def make_table(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Table:
+    """The table of a study from the records below `root`.
+
+    Raises: ValueError when no run is finished, or none holds a metric that the study reports.
+    """
+    return tabulate(tune(select(study, root, where)), root)
+
+
+def tabulate(selection: Selection, root: str | Path = "runs") -> Table:
+    """The table of arms that are chosen already."""
+    study, arms, config = selection.study, selection.arms, selection.study.config
+    _check_runs(selection, Path(root) / study.name)
+    judged = _judge(arms, config)
+    places = [place(arm, config) for arm in arms]
+    return Table(
+        study=study,
+        arms=arms,
+        entries={m: tuple(_entry(i, m, arms, config, judged) for i in range(len(arms))) for m in config.metrics},
+        comparisons=len(judged),
+        rows=_distinct(row for row, _ in places),
+        columns=_distinct(column for _, column in places),
+        notes=(*selection.notes, *_gaps(arms, config.metrics)),
+    )
+
+
+def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
+    """The row and the column of an arm: factors that neither names belong to the row."""
+    rest = [key for key in arm.factors if key not in config.rows and key not in config.columns]
+    row, column = (
+        tuple((key, arm.factors[key]) for key in keys if key in arm.factors)
+        for keys in ((*config.rows, *rest), config.columns)
+    )
+    return row, column
+
+
+def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:
+    """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
+    named = {key: value for key, value in baseline.items() if key in arm.factors}
+    wanted = mixture.text({**arm.factors, **named})
+    return next((other for other in arms if named and mixture.text(dict(other.factors)) == wanted), None)
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric is a share of images, which readers see in per cent."""
+    return metric.endswith("_acc") or metric.startswith("fewshot_")
+
+
+def _judge(arms: Sequence[Arm], config: StudyConfig) -> dict[tuple[int, str], stats.Judgement]:
+    families: dict[tuple[bool, bool], dict[tuple[int, str], stats.Difference]] = {}
+    for metric in config.metrics:
+        family = families.setdefault((is_accuracy(metric), higher_is_better(metric)), {})
+        for index, arm in enumerate(arms):
+            base = baseline_of(arm, arms, config.baseline)
+            if base is not None and base is not arm and arm.values(metric).keys() & base.values(metric).keys():
+                family[index, metric] = stats.paired_difference(arm.values(metric), base.values(metric))
+    judged: dict[tuple[int, str], stats.Judgement] = {}
+    for (accuracy, higher), family in families.items():
+        judged |= stats.judge(family, margin=config.margin if accuracy else None, higher_is_better=higher)
+    return judged
+
+
+def _entry(
+    index: int, metric: str, arms: Sequence[Arm], config: StudyConfig, judged: Mapping[tuple[int, str], stats.Judgement]
+) -> Entry:
+    arm = arms[index]
+    values = arm.values(metric)
+    return Entry(
+        arm=arm,
+        metric=metric,
+        values=values,
+        interval=stats.interval(list(values.values())) if values else None,
+        baseline=baseline_of(arm, arms, config.baseline),
+        judgement=judged.get((index, metric)),
+    )
+
+
+def _check_runs(selection: Selection, folder: Path) -> None:
+    study = selection.study
+    held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
+    if not any(arm.runs for arm in selection.arms):
+        raise ValueError(f"{folder} holds no finished run of {study.path}; run `vitexp sweep {study.path}` first")
+    for metric in study.config.metrics:
+        if not any(arm.values(metric) for arm in selection.arms):
+            raise ValueError(f"study.metrics: no run in {folder} holds {metric}; they hold {', '.join(held)}")
+
+
+def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
+    """Runs that are asked for but not there, and finished runs without one of the metrics."""
+    asked, done = sum(len(arm.asked) for arm in arms), sum(len(arm.runs) for arm in arms)
+    reasons = [f"{name(arm)} seed {seed}: {why}" for arm in arms for seed, why in arm.unfinished.items()]
+    found = [f"{done} of {asked} runs are finished; {'; '.join(_short(reasons))}"] if reasons else []
+    for metric in metrics:
+        without = sum(len(arm.runs) - len(arm.values(metric)) for arm in arms)
+        if without:
+            found.append(f"{without} finished runs hold no finite {metric}")
+    return found
+
+
+def _short(reasons: Sequence[str], most: int = 6) -> list[str]:
+    return [*reasons[:most], f"and {len(reasons) - most} more"] if len(reasons) > most else list(reasons)
+
+
+def _distinct(labels: Any) -> tuple[Label, ...]:
+    return tuple(label for _, label in {mixture.text(label): label for label in labels}.items())

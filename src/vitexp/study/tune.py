@@ -1,0 +1,85 @@
+"""Fair arms: each arm gets the value of a tuned setting that is best for it, chosen on the validation slice.
+
+The test numbers of the values that were not chosen stay unread.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from vitexp.study import mixture
+from vitexp.study.select import Arm, Selection, name
+
+
+def tune(selection: Selection) -> Selection:
+    """One arm for each configuration apart from `study.tune`, which moves from the factors to the chosen values.
+
+    Raises: ValueError when `study.select` is a test metric, or no run of a study that tunes holds it.
+    """
+    keys, metric = selection.study.config.tune, selection.study.config.select
+    if not keys:
+        return selection
+    if metric.startswith(("test", "fewshot")):
+        raise ValueError(f"study.select is {metric}, a number of the test split; choose by val_acc or val_loss")
+    candidates = [_split(arm, keys) for arm in selection.arms]
+    if not any(arm.values(metric) for arm in candidates) and any(arm.runs for arm in candidates):
+        raise ValueError(f"study.select is {metric}, which no run holds; choose by val_acc or val_loss")
+    groups: dict[str, list[Arm]] = {}
+    for arm in candidates:
+        groups.setdefault(mixture.text(dict(arm.factors)), []).append(arm)
+    arms = [_best(group, metric) for group in groups.values()]
+    notes = [note for group, arm in zip(groups.values(), arms, strict=True) for note in _notes(group, arm, metric)]
+    budget = _budget(list(groups.values()), metric)
+    return replace(selection, arms=tuple(arms), notes=(*selection.notes, *notes, *budget))
+
+
+def higher_is_better(metric: str) -> bool:
+    """Losses and errors are to be small, everything else is to be large."""
+    return not metric.endswith(("loss", "error"))
+
+
+def _split(arm: Arm, keys: Sequence[str]) -> Arm:
+    factors = {key: value for key, value in arm.factors.items() if key not in keys}
+    return replace(arm, factors=factors, tuned={key: arm.factors[key] for key in keys if key in arm.factors})
+
+
+def _best(group: Sequence[Arm], metric: str) -> Arm:
+    """The candidate with the best mean over the seeds that all have; of equals, the first in the study's order."""
+    measured = [arm for arm in group if arm.values(metric)]
+    seeds = set.intersection(*(set(arm.values(metric)) for arm in measured)) if measured else set()
+    if not seeds:
+        unknown = dict.fromkeys(group[0].asked, f"no common seed with {metric} to choose by")
+        return replace(group[0], tuned={}, runs={}, unfinished=unknown)
+    sign = 1 if higher_is_better(metric) else -1
+    return max(measured, key=lambda arm: sign * fmean(arm.values(metric)[seed] for seed in sorted(seeds)))
+
+
+def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
+    """The chosen value lies at the end of its grid, or candidates were left out of the choice."""
+    found = []
+    for key, value in chosen.tuned.items():
+        grid = sorted({arm.tuned[key] for arm in group if _is_number(arm.tuned[key])})
+        if len(grid) > 2 and value in (grid[0], grid[-1]):
+            found.append(f"{name(chosen)}: the chosen {key} {value:g} ends its grid ({_span(grid)}): widen it")
+    absent = sum(len(set(arm.asked) - set(arm.values(metric))) for arm in group)
+    if absent:
+        asked = sum(len(arm.asked) for arm in group)
+        found.append(f"{name(chosen)}: chosen with {absent} of {asked} tuning runs missing")
+    return found
+
+
+def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
+    """Arms that were tuned on different numbers of runs are not compared fairly."""
+    budgets = {name(group[0]): sum(len(arm.values(metric)) for arm in group) for group in groups}
+    if len(set(budgets.values())) < 2:
+        return []
+    return ["the arms had unequal tuning budgets: " + ", ".join(f"{name} {n} runs" for name, n in budgets.items())]
+
+
+def _span(grid: Sequence[float]) -> str:
+    return f"{grid[0]:g} to {grid[-1]:g}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

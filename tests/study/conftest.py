@@ -1,0 +1,93 @@
+"""A laboratory for studies: real sweep files and real records, with numbers from a seeded generator."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory, write_record
+from vitexp.study.spec import read_study
+
+PLACES = ("stem", "every", "shared")
+ARMS = [("none", "stem"), *((kind, at) for kind in ("1d", "2d") for at in PLACES), ("relative", "stem")]
+POSITIONS = {
+    "study.name": "pos",
+    "study.baseline": {"model.pos_embed": "1d", "model.pos_at": "stem"},
+    "study.rows": ["model.pos_embed"],
+    "study.columns": ["model.pos_at"],
+    "study.metrics": ["test_acc", "fewshot_5"],
+    "study.margin": 0.01,
+    "study.paper": "table8",
+}
+
+
+class Lab:
+    """Writes studies and the records of their cells below one folder."""
+
+    def __init__(self, folder):
+        self.root = folder / "runs"
+        self.folder = folder
+
+    def study(self, settings, swept, fixed=None):
+        parameters = {key: {"value": value} for key, value in {**settings, **(fixed or {})}.items()}
+        parameters |= {key: {"values": values} for key, values in swept.items()}
+        command = ["${env}", "vitexp", "fit", "--config", "experiments/x.yaml", "--config", "${args_json_file}"]
+        path = self.folder / f"{settings['study.name']}.yaml"
+        path.write_text(yaml.safe_dump({"method": "grid", "parameters": parameters, "command": command}))
+        return read_study(path)
+
+    def positions(self, seeds=5, **settings):
+        model = [{"pos_embed": kind, "pos_at": at} for kind, at in ARMS]
+        return self.study({**POSITIONS, **settings}, {"model": model, "seed_everything": list(range(seeds))})
+
+    def run(self, cell, metrics, *, study="pos", config=None, folder=None, **changes):
+        """Writes the record of a cell; `config` adds dotted keys that the sweep does not set."""
+        resolved = _nested({"trainer.max_epochs": 10, **cell.overrides, **(config or {})})
+        name, seed = cell_fingerprint(resolved)[:8], cell.seed or 0
+        given = {
+            "study": study, "cell": name, "seed": seed, "fingerprint": fingerprint(resolved), "status": "finished",
+            "config": resolved, "metrics": metrics, "started": "2026-01-01T00:00:00+00:00",
+            "finished": "2026-01-01T00:01:00+00:00", "data": {"name": "digits", "classes": 10, "test_images": 360},
+        }  # fmt: skip
+        record = RunRecord(**given | changes)
+        write_record(record, folder or run_directory(self.root, study, name, seed))
+        return record
+
+    def fill(self, study, metrics_of, **changes):
+        return [self.run(cell, metrics_of(cell), study=study.name, **changes) for cell in study.cells()]
+
+
+def _nested(flat):
+    nested = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
+
+
+def position_metrics(cell):
+    """Accuracies of one cell: a seed effect that all arms share, a little noise, and `none` two points lower."""
+    arm = ARMS.index((cell.overrides["model.pos_embed"], cell.overrides["model.pos_at"]))
+    noise = np.random.default_rng([cell.seed, arm])
+    shared = np.random.default_rng(cell.seed).normal(0, 0.01)
+    level = 0.95 - 0.02 * (cell.overrides["model.pos_embed"] == "none")
+    test, fewshot, val = (level + shared + noise.normal(0, 0.002) for _ in range(3))
+    return {"test_acc": test, "fewshot_5": fewshot - 0.1, "val_acc": val}
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+@pytest.fixture
+def filled(lab):
+    """The position study with all of its runs."""
+    study = lab.positions()
+    records = lab.fill(study, position_metrics)
+    return SimpleNamespace(study=study, root=Path(lab.root), records=records, metrics_of=position_metrics)

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from vitexp.study.table import baseline_of, make_table
+
+
+def arm_values(filled, kind, at, metric):
+    """The values of an arm straight from its cells, without any record."""
+    return np.array([
+        filled.metrics_of(cell)[metric]
+        for cell in sorted(filled.study.cells(), key=lambda cell: cell.seed)
+        if (cell.overrides["model.pos_embed"], cell.overrides["model.pos_at"]) == (kind, at)
+    ])  # fmt: skip
+
+
+def entry(table, metric, kind, at):
+    return table.at(metric, (("model.pos_embed", kind),), (("model.pos_at", at),))
+
+
+def test_rows_and_columns_are_those_of_the_study_in_its_order(filled):
+    table = make_table(filled.study, filled.root)
+    assert [dict(row) for row in table.rows] == [{"model.pos_embed": word} for word in ("none", "1d", "2d", "relative")]
+    assert [dict(column) for column in table.columns] == [
+        {"model.pos_at": word} for word in ("stem", "every", "shared")
+    ]
+    assert entry(table, "test_acc", "none", "shared") is None
+    assert len(table.arms) == 8
+
+
+@pytest.mark.parametrize("metric", ["test_acc", "fewshot_5"])
+def test_mean_and_interval_are_those_of_scipy(filled, metric):
+    found = entry(make_table(filled.study, filled.root), metric, "2d", "every").interval
+    values = arm_values(filled, "2d", "every", metric)
+    low, high = reference.t.interval(0.95, 4, values.mean(), reference.sem(values))
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((values.mean(), low, high, 5), rel=1e-12)
+
+
+def test_differences_are_paired_by_seed_and_corrected_over_the_whole_table(filled):
+    table = make_table(filled.study, filled.root)
+    tests = {}
+    for metric in ("test_acc", "fewshot_5"):
+        base = arm_values(filled, "1d", "stem", metric)
+        for arm in table.arms:
+            at, kind = arm.factors["model.pos_at"], arm.factors["model.pos_embed"]
+            if (kind, at) != ("1d", "stem"):
+                tests[metric, kind, at] = reference.ttest_rel(arm_values(filled, kind, at, metric), base)
+    ordered = sorted(tests.values(), key=lambda test: test.pvalue)
+    assert table.comparisons == len(ordered) == 14
+    smallest = entry(table, "test_acc", "none", "stem").judgement
+    assert smallest.difference.p == pytest.approx(tests["test_acc", "none", "stem"].pvalue, rel=1e-9)
+    holm, largest = {}, 0.0
+    for rank, test in enumerate(ordered):
+        largest = max(largest, min(1, test.pvalue * (14 - rank)))
+        holm[test.pvalue] = largest
+    for (metric, kind, at), test in tests.items():
+        assert entry(table, metric, kind, at).judgement.p_holm == pytest.approx(holm[test.pvalue], rel=1e-9)
+
+
+def test_the_verdicts_are_in_words(filled):
+    table = make_table(filled.study, filled.root)
+    assert entry(table, "test_acc", "none", "stem").judgement.verdict == "worse"
+    assert entry(table, "test_acc", "2d", "stem").judgement.verdict == "equivalent within 0.01"
+    assert entry(table, "test_acc", "1d", "stem").judgement is None
+    assert entry(table, "test_acc", "1d", "stem").is_baseline
+    assert not entry(table, "test_acc", "2d", "stem").is_baseline
+
+
+def test_under_three_seeds_there_is_not_enough_evidence(lab, filled):
+    study = lab.positions(seeds=2, **{"study.name": "two"})
+    lab.fill(study, filled.metrics_of)
+    verdicts = {e.judgement.verdict for e in make_table(study, lab.root).entries["test_acc"] if e.judgement}
+    assert verdicts == {"not enough evidence"}
+
+
+def test_losses_are_a_family_of_their_own_with_no_margin_and_small_is_good(lab):
+    settings = {"study.name": "s", "study.metrics": ["test_acc", "test_loss"], "study.margin": 0.5}
+    study = lab.study(
+        {**settings, "study.baseline": {"model.pool": "cls"}},
+        {"model.pool": ["cls", "gap"], "seed_everything": [0, 1, 2]},
+    )
+    lost = {"cls": [0.50, 0.51, 0.53], "gap": [0.40, 0.42, 0.43]}
+    lab.fill(study, lambda cell: {"test_acc": 0.9, "test_loss": lost[cell.overrides["model.pool"]][cell.seed]})
+    table = make_table(study, lab.root)
+    judgement = table.entries["test_loss"][1].judgement
+    assert judgement.p_holm == pytest.approx(reference.ttest_rel(lost["gap"], lost["cls"]).pvalue, rel=1e-9)
+    assert (judgement.verdict, judgement.p_equivalence) == ("better", None)
+
+
+def test_a_partial_baseline_compares_within_the_other_factors(lab):
+    swept = {"model.pool": ["cls", "gap"], "data.train_images": [100, 200], "seed_everything": [0, 1, 2]}
+    study = lab.study({"study.name": "s", "study.baseline": {"model.pool": "cls"}}, swept)
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    arms = make_table(study, lab.root).arms
+    pairs = [(arm.factors, baseline_of(arm, arms, study.config.baseline).factors) for arm in arms]
+    assert all(base == {**own, "model.pool": "cls"} for own, base in pairs)
+    assert baseline_of(arms[0], arms, {}) is None
+
+
+def test_pairing_uses_common_seeds_alone_and_says_what_is_missing(lab, filled):
+    (lab.root / "pos").rename(lab.root / "gone")
+    kept = [
+        cell for cell in filled.study.cells() if not (cell.overrides["model.pos_embed"] == "none" and cell.seed < 2)
+    ]
+    for cell in kept:
+        lab.run(cell, filled.metrics_of(cell))
+    table = make_table(filled.study, lab.root)
+    none = entry(table, "test_acc", "none", "stem")
+    assert none.interval.n == 3
+    assert none.judgement.difference.seeds == (2, 3, 4)
+    assert table.notes == ("38 of 40 runs are finished; stem none seed 0: not run; stem none seed 1: not run",)
+
+
+def test_an_arm_without_runs_stays_in_the_table_empty(lab, filled):
+    study = lab.positions(**{"study.name": "gaps"})
+    for cell in study.cells():
+        if cell.overrides["model.pos_embed"] != "relative":
+            lab.run(cell, filled.metrics_of(cell), study="gaps")
+    empty = entry(make_table(study, lab.root), "test_acc", "relative", "stem")
+    assert (empty.interval, empty.judgement, empty.values) == (None, None, {})
+    assert not empty.is_baseline
+
+
+def test_a_metric_that_is_not_finite_or_not_held_is_left_out_and_told(lab, filled):
+    study = lab.positions(**{"study.name": "nan"})
+    for cell in study.cells():
+        values = filled.metrics_of(cell)
+        if cell.seed == 0:
+            values["test_acc"] = float("nan")
+        lab.run(cell, values, study="nan")
+    table = make_table(study, lab.root)
+    assert {e.interval.n for e in table.entries["test_acc"]} == {4}
+    assert "8 finished runs hold no finite test_acc" in table.notes
+
+
+def test_no_run_at_all_and_a_metric_nobody_holds_are_refused(lab, filled):
+    with pytest.raises(ValueError, match=r"holds no finished run of .*never\.yaml; run `vitexp sweep"):
+        make_table(lab.positions(**{"study.name": "never"}), lab.root)
+    study = lab.positions(**{"study.metrics": ["test_f1"]})
+    with pytest.raises(ValueError, match=r"no run in .*pos holds test_f1; they hold fewshot_5, test_acc, val_acc"):
+        make_table(study, filled.root)
