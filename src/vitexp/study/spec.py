@@ -16,8 +16,7 @@ from typing import Any
 import yaml
 
 from vitexp.record import flatten
-from vitexp.study import agent
-from vitexp.study import space, strict
+from vitexp.study import agent, space, strict
 from vitexp.study.cell import SEED, Cell, make_cells, varying
 
 # The keys that W&B's sweep schema knows; it refuses all others.

@@ -1,0 +1,146 @@
+"""The plan of a study: each cell as the door resolves it, before anything trains, and the file that says so."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import write_atomically
+from vitexp.study.cell import SEED, Cell
+from vitexp.study.spec import Study
+from vitexp.study.worker import Parse, end_with_parent, parse_cells
+
+PLAN_NAME = "study.json"
+_CELLS_PER_TASK = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell with what the door makes of it."""
+
+    cell: Cell
+    argv: list[str]
+    fingerprint: str
+    name: str
+    run_directory: str
+    config: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What varies, in words."""
+        return self.cell.label
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the resolved config, which may come from its base file."""
+        seed = self.config.get(SEED, self.cell.seed)
+        return seed if isinstance(seed, int) else None
+
+
+def plan_study(
+    study: Study,
+    *,
+    parse: Parse,
+    context: BaseContext,
+    root: str | Path = "runs",
+    workers: int = 1,
+    extra: Sequence[str] = (),
+) -> list[PlannedCell]:
+    """Parses every cell through the door; `extra` arguments go to all of them. Writes root/NAME/study.json.
+
+    Raises: ValueError naming the first cell that is refused, with the door's sentence.
+    """
+    folder = Path(root) / study.name
+    cells = study.cells()
+    argvs = [[*study.argv(cell, _write_arguments(cell, folder)), *extra] for cell in cells]
+    resolved = _parse_all(parse, argvs, context, workers)
+    refused = [(cell, answer) for cell, answer in zip(cells, resolved, strict=True) if isinstance(answer, str)]
+    if refused:
+        others = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
+        raise ValueError(f"{study.path}: cell {refused[0][0].label!r} is refused: {refused[0][1]}{others}")
+    planned = [
+        PlannedCell(
+            cell=cell,
+            argv=argv,
+            fingerprint=answer["fingerprint"],
+            name=answer["cell"],
+            run_directory=str(answer["run_directory"]),
+            config=answer["config"],
+        )
+        for cell, argv, answer in zip(cells, argvs, resolved, strict=True)
+        if not isinstance(answer, str)
+    ]
+    _check_directories(study, planned)
+    write_atomically(folder / PLAN_NAME, json.dumps(_describe(study, planned), indent=1) + "\n")
+    return planned
+
+
+def study_file(root: str | Path, name: str) -> Path:
+    """Where the plan of a study lies."""
+    return Path(root) / name / PLAN_NAME
+
+
+def read_plan(root: str | Path, name: str) -> dict[str, Any]:
+    """The plan of a study as it was last run here.
+
+    Raises: ValueError when there is none.
+    """
+    path = study_file(root, name)
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no plan of a study ({error}); run `vitexp sweep` first") from error
+
+
+def _parse_all(
+    parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
+) -> list[Mapping[str, Any] | str]:
+    chunks = [argvs[start : start + _CELLS_PER_TASK] for start in range(0, len(argvs), _CELLS_PER_TASK)]
+    with ProcessPoolExecutor(min(workers, len(chunks)), context, initializer=end_with_parent) as pool:
+        try:
+            return [answer for answers in pool.map(parse_cells, [parse] * len(chunks), chunks) for answer in answers]
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a process that parsed cells was killed; there may be too little memory: use fewer workers"
+            ) from error
+
+
+def _write_arguments(cell: Cell, folder: Path) -> Path:
+    """The cell's arguments in a file named by its content: what another runner reads is never changed."""
+    content = cell.args_json
+    path = folder / "cells" / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        write_atomically(path, content)
+    return path
+
+
+def _check_directories(study: Study, planned: Sequence[PlannedCell]) -> None:
+    owners: dict[str, PlannedCell] = {}
+    for cell in planned:
+        owner = owners.setdefault(cell.run_directory, cell)
+        if owner.fingerprint != cell.fingerprint:
+            raise ValueError(
+                f"{study.path}: cells {owner.label!r} and {cell.label!r} would share {cell.run_directory}; let the "
+                "runs name their own directories (no run.dir in a study)"
+            )
+
+
+def _describe(study: Study, planned: Sequence[PlannedCell]) -> dict[str, Any]:
+    cells = [
+        {
+            "index": planned_cell.cell.index,
+            "label": planned_cell.label,
+            "overrides": planned_cell.cell.overrides,
+            "seed": planned_cell.seed,
+            "fingerprint": planned_cell.fingerprint,
+            "cell": planned_cell.name,
+            "run_directory": planned_cell.run_directory,
+        }
+        for planned_cell in planned
+    ]
+    return {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, "cells": cells}

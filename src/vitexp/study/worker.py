@@ -1,0 +1,125 @@
+"""What happens inside the processes of a study: one that parses cells, and one for each cell that trains.
+
+They start from a preloaded fork server, so that no cell pays for imports, and end with the runner, however it ends.
+"""
+
+import contextlib
+import ctypes
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import RECORD_NAME, RunRecord, read_record
+from vitexp.study import lock
+
+Parse = Callable[[list[str]], Mapping[str, Any]]
+Train = Callable[[list[str], str], None]
+
+LOG_NAME = "fit.log"
+BUSY = 75  # the exit status of a worker that found the run directory locked
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_PR_SET_PDEATHSIG = 1
+
+
+def fork_server(preload: Sequence[str], threads: int = 1) -> ForkServerContext:
+    """A way to start processes in which the modules of `preload` are imported already, with `threads` threads each."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return context
+
+
+def parse_cells(parse: Parse, argvs: Sequence[list[str]]) -> list[Mapping[str, Any] | str]:
+    """Each cell as the door resolves it, or the sentence in which it refuses it."""
+    return [_parse_cell(parse, argv) for argv in argvs]
+
+
+def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, environment: Mapping[str, str]) -> None:
+    """Trains one cell, unless another process is at it or has done it; its output goes to a log beside its record."""
+    end_with_parent()
+    held = lock.acquire(directory)
+    if held is None:
+        os._exit(BUSY)
+    record = find_record(directory)
+    if record is not None and record.status == "finished" and record.fingerprint == fingerprint:
+        return
+    log = Path(directory) / LOG_NAME
+    _redirect_output(log)
+    os.environ.update(environment)
+    train(argv, str(log))
+
+
+def find_record(directory: str | os.PathLike[str]) -> RunRecord | None:
+    """The record of a run directory, if it has one."""
+    return read_record(directory) if (Path(directory) / RECORD_NAME).exists() else None
+
+
+def end_with_parent() -> None:
+    """Ties this process to the runner; it also leaves the terminal's group, so that Ctrl-C reaches the runner alone."""
+    with contextlib.suppress(PermissionError):  # already the leader of a group
+        os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them; workers take them in turn."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def kill(process: BaseProcess) -> None:
+    """Ends a worker with all that it started; it leads its own process group."""
+    if process.pid is None or not process.is_alive():
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group yet, or is gone
+        process.kill()
+
+
+def _watch_parent() -> None:
+    """The fork server is our parent in the system's eyes; this watches the runner itself, on any system."""
+    parent: BaseProcess | None = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse(argv)
+    except SystemExit as error:
+        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
+        return lines[-1] if lines else f"the parser ended with status {error.code}"
+    except Exception as error:
+        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _redirect_output(path: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

@@ -1,0 +1,100 @@
+"""A door for the runner's tests: real configs, real records, and trouble on demand, without a network to train.
+
+`python trainer.py SWEEP ROOT WORKERS [retry]` runs a study in a process of its own, which a test can kill.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory, write_record
+
+
+def parse(argv):
+    """What the door makes of a cell: `fit --config FILE [--run.root ROOT]`."""
+    arguments = json.loads(Path(argv[argv.index("--config") + 1]).read_text())
+    config = {
+        "seed_everything": 0,
+        "study": {"name": "single"},
+        "model": {"seconds": 0.0, "trouble": "none", "lr": 0.1},
+    }
+    for name, value in arguments.items():
+        group, _, key = name.rpartition(".")
+        if group:
+            config.setdefault(group, {})[key] = value
+        elif isinstance(value, dict):
+            config[name].update(value)
+        else:
+            config[name] = value
+    return _resolved(config, argv[argv.index("--run.root") + 1])
+
+
+def _resolved(config, root):
+    trouble = config["model"]["trouble"]
+    if trouble == "refused":
+        raise ValueError("model.trouble cannot be refused; allowed: none")
+    if trouble == "refused with status 2":
+        print("usage: ...", file=sys.stderr)
+        print("error: model.trouble is wrong", file=sys.stderr)
+        raise SystemExit(2)
+    cell = f"tiny-{cell_fingerprint(config)[:8]}"
+    folder = run_directory(root, config["study"]["name"], cell, config["seed_everything"])
+    return {"fingerprint": fingerprint(config), "cell": cell, "run_directory": str(folder), "config": config}
+
+
+def train(argv, log_path):
+    """Sleeps instead of training; everything else is as in a real run."""
+    plan = parse(argv)
+    folder, model = Path(plan["run_directory"]), plan["config"]["model"]
+    with (folder / "trainings").open("a") as file:
+        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {' '.join(argv)}\n")
+    if model["trouble"] == "no record":
+        print("nothing to train\n", flush=True)
+        sys.exit(3)
+    facts = {name: plan[name] for name in ("cell", "fingerprint", "config")}
+    facts |= {"study": plan["config"]["study"]["name"], "seed": plan["config"]["seed_everything"]}
+    write_record(RunRecord(status="running", **facts), folder)
+    _spend(model, folder)
+    metrics = {"val_acc": 0.5 + facts["seed"] / 100, "test_acc": 0.5}
+    if (
+        model["trouble"] == "nan"
+        and "--again" not in argv
+        and len((folder / "trainings").read_text().splitlines()) == 1
+    ):
+        write_record(RunRecord(status="failed", reason="ValueError: the loss is not finite", **facts), folder)
+        raise ValueError("the loss is not finite")
+    if model["trouble"] != "exit 0 unfinished":
+        write_record(RunRecord(status="finished", metrics=metrics, **facts), folder)
+    if model["trouble"] == "finished, exit 1":
+        sys.exit(1)
+
+
+def _spend(model, folder):
+    log = folder / "metrics" / "version_0" / "metrics.csv"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("epoch,step,train_loss,val_acc\n0,10,2.0,\n0,10,,0.25\n")
+    if model["trouble"] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(model["seconds"])
+
+
+if __name__ == "__main__":
+    from vitexp.study.runner import run_study
+    from vitexp.study.spec import read_study
+
+    root = sys.argv[2]
+    outcome = run_study(
+        read_study(sys.argv[1]),
+        parse=parse,
+        train=train,
+        root=root,
+        workers=int(sys.argv[3]),
+        retry="retry" in sys.argv,
+        extra=["--run.root", root],
+        preload=["vitexp.record"],
+    )
+    print(f"trained {outcome.trained}")
+    sys.exit(outcome.exit_status)
