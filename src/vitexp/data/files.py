@@ -8,7 +8,10 @@ import numpy as np
 from vitexp.data.decode import EXTENSIONS
 from vitexp.data.index import ShardIndex
 from vitexp.data.photo import File
+from vitexp.data.scan import MAX_IMAGE_BYTES, key_hash, split_name
 from vitexp.data.tar import BLOCK, BadShard, header_fields
+
+_WHOLE_NAME = 98  # a longer name may be cut here, and stand in an extended header
 
 
 class LocalFiles:
@@ -35,18 +38,19 @@ class LocalFiles:
         Raises: BadShard when a shard is no longer what it was when it was indexed.
         """
         rows, shards = self.index.table[samples], self.index.shard_of(samples)
-        places = zip(
-            shards.tolist(), rows["block"].tolist(), rows["length"].tolist(), rows["kind"].tolist(), strict=True
-        )
-        return [self._one(*place) for place in places]
+        columns = (rows[word].tolist() for word in ("block", "length", "kind", "key"))
+        return [self._one(*place) for place in zip(shards.tolist(), *columns, strict=True)]
 
-    def _one(self, shard: int, block: int, length: int, kind: int) -> File:
+    def _one(self, shard: int, block: int, length: int, kind: int, expected: int) -> File:
         handle, stamp = self._file(shard)
+        if block < 1 or length > MAX_IMAGE_BYTES or kind >= len(EXTENSIONS):
+            raise self._changed(shard)
         data = os.pread(handle, length + BLOCK, (block - 1) * BLOCK)
         name, size = header_fields(data[:BLOCK])
-        if len(data) != length + BLOCK or size != length or _stamp(handle) != stamp:
+        key = split_name(name)[0]
+        known = len(name) > _WHOLE_NAME or not name.isascii() or key_hash(key) == expected
+        if len(data) != length + BLOCK or size != length or not known or _stamp(handle) != stamp:
             raise self._changed(shard)
-        key = name.rpartition("/")[2].partition(".")[0]
         return File(data[BLOCK:], EXTENSIONS[kind], f"{self.index.shards[shard].name}: {key}")
 
     def _file(self, shard: int) -> tuple[int, tuple[int, int]]:

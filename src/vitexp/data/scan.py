@@ -48,6 +48,13 @@ def key_hash(key: str) -> int:
     return int.from_bytes(blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension of a member's name: WebDataset cuts at the first dot of the last part."""
+    folder, _, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return stem if folder in ("", ".") else f"{folder}/{stem}", extension.lower()
+
+
 def scan_shard(path: Path) -> ShardScan:
     """Reads a shard.
 
@@ -93,15 +100,13 @@ class _Scan:
 
     def _split(self, member: Member) -> tuple[str, str | None]:
         """Key and extension of a member; extension None for what is passed over."""
-        folder, _, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        extension = extension.lower()
+        key, extension = split_name(member.name)
         if extension.rpartition(".")[2] in _REFUSED:
             raise self.tape.bad(f"holds {member.name!r}, which other readers would execute", "leave such members out")
-        if not stem or extension not in (*EXTENSIONS, "cls", "json"):
+        if not key.rpartition("/")[2] or extension not in (*EXTENSIONS, "cls", "json"):
             self.ignored[extension] = self.ignored.get(extension, 0) + 1
             return "", None
-        return f"{folder}/{stem}" if folder not in ("", ".") else stem, extension
+        return key, extension
 
     def _take(self, sample: _Sample, member: Member, extension: str) -> None:
         kind = "image" if extension in EXTENSIONS else extension
