@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from vitexp.nn.attention import Full, plain_attention
 from vitexp.nn.init import initialise
-from vitexp.nn.pos_embed import POSITIONS, Layout
+from vitexp.nn.pos_embed import POSITIONS, Layout, skew
 
 LAYOUT = Layout(grid=(2, 2), prefix=1, width=12, heads=3, depth=2)
 
@@ -46,6 +46,7 @@ def test_full_attention_by_hand(word: str) -> None:
 @pytest.mark.parametrize("biased", [False, True])
 def test_the_two_kernels_agree(biased: bool) -> None:
     query, key, value = torch.randn(3, 2, 3, 5, 4, dtype=torch.float64)
-    bias = torch.randn(2, 3, 5, 5, dtype=torch.float64) if biased else None
+    # A skewed view, as relative positions hand it over.
+    bias = skew(torch.randn(2, 3, 5, 9, dtype=torch.float64)) if biased else None
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=0.3)
     torch.testing.assert_close(plain_attention(query, key, value, attn_mask=bias, scale=0.3), expected)

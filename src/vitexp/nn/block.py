@@ -1,8 +1,8 @@
 """One encoder layer. It hands the position on to the attention and knows no axis by name."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vitexp.nn.gelu import gelu
 from vitexp.nn.init import Linear, normal
 from vitexp.nn.pos_embed import Position
 
@@ -25,7 +25,7 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Shapes: (B, T, D) -> (B, T, D)."""
-        hidden = self.dropout(F.gelu(self.fc1(tokens), approximate="tanh"))
+        hidden = self.dropout(gelu(self.fc1(tokens)))
         out: Tensor = self.dropout(self.fc2(hidden))
         return out
 
