@@ -123,6 +123,14 @@ def test_a_refused_cell_ends_the_study_before_anything_trains(study, run, tmp_pa
     assert folders(tmp_path) == []
 
 
+def test_a_factor_that_does_not_arrive_ends_the_study_too(study, run, tmp_path):
+    # A parser that reads the block after the dotted name sets the whole group anew, and the learning rate is lost.
+    made = study(**{"model.lr": value(0.1, 0.2), "model.lost": value(True)})
+    with pytest.raises(ValueError, match=r"cell 'lr=0\.2 seed=0' asks for model\.lr=0\.2 and would run with 0\.1"):
+        run(made)
+    assert folders(tmp_path) == []
+
+
 def test_a_failed_cell_is_reported_and_retried_on_request(study, run, tmp_path):
     made = study(**{"model.trouble": value("nan", "none")})
     outcome, said = run(made)

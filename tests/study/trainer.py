@@ -34,6 +34,8 @@ def parse(argv):
 
 def _resolved(config, root):
     trouble = config["model"]["trouble"]
+    if config["model"].pop("lost", False):
+        config["model"]["lr"] = 0.1
     if trouble == "refused":
         raise ValueError("model.trouble cannot be refused; allowed: none")
     if trouble == "refused with status 2":

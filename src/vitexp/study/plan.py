@@ -5,17 +5,18 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
-from vitexp.record import write_atomically
+from vitexp.record import flatten, write_atomically
 from vitexp.study.cell import SEED, Cell
 from vitexp.study.spec import Study
 from vitexp.study.worker import Parse, end_with_parent, parse_cells
 
 PLAN_NAME = "study.json"
+FACTS = ("parameters", "steps", "images_seen", "train_flops")
 _CELLS_PER_TASK = 4
 
 
@@ -29,6 +30,8 @@ class PlannedCell:
     name: str
     run_directory: str
     config: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the door knows beforehand: parameters, steps, images_seen, train_flops."""
 
     @property
     def label(self) -> str:
@@ -64,20 +67,27 @@ def plan_study(
         others = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
         raise ValueError(f"{study.path}: cell {refused[0][0].label!r} is refused: {refused[0][1]}{others}")
     planned = [
-        PlannedCell(
-            cell=cell,
-            argv=argv,
-            fingerprint=answer["fingerprint"],
-            name=answer["cell"],
-            run_directory=str(answer["run_directory"]),
-            config=answer["config"],
-        )
+        resolved_cell(cell, argv, answer)
         for cell, argv, answer in zip(cells, argvs, resolved, strict=True)
         if not isinstance(answer, str)
     ]
     _check_directories(study, planned)
+    _check_factors(study, planned)
     write_atomically(folder / PLAN_NAME, json.dumps(_describe(study, planned), indent=1) + "\n")
     return planned
+
+
+def resolved_cell(cell: Cell, argv: list[str], answer: Mapping[str, Any]) -> PlannedCell:
+    """A cell with the door's answer."""
+    return PlannedCell(
+        cell=cell,
+        argv=argv,
+        fingerprint=answer["fingerprint"],
+        name=answer["cell"],
+        run_directory=str(answer["run_directory"]),
+        config=answer["config"],
+        facts={name: answer[name] for name in FACTS if name in answer},
+    )
 
 
 def study_file(root: str | Path, name: str) -> Path:
@@ -128,6 +138,26 @@ def _check_directories(study: Study, planned: Sequence[PlannedCell]) -> None:
                 f"{study.path}: cells {owner.label!r} and {cell.label!r} would share {cell.run_directory}; let the "
                 "runs name their own directories (no run.dir in a study)"
             )
+
+
+def changed_values(cell: PlannedCell) -> dict[str, tuple[Any, Any]]:
+    """The values that did not arrive: dotted key to what the study asks for and what the door makes of it."""
+    resolved = flatten(cell.config)
+    return {
+        key: (asked, resolved[key])
+        for key, asked in cell.cell.overrides.items()
+        if key in resolved and asked != "auto" and asked != resolved[key] and str(asked) != str(resolved[key])
+    }
+
+
+def _check_factors(study: Study, planned: Sequence[PlannedCell]) -> None:
+    for cell in planned:
+        for key, (asked, resolved) in changed_values(cell).items():
+            if key in study.factors:
+                raise ValueError(
+                    f"{study.path}: cell {cell.label!r} asks for {key}={asked} and would run with {resolved}; "
+                    "give each group of options either as one block or as dotted names"
+                )
 
 
 def _describe(study: Study, planned: Sequence[PlannedCell]) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Is it a controlled study? What its cells, as the door resolves them, differ in besides the studied factors."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vitexp.record import result_config
+from vitexp.stats import MINIMUM_SEEDS
+from vitexp.study.cell import SEED, varying
+from vitexp.study.plan import FACTS, PlannedCell, changed_values
+from vitexp.study.spec import Study
+
+_ABSENT = "nothing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to look at; an error makes a comparison mean something else than the study says."""
+
+    severity: Literal["error", "note"]
+    text: str
+
+
+def lint(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
+    """What is wrong or remarkable with a study, errors first."""
+    findings = [
+        *_changed(planned),
+        *_duplicates(planned),
+        *_beyond_the_factors(study, planned),
+        *_seeds(study, planned),
+        *_tuning(study, planned),
+    ]
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def cost(study: Study, planned: Sequence[PlannedCell]) -> list[dict[str, Any]]:
+    """What each arm takes, as far as the door knows it: the arm in words, its runs, and the facts of one run."""
+    arms = _arms(study, planned)
+    return [{"arm": arm, "runs": len(cells), **cells[0].facts} for arm, cells in arms.items()]
+
+
+def _changed(planned: Sequence[PlannedCell]) -> list[Finding]:
+    told = defaultdict(list)
+    for cell in planned:
+        for key, (asked, resolved) in changed_values(cell).items():
+            told[f"{key} is given as {asked} and resolved to {resolved}"].append(cell)
+    return [Finding("note", f"{text} ({_some(cells)})") for text, cells in told.items()]
+
+
+def _duplicates(planned: Sequence[PlannedCell]) -> list[Finding]:
+    same = defaultdict(list)
+    for cell in planned:
+        same[cell.fingerprint].append(cell)
+    return [
+        Finding("error", f"cells {_some(cells)} are one and the same run; take a value out")
+        for cells in same.values()
+        if len(cells) > 1
+    ]
+
+
+def _beyond_the_factors(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
+    """Each cell against its partner: the baseline cell that is nearest to it in the other factors."""
+    base = [cell for cell in planned if _takes(cell, study.config.baseline)]
+    told: dict[tuple[str, Any, Any], list[PlannedCell]] = defaultdict(list)
+    for cell in planned:
+        if not study.config.baseline or cell in base:
+            continue
+        partner = max(base, key=lambda other: _agreement(cell, other, study.factors))
+        for key, (here, there) in _differences(cell, partner, study).items():
+            told[key, str(here), str(there)].append(cell)
+    return [
+        Finding(
+            "note" if key == "parameters" else "error",
+            f"{key} is {here}, but {there} in the baseline, and is no factor of the study ({_some(cells)})",
+        )
+        for (key, here, there), cells in told.items()
+    ]
+
+
+def _differences(cell: PlannedCell, partner: PlannedCell, study: Study) -> dict[str, tuple[Any, Any]]:
+    """Of results' own config and of the facts known beforehand; what the factors say is left out, and so is cost."""
+    one, other = (_comparable(side) for side in (cell, partner))
+    keys = set(varying([one, other])) - set(study.factors) - {SEED, "train_flops"}
+    moved = {key for key in study.factors if cell.cell.overrides.get(key) != partner.cell.overrides.get(key)}
+    if any(key.startswith("data.") for key in moved):
+        keys -= {"data.content", "steps", "images_seen"}
+    return {key: (one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in sorted(keys)}
+
+
+def _comparable(cell: PlannedCell) -> dict[str, Any]:
+    return result_config(cell.config) | {name: cell.facts[name] for name in FACTS if name in cell.facts}
+
+
+def _seeds(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
+    arms = {arm: {cell.seed for cell in cells} for arm, cells in _arms(study, planned).items()}
+    everywhere = set().union(*arms.values())
+    findings = [
+        Finding("error", f"arm {arm} lacks seeds {_words(everywhere - seeds)}, which other arms have")
+        for arm, seeds in arms.items()
+        if seeds != everywhere
+    ]
+    if len(everywhere) < MINIMUM_SEEDS:
+        words = f"{len(everywhere)} seed{'s' * (len(everywhere) != 1)} ({_words(everywhere)})"
+        findings.append(Finding("note", f"the study has {words}; under {MINIMUM_SEEDS} nothing can be concluded"))
+    return findings
+
+
+def _tuning(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
+    """Arms may be tuned over values of their own, but over equally many."""
+    budgets = {
+        arm: len({tuple(str(cell.cell.overrides.get(key)) for key in study.config.tune) for cell in cells})
+        for arm, cells in _arms(study, planned, study.config.tune).items()
+    }
+    most = max(budgets.values())
+    return [
+        Finding("error", f"arm {arm} is tuned over {budget} settings, another one over {most}; give all equally many")
+        for arm, budget in budgets.items()
+        if budget < most
+    ]
+
+
+def _arms(study: Study, planned: Sequence[PlannedCell], apart: Sequence[str] = ()) -> dict[str, list[PlannedCell]]:
+    arms = defaultdict(list)
+    keys = [key for key in study.arm_factors if key not in apart]
+    for cell in planned:
+        words = [f"{key}={cell.cell.overrides[key]}" for key in keys if key in cell.cell.overrides]
+        arms[" ".join(words) or "the only one"].append(cell)
+    return dict(arms)
+
+
+def _takes(cell: PlannedCell, values: Mapping[str, Any]) -> bool:
+    return all(cell.cell.overrides.get(key) == value for key, value in values.items())
+
+
+def _agreement(cell: PlannedCell, other: PlannedCell, factors: Sequence[str]) -> tuple[bool, int]:
+    """The same seed first, because pairs are made by seed."""
+    shared = sum(cell.cell.overrides.get(key) == other.cell.overrides.get(key) for key in factors)
+    return cell.seed == other.seed, shared
+
+
+def _some(cells: Sequence[PlannedCell]) -> str:
+    names = [repr(cell.label) for cell in cells[:3]]
+    return ", ".join(names) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+
+
+def _words(seeds: set[Any]) -> str:
+    return ", ".join(str(seed) for seed in sorted(seeds, key=lambda seed: (seed is None, seed)))
