@@ -1,0 +1,144 @@
+"""Weights into a network, from a file: the reader is chosen by what is in the file, not by its name.
+
+Read are Google's `.npz`, `.safetensors`, and torch files (`.pt`, `.ckpt`) with our names or timm's. Nothing in a file
+is executed: arrays of objects and pickles with more than tensors are refused.
+"""
+
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vitexp.nn import weights_npz, weights_timm
+from vitexp.nn.vit import ViT
+from vitexp.nn.weights_entry import SAME, Entry, match
+from vitexp.nn.weights_resize import resize_position
+
+_OWN_MARKER = "stem.embedding.weight"
+# In front of the names in a checkpoint: Lightning's attribute, data-parallel and compile wrappers.
+_TORCH_PREFIXES = ("", "model.", "module.", "_orig_mod.", "model._orig_mod.")
+_READ_ERRORS = (
+    *(ValueError, TypeError, KeyError, EOFError, RuntimeError, OSError),
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, safetensors.SafetensorError),
+)
+
+
+def load_weights(
+    model: nn.Module, path: str | Path, *, new_head: bool = False, grid: tuple[int, int] | None = None
+) -> None:
+    """Fills a network from a file, or leaves it untouched and raises.
+
+    `new_head` starts a zero head instead of the stored one, and drops the stored hidden layer where the network has
+    none. Position tables are resized; `grid` is the rows and columns of patches they were learned on, where that is
+    neither this network's grid nor a square.
+    Raises: ValueError for a file that cannot be read, or whose names or shapes do not fit.
+    """
+    load_tensors(model, read_tensors(path), source=str(path), new_head=new_head, grid=grid)
+
+
+def load_tensors(
+    model: nn.Module,
+    stored: Mapping[str, Tensor],
+    *,
+    source: str = "the state dict",
+    new_head: bool = False,
+    grid: tuple[int, int] | None = None,
+) -> None:
+    """The same from names and values in memory: a state dict of ours or of timm's, or the arrays of a Google file."""
+    if not isinstance(model, ViT):
+        raise ValueError(f"weights can be loaded into a ViT, not into a {type(model).__name__}")
+    entries, stored = _recognise(model, stored, source)
+    if new_head:
+        stored = {name: value for name, value in stored.items() if not _dropped(name, model)}
+        entries = [entry for entry in entries if not entry.ours.startswith("head.")]
+    state = match(model, entries, stored, source)
+    state = {name: resize_position(name, value, model.layout, grid) for name, value in state.items()}
+    if new_head:
+        state["head.weight"] = torch.zeros_like(model.head.weight)
+        state["head.bias"] = torch.full_like(model.head.bias, model.config.head_bias)
+    model.load_state_dict(state)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Names and values of a file, as stored.
+
+    Raises: ValueError for a file that is absent, damaged or of no known kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    try:
+        read = _reader_of(path)
+        stored = read(path) if read else None
+    except _READ_ERRORS as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ValueError(f"{path} is damaged or holds more than arrays, and was not read ({reason})") from error
+    if stored is None:
+        raise ValueError(f"{path} is no weights file: neither .npz nor .safetensors nor a torch file (.pt, .ckpt)")
+    return stored
+
+
+def _reader_of(path: Path) -> Callable[[Path], dict[str, Tensor]] | None:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+        return _read_npz if members and all(name.endswith(".npy") for name in members) else _read_torch
+    if start[8:] == b"{":
+        return _read_safetensors
+    return _read_torch if start[:1] == b"\x80" else None
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: _tensor(file[name]) for name in file.files}
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # how NumPy sees a bfloat16 that it has no name for
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(path)
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict):
+        raise TypeError("not a mapping of names to tensors")
+    return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _recognise(model: ViT, stored: Mapping[str, Tensor], source: str) -> tuple[list[Entry], dict[str, Tensor]]:
+    """The format, by a name that only it has; what lies under another prefix, such as optimizer state, is left out."""
+    if (bare := _under_prefix(stored, _OWN_MARKER, _TORCH_PREFIXES)) is not None:
+        return [Entry(name, (name,), SAME) for name in model.state_dict()], bare
+    if (bare := _under_prefix(stored, weights_timm.MARKER, _TORCH_PREFIXES)) is not None:
+        return weights_timm.timm_entries(model), weights_timm.with_row_for_cls(bare, model)
+    if (bare := _under_prefix(stored, weights_npz.MARKER, weights_npz.PREFIXES)) is not None:
+        return weights_npz.npz_entries(model), weights_npz.in_first_dialect(bare)
+    markers = f"{_OWN_MARKER} (ours), {weights_timm.MARKER} (timm), {weights_npz.MARKER} (Google)"
+    raise ValueError(f"{source} holds no Vision Transformer: it has none of {markers}")
+
+
+def _under_prefix(stored: Mapping[str, Tensor], marker: str, prefixes: tuple[str, ...]) -> dict[str, Tensor] | None:
+    for prefix in prefixes:
+        if prefix + marker in stored:
+            return {name[len(prefix) :]: value for name, value in stored.items() if name.startswith(prefix)}
+    return None
+
+
+def _dropped(name: str, model: ViT) -> bool:
+    return name.startswith(("head.", "head/")) or (name.startswith("pre_logits") and model.pre_logits is None)

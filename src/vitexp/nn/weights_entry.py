@@ -1,0 +1,132 @@
+"""How a weight format names and lays out each parameter, and how stored weights are matched to a network.
+
+A format is a list of rules. A rule turns one of our parameter names into the names in a file, three of them where a
+file keeps query, key and value apart, and says how the values lie there. Read and written by the same rule, a round
+trip is exact.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.weights_resize import can_resize
+
+# Options that every format can carry: sizes, which show in the shapes, and what only training sees.
+_FREE = ("arch", "image_size", "classes", "head_bias", "dropout")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Two layouts of the same values: the file's to ours, and back."""
+
+    read: Callable[..., Tensor]
+    write: Callable[[Tensor], tuple[Tensor, ...]]
+
+
+SAME = Codec(lambda stored: stored, lambda own: (own,))
+ONE_MORE_AXIS = Codec(lambda stored: stored.squeeze(0), lambda own: (own[None],))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`pattern` matches our name whole; `theirs` are filled with its groups, numbers counted from `first`."""
+
+    pattern: str
+    theirs: tuple[str, ...]
+    codec: Codec = SAME
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One parameter: our name, and the name or names that hold it in a file."""
+
+    ours: str
+    theirs: tuple[str, ...]
+    codec: Codec
+
+
+def entries_of(names: Iterable[str], rules: Sequence[Rule]) -> list[Entry]:
+    """An entry per parameter. Every name must have a rule: what a format lacks is refused before, by its option."""
+    return [_entry_of(name, rules) for name in names]
+
+
+def _entry_of(name: str, rules: Sequence[Rule]) -> Entry:
+    for rule in rules:
+        if match := re.fullmatch(rule.pattern, name):
+            groups = [int(group) + rule.first if group.isdigit() else group for group in match.groups()]
+            return Entry(name, tuple(template.format(*groups) for template in rule.theirs), rule.codec)
+    raise AssertionError(f"{name} has no rule in this format")
+
+
+def check_expressible(config: ViTConfig, allowed: Mapping[str, Sequence[Any]], format_name: str) -> None:
+    """Refuses, by the name of the option, a network that a format has no words for.
+
+    An option that is neither free nor in `allowed` must have its default. Raises: ValueError.
+    """
+    for field in fields(config):
+        value, words = getattr(config, field.name), allowed.get(field.name, (field.default,))
+        if field.name not in _FREE and value not in words:
+            known = " or ".join(map(str, words))
+            raise ValueError(f"{format_name} weights cannot express {field.name} {value}, only {known}")
+
+
+def match(model: ViT, entries: Sequence[Entry], stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The stored values under our names; position tables may still have another number of rows.
+
+    Raises: ValueError that names what is missing, unexpected and of the wrong shape, all in one sentence.
+    """
+    own = model.state_dict()
+    state: dict[str, Tensor] = {}
+    missing: list[str] = []
+    wrong: list[str] = []
+    for entry in entries:
+        absent = [name for name in entry.theirs if name not in stored]
+        misfits = [] if absent else _misfits(entry, own[entry.ours], stored)
+        if not absent and not misfits:
+            state[entry.ours] = entry.codec.read(*(stored[name] for name in entry.theirs))
+        missing += absent
+        wrong += misfits
+    unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
+    _refuse(source, missing, unexpected, wrong)
+    return state
+
+
+def _misfits(entry: Entry, own: Tensor, stored: Mapping[str, Tensor]) -> list[str]:
+    wanted = [part.shape for part in entry.codec.write(own.to("meta"))]
+    misfits = []
+    for name, shape in zip(entry.theirs, wanted, strict=True):
+        given = stored[name].shape
+        other_rows = can_resize(entry.ours) and given[:-2] == shape[:-2] and given[-1:] == shape[-1:]
+        if given != shape and not (other_rows and len(given) == len(shape)):
+            misfits.append(f"{name} of shape {tuple(given)} instead of {tuple(shape)}")
+    return misfits
+
+
+def _refuse(source: str, missing: Sequence[str], unexpected: Sequence[str], wrong: Sequence[str]) -> None:
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong}
+    faults = [f"{what} {_listed(names)}" for what, names in lists.items() if names]
+    if not faults:
+        return
+    only_head = all(name.startswith(("head", "pre_logits")) for names in lists.values() for name in names)
+    hint = "; new_head starts a zero head instead of the stored one" if only_head else ""
+    raise ValueError(f"{source} does not fit this network: {'; '.join(faults)}{hint}")
+
+
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def written(model: ViT, entries: Sequence[Entry]) -> dict[str, Tensor]:
+    """The network's values under the names of a format."""
+    state = model.state_dict()
+    stored: dict[str, Tensor] = {}
+    for entry in entries:
+        parts = entry.codec.write(state[entry.ours])
+        stored |= {name: part.contiguous() for name, part in zip(entry.theirs, parts, strict=True)}
+    return stored

@@ -1,0 +1,145 @@
+"""Google's weight files: the `.npz` of the released ViTs and hybrids, read in every dialect and written in the first.
+
+Dialects: two numberings of the modules in a layer (pre-Linen and Linen), all layers stacked in one array, prefixes
+where a checkpoint held more, group norms with three axes too many, and position tables without a row for the cls token.
+
+Source: Google's ViT and big_vision code.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitexp.nn.vit import ViT
+from vitexp.nn.weights_entry import ONE_MORE_AXIS, Codec, Entry, Rule, check_expressible, entries_of, written
+from vitexp.record import write_atomically
+
+EXPRESSIBLE = {
+    "pos_embed": ("1d", "none"),
+    "pos_at": ("stem",),
+    "pool": ("cls", "gap"),
+    "stem": ("patch", "resnet50", "resnet26", "root"),
+    "head": ("linear", "tanh"),
+}
+PREFIXES = ("", "params/img/", "params/", "opt/target/")
+MARKER = "embedding/kernel"
+
+_TABLE = "Transformer/posembed_input/pos_embedding"
+_FIRST_NUMBERS = {
+    "MultiHeadDotProductAttention_0": "MultiHeadDotProductAttention_1",
+    "LayerNorm_1": "LayerNorm_2",
+    "MlpBlock_0": "MlpBlock_3",
+}
+
+_DENSE = Codec(lambda stored: stored.T, lambda own: (own.T,))
+_CONVOLUTION = Codec(lambda stored: stored.permute(3, 2, 0, 1), lambda own: (own.permute(2, 3, 1, 0),))
+
+
+def npz_entries(model: ViT) -> list[Entry]:
+    """Where each parameter lies. Raises: ValueError for a network that the format has no words for."""
+    check_expressible(model.config, EXPRESSIBLE, "Google .npz")
+    return entries_of(model.state_dict(), _rules(model.layout.heads))
+
+
+def save_npz(model: ViT, path: str | Path) -> None:
+    """Writes the weights as a Google file, pre-Linen numbers, whole or not at all."""
+    arrays = {name: tensor.cpu().numpy() for name, tensor in written(model, npz_entries(model)).items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def in_first_dialect(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights under the names and shapes that `save_npz` writes; prefixes are off already."""
+    stored = {_renumbered(name): array for name, array in _unstacked(arrays).items()}
+    for name, array in stored.items():
+        if re.search(r"(^|/)gn(\d|_root|_proj)/", name):
+            stored[name] = array.flatten()
+    if "pos_embedding" in stored:
+        stored[_TABLE] = _with_row_for_cls(stored.pop("pos_embedding"), "cls" in stored)
+    return stored
+
+
+def _with_row_for_cls(table: Tensor, has_cls: bool) -> Tensor:
+    """The later code adds positions before it prepends cls: the same as a row of zeros for cls."""
+    return torch.cat([torch.zeros_like(table[:, :1]), table], dim=1) if has_cls and table.ndim == 3 else table
+
+
+def _unstacked(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    layer_names = {name: name.split("/", 2)[2] for name in arrays if name.startswith("Transformer/encoderblock/")}
+    flat = {name: array for name, array in arrays.items() if name not in layer_names}
+    for name, rest in layer_names.items():
+        flat |= {
+            f"Transformer/encoderblock_{layer}/{rest}": array
+            for layer, array in enumerate(torch.atleast_1d(arrays[name]))
+        }
+    return flat
+
+
+def _renumbered(name: str) -> str:
+    match = re.fullmatch(r"(Transformer/encoderblock_\d+)/([^/]+)/(.+)", name)
+    return f"{match[1]}/{_FIRST_NUMBERS.get(match[2], match[2])}/{match[3]}" if match else name
+
+
+def _rules(heads: int) -> list[Rule]:
+    layer, ours = "Transformer/encoderblock_{0}/", r"blocks\.(\d+)\."
+    attention = f"{layer}MultiHeadDotProductAttention_1/"
+    three = [f"{attention}{part}/" for part in ("query", "key", "value")]
+    return [
+        *_pair(r"stem\.embedding", "embedding", "kernel", _CONVOLUTION),
+        Rule(r"pool\.cls", ("cls",)),
+        Rule(r"position\.tables\.0", (_TABLE,), ONE_MORE_AXIS),
+        Rule(rf"{ours}attention\.qkv\.weight", tuple(f"{part}kernel" for part in three), _split_kernels(heads)),
+        Rule(rf"{ours}attention\.qkv\.bias", tuple(f"{part}bias" for part in three), _split_biases(heads)),
+        *_pair(rf"{ours}attention\.out", f"{attention}out", "kernel", _joined_kernel(heads)),
+        *_pair(rf"{ours}norm1", f"{layer}LayerNorm_0", "scale"),
+        *_pair(rf"{ours}norm2", f"{layer}LayerNorm_2", "scale"),
+        *_pair(rf"{ours}mlp\.fc1", f"{layer}MlpBlock_3/Dense_0", "kernel", _DENSE),
+        *_pair(rf"{ours}mlp\.fc2", f"{layer}MlpBlock_3/Dense_1", "kernel", _DENSE),
+        *_pair("norm", "Transformer/encoder_norm", "scale"),
+        *_pair("(pre_logits|head)", "{0}", "kernel", _DENSE),
+        Rule(r"stem\.trunk\.conv_root\.weight", ("conv_root/kernel",), _CONVOLUTION),
+        *_pair(r"stem\.trunk\.gn_root", "gn_root", "scale"),
+        Rule(
+            r"stem\.trunk\.stages\.(\d+)\.(\d+)\.(conv\w+)\.weight",
+            ("block{0}/unit{1}/{2}/kernel",),
+            _CONVOLUTION,
+            first=1,
+        ),
+        *_pair(r"stem\.trunk\.stages\.(\d+)\.(\d+)\.(gn\w+)", "block{0}/unit{1}/{2}", "scale", first=1),
+    ]
+
+
+def _pair(ours: str, theirs: str, weight: str, codec: Codec | None = None, first: int = 0) -> list[Rule]:
+    """A weight, under the format's own word for it, and a bias."""
+    kernel = {} if codec is None else {"codec": codec}
+    return [
+        Rule(rf"{ours}\.weight", (f"{theirs}/{weight}",), first=first, **kernel),
+        Rule(rf"{ours}\.bias", (f"{theirs}/bias",), first=first),
+    ]
+
+
+def _split_kernels(heads: int) -> Codec:
+    """Three of (D, H, K) <-> one of (3 D, D)."""
+    return Codec(
+        lambda *stored: torch.cat([part.flatten(1).T for part in stored]),
+        lambda own: tuple(part.T.unflatten(1, (heads, -1)) for part in own.chunk(3)),
+    )
+
+
+def _split_biases(heads: int) -> Codec:
+    """Three of (H, K) <-> one of (3 D)."""
+    return Codec(
+        lambda *stored: torch.cat([part.flatten() for part in stored]),
+        lambda own: tuple(part.unflatten(0, (heads, -1)) for part in own.chunk(3)),
+    )
+
+
+def _joined_kernel(heads: int) -> Codec:
+    """(H, K, D) <-> (D, D)."""
+    return Codec(lambda stored: stored.flatten(0, 1).T, lambda own: (own.T.unflatten(0, (heads, -1)),))

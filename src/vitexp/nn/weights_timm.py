@@ -1,0 +1,95 @@
+"""timm's weights: state dicts of its VisionTransformer and of its hybrids, in and out.
+
+Names and layouts carry over one to one; three numerics do not come with a state dict. timm's default GELU is the exact
+one and ours is Google's tanh form; timm's mean pooling norms afterwards unless told otherwise; its hybrids use other
+epsilons. `timm_arguments` says how to build a timm network that computes the same.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitexp.nn.arch import parse_arch
+from vitexp.nn.vit import ViT
+from vitexp.nn.weights_entry import ONE_MORE_AXIS, Entry, Rule, check_expressible, entries_of, written
+from vitexp.nn.weights_resize import is_square
+
+EXPRESSIBLE = {
+    "pos_embed": ("1d", "none"),
+    "pos_at": ("stem",),
+    "pool": ("cls", "gap"),
+    "stem": ("patch", "resnet50", "resnet26", "root"),
+    "head": ("linear",),
+}
+MARKER = "patch_embed.proj.weight"
+
+_KIND = r"\.(weight|bias)"
+_UNIT = r"stem\.trunk\.stages\.(\d+)\.(\d+)\."
+_BLOCK = "patch_embed.backbone.stages.{0}.blocks.{1}."
+_RULES = [
+    Rule(rf"stem\.embedding{_KIND}", ("patch_embed.proj.{0}",)),
+    Rule(r"pool\.cls", ("cls_token",)),
+    Rule(r"position\.tables\.0", ("pos_embed",), ONE_MORE_AXIS),
+    Rule(rf"blocks\.(\d+)\.attention\.qkv{_KIND}", ("blocks.{0}.attn.qkv.{1}",)),
+    Rule(rf"blocks\.(\d+)\.attention\.out{_KIND}", ("blocks.{0}.attn.proj.{1}",)),
+    Rule(rf"(blocks\.\d+\.(?:norm1|norm2|mlp\.fc1|mlp\.fc2)|norm|head){_KIND}", ("{0}.{1}",)),
+    Rule(rf"{_UNIT}conv([123])\.weight", (f"{_BLOCK}conv{{2}}.weight",)),
+    Rule(rf"{_UNIT}gn([123]){_KIND}", (f"{_BLOCK}norm{{2}}.{{3}}",)),
+    Rule(rf"{_UNIT}conv_proj\.weight", (f"{_BLOCK}downsample.conv.weight",)),
+    Rule(rf"{_UNIT}gn_proj{_KIND}", (f"{_BLOCK}downsample.norm.{{2}}",)),
+]
+
+
+def timm_entries(model: ViT) -> list[Entry]:
+    """Where each parameter lies. Raises: ValueError for a network that timm has no words for."""
+    check_expressible(model.config, EXPRESSIBLE, "timm")
+    return entries_of(model.state_dict(), _RULES + _root_rules(model))
+
+
+def timm_state(model: ViT) -> dict[str, Tensor]:
+    """A state dict that timm's network loads."""
+    return written(model, timm_entries(model))
+
+
+def timm_arguments(model: ViT) -> dict[str, Any]:
+    """Arguments of timm's VisionTransformer with which `timm_state` gives the same logits.
+
+    Raises: ValueError for a hybrid, whose stem is not an argument but a module.
+    """
+    check_expressible(model.config, EXPRESSIBLE | {"stem": ("patch",)}, "timm VisionTransformer")
+    config, layout, arch = model.config, model.layout, parse_arch(model.config.arch)
+    return {
+        "img_size": config.image_size,
+        "patch_size": arch.patch,
+        "num_classes": config.classes,
+        "embed_dim": arch.width,
+        "depth": arch.depth,
+        "num_heads": arch.heads,
+        "mlp_ratio": arch.mlp_width / arch.width,
+        "class_token": layout.prefix == 1,
+        "global_pool": "token" if layout.prefix else "avg",
+        "pos_embed": "learn" if config.pos_embed == "1d" else "none",
+        "final_norm": True,
+        "fc_norm": False,
+        "act_layer": "gelu_tanh",
+    }
+
+
+def with_row_for_cls(stored: dict[str, Tensor], model: ViT) -> dict[str, Tensor]:
+    """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
+    table = stored.get("pos_embed")
+    if table is None or "cls_token" not in stored or table.ndim != 3:
+        return stored
+    if table.shape[1] == model.layout.tokens or not is_square(table.shape[1]):
+        return stored
+    return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
+
+
+def _root_rules(model: ViT) -> list[Rule]:
+    """A stem of the root alone is the backbone itself; otherwise the root is the backbone's stem."""
+    root = "patch_embed.backbone." + ("" if model.config.stem == "root" else "stem.")
+    return [
+        Rule(r"stem\.trunk\.conv_root\.weight", (f"{root}conv.weight",)),
+        Rule(rf"stem\.trunk\.gn_root{_KIND}", (f"{root}norm.{{0}}",)),
+    ]
