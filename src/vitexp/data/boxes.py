@@ -33,7 +33,7 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
 def _largest(h: np.ndarray, w: np.ndarray) -> np.ndarray:
     wide = np.minimum(w, np.rint(h * ASPECT[1]))
     tall = np.minimum(h, np.rint(w / ASPECT[0]))
-    return np.hstack([np.rint((h - tall) / 2), np.rint((w - wide) / 2), tall, wide])
+    return np.hstack([(h - tall) // 2, (w - wide) // 2, tall, wide])
 
 
 def whole_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def decode_reduced(data: bytes, extension: str, where: str, factor: int, max_pix
         with Image.open(io.BytesIO(data), formats=[_FORMATS[kind]]) as image:
             check_pixels(image.width, image.height, where, max_pixels)
             if factor > 1:
-                image.draft(None, (-(-image.width // factor), -(-image.height // factor)))
+                image.draft(None, (image.width // factor, image.height // factor))
             return np.array(to_rgb(image))
     except BadImage:
         raise

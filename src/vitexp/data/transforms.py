@@ -33,7 +33,9 @@ __all__ = ["Augment", "EvalKind", "File", "View", "eval_view", "train_view"]
 class View(Protocol):
     """From stored images to uint8 (B, size, size, 3), by the epoch and the ids of the samples."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Height and width of what comes out."""
 
     def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
         """Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3)."""
@@ -48,6 +50,8 @@ def train_view(augment: Augment, size: int, seed: int) -> View:
         raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
     if augment == "inception":
         return InceptionView(size, seed)
+    if "crop" in augment and size < 8:
+        raise ValueError(f"augment {augment!r}: crop has no effect on images of {size} pixels; use none or flip")
     return ShiftView(size, seed, shift=size // 8 if "crop" in augment else 0, flip="flip" in augment)
 
 
