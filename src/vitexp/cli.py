@@ -82,6 +82,11 @@ def plan(words: Sequence[str]) -> dict[str, Any]:
     return TrainingCommand(words, groups(), plan_only=True).plan.plain()
 
 
+def train_cell(words: list[str], log_path: str) -> None:
+    """One cell of a study, in a process of its own whose output goes to `log_path`."""
+    sys.exit(guarded(lambda: train(words)))
+
+
 def groups() -> dict[str, type]:
     """Groups of flags that belong to other floors than the training one."""
     from vitexp.study.spec import StudyConfig
@@ -101,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, help_text in TRAINING.items():
         verbs.add_parser(name, help=help_text, add_help=False)
     data_commands.add_commands(verbs)
-    study_commands.add_commands(verbs)
+    study_commands.add_commands(verbs, plan, train_cell)
     return parser
 
 

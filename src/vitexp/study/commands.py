@@ -1,0 +1,71 @@
+"""The command that runs a study here: `vitexp sweep`. Only the standard library is imported until it is called."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Parse = Callable[[list[str]], Mapping[str, Any]]
+Train = Callable[[list[str], str], None]
+
+
+def add_commands(verbs: Any, parse: Parse, train: Train) -> None:
+    """Adds `sweep`; `parse` and `train` are the door's, importable by name."""
+    sweep = verbs.add_parser(
+        "sweep",
+        help="run every cell of a study that has no finished record (sweep lint FILE only checks it)",
+        description="Runs the cells of a W&B sweep file on this machine, without an account. Finished cells are "
+        "skipped; what was cut off goes on. `vitexp sweep lint FILE` parses every cell and trains nothing.",
+    )
+    sweep.add_argument("words", nargs="+", metavar="[lint] FILE", help="a sweep file, such as sweeps/pos_embed.yaml")
+    sweep.add_argument("--workers", type=_count, help="cells at a time (default: one a core)")
+    sweep.add_argument("--threads", type=_count, default=1, help="threads a cell (default: 1)")
+    sweep.add_argument("--root", default="runs", help="folder of the records (default: runs)")
+    sweep.add_argument("--retry", action="store_true", help="run failed cells again")
+    sweep.add_argument(
+        "--wandb", choices=["off", "offline", "online", "auto"], default="off", help="W&B for the cells (default: off)"
+    )
+    sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train))
+
+
+def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train) -> int:
+    """Runs or checks a study; returns the exit status."""
+    from vitexp.study.runner import run_study
+    from vitexp.study.spec import read_study
+
+    if chosen.words[0] == "lint":
+        return _lint(chosen, parse)
+    outcome = run_study(
+        read_study(_only(chosen.words)),
+        parse=parse,
+        train=train,
+        root=chosen.root,
+        workers=chosen.workers,
+        threads=chosen.threads,
+        retry=chosen.retry,
+        extra=_extra(chosen),
+        resume=["--ckpt_path=last"],
+    )
+    return outcome.exit_status
+
+
+def _lint(chosen: argparse.Namespace, parse: Parse) -> int:
+    from vitexp.study.lint import lint_study
+    from vitexp.study.spec import read_study
+
+    return lint_study(read_study(_only(chosen.words[1:])), parse=parse, root=chosen.root, extra=_extra(chosen))
+
+
+def _extra(chosen: argparse.Namespace) -> list[str]:
+    return [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
+
+
+def _only(words: Sequence[str]) -> str:
+    if len(words) != 1:
+        raise ValueError(f"one sweep file is needed, given: {' '.join(words) or 'none'}")
+    return words[0]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
