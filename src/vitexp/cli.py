@@ -79,7 +79,8 @@ def plan(words: Sequence[str]) -> dict[str, Any]:
     from vitexp import torch_ops  # noqa: F401
     from vitexp.learn.command import TrainingCommand
 
-    return TrainingCommand(words, groups(), plan_only=True).plan.plain()
+    command = TrainingCommand(words, groups(), plan_only=True)
+    return command.plan.plain() | command.facts
 
 
 def train_cell(words: list[str], log_path: str) -> None:
@@ -98,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of everything but training, whose flags are the network's and come from their own typed parser."""
     from vitexp import __version__
     from vitexp.data import commands as data_commands
+    from vitexp.report import commands as report_commands
     from vitexp.study import commands as study_commands
 
     parser = argparse.ArgumentParser(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
@@ -107,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs.add_parser(name, help=help_text, add_help=False)
     data_commands.add_commands(verbs)
     study_commands.add_commands(verbs, plan, train_cell)
+    report_commands.add_commands(verbs)
     return parser
 
 

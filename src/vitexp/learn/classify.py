@@ -101,22 +101,9 @@ class Classify(L.LightningModule):
 
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.planned_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def planned_steps(trainer: L.Trainer, data: ShardData) -> int:
-        """Optimiser steps that a trainer will take on a data set.
-
-        Raises: ValueError when neither epochs nor steps are limited.
-        """
-        limits = []
-        if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-            limits.append(-(-data.steps_per_epoch // trainer.accumulate_grad_batches) * trainer.max_epochs)
-        if trainer.max_steps >= 0:
-            limits.append(trainer.max_steps)
-        if not limits:
-            raise ValueError("the run has no end: give --trainer.max_epochs or --trainer.max_steps")
-        return max(1, min(limits))
+        trainer = self.trainer
+        data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
+        return planned_steps(data, trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
@@ -154,6 +141,21 @@ class Classify(L.LightningModule):
     def _seed_step(self) -> None:
         """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
         torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
+
+
+def planned_steps(data: ShardData, max_epochs: int | None, max_steps: int, accumulate: int = 1) -> int:
+    """Optimiser steps that a trainer with these limits takes on a data set.
+
+    Raises: ValueError when neither epochs nor steps are limited.
+    """
+    limits = []
+    if max_epochs is not None and max_epochs >= 0:
+        limits.append(-(-data.steps_per_epoch // accumulate) * max_epochs)
+    if max_steps >= 0:
+        limits.append(max_steps)
+    if not limits:
+        raise ValueError("the run has no end: give --trainer.max_epochs or --trainer.max_steps")
+    return max(1, min(limits))
 
 
 def check_loss(config: ClassifyConfig) -> None:

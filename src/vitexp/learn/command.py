@@ -16,8 +16,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
-from vitexp.learn.classify import Classify, plain
+from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
+from vitexp.learn.cost import train_flops
 from vitexp.learn.loggers import build_loggers
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
@@ -92,6 +93,7 @@ class TrainingCommand(LightningCLI):
         self.run: RunConfig = self._get(self.config_init, "run")
         self.plan = self._plan()
         if self.plan_only:
+            self.facts = self._facts()
             return None
         chosen = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
@@ -144,6 +146,24 @@ class TrainingCommand(LightningCLI):
     def asked_to_resume(self) -> bool:
         """Whether a checkpoint is to be continued."""
         return bool(self.config[self.subcommand].get("ckpt_path"))
+
+    def steps(self) -> int:
+        """Optimiser steps the run will take."""
+        asked = self._get(self.config_init, "trainer")
+        return planned_steps(self.datamodule, asked["max_epochs"], asked["max_steps"], asked["accumulate_grad_batches"])
+
+    def _facts(self) -> dict[str, Any]:
+        """What is known of a run beforehand: its size, its length and its cost."""
+        steps, data = self.steps(), self.datamodule
+        accumulated = self._get(self.config_init, "trainer")["accumulate_grad_batches"]
+        epochs, left = divmod(steps * accumulated, data.steps_per_epoch)
+        images = epochs * data.train_count + min(left * data.batch_size, data.train_count)
+        return {
+            "parameters": sum(p.numel() for p in self.model.network.parameters()),
+            "steps": steps,
+            "images_seen": images,
+            "train_flops": train_flops(self.model.config, images),
+        }
 
     def save_config(self, path: Path) -> None:
         """Writes the resolved config as YAML that `--config` takes back."""

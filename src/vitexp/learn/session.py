@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vitexp.learn.cost import train_flops
 from vitexp.learn.loggers import RunLogger
 from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, claim, code_state, device_state, now, package_versions
@@ -142,8 +143,6 @@ def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]
 
 
 def _outcome(command: "TrainingCommand", metrics: dict[str, float]) -> dict[str, Any]:
-    from vitexp.learn.cost import train_flops
-
     model, trainer = command.model, command.trainer
     files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
     for logger in trainer.loggers:
@@ -169,7 +168,7 @@ def opening(record: RunRecord, command: "TrainingCommand") -> str:
             f"position {config.pos_embed}{where}",
             f"{config.pool}: {record.parameters:,} parameters",
             f"{data.train_count:,} training images of {data.size}x{data.size}",
-            f"{command.model.planned_steps(command.trainer, data):,} steps",
+            f"{command.steps():,} steps",
         ]
     )
 

@@ -1,11 +1,13 @@
 """The command that runs a study here: `vitexp sweep`. Only the standard library is imported until it is called."""
 
 import argparse
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
 Train = Callable[[list[str], str], None]
+BAD_INPUT = 2
 
 
 def add_commands(verbs: Any, parse: Parse, train: Train) -> None:
@@ -49,10 +51,38 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train) -> int:
 
 
 def _lint(chosen: argparse.Namespace, parse: Parse) -> int:
-    from vitexp.study.lint import lint_study
+    from vitexp.study.lint import cost, lint
+    from vitexp.study.plan import plan_study
+    from vitexp.study.runner import PRELOAD
     from vitexp.study.spec import read_study
+    from vitexp.study.worker import fork_server
 
-    return lint_study(read_study(_only(chosen.words[1:])), parse=parse, root=chosen.root, extra=_extra(chosen))
+    study = read_study(_only(chosen.words[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        planned = plan_study(
+            study,
+            parse=parse,
+            context=fork_server(PRELOAD),
+            root=folder,
+            workers=chosen.workers or 1,
+            extra=_extra(chosen),
+        )
+    findings = lint(study, planned)
+    for line in cost(study, planned):
+        print(_cost_line(**line))
+    for finding in findings:
+        print(f"{finding.severity}: {finding.text}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    print(f"{study.path}: {len(planned)} cells parse; {errors} errors, {len(findings) - errors} notes")
+    return BAD_INPUT if errors else 0
+
+
+def _cost_line(arm: str, runs: int, parameters: int, steps: int, images_seen: int, train_flops: float) -> str:
+    """What one arm takes."""
+    return (
+        f"{arm or 'all'}: {runs} runs of {steps:,} steps, {images_seen:,} images, "
+        f"{train_flops / 1e12:.3g} TFLOP; {parameters:,} parameters"
+    )
 
 
 def _extra(chosen: argparse.Namespace) -> list[str]:
