@@ -85,9 +85,10 @@ def lab(tmp_path):
     return Lab(tmp_path)
 
 
-@pytest.fixture
-def filled(lab):
-    """The position study with all of its runs."""
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory):
+    """The position study with all of its runs, only to be read."""
+    lab = Lab(tmp_path_factory.mktemp("filled"))
     study = lab.positions()
     records = lab.fill(study, position_metrics)
     return SimpleNamespace(study=study, root=Path(lab.root), records=records, metrics_of=position_metrics)

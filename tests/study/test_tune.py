@@ -54,7 +54,7 @@ def test_the_choice_rests_on_the_seeds_that_all_candidates_have(lab):
             lab.run(cell, {"val_acc": 0.8 + 0.05 * best + 0.5 * (cell.seed == 2), "test_acc": 0.9}, study="pool")
     selection = tune(select(study, lab.root))
     assert [arm.tuned["model.lr"] for arm in selection.arms] == [0.003, 0.003]
-    assert "cls: chosen with 1 of 9 tuning runs missing" in selection.notes
+    assert "pool=cls: chosen with 1 of 9 tuning runs missing" in selection.notes
 
 
 def test_a_value_at_the_end_of_its_grid_is_told(lab):
@@ -62,7 +62,7 @@ def test_a_value_at_the_end_of_its_grid_is_told(lab):
     lab.fill(study, metrics)
     notes = tune(select(study, lab.root)).notes
     assert [note for note in notes if "grid" in note] == [
-        "gap: the chosen model.lr 0.001 ends its grid (0.001 to 0.01): widen it"
+        "pool=gap: the chosen model.lr 0.001 ends its grid (0.001 to 0.01): widen it"
     ]
 
 
@@ -71,7 +71,10 @@ def test_unequal_tuning_budgets_are_told(lab):
     settings = {"study.name": "pool", "study.tune": ["model.lr"]}
     study = lab.study(settings, {"model": model, "seed_everything": [0, 1, 2]})
     lab.fill(study, metrics)
-    assert tune(select(study, lab.root)).notes[-1] == "the arms had unequal tuning budgets: cls 6 runs, gap 3 runs"
+    assert (
+        tune(select(study, lab.root)).notes[-1]
+        == "the arms had unequal tuning budgets: pool=cls 6 runs, pool=gap 3 runs"
+    )
 
 
 def test_an_arm_without_any_validation_number_is_missing_and_not_guessed(lab):

@@ -102,5 +102,6 @@ def _start(arguments: Mapping[str, Any], mode: str) -> Any:
     try:
         return wandb.init(**arguments, mode=cast(Any, mode), settings=settings)
     except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-        print(f"W&B: {error}; logging offline", file=sys.stderr)
+        print(f"W&B: {' '.join(str(error).split())}; logging offline", file=sys.stderr)
+        wandb.teardown()  # the client's service still holds the id of the run that it could not start
         return wandb.init(**arguments, mode="offline", settings=settings)

@@ -1,0 +1,139 @@
+"""The house keeps its own rules: sizes, floors, every YAML through the real door, every axis value reachable from one."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from vitexp import cli
+from vitexp.nn import vit
+from vitexp.nn.pool import POOLS
+from vitexp.nn.pos_embed import POSITIONS, PosAt
+from vitexp.record import flatten
+from vitexp.study.spec import read_study
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(ROOT.glob("src/**/*.py"))
+EXPERIMENTS = sorted(ROOT.glob("experiments/*.yaml"))
+SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 50
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch, tmp_path):
+    """Paths in the YAMLs are relative to the repository; what a plan writes is not left there."""
+    for name in ("experiments", "sweeps"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert text.count("\n") <= LONGEST_FILE
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno + 1 > LONGEST_FUNCTION]
+    assert not long
+
+
+def test_there_is_no_attic():
+    assert not [path for path in SOURCES if path.stem in ("utils", "util", "helpers", "misc", "common")]
+
+
+def run_without(modules, *words):
+    """The door in a process where some modules cannot be imported."""
+    code = f"import sys; sys.modules.update(dict.fromkeys({modules!r})); from vitexp import cli; sys.exit(cli.main({list(words)!r}))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
+
+
+@pytest.mark.parametrize("verb", [[], ["sweep"], ["table"], ["curve"], ["shards"], ["shards", "make"]])
+def test_help_needs_nothing_heavy(verb):
+    done = run_without(HEAVY, *verb, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage: vitexp" in done.stdout
+
+
+def test_the_first_help_names_every_verb():
+    shown = run_without(HEAVY, "--help").stdout
+    for verb in (*cli.TRAINING, "sweep", "table", "curve", "shards"):
+        assert f"\n    {verb} " in shown
+
+
+@pytest.mark.parametrize("verb", sorted(cli.TRAINING))
+def test_training_verbs_explain_every_axis(verb, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb, "--help"])
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--model.pos_embed {none,1d,2d,relative}" in shown
+    for key in ("--model.pos_at", "--model.pool", "--model.stem", "--data.train_images", "--study.margin", "--run.root"):
+        assert key in shown
+    assert "Peak learning rate" in shown
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_passes_the_door(path):
+    plan = cli.plan(["fit", "--config", f"experiments/{path.name}"])
+    assert plan["steps"] > 0
+    assert plan["study"] == path.stem
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS + SWEEPS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_yaml_says_its_command_and_cost(path):
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert "vitexp " in header
+    assert "Cost:" in header
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
+    study = read_study(f"sweeps/{path.name}")
+    assert study.name == path.stem
+    first = {}
+    for cell in study.cells():
+        first.setdefault(cell.label.split(" seed=")[0], cell)
+    for cell in first.values():
+        file = tmp_path / "cell.json"
+        file.write_text(cell.args_json)
+        plan = cli.plan(study.argv(cell, file))
+        assert plan["study"] == study.name
+        resolved = flatten(plan["config"])
+        asked = {key: value for key, value in cell.overrides.items() if key in resolved and key != "model.arch"}
+        assert {key: resolved[key] for key in asked} == asked
+
+
+def test_every_axis_value_is_named_in_some_yaml():
+    words = {"pos_embed": set(POSITIONS), "pos_at": set(get_args(PosAt)), "pool": set(POOLS), "stem": {"resnet50"}}
+    used = {axis: set() for axis in words}
+    for path in EXPERIMENTS + SWEEPS:
+        for key, value in _pairs(yaml.safe_load(path.read_text())):
+            if key.removeprefix("model.") in used:
+                used[key.removeprefix("model.")].add(value)
+    assert {axis: words[axis] - used[axis] for axis in words} == {axis: set() for axis in words}
+    assert set(get_args(vit.PosEmbed)) == words["pos_embed"]
+
+
+def _pairs(node):
+    """Every key with every plain value below it."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            for leaf in _leaves(value):
+                yield str(key), leaf
+            yield from _pairs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _pairs(value)
+
+
+def _leaves(node):
+    if isinstance(node, dict):
+        return [leaf for key in ("value", "values") for leaf in _leaves(node.get(key))]
+    return [leaf for value in node for leaf in _leaves(value)] if isinstance(node, list) else [node]
