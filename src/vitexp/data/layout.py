@@ -63,8 +63,8 @@ def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
         raise ValueError(f"{directory} holds shards of {', '.join(names)}; give each set a directory of its own")
     if not names:
         return ShardSet(directory, directory.resolve().name, {"train": tars})
-    splits: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {split: [] for split in ("train", "val", "test")}
     for match, tar in matches:
         if match:
-            splits.setdefault("val" if match["split"] == "validation" else match["split"], []).append(tar)
-    return ShardSet(directory, names[0], splits)
+            splits["val" if match["split"] == "validation" else match["split"]].append(tar)
+    return ShardSet(directory, names[0], {split: found for split, found in splits.items() if found})

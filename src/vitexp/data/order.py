@@ -29,8 +29,8 @@ class EpochOrder:
         self.rows, self.seed = rows, seed
         self.windows = max(1, -(-len(rows) // window))
         bounds = np.searchsorted(rows, shard_starts)
-        used = np.flatnonzero(np.diff(bounds))
-        self._first, self._counts = bounds[:-1][used], np.diff(bounds)[used]
+        self._used = np.flatnonzero(np.diff(bounds))  # the shards that hold any of the rows
+        self._first, self._counts = bounds[:-1][self._used], np.diff(bounds)[self._used]
         self._epochs: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._shuffles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
@@ -50,14 +50,14 @@ class EpochOrder:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def shards(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Which of the shards in use, in the order of their reading, the places [start, stop) are spread over."""
+        """The numbers of the shards that the windows of the places [start, stop) lie in, in the order of their reading."""
         if start == stop:
             return np.empty(0, np.int64)
         first = self._window_bounds(self._window_of(start))[0]
         end = self._window_bounds(self._window_of(stop - 1))[1]
         order, ends = self._epoch(epoch)
         low, high = np.searchsorted(ends, [first, end - 1], side="right")
-        return order[low : high + 1]
+        return self._used[order[low : high + 1]]
 
     def _window_bounds(self, window: int) -> tuple[int, int]:
         return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
@@ -77,7 +77,7 @@ class EpochOrder:
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the shards in use, and the place behind the last image of each in that order."""
         if epoch not in self._epochs:
-            order = np.argsort(draw(key(self.seed, epoch, _SHARDS), np.arange(len(self._counts))), kind="stable")
+            order = np.argsort(draw(key(self.seed, epoch, _SHARDS), self._used), kind="stable")
             _keep(self._epochs, epoch, (order, np.cumsum(self._counts[order])))
         return self._epochs[epoch]
 

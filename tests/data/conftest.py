@@ -1,0 +1,69 @@
+"""Shard sets for the tests of data: real ones from the digits, and hand-made tars, sound and broken."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitexp.data.write import Layout, make
+
+Members = Iterable[tuple[str, bytes]]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits in 8 training and 2 test shards of up to 200 images."""
+    return make("digits", tmp_path_factory.mktemp("sets") / "digits", layout=Layout(shard_images=200))
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """A PNG of any size, told apart by its value."""
+
+    def encode(value: int = 0, height: int = 4, width: int = 4) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((height, width, 3), value % 256, np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def write_tar() -> Callable[..., Path]:
+    """Writes members into a tar; a member may also be a ready-made TarInfo without data."""
+
+    def write(
+        path: Path, members: Iterable[tuple[str | tarfile.TarInfo, bytes]], form: int = tarfile.USTAR_FORMAT
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w", format=form) as tar:
+            for name, data in members:
+                info = tarfile.TarInfo(name) if isinstance(name, str) else name
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_set(write_tar: Callable[..., Path], png: Callable[..., bytes]) -> Callable[..., Path]:
+    """A shard set by the labels of its shards: `make_set(folder, train=[[0, 1], [1]], test=[[0]])`."""
+
+    def build(folder: Path, classes: int | None = None, **splits: list[list[int]]) -> Path:
+        for split, shards in splits.items():
+            for number, labels in enumerate(shards):
+                members = []
+                for place, label in enumerate(labels):
+                    key = f"{split}{number:03d}x{place:04d}"
+                    members += [(f"{key}.png", png(label)), (f"{key}.cls", str(label).encode())]
+                write_tar(folder / f"toy-{split}-{number:06d}.tar", members)
+        if classes is not None:
+            (folder / "classes.txt").write_text("".join(f"class {i}\n" for i in range(classes)))
+        return folder
+
+    return build

@@ -1,0 +1,76 @@
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitexp.data.decode import BadImage
+from vitexp.data.header import image_size
+
+SIZES = [(1, 1), (3, 5), (480, 17), (300, 4000)]
+
+
+def encoded(height: int, width: int, form: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"exif": b"Exif\0\0" + bytes(3000), "comment": b"c" * 100}),
+        ("WEBP", {"lossless": False}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0" + bytes(30)}),
+    ],
+)
+def test_agrees_with_pillow(height: int, width: int, form: str, options: dict[str, object]) -> None:
+    data = encoded(height, width, form, **options)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image_size(data, "png", "x") == (image.height, image.width) == (height, width)
+
+
+def test_real_photographs(real_data) -> None:
+    import tarfile
+
+    with tarfile.open(real_data / "caltech40" / "caltech40.tar") as tar:
+        files = [info for info in tar if info.name.endswith((".jpg", ".png", ".webp"))][:200]
+        contents = [tar.extractfile(info).read() for info in files]
+    assert len(contents) == 200
+    for data in contents:
+        with Image.open(io.BytesIO(data)) as image:
+            assert image_size(data, "jpg", "x") == (image.height, image.width)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_every_cut_is_an_error_or_the_same_answer(form: str) -> None:
+    data = encoded(30, 40, form)
+    answers = set()
+    for cut in range(len(data)):
+        with contextlib.suppress(BadImage):
+            answers.add(image_size(data[:cut], "png", "k"))
+    assert answers == {(30, 40)}
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    data = bytearray(encoded(4, 4, "PNG"))
+    data[16:24] = (100_000).to_bytes(4, "big") * 2
+    with pytest.raises(BadImage, match="100000 x 100000 pixels, at most"):
+        image_size(bytes(data), "png", "k")
+
+
+def test_no_pixels_and_no_frame_are_named() -> None:
+    data = bytearray(encoded(4, 4, "PNG"))
+    data[16:20] = bytes(4)
+    with pytest.raises(BadImage, match="0 x 4 pixels"):
+        image_size(bytes(data), "png", "k")
+    with pytest.raises(BadImage, match="zero bytes"):
+        image_size(b"", "png", "k")
+    with pytest.raises(BadImage, match="k: "):
+        image_size(b"\xff\xd8\xff\xd9", "jpg", "k")

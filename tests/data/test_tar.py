@@ -1,0 +1,116 @@
+import io
+import random
+import tarfile
+
+import pytest
+
+from vitexp.data.tar import BadShard, Tape
+
+
+def members_of(data: bytes) -> list[tuple[str, int, bytes]]:
+    tape = Tape(io.BytesIO(data), "x.tar")
+    return [(member.name, member.offset, member.read()) for member in tape.members()]
+
+
+def tar_of(members: list[tuple[str, bytes]], form: int) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1.5 if form == tarfile.PAX_FORMAT else 0
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_lists_what_the_standard_library_lists(form: int) -> None:
+    longest = 90 if form == tarfile.USTAR_FORMAT else 300
+    members = [(f"{'k' * n}.png", random.Random(n).randbytes(n * 7)) for n in (1, 73, longest)] + [("ä ü/b.cls", b"1")]
+    data = tar_of(members, form)
+    found = members_of(data)
+    assert [(name, content) for name, _, content in found] == members
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert [offset for _, offset, _ in found] == [info.offset_data for info in tar]
+
+
+def test_names_split_over_the_prefix_field_are_whole() -> None:
+    name = "a" * 100 + "/" + "b" * 90 + ".png"
+    assert members_of(tar_of([(name, b"x")], tarfile.USTAR_FORMAT))[0][0] == name
+
+
+def test_data_may_be_left_unread() -> None:
+    data = tar_of([("a.png", b"x" * 2000), ("b.png", b"y" * 10)], tarfile.USTAR_FORMAT)
+    assert [m.name for m in Tape(io.BytesIO(data), "x.tar").members()] == ["a.png", "b.png"]
+
+
+def test_checksum_covers_every_byte() -> None:
+    import hashlib
+
+    data = tar_of([("a.png", b"x" * 2000)], tarfile.USTAR_FORMAT)
+    tape = Tape(io.BytesIO(data), "x.tar")
+    assert len(list(tape.members())) == 1
+    assert tape.finish() == hashlib.sha256(data).hexdigest()
+    assert tape.place == len(data)
+
+
+@pytest.mark.parametrize("cut", [0, 100, 512, 700, 2000, 3071])
+def test_a_tar_that_is_cut_off_is_named(cut: int) -> None:
+    data = tar_of([("a.png", b"x" * 2000)], tarfile.USTAR_FORMAT)
+    with pytest.raises(BadShard, match=r"x\.tar is cut off at byte"):
+        members_of(data[:cut])
+
+
+def test_garbage_is_no_tar() -> None:
+    with pytest.raises(BadShard, match=r"is no tar at byte 0 .*checksum"):
+        members_of(random.Random(0).randbytes(4096))
+
+
+def test_a_flipped_header_bit_is_noticed() -> None:
+    data = bytearray(tar_of([("a.png", b"x"), ("b.png", b"y")], tarfile.USTAR_FORMAT))
+    data[1024] ^= 1
+    with pytest.raises(BadShard, match="is no tar at byte 1024"):
+        members_of(bytes(data))
+
+
+def header(kind: bytes, name: str = "a.png") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (tarfile.SYMTYPE, "a symbolic link"),
+        (tarfile.LNKTYPE, "a hard link"),
+        (tarfile.CHRTYPE, "a device"),
+        (tarfile.BLKTYPE, "a device"),
+        (tarfile.FIFOTYPE, "a pipe"),
+        (tarfile.GNUTYPE_SPARSE, "unknown kind"),
+    ],
+)
+def test_only_regular_files_are_read(kind: bytes, word: str) -> None:
+    with pytest.raises(BadShard, match=word):
+        members_of(header(kind))
+
+
+def test_directories_are_passed_over() -> None:
+    assert members_of(header(tarfile.DIRTYPE, "folder/")) == []
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "a/../../b.png", "\\\\host\\a.png", "a\\..\\b.png"])
+def test_names_that_leave_the_directory_are_refused(name: str) -> None:
+    with pytest.raises(BadShard, match="leaves the shard's directory"):
+        members_of(tar_of([(name, b"x")], tarfile.USTAR_FORMAT))
+
+
+def test_long_headers_are_bounded() -> None:
+    with pytest.raises(BadShard, match="extended header of"):
+        members_of(tar_of([("k" * 70_000 + ".png", b"x")], tarfile.GNU_FORMAT))
+
+
+def test_a_damaged_pax_header_is_named() -> None:
+    data = tar_of([("k" * 200 + ".png", b"x")], tarfile.PAX_FORMAT)
+    place = data.index(b"path=") - 4
+    with pytest.raises(BadShard, match="damaged extended header"):
+        members_of(data[:place] + b"99999"[:4] + data[place + 4 :])
