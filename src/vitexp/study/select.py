@@ -68,7 +68,7 @@ def select(study: Study, root: str | Path, where: Mapping[str, Any] | None = Non
 
 def name(arm: Arm) -> str:
     """The arm in the words of the study file."""
-    return " ".join(str(value) for value in arm.factors.values()) or "the only arm"
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.factors.items()) or "the only arm"
 
 
 def factor_keys(cells: Sequence[Cell]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The numbers of a study's table: mean and interval of each arm in each metric, and its paired difference to the baseline.
+"""The numbers of a study's table: each arm's mean and interval, and its paired difference to the baseline.
 
 All comparisons of accuracies in one table are one family, whatever the metric: a reader who looks for anything
 significant looks at all of them. Losses, which point the other way, are a family of their own.
@@ -143,13 +143,24 @@ def _check_runs(selection: Selection, folder: Path) -> None:
 def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """Runs that are asked for but not there, and finished runs without one of the metrics."""
     asked, done = sum(len(arm.asked) for arm in arms), sum(len(arm.runs) for arm in arms)
-    reasons = [f"{name(arm)} seed {seed}: {why}" for arm in arms for seed, why in arm.unfinished.items()]
+    reasons = [f"{name(arm)}: {_listed(arm.unfinished)}" for arm in arms if arm.unfinished]
     found = [f"{done} of {asked} runs are finished; {'; '.join(_short(reasons))}"] if reasons else []
     for metric in metrics:
         without = sum(len(arm.runs) - len(arm.values(metric)) for arm in arms)
         if without:
             found.append(f"{without} finished runs hold no finite {metric}")
     return found
+
+
+def _listed(unfinished: Mapping[int, str]) -> str:
+    """Which seeds lack a finished run, and why: `seeds 2, 3 not run`."""
+    by_reason: dict[str, list[int]] = {}
+    for seed, why in unfinished.items():
+        by_reason.setdefault(why, []).append(seed)
+    groups = (
+        (f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}", why) for why, seeds in by_reason.items()
+    )
+    return ", ".join(f"{seeds} {why}" for seeds, why in groups)
 
 
 def _short(reasons: Sequence[str], most: int = 6) -> list[str]:

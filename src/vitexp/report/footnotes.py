@@ -1,0 +1,90 @@
+"""What a reader must know to read a table: what is compared with what, how sure it is, what the paper's figures are."""
+
+from collections.abc import Sequence
+
+from vitexp import stats
+from vitexp.report import words
+from vitexp.report.paper import Published
+from vitexp.study.table import Entry, Table
+
+LEVELS = "compare the differences, not the levels"
+
+
+def footnotes(table: Table, paper: Published | None) -> tuple[str, ...]:
+    """The sentences below a table, without those that do not apply."""
+    entries = [entry for metric in table.entries.values() for entry in metric]
+    judged = [entry for entry in entries if entry.judgement is not None]
+    found = [_means(entries)]
+    if judged:
+        found += [_comparison(table, judged), *_margin(table), *_power(judged)]
+    if any(len(arm.tuned) for arm in table.arms):
+        found.append(_tuning(table))
+    if paper is not None:
+        found.append(_paper(table, paper))
+    return (*found, *(f"{note[0].upper()}{note[1:]}." for note in table.notes))
+
+
+def _means(entries: Sequence[Entry]) -> str:
+    text = "± is the half-width of the 95 % interval over n seeds (Student t)"
+    if any(entry.interval and entry.interval.n > 1 and entry.interval.low is None for entry in entries):
+        text += "; it is left out where all seeds gave the same value"
+    return text + "."
+
+
+def _comparison(table: Table, judged: Sequence[Entry]) -> str:
+    """What the differences are to, and over how many comparisons they are corrected."""
+    config = table.study.config
+    base = words.label_words(tuple((key, config.baseline[key]) for key in _in_layout_order(table)))
+    text = (
+        f"◆ is the baseline: {base}. Below each mean: the difference to it, paired by seed, with its 95 % interval; "
+        f"the verdict is at 5 % after Holm's correction over the {table.comparisons} comparisons of this table"
+    )
+    if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):
+        text += f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)"
+    return text + "."
+
+
+def _in_layout_order(table: Table) -> list[str]:
+    config = table.study.config
+    first = [key for key in (*config.rows, *config.columns) if key in config.baseline]
+    return [*first, *(key for key in config.baseline if key not in first)]
+
+
+def _margin(table: Table) -> list[str]:
+    margin = table.study.config.margin
+    if margin is None:
+        return []
+    return [
+        f"Equivalent: the true difference lies within ±{words.points(margin)} (two one-sided tests, Holm-corrected)."
+    ]
+
+
+def _power(judged: Sequence[Entry]) -> list[str]:
+    """The smallest differences that these seeds could have shown."""
+    found = []
+    for metric in dict.fromkeys(entry.metric for entry in judged):
+        effects = [effect for entry in judged if entry.metric == metric and (effect := _detectable(entry))]
+        if effects:
+            low, high = (words.number(effect, metric) for effect in (min(effects), max(effects)))
+            found.append(f"{words.metric_words(metric)} {low}" + (f" to {high}" if high != low else ""))
+    if not found:
+        return []
+    return [f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(found)}."]
+
+
+def _detectable(entry: Entry) -> float | None:
+    judged = entry.judgement
+    return judged.detectable if judged and judged.difference.n >= stats.MINIMUM_SEEDS else None
+
+
+def _tuning(table: Table) -> str:
+    config = table.study.config
+    keys = " and ".join(words.key_words(key) for key in config.tune)
+    return f"Each arm has the {keys} that is best for it by {config.select}; test numbers of the others were not read."
+
+
+def _paper(table: Table, paper: Published) -> str:
+    text = f"Paper: {paper.source}, {paper.caveat}."
+    if paper.metric in table.study.config.metrics and paper.figures:
+        text += f" In brackets its difference to the same baseline. Its data and scale are not ours: {LEVELS}."
+    return text

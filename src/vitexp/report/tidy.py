@@ -1,0 +1,69 @@
+"""Numbers as CSV: one line per arm and metric, in full precision, nothing rounded and nothing in words alone."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitexp.report.paper import published
+from vitexp.report.view import paper_figure
+from vitexp.study.table import Entry, Table
+
+
+def table(table: Table) -> str:
+    """The whole table of a study."""
+    config = table.study.config
+    paper = published(config.paper) if config.paper else None
+    lines = []
+    for entry in (entry for entries in table.entries.values() for entry in entries):
+        figure = paper_figure(table, entry.arm, entry.metric, paper)
+        base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+        beside = {
+            "paper": figure,
+            "paper_difference": None if figure is None or base is None else figure - base,
+            "paper_source": paper.source if paper and figure is not None else None,
+        }
+        lines.append({"study": config.name, **_of_entry(entry), "margin": config.margin, **beside})
+    return write(lines)
+
+
+def write(lines: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with one column for each key of any line; what is absent stays empty."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def by_seed(values: Mapping[int, float]) -> str:
+    """The single values behind a mean: `0:0.951 1:0.944`."""
+    return " ".join(f"{seed}:{value!r}" for seed, value in sorted(values.items()))
+
+
+def _of_entry(entry: Entry) -> dict[str, Any]:
+    interval, judged = entry.interval, entry.judgement
+    difference = judged.difference if judged else None
+    return {
+        **entry.arm.factors,
+        **{f"tuned {key}": value for key, value in entry.arm.tuned.items()},
+        "metric": entry.metric,
+        "baseline": entry.is_baseline,
+        "n": interval.n if interval else 0,
+        "mean": interval.mean if interval else None,
+        "sd": interval.sd if interval else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "pairs": difference.n if difference else None,
+        "difference": difference.mean if difference else None,
+        "difference_sd": difference.sd if difference else None,
+        "difference_low": difference.low if difference else None,
+        "difference_high": difference.high if difference else None,
+        "p": difference.p if difference else None,
+        "p_holm": judged.p_holm if judged else None,
+        "p_equivalence_holm": judged.p_equivalence if judged else None,
+        "detectable": judged.detectable if judged else None,
+        "verdict": judged.verdict if judged else None,
+        "values": by_seed(entry.values),
+    }

@@ -1,0 +1,190 @@
+"""A table in words: what every rendering of it says, before any of them sets it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitexp import stats
+from vitexp.record import RunRecord, flatten
+from vitexp.report import words
+from vitexp.report.footnotes import footnotes
+from vitexp.report.paper import Published, published
+from vitexp.study.select import Arm
+from vitexp.study.table import Entry, Label, Table
+
+MOST_COLUMNS = 4
+NOTHING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellView:
+    """One arm in one metric, in words; an empty text is left out."""
+
+    mean: str
+    count: str = ""
+    difference: str = ""
+    verdict: str = ""
+    p: str = ""
+    tuned: str = ""
+    paper: str = ""
+    baseline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One metric: a grid of cells, or a list of arms without columns; None where the study has no such arm."""
+
+    metric: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[CellView | None, ...]], ...]
+
+    def listed(self) -> dict[str, list[str]]:
+        """The arms of a list as columns by their headings; those that would be empty are left out."""
+        arms = [(label, cell) for label, (cell, *_) in self.rows if cell is not None]
+        columns = {
+            "arm": [f"◆ {label}" if cell.baseline else label for label, cell in arms],
+            "mean": [cell.mean for _, cell in arms],
+            "n": [cell.count.removeprefix("n = ") for _, cell in arms],
+            "difference": [cell.difference for _, cell in arms],
+            "verdict": [cell.verdict for _, cell in arms],
+            "p (Holm)": [cell.p for _, cell in arms],
+            "tuned": [cell.tuned for _, cell in arms],
+            "paper": [cell.paper.removeprefix("paper ") for _, cell in arms],
+        }
+        return {name: texts for name, texts in columns.items() if any(texts)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A whole table in words."""
+
+    name: str
+    title: str
+    setting: str
+    corner: str
+    sections: tuple[Section, ...]
+    footnotes: tuple[str, ...]
+
+
+def make_view(table: Table) -> View:
+    """The words of a table."""
+    config = table.study.config
+    paper = published(config.paper) if config.paper else None
+    sections = tuple(_section(table, metric, paper) for metric in config.metrics)
+    return View(
+        name=config.name,
+        title=config.title or f"Study {config.name}",
+        setting=_setting(table),
+        corner=", ".join(words.key_words(key) for key, _ in table.rows[0]),
+        sections=sections,
+        footnotes=footnotes(table, paper),
+    )
+
+
+def _section(table: Table, metric: str, paper: Published | None) -> Section:
+    grid = 1 < len(table.columns) <= MOST_COLUMNS
+    counts = [entry.interval.n if entry.interval else 0 for entry in table.entries[metric]]
+    unit = ", %" if words.is_accuracy(metric) else ""
+    title = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
+    if grid:
+        columns = tuple(words.label_words(column) for column in table.columns)
+        rows = tuple((words.label_words(row), _row(table, metric, row, paper, counts)) for row in table.rows)
+    else:
+        columns = ()
+        rows = tuple(
+            (
+                words.label_words(tuple(entry.arm.factors.items())) or "the only arm",
+                (_cell(table, entry, paper, counts),),
+            )
+            for entry in table.entries[metric]
+        )
+    return Section(metric=metric, title=title[0].upper() + title[1:], columns=columns, rows=rows)
+
+
+def _row(
+    table: Table, metric: str, row: Label, paper: Published | None, counts: Sequence[int]
+) -> tuple[CellView | None, ...]:
+    entries = (table.at(metric, row, column) for column in table.columns)
+    return tuple(None if entry is None else _cell(table, entry, paper, counts) for entry in entries)
+
+
+def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[int]) -> CellView:
+    tuned = ", ".join(f"{words.key_words(k)} {words.value_words(k, v)}" for k, v in entry.arm.tuned.items())
+    beside = _paper_words(table, entry, paper)
+    if entry.interval is None:
+        return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
+    judgement = entry.judgement
+    return CellView(
+        mean=_mean(entry.interval, entry.metric),
+        count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
+        difference=_difference(judgement.difference, entry.metric) if judgement else "",
+        verdict=short_verdict(judgement.verdict) if judgement else "",
+        p=words.probability(judgement.p_holm) if judgement else "",
+        tuned=tuned,
+        paper=beside,
+        baseline=entry.is_baseline,
+    )
+
+
+def short_verdict(verdict: str) -> str:
+    """The verdict without the margin, which a footnote states once."""
+    if verdict.startswith("equivalent"):
+        return "equivalent"
+    word, small, _ = verdict.partition(", but by less than")
+    return f"{word}, within margin" if small else word
+
+
+def _mean(interval: stats.Interval, metric: str) -> str:
+    return words.number(interval.mean, metric) + _half_width(interval, metric)
+
+
+def _difference(difference: stats.Difference, metric: str) -> str:
+    return words.signed(difference.mean, metric) + _half_width(difference, metric)
+
+
+def _half_width(interval: stats.Interval, metric: str) -> str:
+    """Half of the interval, where the seeds differ at all."""
+    return "" if interval.high is None else f" ± {words.number(interval.high - interval.mean, metric)}"
+
+
+def _paper_words(table: Table, entry: Entry, paper: Published | None) -> str:
+    """The paper's figure beside a cell, and its difference to the paper's figure of the baseline."""
+    value = paper_figure(table, entry.arm, entry.metric, paper)
+    if value is None:
+        return ""
+    base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+    text = f"paper {words.number(value, entry.metric)}"
+    return text if base is None or entry.is_baseline else f"{text} ({words.signed(value - base, entry.metric)})"
+
+
+def paper_figure(table: Table, arm: Arm, metric: str, paper: Published | None) -> float | None:
+    """What the paper prints where `arm` stands, if it prints this metric."""
+    config = table.study.config
+    if paper is None or metric != paper.metric or not config.rows or not config.columns:
+        return None
+    return paper.figure(*(str(arm.factors.get(keys[0])) for keys in (config.rows, config.columns)))
+
+
+def _setting(table: Table) -> str:
+    """What all runs have in common, and how many of them are there."""
+    runs = [run for arm in table.arms for run in arm.runs.values()]
+    asked = sum(len(arm.asked) for arm in table.arms)
+    seeds = sorted({seed for arm in table.arms for seed in arm.runs})
+    images, epochs = _shared(runs, lambda run: run.data.get("train_images")), _shared(runs, lambda run: run.epochs)
+    parts = [
+        _shared(runs, lambda run: flatten(run.config).get("model.arch")),
+        _shared(runs, lambda run: run.data.get("name")),
+        images and f"{images:,} training images",
+        epochs and f"{epochs:.4g} epochs",
+        f"{len(table.arms)} arms",
+        f"{len(runs)} of {asked} runs finished",
+        f"seeds {words.seeds_words(seeds)}",
+    ]
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _shared(runs: Sequence[RunRecord], read: Callable[[RunRecord], Any]) -> Any:
+    """The value that all runs have, if they have one."""
+    first = read(runs[0])
+    return first if all(read(run) == first for run in runs) else None
