@@ -51,7 +51,9 @@ def finished(folder):
 
 def test_a_study_from_its_yaml_to_its_table_also_when_the_runner_is_killed(folder):
     runner = subprocess.Popen(
-        [sys.executable, "-m", "vitexp.cli", "sweep", "sweep.yaml", "--workers", "1"], cwd=folder, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "vitexp.cli", "sweep", "sweep.yaml", "--workers", "1"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
     )
     limit = time.monotonic() + WAIT_SECONDS
     while len(finished(folder)) < 2 and time.monotonic() < limit:

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: sizes, floors, every YAML through the real door, every axis value reachable from one."""
+"""The house keeps its own rules: sizes, every YAML through the real door, every axis value reachable from one."""
 
 import ast
 import subprocess
@@ -47,7 +47,8 @@ def test_there_is_no_attic():
 
 def run_without(modules, *words):
     """The door in a process where some modules cannot be imported."""
-    code = f"import sys; sys.modules.update(dict.fromkeys({modules!r})); from vitexp import cli; sys.exit(cli.main({list(words)!r}))"
+    block = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
+    code = f"{block}; from vitexp import cli; sys.exit(cli.main({list(words)!r}))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
@@ -74,7 +75,14 @@ def test_training_verbs_explain_every_axis(verb, capsys):
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "--model.pos_embed {none,1d,2d,relative}" in shown
-    for key in ("--model.pos_at", "--model.pool", "--model.stem", "--data.train_images", "--study.margin", "--run.root"):
+    for key in (
+        "--model.pos_at",
+        "--model.pool",
+        "--model.stem",
+        "--data.train_images",
+        "--study.margin",
+        "--run.root",
+    ):
         assert key in shown
     assert "Peak learning rate" in shown
 

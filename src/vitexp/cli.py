@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 TRAINING = {
     "fit": "train one network, measure it, write its record",
@@ -16,6 +16,14 @@ TRAINING = {
     "predict": "write class probabilities of the test split",
 }
 BAD_INPUT = 2
+
+
+class OneSentence(argparse.ArgumentParser):
+    """An argparse parser whose complaints are raised, so that they come out as all others do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises: ValueError."""
+        raise ValueError(f"{message} (`{self.prog} --help` shows what there is)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     from vitexp.report import commands as report_commands
     from vitexp.study import commands as study_commands
 
-    parser = argparse.ArgumentParser(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
+    parser = OneSentence(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
     parser.add_argument("--version", action="version", version=f"vitexp {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, help_text in TRAINING.items():

@@ -1,0 +1,82 @@
+"""Losses by NumPy by hand, and the arithmetic of a run's length."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vitexp.learn.classify import Classify, check_loss, image_losses, planned_steps, probabilities_of
+from vitexp.learn.config import ClassifyConfig
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(6, 5))
+LABELS = RNG.integers(0, 5, size=6)
+
+
+def losses(**options):
+    config = ClassifyConfig(classes=5, **options)
+    return image_losses(torch.tensor(LOGITS), torch.tensor(LABELS), config).numpy()
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def targets(smoothing, off):
+    onehot = np.eye(5)[LABELS]
+    return onehot * (1 - smoothing) + off
+
+
+def test_softmax_by_hand():
+    assert losses() == pytest.approx(-(targets(0, 0) * log_softmax(LOGITS)).sum(-1), abs=1e-6)
+
+
+def test_softmax_smoothing_spreads_over_all_classes():
+    assert losses(label_smoothing=0.1) == pytest.approx(-(targets(0.1, 0.02) * log_softmax(LOGITS)).sum(-1), abs=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1e-4])
+def test_sigmoid_is_summed_over_classes(smoothing):
+    wanted = np.eye(5)[LABELS] * (1 - 2 * smoothing) + smoothing
+    one, zero = -np.log1p(np.exp(-LOGITS)), -np.log1p(np.exp(LOGITS))
+    by_hand = -(wanted * one + (1 - wanted) * zero).sum(-1)
+    assert losses(loss="sigmoid", label_smoothing=smoothing) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_probabilities_follow_the_loss():
+    logits = torch.tensor(LOGITS)
+    assert probabilities_of(logits, ClassifyConfig(classes=5)).sum(-1).numpy() == pytest.approx(1.0)
+    by_hand = 1 / (1 + np.exp(-LOGITS))
+    assert probabilities_of(logits, ClassifyConfig(classes=5, loss="sigmoid")).numpy() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_a_smoothing_that_is_no_share_is_refused(smoothing):
+    with pytest.raises(ValueError, match=r"model\.label_smoothing"):
+        check_loss(ClassifyConfig(label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "accumulate", "wanted"),
+    [(3, -1, 1, 21), (3, 10, 1, 10), (None, 10, 1, 10), (-1, 10, 1, 10), (3, -1, 2, 12), (3, 100, 1, 21)],
+)
+def test_the_length_of_a_run(epochs, steps, accumulate, wanted):
+    assert planned_steps(SimpleNamespace(steps_per_epoch=7), epochs, steps, accumulate) == wanted
+
+
+def test_a_run_without_end_is_refused():
+    with pytest.raises(ValueError, match="no end"):
+        planned_steps(SimpleNamespace(steps_per_epoch=7), -1, -1)
+
+
+def test_equal_seeds_give_arms_equal_weights_where_shapes_agree():
+    arms = {}
+    for word in ("none", "1d", "relative"):
+        torch.manual_seed(3)
+        arms[word] = Classify(arch="micro/2", image_size=8, classes=10, pos_embed=word).state_dict()
+    shared = [name for name in arms["none"] if "position" not in name and name.startswith("network")]
+    assert len(shared) > 40
+    for word in ("1d", "relative"):
+        assert all(torch.equal(arms["none"][name], arms[word][name]) for name in shared)

@@ -1,0 +1,51 @@
+import pytest
+
+from vitexp.learn.config import RunConfig
+from vitexp.learn.plan import make_plan, slug
+
+MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "lr": 0.1}
+DATA = {"shards_fingerprint": "abc", "subset_fingerprint": "def"}
+
+
+def plan(parsed=None, model=MODEL, data=DATA, **run):
+    parsed = {"seed_everything": 3, "trainer": {"max_epochs": 2, "profiler": None}, "data": {}} | (parsed or {})
+    return make_plan(parsed, model, data, RunConfig(**run), "study")
+
+
+def test_the_folder_is_root_study_cell_seed():
+    made = plan(root="r")
+    assert made.directory.parts == ("r", "study", made.cell, "seed-3")
+    assert made.cell.startswith("R50+B-16-1d-stem-cls-")
+
+
+def test_a_folder_of_ones_own_wins():
+    assert str(plan(dir="mine").directory) == "mine"
+
+
+def test_an_option_left_unset_changes_nothing():
+    more = {"trainer": {"max_epochs": 2, "an_option_of_a_later_release": None}}
+    assert plan(more).fingerprint == plan().fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parsed": {"trainer": {"max_epochs": 3}}},
+        {"model": MODEL | {"lr": 0.2}},
+        {"data": DATA | {"subset_fingerprint": "other"}},
+        {"data": DATA | {"shards_fingerprint": "other"}},
+    ],
+)
+def test_what_changes_the_result_changes_the_fingerprint(change):
+    assert plan(**change).fingerprint != plan().fingerprint
+
+
+def test_where_it_runs_and_where_it_writes_changes_nothing():
+    assert (
+        plan({"config": ["a.yaml"], "ckpt_path": "last"}, root="elsewhere", wandb="off").fingerprint
+        == plan().fingerprint
+    )
+
+
+def test_a_slug_suits_a_folder():
+    assert slug({"arch": "H/14", "pos_embed": "2d", "pos_at": "every", "pool": "gap"}) == "H-14-2d-every-gap"
