@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
+from vitexp.learn.bar import Bar
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
@@ -100,8 +101,7 @@ class TrainingCommand(LightningCLI):
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
         if chosen["logger"] is None:
             kwargs["logger"] = self._loggers()
-        if self.run.checkpoint and chosen["enable_checkpointing"] is not False:
-            kwargs["callbacks"] = [*(chosen["callbacks"] or []), self._keeper()]
+        kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -183,6 +183,12 @@ class TrainingCommand(LightningCLI):
         return list(
             build_loggers(self.run, self.plan.directory, group=self.study, name=name, resumed=self.asked_to_resume())
         )
+
+    def _callbacks(self, chosen: Any) -> list[Callback]:
+        """The bar, and the keeper of checkpoints."""
+        bar = [Bar()] if chosen["enable_progress_bar"] is not False else []
+        keeper = [self._keeper()] if self.run.checkpoint and chosen["enable_checkpointing"] is not False else []
+        return [*bar, *keeper]
 
     def _keeper(self) -> ModelCheckpoint:
         return ModelCheckpoint(

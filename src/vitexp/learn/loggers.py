@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vitexp.learn.config import RunConfig
 from vitexp.record import write_atomically
@@ -89,7 +90,7 @@ def run_id(directory: Path, resumed: bool) -> str:
     if resumed and path.is_file():
         return path.read_text().strip()
     made = uuid.uuid4().hex[:12]
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         write_atomically(path, made + "\n")
     return made
 

@@ -135,6 +135,7 @@ def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]
         found = trainer.test(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
         metrics |= {name: float(value) for name, value in found[0].items()}
     if command.run.shots and command.datamodule.test_count:
+        command.model.to(trainer.strategy.root_device)  # the trainer leaves it on the CPU
         metrics |= fewshot_metrics(command.model, command.datamodule, command.run.shots, command.run.shot_seeds)
     plain = {"data_size": float(command.datamodule.train_count)} | metrics
     for logger in trainer.loggers:
