@@ -48,6 +48,16 @@ def test_a_strip_that_no_try_fits_gives_the_largest_allowed_box_in_the_middle():
     assert inception_boxes(draws, np.array([3000]), np.array([30])).tolist() == [[1480, 0, 40, 30]]
 
 
+def test_a_box_reaches_every_edge():
+    height, width = np.array([40]), np.array([50])
+    draws = np.full((1, DRAWS), 0.4)
+    draws[:, :2] = 0.0
+    assert inception_boxes(draws, height, width)[0, :2].tolist() == [0, 0]
+    draws[:, :2] = 0.9999
+    top, left, tall, wide = inception_boxes(draws, height, width)[0]
+    assert (top + tall, left + wide) == (40, 50)
+
+
 def test_the_centre_is_seven_eighths_of_the_shorter_side():
     assert centre_boxes(np.array([256, 256]), np.array([256, 512])).tolist() == [
         [16, 16, 224, 224],

@@ -91,6 +91,12 @@ def test_a_transparent_palette_entry_is_white():
     assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
+def test_a_transparent_colour_is_white():
+    image = Image.fromarray(np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8))
+    pixels = decode_image(saved(image, "PNG", transparency=(10, 20, 30)), "png", WHERE)
+    assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
 def test_cmyk_is_converted():
     colour = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     pixels = decode_image(saved(colour, "JPEG", quality=100), "jpg", WHERE)
@@ -134,9 +140,17 @@ def test_what_is_no_whole_image_is_refused_by_name(data, extension, message):
 def test_a_decompression_bomb_is_refused_by_its_header(side):
     """1, 1.5, 2.9 and 54 times the limit, where Pillow itself is silent, warns, or refuses."""
     bomb = png(side, side, 8, 2, [b""])
-    with pytest.raises(BadImage, match="pixels") as caught:
+    with pytest.raises(BadImage, match=r"at most \d+ (pixels )?are allowed") as caught:
         decode_image(bomb, "png", WHERE)
     assert str(caught.value).startswith(WHERE)
+
+
+def test_a_bomb_in_the_text_of_a_png_is_refused():
+    whole = saved(Image.fromarray(NOISE), "PNG")
+    text = b"zTXtbomb\0\0" + zlib.compress(bytes(10_000_000))
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    with pytest.raises(BadImage, match=f"^{WHERE}.*does not decode"):
+        decode_image(whole[:33] + chunk + whole[33:], "png", WHERE)
 
 
 def test_a_reduced_jpeg_has_a_fraction_of_the_size():

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vitexp.data.resample import resize_boxes, weights
@@ -37,12 +39,22 @@ def test_an_image_gives_the_same_whatever_batch_it_is_in():
         np.testing.assert_array_equal(resize_boxes(IMAGES[i : i + 1], BOXES[i : i + 1], 24)[0], together[i])
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_every_output_is_a_whole_mean(pixels, size, data):
+    start = data.draw(st.integers(0, pixels - 1))
+    length = data.draw(st.integers(1, pixels - start))
+    units = weights(np.array([start]), np.array([length]), pixels, size)[0]
+    assert (units.sum(-1) == 2**14).all()
+    assert (units >= 0).all()
+    assert not units[:, :start].any()
+    assert not units[:, start + length :].any()
+
+
 def test_the_order_of_summation_cannot_matter():
     """Whole units that sum to 2^14: with pixels below 256 every partial sum stays below 2^24, exact in float32."""
     units = weights(BOXES[:, 0], BOXES[:, 2], 20, 31)
     assert (units == np.rint(units)).all()
-    assert (units >= 0).all()
-    assert (units.sum(-1) == 2**14).all()
     down, across = weights(BOXES[:, 0], BOXES[:, 2], 20, 31), weights(BOXES[:, 1], BOXES[:, 3], 28, 31)
     narrow = np.einsum("bhwc,bsw->bhsc", IMAGES.astype(np.int64), across.astype(np.int64)) + 2**13 >> 14
     whole = np.einsum("bhsc,bth->btsc", narrow, down.astype(np.int64)) + 2**13 >> 14

@@ -103,6 +103,7 @@ def test_side_files_say_what_is_there(made):
     info = json.loads((made / "_info.json").read_text())["splits"]["train"]
     assert info["shard_lengths"] == [300, 300, 300, 300, 238]
     assert info["filenames"][-1] == "digits-train-000004.tar"
+    assert {path.name for path in made.glob("*.index.json")} == {"digits-train.index.json", "digits-test.index.json"}
 
 
 def test_a_shard_stops_at_its_bytes(tmp_path):
@@ -204,6 +205,12 @@ def test_validation_and_test_are_held_out_where_asked(tmp_path):
     assert len(set.union(*(set(names) for names in found))) == 200
     with pytest.raises(ValueError, match="has its own test split"):
         make("digits", tmp_path / "digits", layout=Layout(test_fraction=0.5))
+
+
+def test_progress_is_reported_image_by_image(tmp_path):
+    seen = []
+    make("digits", tmp_path / "digits", layout=SMALL, report=seen.append)
+    assert sum(seen) == 1797
 
 
 def test_two_writers_at_once_make_it_once(made, tmp_path):

@@ -2,10 +2,8 @@
 
 import io
 import os
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,32 +11,22 @@ from PIL import Image
 from vitexp.data.decode import BadImage, check_image, decode_image
 from vitexp.data.sources import Content
 
-
-class Encoded(NamedTuple):
-    """One image as it will lie in the shard."""
-
-    key: str
-    label: int
-    extension: str
-    data: bytes
-
-    @property
-    def tar_bytes(self) -> int:
-        """What it takes in the tar: two headers, the image and the label, each filled up to 512."""
-        return 1536 + -(-len(self.data) // 512) * 512
+_BLOCK = 512
+_RECORD = 20 * _BLOCK  # a tar is filled up to whole records
 
 
-def encode(key: str, label: int, content: Content, check: bool) -> Encoded:
-    """Pixels become PNG; bytes stay as they are, under the extension that belongs to their content.
+def encode(key: str, label: int, content: Content, check: bool) -> bytes:
+    """One sample as it lies in a tar: the image, then its label. Pixels become PNG, bytes stay as they are.
 
     Raises: BadImage naming the key, for bytes that are no image; with `check` also for those that do not decode.
     """
     if isinstance(content, np.ndarray):
-        return Encoded(key, label, "png", _png(content, key))
-    extension = check_image(content, "png", key)
-    if check:
-        decode_image(content, extension, key)
-    return Encoded(key, label, extension, content)
+        extension, data = "png", _png(content, key)
+    else:
+        extension, data = check_image(content, "png", key), content
+        if check:
+            decode_image(data, extension, key)
+    return _member(f"{key}.{extension}", data) + _member(f"{key}.cls", str(label).encode())
 
 
 def _png(pixels: np.ndarray, key: str) -> bytes:
@@ -49,26 +37,35 @@ def _png(pixels: np.ndarray, key: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_shard(path: Path, images: Iterable[Encoded]) -> int:
-    """Writes a whole shard or none, and waits until it is on the disk; returns how many images it holds."""
+def _member(name: str, data: bytes) -> bytes:
+    """A regular file in a tar: without time and owner, mode 644."""
+    return _header(name, len(data)) + data + bytes(-len(data) % _BLOCK)
+
+
+def _header(name: str, size: int) -> bytes:
+    """Source: POSIX 1003.1, pax, the ustar interchange format. tarfile's own, some ten times faster."""
+    assert len(name) <= 100
+    path = name.encode("ascii").ljust(100, b"\0")
+    numbers = b"0000644\x000000000\x000000000\0%011o\x0000000000000\0" % size
+    rest = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
+    total = sum(path) + sum(numbers) + 8 * 32 + sum(rest)
+    return path + numbers + b"%06o\0 " % total + rest
+
+
+def write_shard(path: Path, samples: Iterable[bytes]) -> int:
+    """Writes a whole shard or none, and waits until it is on the disk; returns how many samples it holds."""
     unfinished = path.with_suffix(".tmp")
     count = 0
     try:
-        with open(unfinished, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for image in images:
-                    count += 1
-                    _add(tar, f"{image.key}.{image.extension}", image.data)
-                    _add(tar, f"{image.key}.cls", str(image.label).encode())
+        with open(unfinished, "wb", buffering=1 << 20) as file:
+            for sample in samples:
+                file.write(sample)
+                count += 1
+            file.write(bytes(2 * _BLOCK))
+            file.write(bytes(-file.tell() % _RECORD))
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return count
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # no time, no owner, mode 644
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))

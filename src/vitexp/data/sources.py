@@ -6,6 +6,7 @@ Nothing is decoded or held here: a split answers for any one of its images, in a
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +39,9 @@ class Source:
     classes: tuple[str, ...]
     splits: dict[str, Split]
     notes: list[str] = field(default_factory=list)
+    """What the user should know, such as files that were left out."""
+    identity: str = ""
+    """Tells other content under the same keys, as far as that is known without reading it all."""
 
     def __post_init__(self) -> None:
         keys: set[str] = set()
@@ -90,14 +94,49 @@ def digest(key: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()) >> 1
 
 
+def _published(name: str) -> Callable[[Path, bool], Source]:
+    def read(folder: Path, download: bool) -> Source:
+        from vitexp.data.official import published
+
+        return published(name, folder, download)
+
+    return read
+
+
 NAMES: dict[str, Callable[[], Source]] = {"digits": digits}
+"""Words that need no files."""
+PUBLISHED = {name: _published(name) for name in ("cifar10", "cifar100", "mnist", "fashion-mnist")}
+"""Words that need their official files."""
 
 
-def open_source(name: str) -> Source:
-    """The source behind a word.
+def open_source(name: str, folder: Path | None = None, download: bool = False) -> Source:
+    """The source behind a word, hf:NAME, or a path to a folder, a .tar or an .npz.
 
-    Raises: ValueError with the words there are.
+    `folder` is where the official files of a word lie, or go with `download`.
+    Raises: ValueError with the words there are, and for whatever is wrong with the files.
     """
-    if name not in NAMES:
-        raise ValueError(f"{name!r} is no source; there are {', '.join(NAMES)}")
-    return NAMES[name]()
+    if name in PUBLISHED:
+        return PUBLISHED[name](folder or Path("downloads") / name, download)
+    if folder is not None or download:
+        raise ValueError(f"--folder and --download have no effect on {name!r}, only on {', '.join(PUBLISHED)}")
+    if name in NAMES:
+        return NAMES[name]()
+    if name.startswith("hf:"):
+        from vitexp.data.source_hub import hub
+
+        return hub(name.removeprefix("hf:"))
+    return _from_path(name)
+
+
+def _from_path(name: str) -> Source:
+    from vitexp.data import source_files
+
+    path = Path(name)
+    if path.is_dir():
+        return source_files.folder(path)
+    if path.is_file() and path.suffix in (".tar", ".npz"):
+        return source_files.tar(path) if path.suffix == ".tar" else source_files.npz(path)
+    words = ", ".join([*NAMES, *PUBLISHED])
+    raise ValueError(
+        f"{name!r} is no source; give one of {words}, hf:NAME, a folder of class folders, a .tar or an .npz"
+    )

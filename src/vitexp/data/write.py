@@ -11,43 +11,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vitexp import __version__
-from vitexp.data.decode import BadImage
-from vitexp.data.shard_file import Encoded, encode, write_shard
-from vitexp.data.sources import TEST_FRACTION, Source, Split, digest, hold_out, open_source
+from vitexp.data.feed import Feed, Layout, Report, encoded
+from vitexp.data.shard_file import write_shard
+from vitexp.data.sources import TEST_FRACTION, Source, digest, hold_out, open_source
 from vitexp.record import write_atomically
 
 RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How a source is cut into shards. The same source and layout give the same bytes."""
-
-    seed: int = 0
-    """Shuffles the images once, before they are cut into shards."""
-    shard_images: int = 10_000
-    """At most so many images in a shard."""
-    shard_bytes: int = 1_000_000_000
-    """At most so many bytes in a shard."""
-    test_fraction: float | None = None
-    """Held out class by class as the test split, where the source has none."""
-    val_fraction: float | None = None
-    """Held out of train as a validation split of its own."""
-    max_bad: int = 0
-    """So many unreadable images may be left out, by name in recipe.json, before it is an error."""
-    check: bool = True
-    """Decode every image on the way, so that no shard holds one that cannot be decoded."""
+def _silent(images: int) -> None:
+    pass
 
 
 @dataclass
@@ -59,10 +42,17 @@ class _Progress:
     left_out: list[str] = field(default_factory=list)
 
 
-def make(source: str | Source, out: str | os.PathLike[str], *, layout: Layout | None = None, workers: int = 0) -> Path:
+def make(
+    source: str | Source,
+    out: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+    workers: int = 0,
+    report: Report | None = None,
+) -> Path:
     """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
 
-    `workers` is the number of encoding threads, 0 for one a processor.
+    `workers` is the number of encoding threads, 0 for one a processor; `report` is told of images as they are done.
     Raises: ValueError when `out` holds anything else, when the disk is full, and BadImage beyond `layout.max_bad`.
     """
     layout = layout or Layout()
@@ -72,7 +62,7 @@ def make(source: str | Source, out: str | os.PathLike[str], *, layout: Layout | 
     with _alone(out):
         if not _done(out, plan):
             try:
-                _build(source, layout, out, plan, workers or os.cpu_count() or 1)
+                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report or _silent)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
@@ -95,15 +85,15 @@ def _with_splits(source: Source, layout: Layout) -> Source:
     for name, fraction in (("test", layout.test_fraction), ("val", layout.val_fraction)):
         if name in splits and fraction is not None:
             raise ValueError(f"{source.name} has its own {name} split, so {name}_fraction has no effect; leave it out")
-        if name not in splits and (fraction is not None or name == "test"):
+        if name not in splits and (fraction is not None or (name == "test" and "val" not in splits)):
             fraction = TEST_FRACTION if fraction is None else fraction
             splits["train"], splits[name] = hold_out(splits["train"], fraction, layout.seed)
-    return Source(name=source.name, classes=source.classes, splits=splits, notes=source.notes)
+    return replace(source, splits=splits)
 
 
 def _plan(source: Source, layout: Layout) -> str:
     """A digest of everything that decides the bytes, but for the pixels themselves."""
-    whole = hashlib.sha256(json.dumps([source.name, source.classes, vars(layout)]).encode())
+    whole = hashlib.sha256(json.dumps([source.name, source.classes, source.identity, vars(layout)]).encode())
     for name, split in sorted(source.splits.items()):
         whole.update(f"{name} {len(split)} ".encode() + "\n".join(split.keys).encode() + split.labels.tobytes())
     return whole.hexdigest()[:16]
@@ -133,12 +123,12 @@ def _done(out: Path, plan: str) -> bool:
     raise ValueError(f"{out} exists and holds something else; name another directory, or remove it first")
 
 
-def _build(source: Source, layout: Layout, out: Path, plan: str, workers: int) -> None:
+def _build(source: Source, layout: Layout, out: Path, plan: str, workers: int, report: Report) -> None:
     work = _partial(out)
     progress = _continue(work, plan)
     with ThreadPoolExecutor(workers) as pool:
         for name in source.splits:
-            _write_split(source, name, layout, progress, work, pool)
+            _write_split(source, name, layout, progress, work, pool, report)
     _finish(source, layout, progress, work)
     os.replace(work, out)
 
@@ -158,70 +148,28 @@ def _continue(work: Path, plan: str) -> _Progress:
 
 
 def _write_split(
-    source: Source, name: str, layout: Layout, progress: _Progress, work: Path, pool: ThreadPoolExecutor
+    source: Source,
+    name: str,
+    layout: Layout,
+    progress: _Progress,
+    work: Path,
+    pool: ThreadPoolExecutor,
+    report: Report,
 ) -> None:
     split = source.splits[name]
     order = np.argsort([digest(key, layout.seed) for key in split.keys], kind="stable")
     written = [shard for shard in progress.shards if shard["split"] == name]
     start = written[-1]["next"] if written else 0
-    feed = _Feed(_encoded(split, order, start, layout, pool), layout, progress.left_out, start)
+    feed = Feed(encoded(split, order[start:], layout.check, pool), layout, progress.left_out, report)
+    report(start)
     number = len(written)
     while feed.peek() is not None:
         path = work / f"{source.name}-{name}-{number:06d}.tar"
         images = write_shard(path, feed.shard())
-        shard = {"file": path.name, "split": name, "images": images, "bytes": path.stat().st_size, "next": feed.place}
-        progress.shards.append(shard)
+        shard = {"file": path.name, "split": name, "images": images, "bytes": path.stat().st_size}
+        progress.shards.append({**shard, "next": start + feed.place})
         write_atomically(work / PROGRESS, json.dumps(vars(progress)))
         number += 1
-
-
-def _encoded(
-    split: Split, order: np.ndarray, start: int, layout: Layout, pool: ThreadPoolExecutor
-) -> Iterator[Future[Encoded]]:
-    """Encodes ahead in threads, in order and never more than a window of images at once."""
-
-    def one(row: int) -> Encoded:
-        return encode(split.keys[row], int(split.labels[row]), split.read(row), layout.check)
-
-    ahead: deque[Future[Encoded]] = deque()
-    for row in order[start:]:
-        ahead.append(pool.submit(one, int(row)))
-        if len(ahead) > 256:
-            yield ahead.popleft()
-    yield from ahead
-
-
-class _Feed:
-    """Deals encoded images out to shards; knows the place in the split, and counts what had to be left out."""
-
-    def __init__(self, source: Iterator[Future[Encoded]], layout: Layout, left_out: list[str], place: int) -> None:
-        self._source, self._layout, self._left_out, self.place = source, layout, left_out, place
-        self._next: Encoded | None = None
-
-    def peek(self) -> Encoded | None:
-        """The next readable image, or None at the end."""
-        while self._next is None and (future := next(self._source, None)) is not None:
-            try:
-                self._next = future.result()
-            except BadImage as error:
-                self._skip(error)
-        return self._next
-
-    def _skip(self, error: BadImage) -> None:
-        if len(self._left_out) >= self._layout.max_bad:
-            raise BadImage(f"{error}; repair or remove it, or allow it with --max-bad") from error
-        self._left_out.append(str(error))
-        self.place += 1
-
-    def shard(self) -> Iterator[Encoded]:
-        """Images until the shard is full."""
-        images, used = 0, 0
-        while (image := self.peek()) is not None:
-            images, used = images + 1, used + image.tar_bytes
-            if images > 1 and (images > self._layout.shard_images or used > self._layout.shard_bytes):
-                return
-            self._next, self.place = None, self.place + 1
-            yield image
 
 
 def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> None:

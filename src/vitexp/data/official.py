@@ -1,0 +1,152 @@
+"""The official files of well-known data sets, found in a folder or downloaded, used only if their checksum is right."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from vitexp.data.published_files import read_cifar, read_idx
+from vitexp.data.source_files import array_split
+from vitexp.data.sources import Source
+
+ATTEMPTS = 4
+TIMEOUT_SECONDS = 30
+
+
+class OfficialFile(NamedTuple):
+    """A file as its makers published it."""
+
+    name: str
+    md5: str
+    url: str = ""
+
+
+def _idx(base: str, sums: Sequence[str]) -> tuple[OfficialFile, ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(
+        OfficialFile(f"{name}-ubyte.gz", md5, f"{base}{name}-ubyte.gz") for name, md5 in zip(names, sums, strict=True)
+    )
+
+
+_TORONTO = "https://www.cs.toronto.edu/~kriz/"
+
+# For each data set the forms it is published in, the one to download first. Checksums as their makers state them:
+# cs.toronto.edu/~kriz/cifar.html, github.com/zalandoresearch/fashion-mnist, torchvision's tables for the single files.
+FORMS: dict[str, dict[str, tuple[OfficialFile, ...]]] = {
+    "cifar10": {
+        "binary": (
+            OfficialFile(
+                "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", f"{_TORONTO}cifar-10-binary.tar.gz"
+            ),
+        ),
+        "python": (OfficialFile("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
+        "batches": (
+            OfficialFile("cifar-10-batches-py/data_batch_1", "c99cafc152244af753f735de768cd75f"),
+            OfficialFile("cifar-10-batches-py/data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+            OfficialFile("cifar-10-batches-py/data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+            OfficialFile("cifar-10-batches-py/data_batch_4", "634d18415352ddfa80567beed471001a"),
+            OfficialFile("cifar-10-batches-py/data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+            OfficialFile("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),
+            OfficialFile("cifar-10-batches-py/batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+        ),
+    },
+    "cifar100": {
+        "binary": (
+            OfficialFile(
+                "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", f"{_TORONTO}cifar-100-binary.tar.gz"
+            ),
+        ),
+        "python": (OfficialFile("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),),
+        "batches": (
+            OfficialFile("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),
+            OfficialFile("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+            OfficialFile("cifar-100-python/meta", "7973b15100ade9c7d40fb424638fde48"),
+        ),
+    },
+    "mnist": {
+        "idx": _idx(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            (
+                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                "d53e105ee54ea40749a09fcbcd1e9432",
+                "9fb629c4189551a2d022fa330f9573f3",
+                "ec29112dd5afa0611ce80d1b7f02629c",
+            ),
+        ),
+    },
+    "fashion-mnist": {
+        "idx": _idx(
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            (
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "25c81989df183df01b3e8a0aad5dffbe",
+                "bef4ecab320f06d8554ea6380940ec79",
+                "bb300cfdad3c16e7a12a480ee83cd310",
+            ),
+        ),
+    },
+}
+
+
+def official_files(name: str, folder: Path, download: bool) -> tuple[str, list[Path]]:
+    """The form that lies in `folder`, and its files in the order of the table, checksums compared.
+
+    Raises: ValueError naming what is missing, what has another checksum, or what could not be downloaded.
+    """
+    forms = FORMS[name]
+    for form, files in forms.items():
+        if all((folder / file.name).is_file() for file in files):
+            return form, [_checked(folder / file.name, file) for file in files]
+    form, files = next(iter(forms.items()))
+    if not download:
+        choices = "; or ".join(", ".join(file.name for file in files) for files in forms.values())
+        raise ValueError(f"{folder} lacks the official files of {name} ({choices}); name their --folder or --download")
+    return form, [_downloaded(file, folder) for file in files]
+
+
+def _checked(path: Path, file: OfficialFile) -> Path:
+    with open(path, "rb") as content:
+        found = hashlib.file_digest(content, "md5").hexdigest()
+    if found != file.md5:
+        raise ValueError(f"{path} has md5 {found}, the official file {file.md5}; it is not used: get it again")
+    return path
+
+
+def _downloaded(file: OfficialFile, folder: Path) -> Path:
+    """Fetches a file beside its place and moves it there once it is whole; tries again when the line drops."""
+    path = folder / file.name
+    if path.is_file():
+        return _checked(path, file)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    for attempt in range(ATTEMPTS):
+        try:
+            with urlopen(file.url, timeout=TIMEOUT_SECONDS) as answer, open(partial, "wb") as content:
+                shutil.copyfileobj(answer, content, 1 << 20)
+            _checked(partial, file)
+            return partial.replace(path)
+        except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+            partial.unlink(missing_ok=True)
+            if attempt == ATTEMPTS - 1:
+                raise ValueError(f"{file.url} could not be downloaded ({error}); put {path} there by hand") from error
+            time.sleep(2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+_MNIST = tuple("0123456789")
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+def published(name: str, folder: Path, download: bool) -> Source:
+    """One of the data sets in FORMS from its official files."""
+    form, paths = official_files(name, folder, download)
+    if form == "idx":
+        arrays = read_idx(paths)
+        classes = _FASHION if name == "fashion-mnist" else _MNIST
+    else:
+        arrays, classes = read_cifar(form, paths, 100 if name == "cifar100" else 10)
+    return Source(name=name, classes=classes, splits={word: array_split(word, *pair) for word, pair in arrays.items()})
