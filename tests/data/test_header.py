@@ -36,6 +36,12 @@ def test_agrees_with_pillow(height: int, width: int, form: str, options: dict[st
         assert image_size(data, "png", "x") == (image.height, image.width) == (height, width)
 
 
+@pytest.mark.parametrize("before", [b"\xff\xc4\x00\x05abc", b"\xff\xff\xff", b"\xff\xcc\x00\x04ab", b"\xff\x01"])
+def test_what_may_stand_before_the_frame_is_passed_over(before: bytes) -> None:
+    data = encoded(3, 5, "JPEG")
+    assert image_size(data[:2] + before + data[2:], "jpg", "x") == (3, 5)
+
+
 def test_real_photographs(real_data) -> None:
     import tarfile
 

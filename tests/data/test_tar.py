@@ -114,3 +114,15 @@ def test_a_damaged_pax_header_is_named() -> None:
     place = data.index(b"path=") - 4
     with pytest.raises(BadShard, match="damaged extended header"):
         members_of(data[:place] + b"99999"[:4] + data[place + 4 :])
+
+
+def test_sizes_in_the_binary_form_are_read() -> None:
+    data = bytearray(tar_of([("a.png", b"x" * 600)], tarfile.USTAR_FORMAT))
+    data[124:136] = b"\x80" + (600).to_bytes(11, "big")
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    assert members_of(bytes(data)) == [("a.png", 512, b"x" * 600)]
+
+
+def test_directories_of_the_oldest_form_are_passed_over() -> None:
+    assert members_of(header(tarfile.REGTYPE, "folder/")) == []

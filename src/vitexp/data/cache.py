@@ -19,13 +19,24 @@ _CHUNK = 512  # images a thread decodes before they are written
 
 def cache_path(index: ShardIndex, view: View) -> Path:
     """The file that holds the split; its name changes with the content."""
-    word = "native" if index.image_size else str(view.size)
+    word = "native" if kept_as_they_are(index, view) else str(view.size)
     return index.directory / ".cache" / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{word}.npy"
 
 
 def cache_shape(index: ShardIndex, view: View) -> tuple[int, int, int, int]:
-    """Images, height, width, channels: as they are where all have one size, else as `view` shows them."""
-    return len(index), *(index.image_size or (view.size, view.size)), 3
+    """Images, height, width, channels."""
+    height, width = index.image_size if index.image_size and kept_as_they_are(index, view) else (view.size, view.size)
+    return len(index), height, width, 3
+
+
+def kept_as_they_are(index: ShardIndex, view: View) -> bool:
+    """Whether the cache holds whole images, or what `view` shows of them.
+
+    It must make no difference to the pixels which reader gives them, and photographs are decoded at no more than the
+    resolution a view needs: so JPEGs are kept whole only where they have that size already.
+    """
+    size = (view.size, view.size)
+    return index.image_size is not None and (index.image_size == size or "jpg" not in index.kinds)
 
 
 def open_cache(index: ShardIndex, view: View) -> np.ndarray:
@@ -70,7 +81,7 @@ def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
 
     def chunk(start: int) -> np.ndarray:
         samples = np.arange(start, min(start + _CHUNK, len(index)))
-        if index.image_size is None:
+        if not kept_as_they_are(index, view):
             return view.from_files(files.read(samples), 0, samples)
         return np.stack([decode_image(*file) for file in files.read(samples)])
 

@@ -1,6 +1,8 @@
 """The bytes of any sample of local shards, by one read at a known place."""
 
 import os
+import threading
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -11,26 +13,41 @@ from vitexp.data.photo import File
 from vitexp.data.scan import MAX_IMAGE_BYTES, key_hash, split_name
 from vitexp.data.tar import BLOCK, BadShard, header_fields
 
-_WHOLE_NAME = 98  # a longer name may be cut here, and stand in an extended header
+_WHOLE_NAME = 98  # a longer name, or one beyond ASCII, may stand in an extended header, and here cut or with "?"
+_OPEN_FILES = 256
+
+
+class _Handle:
+    """An open shard, and how it was when it was opened. Closed when nobody uses it any more."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        self.stamp = self.now()
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+    def now(self) -> tuple[int, int]:
+        """Size and time of the last change."""
+        state = os.fstat(self.number)
+        return state.st_size, state.st_mtime_ns
 
 
 class LocalFiles:
     """Reads samples with the header before them, which tells whether the shard still is what was indexed.
 
-    Each process opens its own files, and keeps them open: a shard that is replaced under its name is not noticed and
-    does no harm, one that is written over is noticed.
+    Each process opens its own files, and keeps the last `most` of them open: a shard that is replaced under its name is
+    then not noticed and does no harm, one that is written over is noticed. May be used from several threads.
     """
 
-    def __init__(self, index: ShardIndex) -> None:
-        self.index = index
-        self._open: dict[int, tuple[int, tuple[int, int]]] = {}
+    def __init__(self, index: ShardIndex, most: int = _OPEN_FILES) -> None:
+        self.index, self._most = index, most
+        self._open: OrderedDict[int, _Handle] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:
-        return LocalFiles, (self.index,)
-
-    def __del__(self) -> None:
-        for handle, _ in self._open.values():
-            os.close(handle)
+        return type(self), (self.index, self._most)
 
     def read(self, samples: np.ndarray) -> list[File]:
         """The files of samples, in their order.
@@ -42,25 +59,32 @@ class LocalFiles:
         return [self._one(*place) for place in zip(shards.tolist(), *columns, strict=True)]
 
     def _one(self, shard: int, block: int, length: int, kind: int, expected: int) -> File:
-        handle, stamp = self._file(shard)
+        handle = self._handle(shard)
         if block < 1 or length > MAX_IMAGE_BYTES or kind >= len(EXTENSIONS):
             raise self._changed(shard)
-        data = os.pread(handle, length + BLOCK, (block - 1) * BLOCK)
+        data = os.pread(handle.number, length + BLOCK, (block - 1) * BLOCK)
         name, size = header_fields(data[:BLOCK])
         key = split_name(name)[0]
-        known = len(name) > _WHOLE_NAME or not name.isascii() or key_hash(key) == expected
-        if len(data) != length + BLOCK or size != length or not known or _stamp(handle) != stamp:
+        whole = len(name) <= _WHOLE_NAME and name.isascii() and "?" not in name
+        other = whole and key_hash(key) != expected
+        if len(data) != length + BLOCK or size != length or other or handle.now() != handle.stamp:
             raise self._changed(shard)
         return File(data[BLOCK:], EXTENSIONS[kind], f"{self.index.shards[shard].name}: {key}")
 
-    def _file(self, shard: int) -> tuple[int, tuple[int, int]]:
-        if shard not in self._open:
-            handle = os.open(self.index.directory / self.index.shards[shard].name, os.O_RDONLY)
-            self._open[shard] = handle, _stamp(handle)
-        found = self._open[shard]
-        if found[1][0] != self.index.shards[shard].filesize:
+    def _handle(self, shard: int) -> _Handle:
+        with self._lock:
+            if shard not in self._open:
+                self._open[shard] = self._opened(shard)
+                while len(self._open) > self._most:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(shard)
+            return self._open[shard]
+
+    def _opened(self, shard: int) -> _Handle:
+        handle = _Handle(str(self.index.directory / self.index.shards[shard].name))
+        if handle.stamp[0] != self.index.shards[shard].filesize:
             raise self._changed(shard)
-        return found
+        return handle
 
     def _changed(self, shard: int) -> BadShard:
         path = self.index.directory / self.index.shards[shard].name
@@ -68,8 +92,3 @@ class LocalFiles:
             f"{path} has changed since it was indexed; leave shards alone while they are read, and then "
             f"make the index again with `vitexp shards index {self.index.directory}`"
         )
-
-
-def _stamp(handle: int) -> tuple[int, int]:
-    state = os.fstat(handle)
-    return state.st_size, state.st_mtime_ns

@@ -43,6 +43,8 @@ class ShardIndex:
     class_names: tuple[str, ...]
     image_size: tuple[int, int] | None
     """Height and width, where all images have the same."""
+    kinds: frozenset[str]
+    """What the images are, by their content: png, jpg, webp."""
     fingerprint: str
     shards: tuple[Shard, ...]
     table: np.ndarray
@@ -99,6 +101,7 @@ def open_shards(directory: str | os.PathLike[str], split: str = "train") -> Shar
         splits=tuple(documents),
         class_names=_class_names(documents),
         image_size=(smallest[0], smallest[1]) if smallest == largest else None,
+        kinds=frozenset(document["kinds"]),
         fingerprint=document["fingerprint"],
         shards=_shards(shard_set, split, document),
         table=table,
@@ -128,7 +131,7 @@ _FIELDS: list[tuple[str, Any]] = [
     ("fingerprint", str),
     ("smallest_image", list),
 ]
-_FIELDS += [("largest_image", list), ("class_names", list | None), ("shardlist", list)]
+_FIELDS += [("largest_image", list), ("class_names", list | None), ("shardlist", list), ("kinds", dict)]
 _SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
 
 

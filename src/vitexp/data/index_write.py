@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vitexp.data.decode import EXTENSIONS
 from vitexp.data.layout import ShardSet, find_shards
 from vitexp.data.scan import ROW, ShardScan, scan_shard
 from vitexp.data.tar import BadShard
@@ -62,6 +63,7 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
 def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
     """Writes the rows as they come, their number in the header last; returns what the shard list says."""
     shards: list[dict[str, Any]] = []
+    kinds = np.zeros(len(EXTENSIONS), np.int64)
     ignored: dict[str, int] = {}
     highest, smallest, largest = 0, (1 << 30, 1 << 30), (0, 0)
     with open(path, "wb") as file:
@@ -71,6 +73,7 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
                 {"url": scan.name, "nsamples": len(scan.rows), "filesize": scan.filesize, "sha256": scan.sha256}
             )
             file.write(scan.rows.tobytes())
+            kinds += np.bincount(scan.rows["kind"], minlength=len(kinds))
             highest = max(highest, int(scan.rows["label"].max()))
             smallest = min(smallest[0], scan.smallest[0]), min(smallest[1], scan.smallest[1])
             largest = max(largest[0], scan.largest[0]), max(largest[1], scan.largest[1])
@@ -87,6 +90,7 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
         "highest_label": highest,
         "smallest_image": smallest,
         "largest_image": largest,
+        "kinds": {word: int(count) for word, count in zip(EXTENSIONS, kinds, strict=True) if count},
         "ignored": ignored,
     }
 

@@ -15,7 +15,7 @@ from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
 from vitexp.data.cache import cache_shape
 from vitexp.data.index import ShardIndex, open_shards
 from vitexp.data.order import EpochOrder, steps
-from vitexp.data.read import CacheReader, LocalReader, Reader, Views
+from vitexp.data.read import CacheReader, LocalReader, Reader, Views, cacheable
 from vitexp.data.subset import choose, fingerprint, hold_out
 from vitexp.data.transforms import Augment, eval_view, train_view
 
@@ -197,13 +197,17 @@ class ShardData(L.LightningDataModule):
 
     def _new_reader(self, index: ShardIndex) -> Reader:
         pixels = math.prod(cache_shape(index, self._views.evaluation))
-        fits = pixels <= CACHE_BYTES
+        fits = pixels <= CACHE_BYTES and cacheable(index, self._views)
         name = ("cache" if fits else "local") if self.reader == "auto" else self.reader
         rank_zero_info(f"{index.name} {index.split}: {name} reader, {pixels / 1e6:,.0f} MB of pixels")
         if name == "stream":
             raise ValueError("data.reader stream is for shards at a URL, and these lie in a directory; use auto")
         if name == "local":
             return LocalReader(index, self._views)
+        if not cacheable(index, self._views):
+            raise ValueError(
+                "data.reader cache holds images resized, and data.augment inception needs them whole; use local"
+            )
         reader = CacheReader(index, self._views)
         assert len(reader.pixels) == len(index)  # decoded here, before any worker starts
         return reader

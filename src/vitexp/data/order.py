@@ -50,7 +50,7 @@ class EpochOrder:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def shards(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """The numbers of the shards that the windows of the places [start, stop) lie in, in the order of their reading."""
+        """Numbers of the shards that the windows of the places [start, stop) lie in, in the order of their reading."""
         if start == stop:
             return np.empty(0, np.int64)
         first = self._window_bounds(self._window_of(start))[0]

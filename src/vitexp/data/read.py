@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitexp.data.cache import open_cache
+from vitexp.data.cache import kept_as_they_are, open_cache
 from vitexp.data.files import LocalFiles
 from vitexp.data.index import ShardIndex
 from vitexp.data.photo import File
-from vitexp.data.transforms import View
+from vitexp.data.transforms import InceptionView, View
 
 EVALUATION = -1
 """The epoch of evaluation: nothing is random, and nothing shuffled."""
@@ -26,6 +26,11 @@ class Views:
     def of(self, epoch: int) -> View:
         """The view of an epoch."""
         return self.evaluation if epoch == EVALUATION else self.training
+
+
+def cacheable(index: ShardIndex, views: Views) -> bool:
+    """Whether training can be fed from the cache: Inception crops need the whole image."""
+    return not isinstance(views.training, InceptionView) or kept_as_they_are(index, views.evaluation)
 
 
 class Reader(Protocol):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vitexp.data.decode import EXTENSIONS
+from vitexp.data.decode import EXTENSIONS, check_image
 from vitexp.data.header import image_size
 from vitexp.data.tar import BLOCK, BadShard, Member, Tape
 
 ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
-"""One sample: 24 bytes. The image's data begins at `block` * 512 of its shard; `kind` counts in EXTENSIONS."""
+"""One sample, 24 bytes: its image begins at `block` * 512 of the shard; `kind` is its place in EXTENSIONS."""
 
 MAX_IMAGE_BYTES = 1 << 28
 _MAX_LABEL_BYTES = 32
@@ -122,12 +122,14 @@ class _Scan:
             sample.label = self._label(sample.key, member.read())
 
     def _image(self, key: str, member: Member, extension: str) -> tuple[int, int, int]:
-        height, width = image_size(member.read(), extension, f"{self.name}: {key}")
+        data, where = member.read(), f"{self.name}: {key}"
+        kind = check_image(data, extension, where)
+        height, width = image_size(data, extension, where)
         self.smallest = min(self.smallest[0], height), min(self.smallest[1], width)
         self.largest = max(self.largest[0], height), max(self.largest[1], width)
         if member.offset // BLOCK >= 1 << 32:
             raise self.tape.bad("is larger than 2 TiB", "write smaller shards")
-        return member.offset // BLOCK, member.size, EXTENSIONS.index(extension)
+        return member.offset // BLOCK, member.size, EXTENSIONS.index(kind)
 
     def _label(self, key: str, text: bytes) -> int:
         text = text.strip()

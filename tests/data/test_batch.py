@@ -1,0 +1,152 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vitexp.data.batch import Batches, BatchLoader
+from vitexp.data.index import open_shards
+from vitexp.data.order import EpochOrder
+from vitexp.data.read import EVALUATION, CacheReader, LocalReader, Views, cacheable
+from vitexp.data.transforms import eval_view, train_view
+
+
+def batches_of(
+    digits, batch=100, rank=0, ranks=1, augment="crop_flip", reader=CacheReader, rows=None, seed=0, **options
+):
+    index = open_shards(digits, "train")
+    views = Views(train_view(augment, 8, seed), eval_view("resize", 8))
+    rows = np.arange(len(index)) if rows is None else rows
+    return Batches(index, reader(index, views, **options), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True))
+
+
+def test_a_batch_holds_the_images_of_its_samples(digits) -> None:
+    batches = batches_of(digits, augment="none")
+    index = open_shards(digits, "train")
+    pixels = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8))).pixels
+    batch = batches[(0, 3)]
+    assert (batch.images.dtype, tuple(batch.images.shape), batch.labels.dtype) == (
+        torch.uint8,
+        (100, 3, 8, 8),
+        torch.int64,
+    )
+    assert torch.equal(batch.images, torch.from_numpy(pixels[batch.samples.numpy()]).permute(0, 3, 1, 2))
+    assert batch.labels.tolist() == index.labels[batch.samples.numpy()].tolist()
+    assert batch.total == 100
+    assert batches[(0, 14)].total == 38
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "inception"])
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_part_the_same_global_batches(digits, augment, ranks) -> None:
+    whole = batches_of(digits, augment=augment)
+    parts = [batches_of(digits, rank=rank, ranks=ranks, augment=augment) for rank in range(ranks)]
+    for epoch, step in [(0, 0), (0, 14), (5, 7)]:
+        pieces = [part[(epoch, step)] for part in parts]
+        assert all(torch.equal(torch.cat([p[i] for p in pieces]), whole[(epoch, step)][i]) for i in range(3))
+        assert {piece.total for piece in pieces} == {whole[(epoch, step)].total}
+
+
+def test_more_ranks_than_images_leave_some_without(digits) -> None:
+    rows = np.arange(5)
+    sizes = [len(batches_of(digits, batch=4, rank=rank, ranks=4, rows=rows)[(0, 1)].labels) for rank in range(4)]
+    assert sorted(sizes) == [0, 0, 0, 1]
+
+
+def test_evaluation_sees_every_row_once_unchanged_on_any_ranks(digits) -> None:
+    rows = np.arange(3, 1400, 7)
+    for ranks in (1, 3):
+        loaders = [BatchLoader(batches_of(digits, 64, rank, ranks, rows=rows), workers=0) for rank in range(ranks)]
+        assert len({len(loader) for loader in loaders}) == 1  # so that no rank waits for another
+        samples = torch.cat([batch.samples for loader in loaders for batch in loader])
+        assert sorted(samples.tolist()) == rows.tolist()
+    plain = BatchLoader(batches_of(digits, 64, augment="none", rows=rows), workers=0)
+    assert all(map(same, BatchLoader(batches_of(digits, 64, rows=rows), workers=0), plain))
+
+
+@pytest.mark.parametrize("reader", [CacheReader, LocalReader])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_bit(digits, workers, reader) -> None:
+    here = BatchLoader(batches_of(digits, reader=reader), 0, lambda: (4, 5))
+    there = BatchLoader(batches_of(digits, reader=reader), workers, lambda: (4, 5))
+    for _ in range(2):  # the second time from workers that live on
+        found = list(there)
+        assert len(found) == 10
+        assert all(map(same, found, here))
+
+
+def test_starting_workers_draws_nothing_from_the_runs_own_randomness(digits) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    list(BatchLoader(batches_of(digits), 1, lambda: (0, 12)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop_flip", "inception"])
+def test_all_readers_give_the_same_pixels(digits, augment) -> None:
+    cached, local = (batches_of(digits, augment=augment, reader=reader) for reader in (CacheReader, LocalReader))
+    threaded = batches_of(digits, augment=augment, reader=LocalReader, threads=3)
+    for place in [(0, 0), (2, 14), (-1, 3)]:
+        assert same(cached[place], local[place])
+        assert same(threaded[place], local[place])
+
+
+def test_the_place_is_asked_when_the_first_batch_is(digits) -> None:
+    place = [(0, 0)]
+    loader = BatchLoader(batches_of(digits), 0, lambda: place[0])
+    iterator = iter(loader)
+    place[0] = (2, 14)
+    assert same(next(iterator), batches_of(digits)[(2, 14)])
+    assert next(iterator, None) is None
+    assert len(loader) == 15
+
+
+def test_leaving_an_epoch_early_leaves_nothing_behind(digits) -> None:
+    loader = BatchLoader(batches_of(digits), 1, lambda: (1, 0))
+    next(iter(loader))
+    assert all(map(same, loader, BatchLoader(batches_of(digits), 0, lambda: (1, 0))))
+
+
+def test_an_error_in_a_worker_arrives_with_its_name(tmp_path, make_set) -> None:
+    batches = batches_of_small(make_set(tmp_path, train=[[0] * 8]))
+    (tmp_path / "toy-train-000000.tar").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"toy-train-000000\.tar has changed"):
+        list(BatchLoader(batches, 1))
+
+
+def batches_of_small(folder):
+    index = open_shards(folder)
+    views = Views(eval_view("resize", 4), eval_view("resize", 4))
+    return Batches(index, LocalReader(index, views), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(32, 32)] * 6, [(64, 64)] * 6, [(40, 64), (90, 30), (32, 32), (64, 64), (33, 47), (150, 150)]]
+)
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "inception"])
+def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_tar, sizes, augment) -> None:
+    members = []
+    for i, size in enumerate(sizes):
+        members += [(f"k{i}.jpg", photograph(i, *size)), (f"k{i}.cls", b"0")]
+    write_tar(tmp_path / "x-train-0.tar", members)
+    index = open_shards(tmp_path)
+    views = Views(train_view(augment, 32, 0), eval_view("resize", 32))
+    samples = np.arange(len(sizes))
+    local = LocalReader(index, views)
+    if augment == "inception" and sizes[0] != (32, 32):
+        assert not cacheable(index, views)
+        return
+    for epoch in (0, 1, EVALUATION):
+        assert np.array_equal(CacheReader(index, views).read(samples, epoch), local.read(samples, epoch))
+
+
+def photograph(seed: int, height: int, width: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 4 + 2, width // 4 + 2, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
