@@ -10,6 +10,7 @@ from PIL import Image
 from vitexp.data import photo
 from vitexp.data.boxes import DRAWS, inception_boxes, whole_boxes
 from vitexp.data.decode import BadImage
+from vitexp.data.jpeg import baseline_frame
 from vitexp.data.keyed import uniforms
 from vitexp.data.photo import File, decode_box, decode_boxes, image_sizes, reduction
 
@@ -99,11 +100,13 @@ def test_every_last_row_is_right_where_the_decoder_stops_early(monkeypatch):
 @pytest.mark.parametrize("fast", [True, False])
 def test_cmyk_and_other_kinds_come_the_same_way(monkeypatch, fast):
     monkeypatch.setattr(photo, "FAST", fast and photo.FAST)
-    red = Image.new("CMYK", (40, 40), (0, 255, 255, 0))
+    ink = Image.merge("CMYK", [*scene(40, 40).split(), Image.new("L", (40, 40), 60)])
     buffer = io.BytesIO()
-    Image.new("RGB", (40, 40), "red").save(buffer, "PNG")
-    files = [jpeg(red, quality=100), File(buffer.getvalue(), "png", "x")]
-    assert np.abs(decode_boxes(files, whole_boxes(*image_sizes(files)), 10).astype(int) - (255, 0, 0)).max() <= 2
+    scene(40, 40).save(buffer, "PNG")
+    files = [jpeg(ink, quality=100), File(buffer.getvalue(), "png", "x")]
+    decoded = decode_boxes(files, whole_boxes(*image_sizes(files)), 40)
+    np.testing.assert_array_equal(decoded[0], np.asarray(Image.open(io.BytesIO(files[0].data)).convert("RGB")))
+    np.testing.assert_array_equal(decoded[1], np.asarray(scene(40, 40)))
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -114,6 +117,16 @@ def test_a_truncated_photograph_is_named_even_where_the_box_is_whole(monkeypatch
     short = file._replace(data=file.data[: int(len(file.data) * part)])
     with pytest.raises(BadImage, match="shard 3, key 17"):
         decode_boxes([short], np.array([[0, 0, 20, 20]]), 10)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded(monkeypatch, fast):
+    monkeypatch.setattr(photo, "FAST", fast and photo.FAST)
+    file = jpeg(scene(40, 40))
+    place = baseline_frame(file.data).place
+    bomb = file._replace(data=file.data[:place] + b"\xff\xff\xff\xff" + file.data[place + 4 :])
+    with pytest.raises(BadImage, match="shard 3, key 17.* pixels"):
+        decode_box(bomb, (0, 0, 40_000, 40_000), 10)
 
 
 def test_flips_mirror():
