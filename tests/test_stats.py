@@ -133,6 +133,12 @@ def test_without_spread_nothing_is_known_to_be_detectable(sd, n):
     assert stats.minimum_detectable_effect(sd, n) is None
 
 
+@pytest.mark.parametrize(("alpha", "power"), [(0.05, 1.0), (0.0, 0.8), (5, 0.8)])
+def test_alpha_and_power_are_shares(alpha, power):
+    with pytest.raises(ValueError, match=r"such as 0\.05 and 0\.8"):
+        stats.minimum_detectable_effect(0.02, 5, alpha, power)
+
+
 def difference(mean, sd, n=5):
     """A difference with exactly this mean and standard deviation."""
     base = np.linspace(-1, 1, n) / np.std(np.linspace(-1, 1, n), ddof=1) if n > 1 else np.zeros(1)

@@ -113,6 +113,8 @@ def minimum_detectable_effect(sd: float | None, n: int, alpha: float = 0.05, pow
 
     `sd` is the standard deviation of the paired differences; without spread the answer is unknown.
     """
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise ValueError(f"alpha is {alpha:g} and power {power:g}; give shares between 0 and 1, such as 0.05 and 0.8")
     if n < 2 or not sd:
         return None
     return sd * _detectable_spreads(n, alpha, power)

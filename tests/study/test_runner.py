@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,7 +81,8 @@ def test_every_cell_is_trained_once_and_then_never_again(study, run, tmp_path):
     outcome, said = run(made)
     assert (outcome.finished, outcome.trained, outcome.exit_status) == (4, 4, 0)
     assert "s: 4 cells, 4 to train on 2 workers" in said
-    assert said.count("finished") == 4
+    assert len(re.findall(r"\[\d/4\] finished", said)) == 4
+    assert "s: 4 of 4 cells finished, 4 trained now; done in" in said
     assert "val_acc 51.00 %, test_acc 50.00 %" in said
     again, said = run(made)
     assert (again.finished, again.trained) == (4, 0)
@@ -93,6 +95,12 @@ def test_cells_run_with_one_thread_in_processes_of_their_own(study, run, tmp_pat
     lines = [(folder / "trainings").read_text().split() for folder in folders(tmp_path)]
     assert len({pid for pid, *_ in lines} - {str(os.getpid())}) == 3
     assert {threads for _, threads, *_ in lines} == {"1"}
+
+
+def test_workers_take_the_gpus_in_turn(study, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    run(study(seeds=(0, 1, 2), **{"model.seconds": value(0.3)}), workers=3)
+    assert sorted((folder / "trainings").read_text().split()[2] for folder in folders(tmp_path)) == ["3", "3", "5"]
 
 
 def test_the_plan_names_what_the_analysis_looks_for(study, run, tmp_path):
@@ -268,7 +276,7 @@ def test_an_interrupted_study_ends_its_workers_and_goes_on_later(study, tmp_path
     assert all(gone(pid) for pid in pids(tmp_path))
     assert statuses(tmp_path) == ["finished"] * 2 + ["running"] * 2
     again = start(made, tmp_path)
-    assert "trained 2" in again.communicate(timeout=30)[0]
+    assert "4 of 4 cells finished, 2 trained now" in again.communicate(timeout=30)[0]
     assert again.returncode == 0
 
 
@@ -278,7 +286,7 @@ def test_two_runners_share_the_cells_and_train_none_twice(study, tmp_path):
     said = [runner.communicate(timeout=60)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], said
     assert trainings(tmp_path) == [1] * 6
-    trained = [int(text.split("trained ")[1]) for text in said]
+    trained = [int(re.search(r"(\d) trained now", text)[1]) for text in said]
     assert sum(trained) == 6
 
 

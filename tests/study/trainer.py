@@ -52,7 +52,8 @@ def train(argv, log_path):
     plan = parse(argv)
     folder, model = Path(plan["run_directory"]), plan["config"]["model"]
     with (folder / "trainings").open("a") as file:
-        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {' '.join(argv)}\n")
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {gpus} {' '.join(argv)}\n")
     if model["trouble"] == "no record":
         print("nothing to train\n", flush=True)
         sys.exit(3)
@@ -98,5 +99,4 @@ if __name__ == "__main__":
         extra=["--run.root", root],
         preload=["vitexp.record"],
     )
-    print(f"trained {outcome.trained}")
     sys.exit(outcome.exit_status)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vitexp.record import RunRecord
 from vitexp.study.plan import PlannedCell
-from vitexp.study.result import Failure
+from vitexp.study.result import Failure, Outcome
 
 Running = Sequence[tuple[PlannedCell, float]]
 _TAIL_BYTES = 4096
@@ -71,6 +71,16 @@ class Progress:
         self.failures.append(failure)
         self._say(f"{self._count()} failed   {failure.cell.label}: {failure.reason} (log: {failure.log})")
 
+    def end(self, outcome: Outcome) -> None:
+        """The last lines: what there is now, and what failed, why and where to read on."""
+        words = f"{outcome.finished} of {self.total} cells finished, {outcome.trained} trained now"
+        how = "stopped; run it again to go on" if outcome.interrupted else f"done in {duration(outcome.seconds)}"
+        self._print(f"{self.title}: {words}; {how}")
+        for failure in outcome.failures:
+            self._print(f"failed {failure.cell.label}: {failure.reason} (log: {failure.log})")
+        if outcome.failures:
+            self._print("to run failed cells again: --retry")
+
     def seconds_left(self) -> float | None:
         """From the mean duration of the cells that this call has trained; unknown before the first."""
         running, waiting, _ = self.state
@@ -98,14 +108,17 @@ class Progress:
 
     def _say(self, line: str) -> None:
         if self.live is None:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _count(self) -> str:
         width = len(str(self.total))
         return f"[{self.done + len(self.failures):>{width}}/{self.total}]"
 
     def _left(self) -> str:
-        left = self.seconds_left()
+        left = self.seconds_left() if self.done + len(self.failures) < self.total else None
         return "" if left is None else f", about {duration(left)} left"
 
 

@@ -66,15 +66,19 @@ def run_study(
     planned = plan_study(study, parse=parse, context=context, root=root, workers=workers, extra=extra)
     runner = _Runner(context, train, workers, resume, _sort(planned, retry))
     interrupted = False
-    with progress or Progress(study.name) as shown, _termination_as_interrupt():
+    progress = progress or Progress(study.name)
+    with progress, _termination_as_interrupt():
         try:
-            runner.run(shown)
+            runner.run(progress)
         except KeyboardInterrupt:
             interrupted = True
         finally:
             runner.stop()
     work = runner.work
-    return Outcome(len(work.finished), work.trained, tuple(work.failures), interrupted, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    outcome = Outcome(len(work.finished), work.trained, tuple(work.failures), interrupted, seconds)
+    progress.end(outcome)
+    return outcome
 
 
 def _sort(planned: Sequence[PlannedCell], retry: bool) -> _Work:
