@@ -96,10 +96,10 @@ def linen(arrays):
     return renamed
 
 
-def big_vision(arrays, prefix="params/"):
+def big_vision(arrays, prefix="params/", first=1):
     """Linen numbers under a prefix, and a root-level table without a row for cls; beside it a piece of an optimizer."""
     renamed = linen(arrays)
-    renamed["pos_embedding"] = renamed.pop("Transformer/posembed_input/pos_embedding")[:, 1:]
+    renamed["pos_embedding"] = renamed.pop("Transformer/posembed_input/pos_embedding")[:, first:]
     return {prefix + name: array for name, array in renamed.items()} | {"opt/count": np.array(7)}
 
 
@@ -151,8 +151,9 @@ def test_a_pure_file_gives_the_logits_that_timm_gets_from_it(tmp_path, dialect, 
     assert_same_logits(model, oracle)
 
 
-def test_a_file_without_cls_fills_a_gap_network(tmp_path):
-    path = written(tmp_path / "gap.npz", Google(tokens=16, cls=False))
+@pytest.mark.parametrize("dialect", [dict, lambda arrays: big_vision(arrays, first=0)], ids=["pre-linen", "params"])
+def test_a_file_without_cls_fills_a_gap_network(tmp_path, dialect):
+    path = written(tmp_path / "gap.npz", dialect(Google(tokens=16, cls=False)))
     model = filled(ViTConfig(arch="micro/2", image_size=8, classes=CLASSES, pool="gap"), path)
     oracle = VisionTransformer(**timm_arguments(model))
     oracle.load_pretrained(str(path))

@@ -23,8 +23,8 @@ from vitexp.nn.weights_entry import SAME, Entry, match
 from vitexp.nn.weights_resize import resize_position
 
 _OWN_MARKER = "stem.embedding.weight"
-# In front of the names in a checkpoint: Lightning's attribute, data-parallel and compile wrappers.
-_TORCH_PREFIXES = ("", "model.", "module.", "_orig_mod.", "model._orig_mod.")
+# In front of the names in a checkpoint: a Lightning module's attribute, data-parallel and compile wrappers.
+_TORCH_PREFIXES = ("", "network.", "network._orig_mod.", "model.", "module.", "_orig_mod.")
 _READ_ERRORS = (
     *(ValueError, TypeError, KeyError, EOFError, RuntimeError, OSError),
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, safetensors.SafetensorError),

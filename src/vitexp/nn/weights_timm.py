@@ -70,7 +70,6 @@ def timm_arguments(model: ViT) -> dict[str, Any]:
         "class_token": layout.prefix == 1,
         "global_pool": "token" if layout.prefix else "avg",
         "pos_embed": "learn" if config.pos_embed == "1d" else "none",
-        "final_norm": True,
         "fc_norm": False,
         "act_layer": "gelu_tanh",
     }
