@@ -1,0 +1,88 @@
+"""What a shard set holds, in words and as a contact sheet."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vitexp.data.decode import EXTENSIONS
+from vitexp.data.files import LocalFiles
+from vitexp.data.index import ShardIndex, open_shards
+from vitexp.data.layout import find_shards
+from vitexp.data.transforms import eval_view
+from vitexp.record import write_atomically
+
+_SHOWN_CLASSES = 24
+_SHEET_COLUMNS = 8
+_CELL_PIXELS, _GAP_PIXELS = 64, 2
+_NAME_PIXELS = 120
+
+
+def _open_all(directory: str | os.PathLike[str]) -> dict[str, ShardIndex]:
+    return {split: open_shards(directory, split) for split in find_shards(directory).splits}
+
+
+def summary(directory: str | os.PathLike[str]) -> str:
+    """One line: what, how much, where."""
+    indexes = _open_all(directory)
+    first = next(iter(indexes.values()))
+    counts = " + ".join(f"{len(index):,} {split}" for split, index in indexes.items())
+    shards = sum(len(index.shards) for index in indexes.values())
+    return f"{first.name}: {counts} images of {first.classes} classes in {shards} shards -> {directory}"
+
+
+def describe(directory: str | os.PathLike[str]) -> str:
+    """Counts, classes and sizes, a line each."""
+    indexes = _open_all(directory)
+    first = next(iter(indexes.values()))
+    lines = [summary(directory), *_origin(Path(directory))]
+    lines.append(f"{'split':8}{'images':>12}{'shards':>8}{'MB':>10}  images a class   kinds")
+    lines += [_row(split, index) for split, index in indexes.items()]
+    names = ", ".join(first.class_names[:_SHOWN_CLASSES]) + (", ..." if first.classes > _SHOWN_CLASSES else "")
+    size = first.image_size
+    lines.append(f"images   {f'all {size[0]} x {size[1]} pixels (height x width)' if size else 'of different sizes'}")
+    lines.append(f"classes  {names}")
+    lines += [f"{split} fingerprint  {index.fingerprint[:16]}" for split, index in indexes.items()]
+    return "\n".join(lines)
+
+
+def _row(split: str, index: ShardIndex) -> str:
+    counts = np.bincount(index.labels, minlength=index.classes)
+    spread = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
+    megabytes = sum(shard.filesize for shard in index.shards) / 1e6
+    kinds = np.bincount(index.table["kind"], minlength=len(EXTENSIONS))
+    words = ", ".join(f"{count:,} {kind}" for kind, count in zip(EXTENSIONS, kinds.tolist(), strict=True) if count)
+    return f"{split:8}{len(index):12,}{len(index.shards):8,}{megabytes:10,.1f}  {spread:15}  {words}"
+
+
+def _origin(directory: Path) -> list[str]:
+    """How the shards were made, where `vitexp shards make` has noted it."""
+    path = directory / "recipe.json"
+    if not path.is_file():
+        return []
+    recipe = json.loads(path.read_text())
+    left_out = recipe.get("left_out", [])
+    lines = [f"made by  {recipe.get('made_by')} from {recipe.get('source')}, plan {recipe.get('plan')}"]
+    return lines + [f"left out {len(left_out)} images: {left_out[0]}" for _ in left_out[:1]]
+
+
+def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+    """Draws the first training images of each class (up to 24 classes), a row a class, as a PNG."""
+    index = _open_all(directory)["train"]
+    shown = min(index.classes, _SHOWN_CLASSES)
+    pitch = _CELL_PIXELS + _GAP_PIXELS
+    sheet = Image.new("RGB", (_NAME_PIXELS + _SHEET_COLUMNS * pitch, shown * pitch), "white")
+    draw, files, view = ImageDraw.Draw(sheet), LocalFiles(index), eval_view("resize", _CELL_PIXELS)
+    for label in range(shown):
+        top = label * pitch
+        draw.text((4, top + _CELL_PIXELS // 2 - 6), index.class_names[label][:18], fill="black")
+        samples = np.flatnonzero(index.labels == label)[:_SHEET_COLUMNS]
+        for column, pixels in enumerate(view.from_files(files.read(samples), 0, samples)):
+            sheet.paste(Image.fromarray(pixels), (_NAME_PIXELS + column * pitch, top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    write_atomically(path, buffer.getvalue())
+    return Path(path)

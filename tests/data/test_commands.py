@@ -1,0 +1,102 @@
+"""`vitexp shards` as a user types it."""
+
+import argparse
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitexp.data.commands import add_commands
+
+
+def shards(*words):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_commands(parser.add_subparsers())
+    chosen = parser.parse_args(["shards", *map(str, words)])
+    return chosen.run(chosen)
+
+
+def test_make_then_info_then_verify(tmp_path, capsys):
+    out = tmp_path / "digits"
+    assert shards("make", "digits", out, "--shard-images", 1000, "--val-fraction", 0.1) == 0
+    assert capsys.readouterr().out == (
+        f"digits: 1,295 train + 143 val + 359 test images of 10 classes in 4 shards -> {out}\n"
+    )
+    assert shards("info", out) == 0
+    text = capsys.readouterr().out
+    assert "all 8 x 8 pixels" in text
+    assert "1,295 png" in text
+    assert "from digits" in text
+    assert shards("verify", out) == 0
+    assert capsys.readouterr().out.endswith("1,797 images, no problems\n")
+
+
+def test_every_option_of_make_arrives(tmp_path):
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(picture, "PNG")
+    for label in "ab":
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for i in range(20):
+            (tmp_path / "set" / label / f"{i}.png").write_bytes(picture.getvalue())
+    (tmp_path / "set/a/0.png").write_bytes(picture.getvalue()[:-30])
+    source, out = tmp_path / "set", tmp_path / "out"
+    with pytest.raises(ValueError, match="--max-bad"):
+        shards("make", source, out)
+    options = ("--test-fraction", 0.5, "--seed", 3, "--shard-bytes", 20_000, "--workers", 2)
+    assert shards("make", source, out, "--max-bad", 1, *options) == 0
+    recipe = (out / "recipe.json").read_text()
+    for part in ('"seed": 3', '"shard_bytes": 20000', '"test_fraction": 0.5', '"max_bad": 1', "a-0: the PNG"):
+        assert part in recipe
+    assert shards("make", source, tmp_path / "unchecked", "--no-check") == 0
+
+
+def test_folder_reaches_the_official_files(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path / 'here'} lacks the official files of cifar100"):
+        shards("make", "cifar100", tmp_path / "out", "--folder", tmp_path / "here")
+
+
+def test_verify_prints_every_problem_and_fails(digits, tmp_path, capsys):
+    for path in digits.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name in ("digits-train-000001.tar", "digits-train-000005.tar"):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[1024 * 50 + 700] ^= 0xFF
+        (tmp_path / name).write_bytes(data)
+    assert shards("verify", tmp_path) == 1
+    text = capsys.readouterr().out
+    assert "digits-train-000001.tar" in text
+    assert "digits-train-000005.tar" in text
+    assert text.endswith("2 problems\n")
+
+
+def test_index_is_made_for_shards_from_elsewhere(make_set, tmp_path, capsys):
+    folder = make_set(tmp_path / "set", train=[[0, 1, 2], [1, 1]], test=[[0, 2]])
+    assert shards("index", folder) == 0
+    assert capsys.readouterr().out == f"toy: 5 train + 2 test images of 3 classes in 3 shards -> {folder}\n"
+    assert (folder / "toy-train.index.npy").is_file()
+
+
+def test_a_contact_sheet_shows_each_class_in_its_row(make_set, tmp_path, capsys):
+    folder = make_set(tmp_path / "set", classes=3, train=[[0, 1, 2, 0, 1, 2]])
+    sheet = tmp_path / "deep/sheet.png"
+    assert shards("info", folder, "--contact-sheet", sheet) == 0
+    assert f"contact sheet: {sheet}" in capsys.readouterr().out
+    pixels = np.asarray(Image.open(sheet))
+    for label in range(3):  # the images of make_set are as dark as their label
+        row = pixels[label * 66 : label * 66 + 64]
+        assert (row[:, 120:184] == label).all()
+        assert (row[:, 186:250] == label).all()
+        assert (row[:, 252:] == 255).all()
+        assert (row[:, :120] < 128).any()  # the name
+
+
+def test_nothing_heavy_is_imported_before_a_command_runs():
+    code = (
+        "import sys, argparse; from vitexp.data.commands import add_commands; "
+        "add_commands(argparse.ArgumentParser().add_subparsers()); "
+        "print([m for m in ('torch', 'numpy', 'PIL', 'lightning', 'rich', 'sklearn') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,79 @@
+"""A second reading of a shard set finds what is wrong, and what should not be."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitexp.data.index import index_shards
+from vitexp.data.index_write import content_fingerprint
+from vitexp.data.sources import Source, Split
+from vitexp.data.verify import verify
+from vitexp.data.write import make
+
+
+@pytest.fixture
+def copy(digits, tmp_path):
+    return shutil.copytree(digits, tmp_path / "digits")
+
+
+def jpeg(seed):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_a_sound_set_has_no_problems(digits):
+    seen = []
+    found = verify(digits, report=seen.append)
+    assert (found.images, found.problems) == (1797, [])
+    assert sum(seen) == 1797
+
+
+def test_one_changed_byte_is_found(copy):
+    path = copy / "digits-test-000001.tar"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # in the filling after the last member: every sample is as it was
+    path.write_bytes(data)
+    problems = verify(copy).problems
+    assert len(problems) == 1
+    assert problems[0].startswith("digits-test-000001.tar: sha256 is")
+
+
+def test_an_index_that_lies_is_found(copy):
+    """A label changed in the table and in its checksum's place: only the shards themselves can tell."""
+    path, document = copy / "digits-train.index.npy", copy / "digits-train.index.json"
+    table, shards = np.load(path), json.loads(document.read_text())["shardlist"]
+    before = content_fingerprint(table, shards)
+    table["label"][300] = (table["label"][300] + 1) % 10
+    np.save(path, table)
+    document.write_text(document.read_text().replace(before, content_fingerprint(table, shards)))
+    problems = verify(copy).problems
+    assert len(problems) == 1
+    assert "digits-train-000001.tar: the index does not describe this shard" in problems[0]
+
+
+def test_an_image_that_does_not_decode_is_found_with_its_key(write_tar, tmp_path):
+    members = []
+    for i in range(4):
+        data = jpeg(i)
+        members += [(f"k{i}.jpg", data[:-200] if i == 2 else data), (f"k{i}.cls", b"0")]
+    write_tar(tmp_path / "few-train-000000.tar", members)
+    index_shards(tmp_path)
+    problems = verify(tmp_path).problems
+    assert len(problems) == 1
+    assert problems[0].startswith("few-train-000000.tar: k2: the JPEG does not decode")
+    assert verify(tmp_path, decode=False).problems == []
+
+
+def test_an_image_in_two_splits_is_noted(tmp_path):
+    contents = [jpeg(i) for i in range(6)]
+    train = Split(keys=[f"a{i}" for i in range(4)], labels=np.zeros(4, int), read=lambda i: contents[i])
+    test = Split(keys=["b0", "b1", "b2"], labels=np.zeros(3, int), read=lambda i: contents[i + 3])
+    out = make(Source(name="few", classes=("a",), splits={"train": train, "test": test}), tmp_path / "few")
+    found = verify(out)
+    assert found.problems == []
+    assert found.notes == ["1 images lie in train and in test, byte for byte"]
