@@ -88,15 +88,15 @@ def test_the_end_lists_what_failed_and_what_to_do(tmp_path):
     progress = Progress("pos", Console(file=out, force_terminal=True, color_system=None, width=300))
     progress.start(3, [], 2, 2)
     failure = Failure(cell(tmp_path, 2), "[x] out of memory")
-    progress.end(Outcome(finished=4, trained=2, failures=(failure,), interrupted=False, seconds=75.0))
+    progress.end(Outcome(finished=4, started=2, failures=(failure,), interrupted=False, seconds=75.0))
     assert out.getvalue().splitlines()[1:] == [
-        "pos: 4 of 5 cells finished, 2 trained now; done in 1 min 15 s",
+        "pos: 4 of 5 cells finished, 2 started now; done in 1 min 15 s",
         f"failed seed=2: [x] out of memory (log: {tmp_path}/seed-2/fit.log)",
         "to run failed cells again: --retry",
     ]
-    progress.end(Outcome(finished=4, trained=1, failures=(), interrupted=True, seconds=75.0))
+    progress.end(Outcome(finished=4, started=1, failures=(), interrupted=True, seconds=75.0))
     assert out.getvalue().splitlines()[4:] == [
-        "pos: 4 of 5 cells finished, 1 trained now; stopped; run it again to go on"
+        "pos: 4 of 5 cells finished, 1 started now; stopped; run it again to go on"
     ]
 
 

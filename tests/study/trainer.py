@@ -82,6 +82,9 @@ def _spend(model, folder):
     if model["trouble"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(model["seconds"])
+    go = folder.parents[2] / "go"
+    while model["trouble"] == "waits" and not go.exists():
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class Progress:
 
     def end(self, outcome: Outcome) -> None:
         """The last lines: what there is now, and what failed, why and where to read on."""
-        words = f"{outcome.finished} of {self.total} cells finished, {outcome.trained} trained now"
+        words = f"{outcome.finished} of {self.total} cells finished, {outcome.started} started now"
         how = "stopped; run it again to go on" if outcome.interrupted else f"done in {duration(outcome.seconds)}"
         self._print(f"{self.title}: {words}; {how}")
         for failure in outcome.failures:

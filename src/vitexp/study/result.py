@@ -31,7 +31,9 @@ class Outcome:
     """What a call of the runner came to."""
 
     finished: int
-    trained: int
+    """Cells that have a finished record, whoever trained them."""
+    started: int
+    """Cells that this call has begun to train."""
     failures: tuple[Failure, ...]
     interrupted: bool
     seconds: float

@@ -34,7 +34,7 @@ class _Work:
     elsewhere: list[PlannedCell] = field(default_factory=list)
     finished: list[PlannedCell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    trained: int = 0
+    started: int = 0
 
 
 def run_study(
@@ -76,7 +76,7 @@ def run_study(
             runner.stop()
     work = runner.work
     seconds = time.monotonic() - started
-    outcome = Outcome(len(work.finished), work.trained, tuple(work.failures), interrupted, seconds)
+    outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, seconds)
     progress.end(outcome)
     return outcome
 
@@ -142,6 +142,7 @@ class _Runner:
             target=train_cell, args=(self.train, argv, cell.run_directory, cell.fingerprint, environment)
         )
         process.start()
+        self.work.started += 1
         self.work.running[process] = (cell, slot, time.monotonic())
 
     def _collect(self, process: BaseProcess, progress: Progress) -> None:
@@ -151,9 +152,9 @@ class _Runner:
         status = process.exitcode
         process.close()
         if status == BUSY:
+            self.work.started -= 1
             self.work.elsewhere.append(cell)
         else:
-            self.work.trained += 1
             self._settle(cell, status, time.monotonic() - began, progress)
 
     def _settle(self, cell: PlannedCell, status: int | None, seconds: float, progress: Progress) -> None:

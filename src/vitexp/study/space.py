@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy import special
-
 MOST_CELLS = 100_000
 _DISCRETE = ("constant", "categorical", "int_uniform", "q_uniform")
 
@@ -160,6 +157,8 @@ def _choices(parameter: Parameter) -> list[Any]:
     if parameter.distribution == "int_uniform":
         return list(range(settings["min"], settings["max"] + 1))
     if parameter.distribution == "q_uniform":
+        import numpy as np
+
         return np.arange(settings["min"], settings["max"], settings["q"]).tolist()
     return list({_identity(value): value for value in settings["values"]}.values())
 
@@ -190,10 +189,17 @@ _INVERSE: dict[str, Callable[[Mapping[str, Any], float], Any]] = {
     "log_uniform_values": lambda s, u: s["min"] * (s["max"] / s["min"]) ** u,
     "inv_log_uniform": lambda s, u: math.exp(-(s["min"] + (1 - u) * (s["max"] - s["min"]))),
     "inv_log_uniform_values": lambda s, u: s["min"] * (s["max"] / s["min"]) ** u,
-    "normal": lambda s, u: s["mu"] + s["sigma"] * float(special.ndtri(u)),
-    "log_normal": lambda s, u: math.exp(s["mu"] + s["sigma"] * float(special.ndtri(u))),
-    "beta": lambda s, u: float(special.betaincinv(s["a"], s["b"], u)),
+    "normal": lambda s, u: s["mu"] + s["sigma"] * float(_special().ndtri(u)),
+    "log_normal": lambda s, u: math.exp(s["mu"] + s["sigma"] * _special().ndtri(u)),
+    "beta": lambda s, u: float(_special().betaincinv(s["a"], s["b"], u)),
 }
+
+
+def _special() -> Any:
+    """Imported late: every run reads the study's settings, few studies draw from a bell."""
+    from scipy import special
+
+    return special
 
 
 def _quantile(parameter: Parameter, u: float) -> Any:
