@@ -79,8 +79,8 @@ def sample(parameters: list[Parameter], count: int, seed: int) -> Iterator[dict[
         yield _nest(parameters, [_quantile(parameter, source.random()) for parameter in parameters])
 
 
-_INTERVAL = {"min": float, "max": float}
-_BELL = {"mu": float, "sigma": float}
+_INTERVAL: dict[str, type] = {"min": float, "max": float}
+_BELL: dict[str, type] = {"mu": float, "sigma": float}
 _SETTINGS: dict[str, dict[str, type]] = {
     "constant": {"value": object},
     "categorical": {"values": list},
