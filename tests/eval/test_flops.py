@@ -97,11 +97,10 @@ ARMS = [
     for pool in ("cls", "gap")
     for head in ("linear", "tanh")
 ] + [
-    ViTConfig(arch="S/16", image_size=(48, 80), classes=7, pos_embed="relative"),
-    ViTConfig(arch="R50+Ti/16", image_size=224),
-    ViTConfig(arch="R50+S/32", image_size=(96, 160), classes=7),
-    ViTConfig(arch="R26+S/32", image_size=75, pool="gap"),
-    ViTConfig(arch="R+Ti/16", image_size=64, pos_embed="relative"),
+    ViTConfig(arch="Ti/16", image_size=(48, 80), classes=7, pos_embed="relative"),
+    ViTConfig(arch="R50+micro/16", image_size=224),
+    ViTConfig(arch="R26+micro/32", image_size=(75, 160), pool="gap"),
+    ViTConfig(arch="R+micro/16", image_size=64, pos_embed="relative"),
 ]
 
 
