@@ -1,4 +1,7 @@
+import gc
 import io
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
@@ -110,6 +113,24 @@ def test_leaving_an_epoch_early_leaves_nothing_behind(digits) -> None:
     loader = BatchLoader(batches_of(digits), 1, lambda: (1, 0))
     next(iter(loader))
     assert all(map(same, loader, BatchLoader(batches_of(digits), 0, lambda: (1, 0))))
+
+
+@pytest.mark.parametrize("end", ["close", "cycle"])
+def test_workers_end_with_their_loader(digits, end) -> None:
+    loader = BatchLoader(batches_of(digits), 2, lambda: (1, 0))
+    next(iter(loader))
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    start = time.monotonic()
+    if end == "close":
+        loader.close()
+    else:
+        cycle = [loader]
+        cycle.append(cycle)
+        del loader, cycle
+        gc.collect()
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - start < 5  # seconds that torch waits for one worker that it cannot reach
 
 
 def test_an_error_in_a_worker_arrives_with_its_name(tmp_path, make_set) -> None:

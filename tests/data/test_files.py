@@ -33,13 +33,6 @@ def test_long_and_foreign_names_are_read_too(tmp_path, write_tar, png, length) -
         assert [file.data for file in files] == [png(i) for i in range(4)]
 
 
-def overwrite(path, change) -> None:
-    data = bytearray(path.read_bytes())
-    change(data)
-    with open(path, "r+b") as file:
-        file.write(data)
-
-
 def test_a_shard_written_over_under_the_run_is_named(tmp_path, make_set) -> None:
     index = open_shards(make_set(tmp_path, train=[[0] * 10]))
     files = LocalFiles(index)
@@ -48,6 +41,14 @@ def test_a_shard_written_over_under_the_run_is_named(tmp_path, make_set) -> None
     os.utime(shard, ns=(0, 0))
     with pytest.raises(BadShard, match=r"toy-train-000000\.tar has changed since it was indexed"):
         files.read(np.array([1]))
+
+
+def test_a_shard_that_grew_before_it_was_first_read_is_named(tmp_path, make_set) -> None:
+    index = open_shards(make_set(tmp_path, train=[[0] * 10]))
+    with open(tmp_path / index.shards[0].name, "ab") as file:
+        file.write(bytes(512))
+    with pytest.raises(BadShard, match="has changed"):
+        LocalFiles(index).read(np.array([0]))
 
 
 def test_a_shard_cut_off_under_the_run_is_named(tmp_path, make_set) -> None:

@@ -1,5 +1,6 @@
 """Batches by address: a step of an epoch is asked for by its number, and answered the same by any process."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -74,6 +75,8 @@ class BatchLoader:
         self._batches, self._position = batches, position
         self._places = _Places(len(batches))
         self._loader = _worker_loader(batches, self._places, workers, pin) if workers else None
+        if self._loader is not None:
+            weakref.finalize(self, _stop, self._loader)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -84,6 +87,11 @@ class BatchLoader:
             yield from map(self._batches.__getitem__, self._places)
         else:
             yield from self._loader
+
+    def close(self) -> None:
+        """Ends the worker processes; another iteration would start new ones."""
+        if self._loader is not None:
+            _stop(self._loader)
 
 
 class TrainLoader(BatchLoader):
@@ -129,6 +137,13 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
         timeout=_TIMEOUT_SECONDS,
         generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
     )
+
+
+def _stop(loader: DataLoader[Batch]) -> None:
+    """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
+    for a word, and the collector 5 seconds for each of them.
+    """
+    loader._iterator = None
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,6 +1,7 @@
 """Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ class ShardData(L.LightningDataModule):
         self._rows["train"] = choose(labels, keys, self._rows["train"], images, subset_seed)
         self.subset_fingerprint = fingerprint(labels, keys, self._rows["train"])
         self._readers: dict[str, Reader] = {}
+        self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
 
     @property
     def train_count(self) -> int:
@@ -119,6 +121,11 @@ class ShardData(L.LightningDataModule):
         if stage == "fit" and self.trainer and not self.val_count:
             self.trainer.limit_val_batches = 0
 
+    def teardown(self, stage: str) -> None:
+        """Ends the worker processes of this stage."""
+        for loader in list(self._loaders):
+            loader.close()
+
     def train_dataloader(self) -> TrainLoader:
         """The training batches of this rank."""
         ranks = self.trainer.world_size if self.trainer else 1
@@ -126,7 +133,9 @@ class ShardData(L.LightningDataModule):
             raise ValueError(
                 f"data.batch_size is the global batch, {self.batch_size}, and must divide by the {ranks} ranks"
             )
-        return TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
+        loader = TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
+        self._loaders.add(loader)
+        return loader
 
     def val_dataloader(self) -> BatchLoader:
         """The validation images of this rank."""
@@ -144,7 +153,9 @@ class ShardData(L.LightningDataModule):
         """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
         if not len(self._rows.get(split, ())):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self._indexes)}")
-        return BatchLoader(self._batches(split), self.workers, pin=self._pins)
+        loader = BatchLoader(self._batches(split), self.workers, pin=self._pins)
+        self._loaders.add(loader)
+        return loader
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], on the device."""
