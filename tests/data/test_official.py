@@ -68,6 +68,16 @@ def test_files_that_are_there_are_not_fetched(server, tmp_path):
     assert len(server.faults) == 10
 
 
+def test_only_what_is_missing_is_fetched(server, tmp_path, monkeypatch):
+    file = official.FORMS["few"]["plain"][0]
+    monkeypatch.setitem(official.FORMS, "few", {"plain": (file, file._replace(name="b.bin"))})
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    before = (tmp_path / "a.bin").stat().st_mtime_ns
+    official.official_files("few", tmp_path, True)
+    assert (tmp_path / "a.bin").stat().st_mtime_ns == before
+    assert (tmp_path / "b.bin").read_bytes() == CONTENT
+
+
 def test_missing_and_altered_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"lacks the official files of mnist .*train-images-idx3-ubyte.gz.*--download"):
         open_source("mnist", tmp_path)

@@ -138,6 +138,9 @@ def test_keys_stay_readable():
     same, other = keys_of(["ape/1.jpg", "ape/1.png"])
     assert same != other
     assert same.startswith("ape-1-")
+    one, other = keys_of(["a" * 100 + ".jpg", "a" * 101 + ".jpg"])
+    assert len(one) == len(other) == 80
+    assert one != other
 
 
 def arrays(**changes):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitexp.data.transforms import File, eval_view, mirrored, moved, train_view
 
-WORDS = ("none", "crop", "flip", "crop_flip", "inception")
+WORDS = ("none", "crop", "flip", "crop_flip", "inception", "randaugment")
 RNG = np.random.default_rng(0)
 SMALL = RNG.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
 SAMPLES = RNG.permutation(10_000)[:64]
@@ -131,7 +131,7 @@ def test_mirroring_touches_only_what_it_should():
 
 
 def test_unknown_words_and_words_without_effect_are_refused():
-    with pytest.raises(ValueError, match=r"'cropp' is none of none, crop, flip, crop_flip, inception"):
+    with pytest.raises(ValueError, match=r"'cropp' is none of none, crop, flip, crop_flip, inception, randaugment"):
         train_view("cropp", 32, 0)
     with pytest.raises(ValueError, match=r"'centre' is none of resize, crop"):
         eval_view("centre", 32)

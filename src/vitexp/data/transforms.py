@@ -7,7 +7,8 @@ Pixels stay uint8 up to the device. The words of `data.augment`:
 - crop: the same, shifted by up to size // 8 pixels over a reflected border;
 - flip: the same, mirrored left to right for every second sample;
 - crop_flip: both;
-- inception: a random box of 5 to 100 % of the area and aspect 3/4 to 4/3, resized, and the flip (the paper's).
+- inception: a random box of 5 to 100 % of the area and aspect 3/4 to 4/3, resized, and the flip (the paper's);
+- randaugment: inception, then timm's RandAugment.
 
 In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
 """
@@ -21,9 +22,10 @@ import numpy as np
 from vitexp.data import boxes
 from vitexp.data.keyed import key, uniforms
 from vitexp.data.photo import File, decode_boxes, image_sizes
+from vitexp.data.rand_augment import rand_augmented
 from vitexp.data.resample import resize_boxes
 
-Augment = Literal["none", "crop", "flip", "crop_flip", "inception"]
+Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 EvalKind = Literal["resize", "crop"]
 _GATHER_PIXELS = 64 * 64  # up to here one gather for the batch; the table of places costs 8 bytes a pixel
 _VIEW = 0x56494557  # tells these draws from all others of the same seed and epoch
@@ -48,8 +50,8 @@ def train_view(augment: Augment, size: int, seed: int) -> View:
     """The view behind a word of `data.augment`."""
     if augment not in get_args(Augment):
         raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
-    if augment == "inception":
-        return InceptionView(size, seed)
+    if augment in ("inception", "randaugment"):
+        return InceptionView(size, seed, further=augment == "randaugment")
     if "crop" in augment and size < 8:
         raise ValueError(f"augment {augment!r}: crop has no effect on images of {size} pixels; use none or flip")
     return ShiftView(size, seed, shift=size // 8 if "crop" in augment else 0, flip="flip" in augment)
@@ -109,23 +111,28 @@ class ShiftView:
 
 @dataclass(frozen=True)
 class InceptionView:
-    """A random box, resized, and the flip."""
+    """A random box, resized, and the flip; further, RandAugment."""
 
     size: int
     seed: int
+    further: bool = False
 
     def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
         """Shapes: uint8 (B, H, W, 3) -> (B, size, size, 3)."""
         count, height, width, _ = images.shape
         draws = uniforms(key(self.seed, epoch, _VIEW), samples, boxes.DRAWS + 1)
         parts = boxes.inception_boxes(draws, np.full(count, height), np.full(count, width))
-        return mirrored(resize_boxes(images, parts, self.size), draws[:, -1] < 0.5)
+        seen = mirrored(resize_boxes(images, parts, self.size), draws[:, -1] < 0.5)
+        return self._further(seen, epoch, samples)
 
     def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
         """Decodes no more than it needs."""
         draws = uniforms(key(self.seed, epoch, _VIEW), samples, boxes.DRAWS + 1)
         parts = boxes.inception_boxes(draws, *image_sizes(files))
-        return decode_boxes(files, parts, self.size, draws[:, -1] < 0.5)
+        return self._further(decode_boxes(files, parts, self.size, draws[:, -1] < 0.5), epoch, samples)
+
+    def _further(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        return rand_augmented(images, self.seed, epoch, samples) if self.further else images
 
 
 def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""Mixup and CutMix on the device, between the two images of a pair, with random numbers that belong to the pair.
+
+Neighbours in the global batch are a pair, so the mixture does not depend on how many ranks share the batch, as long as
+each takes an even number of images. Both images of a pair take the same share of each other, as in timm's pair mode.
+
+Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix); shares and the even choice between both as in DeiT.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy.special import betaincinv
+
+from vitexp.data.keyed import key, uniforms
+
+Mix = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0
+_PURPOSE = 0x4D495845
+
+
+class Mixed(NamedTuple):
+    """A mixed batch: the loss is `share` times that of `labels` plus the rest times that of `partners`.
+
+    Shapes: images (B, 3, H, W), labels and partners (B,), share (B,) float32.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    partners: torch.Tensor
+    share: torch.Tensor
+
+
+class Recipe(NamedTuple):
+    """How much each image keeps of itself, and the box that it takes from its partner (empty for mixup).
+
+    Shapes: share float32 (B,), boxes int64 (B, 4) as top, left, bottom, right.
+    """
+
+    share: np.ndarray
+    boxes: np.ndarray
+
+
+def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
+    """The mixture of each image, by its pair's first sample; an image without a partner keeps all of itself."""
+    assert mix != "none", "an unmixed batch needs no recipe"
+    count = len(samples)
+    draws = uniforms(key(seed, epoch, _PURPOSE), np.asarray(samples)[0::2], 4)
+    cut = {"mixup": draws[:, 0] < 0, "cutmix": draws[:, 0] >= 0}.get(mix, draws[:, 0] < 0.5)
+    alpha = np.where(cut, CUTMIX_ALPHA, MIXUP_ALPHA)
+    share = betaincinv(alpha, alpha, draws[:, 1]).astype(np.float32)
+    boxes = _boxes(share, draws[:, 2:], height, width) * cut[:, None]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    share = np.where(cut, 1 - area / (height * width), share).astype(np.float32)
+    share, boxes = np.repeat(share, 2)[:count], np.repeat(boxes, 2, axis=0)[:count]
+    if count % 2:
+        share[-1], boxes[-1] = 1, 0
+    return Recipe(share, boxes)
+
+
+def _boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A box of the image's own shape around a random pixel, as large as the partner's share, clipped at the edges."""
+    ratio = np.sqrt(1 - share)
+    sides = [(size, np.trunc(size * ratio)) for size in (height, width)]
+    centres = [np.floor(draws[:, i] * size) for i, (size, _) in enumerate(sides)]
+    low = [np.clip(c - side // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    high = [np.clip(c + (side + 1) // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    return np.stack([*low, *high], axis=1).astype(np.int64)
+
+
+def mixed(images: torch.Tensor, labels: torch.Tensor, how: Recipe) -> Mixed:
+    """Mixes a batch of float images by a recipe; pairs are the images at places 2k and 2k + 1."""
+    partner = torch.arange(len(images), device=images.device) ^ 1
+    partner = torch.where(partner < len(images), partner, partner - 1)
+    share = torch.from_numpy(how.share).to(images.device)
+    top, left, bottom, right = torch.from_numpy(how.boxes).to(images.device)[:, :, None, None].unbind(1)
+    rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
+    columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
+    inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
+    is_cut = (bottom > top)[:, None]
+    others = images[partner]
+    weight = torch.where(is_cut, torch.ones_like(share)[:, None, None, None], share[:, None, None, None])
+    blend = torch.where(inside, others, images * weight + others * (1 - weight))
+    return Mixed(blend, labels, labels[partner], share)
