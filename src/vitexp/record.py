@@ -58,7 +58,7 @@ class RunRecord:
             raise ValueError(f"status {self.status!r} is none of {', '.join(STATUSES)}")
 
 
-def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:
     """Puts `content` at `path` whole or not at all, also when the machine stops in the middle."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,10 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and not error.filename:
+            error.filename = str(path)  # a full disk does not say which file it had no room for
         raise
 
 

@@ -17,10 +17,12 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
 from vitexp.learn.bar import Bar
+from vitexp.learn.checkpoint import AtomicCheckpoints
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.loggers import build_loggers
+from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import Recorder
@@ -93,6 +95,8 @@ class TrainingCommand(LightningCLI):
         """Plans the run and builds the trainer with its loggers."""
         self.run: RunConfig = self._get(self.config_init, "run")
         self.plan = self._plan()
+        if self.subcommand == "fit":
+            check_length(self.model.config, self.steps())
         if self.plan_only:
             self.facts = self._facts()
             return None
@@ -101,6 +105,8 @@ class TrainingCommand(LightningCLI):
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
         if chosen["logger"] is None:
             kwargs["logger"] = self._loggers()
+        plugins = chosen["plugins"] or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoints()]
         kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 

@@ -65,16 +65,18 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
 
 
 def lr_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """The schedule as a multiple of the peak, for `LambdaLR`.
+    """The schedule as a multiple of the peak, for `LambdaLR`."""
+    check_length(config, total_steps)
+    return lambda step: learning_rate(config, step, total_steps) / config.lr if config.lr else 0.0
 
-    Raises: ValueError when the warm-up would not end before the run does.
-    """
+
+def check_length(config: OptimConfig, total_steps: int) -> None:
+    """Raises: ValueError when the warm-up would not end before the run does."""
     if config.warmup_steps >= total_steps:
         raise ValueError(
             f"model.warmup_steps is {config.warmup_steps}, but the whole run has {total_steps} steps; "
             "shorten the warm-up or train longer"
         )
-    return lambda step: learning_rate(config, step, total_steps) / config.lr if config.lr else 0.0
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
