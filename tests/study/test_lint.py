@@ -65,7 +65,7 @@ def test_what_differs_from_the_baseline_beyond_the_factors_is_an_error(plan):
     (found,) = lint(study, planned)
     assert found.severity == "error"
     assert found.text.startswith(
-        "data.batch_size is 64, but 128 in the baseline, and is no factor of the study ('lr=0.2 seed=0'"
+        "data.batch_size is 64, but 128 in the baseline, and no factor of the study ('lr=0.2 seed=0'"
     )
 
 
@@ -101,7 +101,7 @@ def test_facts_known_beforehand_are_compared_too(plan):
     ]
     planned = [replace(c, facts=f) for c, f in zip(planned, facts, strict=True)]
     assert texts(lint(study, planned), "error") == []
-    assert texts(lint(study, planned), "note")[0].startswith("parameters is 11, but 10 in the baseline")
+    assert texts(lint(study, planned), "note")[0].startswith("11 parameters, but 10 in the baseline ('lr=0.2 seed=0'")
     assert cost(study, planned) == [
         {"arm": "model.lr=0.1", "runs": 3, "parameters": 10, "steps": 5, "train_flops": 0},
         {"arm": "model.lr=0.2", "runs": 3, "parameters": 11, "steps": 5, "train_flops": 3},

@@ -69,13 +69,16 @@ def _beyond_the_factors(study: Study, planned: Sequence[PlannedCell]) -> list[Fi
         partner = max(base, key=lambda other: _agreement(cell, other, study.factors))
         for key, (here, there) in _differences(cell, partner, study).items():
             told[key, str(here), str(there)].append(cell)
-    return [
-        Finding(
-            "note" if key == "parameters" else "error",
-            f"{key} is {here}, but {there} in the baseline, and is no factor of the study ({_some(cells)})",
-        )
-        for (key, here, there), cells in told.items()
-    ]
+    return [_told(key, here, there, cells) for (key, here, there), cells in told.items()]
+
+
+def _told(key: str, here: Any, there: Any, cells: Sequence[PlannedCell]) -> Finding:
+    """Arms of another size are what many studies are about, but should be known; anything else spoils them."""
+    if key == "parameters":
+        return Finding("note", f"{here} parameters, but {there} in the baseline ({_some(cells)})")
+    return Finding(
+        "error", f"{key} is {here}, but {there} in the baseline, and no factor of the study ({_some(cells)})"
+    )
 
 
 def _differences(cell: PlannedCell, partner: PlannedCell, study: Study) -> dict[str, tuple[Any, Any]]:
