@@ -5,6 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitexp.data import photo
@@ -12,7 +13,7 @@ from vitexp.data.boxes import DRAWS, inception_boxes, whole_boxes
 from vitexp.data.decode import BadImage
 from vitexp.data.jpeg import baseline_frame
 from vitexp.data.keyed import uniforms
-from vitexp.data.photo import File, decode_box, decode_boxes, image_sizes, reduction
+from vitexp.data.photo import File, decode_box, decode_boxes, image_sizes, reduction, resize_into
 
 needs_simplejpeg = pytest.mark.skipif(not photo.FAST, reason="simplejpeg is not installed: Pillow decodes everything")
 
@@ -140,3 +141,14 @@ def test_flips_mirror():
 def test_a_reduction_leaves_half_as_much_again(side, expected):
     assert reduction((0, 0, side, 9999), 32) == expected
     assert reduction((0, 0, 9999, side), 32) == expected
+
+
+@pytest.mark.parametrize("shape", [(31, 50), (224, 100), (9, 9), (16, 16), (300, 200)])
+def test_writing_into_the_batch_is_what_interpolate_gives(shape):
+    pixels = np.array(scene(*shape))
+    batch = torch.zeros((3, 16, 16, 3), dtype=torch.uint8)
+    resize_into(batch[1], pixels)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.interpolate(image, size=(16, 16), mode="bilinear", antialias=True)
+    torch.testing.assert_close(batch[1], expected[0].permute(1, 2, 0))
+    assert not batch[[0, 2]].any()
