@@ -65,7 +65,7 @@ def make_table(study: Study, root: str | Path, where: Mapping[str, Any] | None =
 def tabulate(selection: Selection, root: str | Path = "runs") -> Table:
     """The table of arms that are chosen already."""
     study, arms, config = selection.study, selection.arms, selection.study.config
-    _check_runs(selection, Path(root) / study.name)
+    check_runs(selection, Path(root) / study.name)
     judged = _judge(arms, config)
     places = [place(arm, config) for arm in arms]
     return Table(
@@ -75,7 +75,7 @@ def tabulate(selection: Selection, root: str | Path = "runs") -> Table:
         comparisons=len(judged),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
-        notes=(*selection.notes, *_gaps(arms, config.metrics)),
+        notes=(*selection.notes, *gaps(arms, config.metrics)),
     )
 
 
@@ -130,7 +130,11 @@ def _entry(
     )
 
 
-def _check_runs(selection: Selection, folder: Path) -> None:
+def check_runs(selection: Selection, folder: Path) -> None:
+    """Accepts a selection with finished runs that hold the metrics of the study.
+
+    Raises: ValueError otherwise, saying what there is.
+    """
     study = selection.study
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
     if not any(arm.runs for arm in selection.arms):
@@ -140,7 +144,7 @@ def _check_runs(selection: Selection, folder: Path) -> None:
             raise ValueError(f"study.metrics: no run in {folder} holds {metric}; they hold {', '.join(held)}")
 
 
-def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
+def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """Runs that are asked for but not there, and finished runs without one of the metrics."""
     asked, done = sum(len(arm.asked) for arm in arms), sum(len(arm.runs) for arm in arms)
     reasons = [f"{name(arm)}: {_listed(arm.unfinished)}" for arm in arms if arm.unfinished]

@@ -1,0 +1,169 @@
+"""Accuracy against data size: series of points per arm, what they have in common, and what is read off them.
+
+`read_series` is the only part that knows records; fits and crossovers take any series of points.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitexp import stats
+from vitexp.study import mixture
+from vitexp.study.crossover import Crossover, find_crossover
+from vitexp.study.powerlaw import PowerLaw, fit_power_law
+from vitexp.study.select import Arm, select
+from vitexp.study.spec import Study
+from vitexp.study.table import Label, check_runs, gaps, is_accuracy
+from vitexp.study.tune import tune
+
+SIZES = ("data.train_images", "data.train_fraction")
+_SAME = 1.02
+"""Training lengths that differ by less than this count as one: the last batch of an epoch is rounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One data size of a series: its values by seed, and the images that training went through."""
+
+    size: float
+    values: Mapping[int, float]
+    images_seen: tuple[int, ...] = ()
+
+    @property
+    def interval(self) -> stats.Interval:
+        """Mean and interval over the seeds."""
+        return stats.interval(list(self.values.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One arm in one metric over all sizes, smallest first."""
+
+    label: Label
+    metric: str
+    points: tuple[Point, ...]
+
+    def common(self, *others: "Series") -> tuple[list[float], list[int]]:
+        """The sizes that this and the other series have, and the seeds that have a value at all of them."""
+        every = (self, *others)
+        sizes = [p.size for p in self.points if all(p.size in {q.size for q in other.points} for other in others)]
+        held = [set(point.values) for series in every for point in series.points if point.size in sizes]
+        return sizes, sorted(set.intersection(*held)) if held else []
+
+    def matrix(self, sizes: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
+        """The values as an array of (seeds, sizes)."""
+        at = {point.size: point.values for point in self.points}
+        return np.array([[at[size][seed] for size in sizes] for seed in seeds], dtype=float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A study against data size, by metric: series, their fits in the same order, where they cross the baseline."""
+
+    study: Study
+    x: str
+    series: Mapping[str, tuple[Series, ...]]
+    fits: Mapping[str, tuple[PowerLaw | str, ...]]
+    crossovers: Mapping[str, tuple[tuple[Series, Series, Crossover], ...]]
+    budget: str
+    notes: tuple[str, ...]
+
+
+def make_curve(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Curve:
+    """The curve of a study from the records below `root`.
+
+    Raises: ValueError when the study varies no data size, or the records do not make a curve.
+    """
+    x = size_key(study)
+    selection = tune(select(study, root, where))
+    check_runs(selection, Path(root) / study.name)
+    series = {metric: read_series(selection.arms, x, metric) for metric in study.config.metrics}
+    return Curve(
+        study=study,
+        x=x,
+        series=series,
+        fits={metric: tuple(_fit(one) for one in found) for metric, found in series.items()},
+        crossovers={metric: _crossovers(found, study.config.baseline) for metric, found in series.items()},
+        budget=budget([point for one in next(iter(series.values())) for point in one.points]),
+        notes=(*selection.notes, *gaps(selection.arms, study.config.metrics)),
+    )
+
+
+def size_key(study: Study) -> str:
+    """The dotted key along the curve: `study.x`, or else the data size that the study varies."""
+    varied = [key for key in (study.config.x, *SIZES) if key and key in study.arm_factors]
+    if not varied:
+        named = study.config.x or " or ".join(SIZES)
+        raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
+    return varied[0]
+
+
+def read_series(arms: Sequence[Arm], x: str, metric: str) -> tuple[Series, ...]:
+    """The series of all arms: those that differ in `x` alone become the points of one."""
+    found: dict[str, list[tuple[Label, Point]]] = {}
+    for arm in arms:
+        label = tuple((key, value) for key, value in arm.factors.items() if key != x)
+        values = arm.values(metric)
+        known = found.setdefault(mixture.text(label), [])
+        if values:
+            seen = tuple(run.images_seen for run in arm.runs.values() if run.images_seen is not None)
+            known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen)))
+    return tuple(
+        Series(label=points[0][0], metric=metric, points=tuple(sorted((p for _, p in points), key=lambda p: p.size)))
+        for points in found.values()
+        if points
+    )
+
+
+def budget(points: Sequence[Point]) -> str:
+    """Whether arms and sizes had equal epochs or equal steps, in words, from the images that they really saw."""
+    seen = [(images, point.size) for point in points for images in point.images_seen]
+    if not seen:
+        return "training length not recorded"
+    images, epochs = [count for count, _ in seen], [count / size for count, size in seen]
+    if max(images) <= _SAME * min(images):
+        return f"fixed steps: {max(images):,} images seen at every size"
+    if max(epochs) <= _SAME * min(epochs):
+        return f"fixed epochs: {max(epochs):.3g} at every size"
+    return f"neither steps nor epochs fixed: {min(images):,} to {max(images):,} images seen"
+
+
+def _size(arm: Arm, x: str) -> float:
+    """The number of training images where the records tell it, otherwise the value of the key itself."""
+    value = arm.factors[x]
+    if x in SIZES:
+        value = next((run.data["train_images"] for run in arm.runs.values() if "train_images" in run.data), value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ValueError(f"{x} is {value!r} in a cell, which has no place on a logarithmic axis; give positive numbers")
+    return value
+
+
+def _fit(series: Series) -> PowerLaw | str:
+    if not is_accuracy(series.metric):
+        return "fitted to accuracies only"
+    sizes, seeds = series.common()
+    if not seeds:
+        return "no seed has every size"
+    return fit_power_law(sizes, 1 - series.matrix(sizes, seeds))
+
+
+def _crossovers(series: Sequence[Series], baseline: Mapping[str, Any]) -> tuple[tuple[Series, Series, Crossover], ...]:
+    """Each series with the one that the study compares it with, where they share sizes and seeds."""
+    found = []
+    for one in series:
+        base = _baseline_of(one, series, baseline)
+        sizes, seeds = one.common(base) if base is not None and base is not one else ([], [])
+        if base is not None and len(sizes) > 1 and seeds:
+            found.append((one, base, find_crossover(sizes, one.matrix(sizes, seeds) - base.matrix(sizes, seeds))))
+    return tuple(found)
+
+
+def _baseline_of(one: Series, series: Sequence[Series], baseline: Mapping[str, Any]) -> Series | None:
+    """The series with the values of `study.baseline`, and otherwise those of `one`."""
+    factors = dict(one.label)
+    named = {key: value for key, value in baseline.items() if key in factors}
+    wanted = mixture.text({**factors, **named})
+    return next((other for other in series if named and mixture.text(dict(other.label)) == wanted), None)

@@ -1,0 +1,99 @@
+"""How error falls with data: error = a * n^-b + c, with the uncertainty that the seeds give it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vitexp.study.resample import half_width, resamples
+
+MINIMUM_SIZES, MINIMUM_SEEDS = 4, 3
+FLATTEST, STEEPEST = 0.01, 3.0
+_LEAST_FALL = 1e-9
+_ROUNDS, _STEPS = 5, 41
+_LEAST_ERROR = 1e-3  # an error of nothing would weigh without bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaw:
+    """A fit, the 95 % bootstrap intervals of its exponent and its floor, and the largest miss of a mean error."""
+
+    a: float
+    b: float
+    c: float
+    b_interval: tuple[float, float]
+    c_interval: tuple[float, float]
+    miss: float
+    seeds: int
+
+    def error(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The fitted error at any size."""
+        return self.a * np.asarray(sizes, dtype=float) ** -self.b + self.c
+
+
+def fit_power_law(sizes: Sequence[float], errors: np.ndarray) -> PowerLaw | str:
+    """The power law through mean errors, or in words why there is none.
+
+    Shapes: errors is (seeds, sizes), every seed at every size. Squares are weighted by 1 / (error * (1 - error)), the
+    spread of a counted share. Bounds: a and c from 0, b from 0.01 to 3.
+    """
+    seeds, count = errors.shape
+    if count < MINIMUM_SIZES:
+        return f"three numbers need {MINIMUM_SIZES} sizes, and there are {count}"
+    if seeds < MINIMUM_SEEDS:
+        return f"its uncertainty needs {MINIMUM_SEEDS} seeds with every size, and there are {seeds}"
+    middle = float(np.exp(np.mean(np.log(sizes))))  # at which a is well determined
+    x = np.asarray(sizes, dtype=float) / middle
+    mean = errors.mean(axis=0)
+    share = np.clip(mean, _LEAST_ERROR, 1 - _LEAST_ERROR)
+    weights = 1 / (share * (1 - share))
+    rows, probabilities = resamples(seeds)
+    a, b, c = (float(found[0]) for found in _fit(x, mean[None], weights))
+    _, drawn_b, drawn_c = _fit(x, rows @ errors / seeds, weights)
+    half_b, half_c = (half_width(drawn, probabilities, seeds) for drawn in (drawn_b, drawn_c))
+    if a <= _LEAST_FALL:
+        return "the error does not fall with data"
+    if b - half_b < FLATTEST or b + half_b > STEEPEST:
+        return f"these sizes and seeds do not pin it down (exponent {b:.2g} ± {half_b:.2g})"
+    return PowerLaw(
+        a=a * middle**b,
+        b=b,
+        c=c,
+        b_interval=(b - half_b, b + half_b),
+        c_interval=(max(0.0, c - half_c), c + half_c),
+        miss=float(np.abs(a * x**-b + c - mean).max()),
+        seeds=seeds,
+    )
+
+
+def _fit(x: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale, exponent and floor for each row of `errors`: exponents by grids that close in, the rest in closed form."""
+    low, high = (np.full(len(errors), np.log(bound)) for bound in (FLATTEST, STEEPEST))
+    for _ in range(_ROUNDS):
+        exponents = np.exp(np.linspace(low, high, _STEPS, axis=1))
+        a, c, misses = _scale_and_floor(x, errors, weights, exponents)
+        best = misses.argmin(axis=1)
+        rows = np.arange(len(errors))
+        found = a[rows, best], exponents[rows, best], c[rows, best]
+        low, high = (np.log(exponents[rows, np.clip(best + side, 0, _STEPS - 1)]) for side in (-1, 1))
+    return found
+
+
+def _scale_and_floor(
+    x: np.ndarray, errors: np.ndarray, weights: np.ndarray, exponents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted least squares of error on x^-b and a constant, neither below 0, for each row and exponent.
+
+    Shapes: x and weights (S), errors (R, S), exponents (R, E); all results (R, E).
+    """
+    powers = x ** -exponents[..., None]
+    share = weights / weights.sum()
+    mean_power, mean_error = powers @ share, (errors @ share)[:, None]
+    centred = powers - mean_power[..., None]
+    slope = (centred * share * (errors - mean_error)[:, None]).sum(-1) / (centred**2 * share).sum(-1)
+    through_zero = (powers * share * errors[:, None]).sum(-1) / (powers**2 * share).sum(-1)
+    floor = mean_error - slope * mean_power
+    a = np.where(floor < 0, through_zero, np.maximum(slope, 0))
+    c = np.where(floor < 0, 0.0, mean_error - a * mean_power)
+    misses = ((errors[:, None] - a[..., None] * powers - c[..., None]) ** 2 * share).sum(-1)
+    return a, c, misses

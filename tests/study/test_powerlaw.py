@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scipy import optimize
+
+from vitexp.study.powerlaw import PowerLaw, fit_power_law
+
+SIZES = [64, 128, 256, 512, 1024]
+
+
+def noisy(seed, a=3.0, b=0.7, c=0.01, spread=0.004, seeds=5, sizes=SIZES):
+    noise = np.random.default_rng(seed).normal(0, spread, (seeds, len(sizes)))
+    return a * np.array(sizes, dtype=float) ** -b + c + noise
+
+
+def test_errors_that_follow_a_power_law_are_fitted_exactly():
+    found = fit_power_law(SIZES, noisy(0, spread=0.0) + np.zeros((5, 1)))
+    assert (found.a, found.b, found.c) == pytest.approx((3.0, 0.7, 0.01), rel=1e-3)
+    assert found.miss < 1e-5
+    assert found.error([64]) == pytest.approx(3.0 * 64**-0.7 + 0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fit_is_that_of_scipy(seed):
+    errors = noisy(seed)
+    mean = errors.mean(axis=0)
+    (log_a, b, c), _ = optimize.curve_fit(
+        lambda n, log_a, b, c: np.exp(log_a) * n**-b + c, np.array(SIZES), mean, p0=[1, 0.7, 0.01],
+        sigma=np.sqrt(mean * (1 - mean)), bounds=([-20, 0.01, 0], [20, 3, 1]), ftol=1e-12, xtol=1e-12, gtol=1e-12,
+    )  # fmt: skip
+    found = fit_power_law(SIZES, errors)
+    assert (found.a, found.b, found.c) == pytest.approx((np.exp(log_a), b, c), rel=1e-4)
+    assert found.miss == pytest.approx(np.abs(np.exp(log_a) * np.array(SIZES) ** -b + c - mean).max(), rel=1e-3)
+
+
+def test_a_floor_below_zero_is_held_at_zero():
+    errors = noisy(1, c=-0.02, spread=0.002)
+    found = fit_power_law(SIZES, errors)
+    assert found.c == 0.0
+    mean = errors.mean(axis=0)
+    (log_a, b), _ = optimize.curve_fit(
+        lambda n, log_a, b: np.exp(log_a) * n**-b, np.array(SIZES), mean, p0=[1, 0.7], sigma=np.sqrt(mean * (1 - mean))
+    )
+    assert (found.a, found.b) == pytest.approx((np.exp(log_a), b), rel=1e-3)
+
+
+def test_the_interval_is_wider_for_noisier_seeds():
+    calm, wild = (fit_power_law(SIZES, noisy(2, spread=spread)) for spread in (0.001, 0.01))
+    width = [found.b_interval[1] - found.b_interval[0] for found in (calm, wild)]
+    assert width[1] > 3 * width[0]
+    assert calm.b_interval[0] < calm.b < calm.b_interval[1]
+    assert calm.c_interval[0] <= calm.c <= calm.c_interval[1]
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (noisy(0)[:, :3], "three numbers need 4 sizes, and there are 3"),
+        (noisy(0)[:2], "needs 3 seeds with every size, and there are 2"),
+        (noisy(0, a=0.0, c=0.2, spread=0.02), "do not pin it down"),
+    ],
+)
+def test_where_a_fit_cannot_be_had_it_says_why(errors, reason):
+    found = fit_power_law(SIZES[: errors.shape[1]], errors)
+    assert isinstance(found, str)
+    assert reason in found
+
+
+def test_no_errors_at_all_are_no_trouble():
+    assert fit_power_law(SIZES, np.zeros((3, 5))) == "the error does not fall with data"
+    assert fit_power_law(SIZES, np.full((3, 5), 0.5)) == "the error does not fall with data"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_the_exponent_covers_as_it_says(seeds):
+    fits = [fit_power_law(SIZES, noisy(100 + trial, seeds=seeds, spread=0.005)) for trial in range(300)]
+    known = [found for found in fits if isinstance(found, PowerLaw)]
+    hits = sum(found.b_interval[0] <= 0.7 <= found.b_interval[1] for found in known)
+    assert len(known) > 250
+    assert 0.86 < hits / len(known) < 0.99
