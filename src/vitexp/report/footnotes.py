@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vitexp import stats
 from vitexp.report import words
 from vitexp.report.paper import Published
-from vitexp.study.table import Entry, Table
+from vitexp.study.table import Entry, Label, Table
 
 LEVELS = "compare the differences, not the levels"
 
@@ -33,21 +33,22 @@ def _means(entries: Sequence[Entry]) -> str:
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
-    config = table.study.config
-    base = words.label_words(tuple((key, config.baseline[key]) for key in _in_layout_order(table)))
     text = (
-        f"◆ is the baseline: {base}. Below each mean: the difference to it, paired by seed, with its 95 % interval; "
-        f"the verdict is at 5 % after Holm's correction over the {table.comparisons} comparisons of this table"
+        f"◆ is the baseline: {words.label_words(baseline_label(table))}. Below each mean: the difference to it, "
+        "paired by seed, with its 95 % interval; the verdict is at 5 % after Holm's correction over the "
+        f"{table.comparisons} comparisons of this table"
     )
     if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):
         text += f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)"
     return text + "."
 
 
-def _in_layout_order(table: Table) -> list[str]:
+def baseline_label(table: Table) -> Label:
+    """The values of the baseline, those of the rows first."""
     config = table.study.config
     first = [key for key in (*config.rows, *config.columns) if key in config.baseline]
-    return [*first, *(key for key in config.baseline if key not in first)]
+    rest = [key for key in config.baseline if key not in first]
+    return tuple((key, config.baseline[key]) for key in (*first, *rest))
 
 
 def _margin(table: Table) -> list[str]:

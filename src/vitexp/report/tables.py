@@ -64,7 +64,7 @@ def terminal(view: View) -> RenderableType:
             Text(section.title, style="bold"),
             _grid(view, section) if section.columns else _list(section),
         ]
-    return Group(*parts, *(_footnote(note) for note in view.footnotes), Text())
+    return Group(*parts, *(footnote(note) for note in view.footnotes), Text())
 
 
 def _grid(view: View, section: Section) -> RichTable:
@@ -111,7 +111,8 @@ def _style(verdict: str) -> str:
     return STYLES.get(verdict.split(",")[0], "default")
 
 
-def _footnote(note: str) -> RenderableType:
+def footnote(note: str) -> RenderableType:
+    """One sentence below a table, with its point at the left."""
     grid = RichTable.grid(padding=(0, 1))
     grid.add_row("·", Text(note))
     return grid

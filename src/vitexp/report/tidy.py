@@ -7,6 +7,8 @@ from typing import Any
 
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
+from vitexp.study.curve import Curve
+from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Entry, Table
 
 
@@ -25,6 +27,54 @@ def table(table: Table) -> str:
         }
         lines.append({"study": config.name, **_of_entry(entry), "margin": config.margin, **beside})
     return write(lines)
+
+
+def points(curve: Curve) -> str:
+    """The points of a curve: one line per metric, arm and data size."""
+    return write(
+        [
+            {
+                "study": curve.study.name,
+                "metric": metric,
+                **dict(one.label),
+                "size": point.size,
+                "n": point.interval.n,
+                "mean": point.interval.mean,
+                "sd": point.interval.sd,
+                "low": point.interval.low,
+                "high": point.interval.high,
+                "images_seen": " ".join(map(str, sorted(set(point.images_seen)))),
+                "values": by_seed(point.values),
+            }
+            for metric, series in curve.series.items()
+            for one in series
+            for point in one.points
+        ]
+    )
+
+
+def fits(curve: Curve) -> str:
+    """What is read off a curve: each arm's power law, or why there is none, and the crossovers with the baseline."""
+    lines: list[dict[str, Any]] = []
+    for metric, series in curve.series.items():
+        for one, fit in zip(series, curve.fits[metric], strict=True):
+            lines.append({"kind": "power law", "metric": metric, **dict(one.label), **_of_fit(fit)})
+        for one, base, crossover in curve.crossovers[metric]:
+            found = {
+                "against": " ".join(map(str, dict(base.label).values())),
+                **vars(crossover),
+                "shown": crossover.shown,
+            }
+            lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
+    return write(lines)
+
+
+def _of_fit(fit: PowerLaw | str) -> dict[str, Any]:
+    if isinstance(fit, str):
+        return {"absent": fit}
+    (b_low, b_high), (c_low, c_high) = fit.b_interval, fit.c_interval
+    bounds = {"b_low": b_low, "b_high": b_high, "c_low": c_low, "c_high": c_high}
+    return {"a": fit.a, "b": fit.b, "c": fit.c, **bounds, "miss": fit.miss, "seeds": fit.seeds}
 
 
 def write(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,85 @@
+"""A curve on the terminal: the numbers under the picture, and what was read off them."""
+
+import math
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from vitexp.report import words
+from vitexp.report.tables import footnote
+from vitexp.study.crossover import Crossover
+from vitexp.study.curve import Curve, Series
+from vitexp.study.powerlaw import PowerLaw
+
+
+def curve_text(curve: Curve) -> RenderableType:
+    """Points, fits and crossovers of every metric."""
+    title = curve.study.config.title or f"Study {curve.study.name}"
+    parts: list[RenderableType] = [
+        Text(title, style="bold"),
+        Text(curve.budget[0].upper() + curve.budget[1:], style="dim"),
+    ]
+    for metric, series in curve.series.items():
+        counts = [len(point.values) for one in series for point in one.points]
+        unit = ", %" if words.is_accuracy(metric) else ""
+        heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
+        parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _points(curve, metric)]
+        parts += [
+            footnote(f"{_label(one)}: {fit_words(fit)}.") for one, fit in zip(series, curve.fits[metric], strict=True)
+        ]
+        parts += [footnote(f"{crossover_words(*found)}.") for found in curve.crossovers[metric]]
+    return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
+
+
+def fit_words(fit: PowerLaw | str) -> str:
+    """A power law in a sentence, or why there is none."""
+    if isinstance(fit, str):
+        return f"no power law is drawn; {fit}"
+    half = fit.b_interval[1] - fit.b
+    floor = " to ".join(words.number(end, "test_acc") for end in fit.c_interval)
+    return (
+        f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {half:.2f}, floor {floor} % "
+        f"(bootstrap over {fit.seeds} seeds); the largest miss is {100 * fit.miss:.2f} points"
+    )
+
+
+def crossover_words(one: Series, base: Series, found: Crossover) -> str:
+    """Which arm leads where, and how sure that is."""
+    ahead, behind = (_label(one), _label(base))[:: found.leader or 1]
+    if not found.leader:
+        return f"{_label(one)} and {_label(base)} do not differ at any size"
+    if found.size is None and found.crossings:
+        return f"{_label(one)} and {_label(base)} change places {found.crossings} times, so there is no one crossover"
+    if found.size is None:
+        return f"{ahead} has the higher mean of {ahead} and {behind} at every size"
+    text = f"{behind} overtakes {ahead} at {found.size:,.0f} images"
+    if found.low is None or found.high is None:
+        return f"{text} by the means alone: not enough evidence under 3 seeds"
+    low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
+    high = "beyond the largest size" if found.high == math.inf else f"{found.high:,.0f}"
+    return f"{text}; 95 % interval {low} to {high}" + ("" if found.shown else ", so that a crossing is not shown")
+
+
+def _label(series: Series) -> str:
+    return words.label_words(series.label) or "the only arm"
+
+
+def _points(curve: Curve, metric: str) -> RichTable:
+    series = curve.series[metric]
+    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
+    table.add_column(words.key_words(curve.x), justify="right")
+    for one in series:
+        table.add_column(_label(one))
+    for size in sorted({point.size for one in series for point in one.points}):
+        table.add_row(words.value_words(curve.x, size), *(_cell(one, size) for one in series))
+    return table
+
+
+def _cell(series: Series, size: float) -> str:
+    interval = next((point.interval for point in series.points if point.size == size), None)
+    if interval is None:
+        return "no finished run"
+    mean = words.number(interval.mean, series.metric)
+    return mean if interval.high is None else f"{mean} ± {words.number(interval.high - interval.mean, series.metric)}"

@@ -1,0 +1,41 @@
+import math
+
+import pytest
+
+from vitexp.report.curve_text import crossover_words, fit_words
+from vitexp.study.crossover import Crossover
+from vitexp.study.curve import Series
+from vitexp.study.powerlaw import PowerLaw
+
+NONE, ONE_D = (Series(label=(("model.pos_embed", word),), metric="test_acc", points=()) for word in ("none", "1d"))
+
+
+def crossover(**changes):
+    return Crossover(**{"size": 300.0, "low": 250.0, "high": 400.0, "crossings": 1, "leader": 1, "seeds": 5} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "1-D overtakes none at 300 images; 95 % interval 250 to 400"),
+        ({"leader": -1}, "none overtakes 1-D at 300 images; 95 % interval 250 to 400"),
+        ({"high": math.inf}, "interval 250 to beyond the largest size, so that a crossing is not shown"),
+        ({"low": 0.0}, "interval before the smallest size to 400, so that a crossing is not shown"),
+        ({"low": None, "high": None}, "by the means alone: not enough evidence under 3 seeds"),
+        ({"size": None, "crossings": 0}, "none has the higher mean of none and 1-D at every size"),
+        ({"size": None, "crossings": 0, "leader": -1}, "1-D has the higher mean of 1-D and none at every size"),
+        ({"size": None, "crossings": 3}, "none and 1-D change places 3 times"),
+        ({"size": None, "crossings": 0, "leader": 0}, "none and 1-D do not differ at any size"),
+    ],
+)
+def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
+    assert words in crossover_words(NONE, ONE_D, crossover(**changes))
+
+
+def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
+    law = PowerLaw(a=3.0, b=0.7, c=0.01, b_interval=(0.6, 0.8), c_interval=(0.0, 0.02), miss=0.004, seeds=5)
+    assert fit_words(law) == (
+        "error = 3 · n^−0.70 + 0.0100, exponent ± 0.10, floor 0.00 to 2.00 % (bootstrap over 5 seeds); "
+        "the largest miss is 0.40 points"
+    )
+    assert fit_words("no seed has every size") == "no power law is drawn; no seed has every size"

@@ -1,0 +1,134 @@
+import csv
+import io
+import math
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from vitexp.report.figures import write_curve, write_dots
+from vitexp.study.curve import make_curve
+
+SIZES = [64, 128, 256, 512, 1024]
+
+
+def metrics(cell):
+    """Two arms that cross at 256 images."""
+    size = cell.overrides["data.train_images"]
+    noise = np.random.default_rng([cell.seed, size]).normal(0, 0.002)
+    tilt = 0.02 * np.log2(size / 256) * (cell.overrides["model.pos_embed"] == "none") * (1 + 0.1 * cell.seed)
+    return {"test_acc": 1 - 2.0 * size**-0.6 - tilt + noise}
+
+
+def grow(lab, seeds=4, sizes=SIZES):
+    swept = {"model.pos_embed": ["none", "1d"], "data.train_images": sizes, "seed_everything": list(range(seeds))}
+    study = lab.study({"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}}, swept)
+    for cell in study.cells():
+        data = {"name": "digits", "train_images": cell.overrides["data.train_images"]}
+        lab.run(cell, metrics(cell), study="size", data=data, images_seen=25_600)
+    return study
+
+
+@pytest.fixture
+def grown(lab, tmp_path):
+    study = grow(lab)
+    written = write_curve(study.path, lab.root, tmp_path / "results")
+    console = Console(file=io.StringIO(), width=110)
+    console.print(written.renderable)
+    return make_curve(study, lab.root), tmp_path / "results" / "size", console.file.getvalue()
+
+
+def rows_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_the_curve_is_written_as_pictures_and_numbers(grown):
+    _, folder, _ = grown
+    assert sorted(path.name for path in folder.iterdir()) == ["curve-fits.csv", "curve.csv", "curve.png", "curve.svg"]
+
+
+def test_the_png_is_a_picture_on_a_light_ground_in_our_colours(grown):
+    with Image.open(grown[1] / "curve.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape[1] > 900
+    assert (pixels[:5, :5] == 255).all()
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        assert (np.abs(pixels.astype(int) - colour).max(axis=-1) < 6).sum() > 100
+
+
+def test_the_svg_is_sound_and_has_no_outside_reference(grown):
+    text = (grown[1] / "curve.svg").read_text()
+    tree = ElementTree.fromstring(text)
+    assert tree.tag.endswith("svg")
+    links = [value for element in tree.iter() for name, value in element.attrib.items() if name.endswith("href")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "<script" not in text
+
+
+def test_the_same_records_give_the_same_bytes(grown, lab, tmp_path):
+    first = {path.name: path.read_bytes() for path in grown[1].iterdir()}
+    write_curve(grown[0].study.path, lab.root, tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again" / "size").iterdir()} == first
+
+
+def test_every_point_reads_back_from_the_csv(grown):
+    curve, folder, _ = grown
+    rows = rows_of(folder / "curve.csv")
+    points = [(dict(one.label)["model.pos_embed"], point) for one in curve.series["test_acc"] for point in one.points]
+    assert len(rows) == 10
+    for row, (arm, point) in zip(rows, points, strict=True):
+        assert (row["model.pos_embed"], float(row["size"]), int(row["n"])) == (arm, point.size, 4)
+        interval = point.interval
+        assert [float(row[name]) for name in ("mean", "sd", "low", "high")] == [
+            interval.mean, interval.sd, interval.low, interval.high
+        ]  # fmt: skip
+        assert {int(s): float(v) for s, v in (pair.split(":") for pair in row["values"].split())} == point.values
+        assert row["images_seen"] == "25600"
+
+
+def test_fits_and_crossovers_read_back_from_the_csv(grown):
+    curve, folder, _ = grown
+    laws = [row for row in rows_of(folder / "curve-fits.csv") if row["kind"] == "power law"]
+    for row, fit in zip(laws, curve.fits["test_acc"], strict=True):
+        found = [float(row[name]) for name in ("a", "b", "c", "b_low", "b_high", "c_low", "c_high", "miss")]
+        assert found == [fit.a, fit.b, fit.c, *fit.b_interval, *fit.c_interval, fit.miss]
+    (row,) = [row for row in rows_of(folder / "curve-fits.csv") if row["kind"] == "crossover"]
+    crossover = curve.crossovers["test_acc"][0][2]
+    assert [float(row[name]) for name in ("size", "low", "high")] == [crossover.size, crossover.low, crossover.high]
+    assert (row["model.pos_embed"], row["against"], row["shown"]) == ("none", "1d", "True")
+
+
+def test_the_terminal_tells_points_fits_and_crossover(grown):
+    curve, _, text = grown
+    flat = " ".join(text.split())
+    assert "Fixed steps: 25,600 images seen at every size" in flat
+    assert "n = 4 seeds" in flat
+    point = curve.series["test_acc"][1].points[4].interval
+    assert re.search(rf"1,024 +\S+ ± \S+ +{100 * point.mean:.2f} ± {100 * (point.high - point.mean):.2f}", text)
+    assert re.search(r"1-D: error = 2\.\d+ · n\^−0\.\d\d \+ 0\.0\d+, exponent ± 0\.\d\d", flat)
+    assert re.search(r"1-D overtakes none at 256 images; 95 % interval 2\d\d to 2\d\d\.", flat)
+
+
+@pytest.mark.parametrize(("seeds", "sizes"), [(1, SIZES), (2, [64, 128]), (3, [64, 128])])
+def test_few_seeds_and_sizes_are_drawn_without_fits(lab, tmp_path, seeds, sizes):
+    study = grow(lab, seeds, sizes)
+    written = write_curve(study.path, lab.root, tmp_path / "results")
+    assert written.paths[0].stat().st_size > 10_000
+    rows = rows_of(tmp_path / "results" / "size" / "curve-fits.csv")
+    assert all(row["absent"] for row in rows if row["kind"] == "power law")
+
+
+def test_the_dots_of_a_table_are_drawn_with_gaps_and_all(lab, filled, tmp_path):
+    study = lab.positions(**{"study.name": "gaps"})
+    for cell in study.cells():
+        if cell.overrides["model.pos_embed"] != "relative":
+            lab.run(cell, filled.metrics_of(cell), study="gaps")
+    png, svg = write_dots(study.path, lab.root, tmp_path / "results")
+    ElementTree.fromstring(svg.read_text())
+    with Image.open(png) as image:
+        assert image.size[0] > 1000
+        assert math.prod(image.size) > 1_000_000
