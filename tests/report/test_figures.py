@@ -32,13 +32,17 @@ def grow(lab, seeds=4, sizes=SIZES):
     return study
 
 
+def shown(written, width=110):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(written.renderable)
+    return console.file.getvalue()
+
+
 @pytest.fixture
 def grown(lab, tmp_path):
     study = grow(lab)
     written = write_curve(study.path, lab.root, tmp_path / "results")
-    console = Console(file=io.StringIO(), width=110)
-    console.print(written.renderable)
-    return make_curve(study, lab.root), tmp_path / "results" / "size", console.file.getvalue()
+    return make_curve(study, lab.root), tmp_path / "results" / "size", shown(written)
 
 
 def rows_of(path):
@@ -132,3 +136,15 @@ def test_the_dots_of_a_table_are_drawn_with_gaps_and_all(lab, filled, tmp_path):
     with Image.open(png) as image:
         assert image.size[0] > 1000
         assert math.prod(image.size) > 1_000_000
+
+
+def test_many_arms_are_listed_under_each_other_and_share_a_reason(lab, tmp_path):
+    kinds = ["none", "1d", "2d", "relative", "rope"]
+    swept = {"model.pos_embed": kinds, "data.train_images": [64, 128], "seed_everything": [0, 1, 2]}
+    study = lab.study({"study.name": "many", "study.baseline": {"model.pos_embed": "1d"}}, swept)
+    lab.fill(study, lambda cell: {"test_acc": 0.5 + cell.overrides["data.train_images"] / 1000 + 0.001 * cell.seed})
+    text = shown(write_curve(study.path, lab.root, tmp_path / "results"))
+    assert "All arms: no power law is drawn; three numbers need 4 sizes, and there are 2." in " ".join(text.split())
+    assert re.search(r"^ relative +64 +56\.50 ± 0\.25 +$", text, flags=re.MULTILINE)
+    assert re.search(r"^ +128 +62\.90 ± 0\.25 +$", text, flags=re.MULTILINE)
+    assert text.count("do not differ at any size") == 4

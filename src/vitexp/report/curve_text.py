@@ -1,6 +1,7 @@
 """A curve on the terminal: the numbers under the picture, and what was read off them."""
 
 import math
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,6 +13,8 @@ from vitexp.report.tables import footnote
 from vitexp.study.crossover import Crossover
 from vitexp.study.curve import Curve, Series
 from vitexp.study.powerlaw import PowerLaw
+
+MOST_COLUMNS = 4
 
 
 def curve_text(curve: Curve) -> RenderableType:
@@ -26,9 +29,7 @@ def curve_text(curve: Curve) -> RenderableType:
         unit = ", %" if words.is_accuracy(metric) else ""
         heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
         parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _points(curve, metric)]
-        parts += [
-            footnote(f"{_label(one)}: {fit_words(fit)}.") for one, fit in zip(series, curve.fits[metric], strict=True)
-        ]
+        parts += [footnote(sentence) for sentence in _fits(curve, metric)]
         parts += [footnote(f"{crossover_words(*found)}.") for found in curve.crossovers[metric]]
     return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
 
@@ -51,9 +52,9 @@ def crossover_words(one: Series, base: Series, found: Crossover) -> str:
     if not found.leader:
         return f"{_label(one)} and {_label(base)} do not differ at any size"
     if found.size is None and found.crossings:
-        return f"{_label(one)} and {_label(base)} change places {found.crossings} times, so there is no one crossover"
+        return f"{_label(one)} and {_label(base)} change places {found.crossings} times in the mean: no one crossover"
     if found.size is None:
-        return f"{ahead} has the higher mean of {ahead} and {behind} at every size"
+        return f"{ahead} is ahead of {behind} in the mean at every size"
     text = f"{behind} overtakes {ahead} at {found.size:,.0f} images"
     if found.low is None or found.high is None:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
@@ -69,12 +70,34 @@ def _label(series: Series) -> str:
 def _points(curve: Curve, metric: str) -> RichTable:
     series = curve.series[metric]
     table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
+    if len(series) > MOST_COLUMNS:
+        return _long(table, curve, series)
     table.add_column(words.key_words(curve.x), justify="right")
     for one in series:
         table.add_column(_label(one))
     for size in sorted({point.size for one in series for point in one.points}):
         table.add_row(words.value_words(curve.x, size), *(_cell(one, size) for one in series))
     return table
+
+
+def _long(table: RichTable, curve: Curve, series: Sequence[Series]) -> RichTable:
+    """One line per arm and size, where the arms are too many to stand beside each other."""
+    for heading, side in (("arm", "left"), (words.key_words(curve.x), "right"), ("mean", "left")):
+        table.add_column(heading, justify="right" if side == "right" else "left")
+    for one in series:
+        for point in one.points:
+            first = _label(one) if point is one.points[0] else ""
+            table.add_row(first, words.value_words(curve.x, point.size), _cell(one, point.size))
+        table.add_section()
+    return table
+
+
+def _fits(curve: Curve, metric: str) -> list[str]:
+    """A sentence per arm, or one for all when they lack a fit for the same reason."""
+    fits = curve.fits[metric]
+    if len(fits) > 1 and isinstance(fits[0], str) and len(set(map(str, fits))) == 1:
+        return [f"All arms: {fit_words(fits[0])}."]
+    return [f"{_label(one)}: {fit_words(fit)}." for one, fit in zip(curve.series[metric], fits, strict=True)]
 
 
 def _cell(series: Series, size: float) -> str:

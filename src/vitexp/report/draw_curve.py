@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +14,8 @@ from vitexp.study.curve import Curve, Series
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import is_accuracy
 
-PANEL_INCHES, HEIGHT_INCHES = (6.6, 4.4), 3.4
+PANEL_INCHES, HEIGHT_INCHES, LEGEND_INCHES = (6.6, 4.4), 3.4, 3.3
+MOST_INSIDE, MOST_MARKS = 4, 2
 _FITTED = 100  # points of a fitted line
 
 
@@ -24,10 +26,12 @@ def draw_curve(curve: Curve) -> Figure:
     height = HEIGHT_INCHES + 1.3 + below
     figure = Figure(figsize=(_width(curve), height))
     panels = figure.subplots(1, len(curve.series), squeeze=False)[0]
-    left, right = 0.68 / _width(curve), 1 - 0.2 / _width(curve)
+    left, right = 0.68 / _width(curve), 1 - _legend_inches(curve) / _width(curve)
     figure.subplots_adjust(left=left, right=right, bottom=(0.62 + below) / height, top=1 - 0.78 / height, wspace=0.22)
     for axes, metric in zip(panels, curve.series, strict=True):
         _panel(axes, curve, metric)
+        if axes is panels[-1] or len(curve.series[metric]) <= MOST_INSIDE:
+            _legend(axes, curve.series[metric])
     style.head(
         figure, curve.study.config.title or f"Study {curve.study.name}", curve.budget[0].upper() + curve.budget[1:]
     )
@@ -47,30 +51,39 @@ def caption(curve: Curve) -> str:
     return text
 
 
+def _legend_inches(curve: Curve) -> float:
+    """The room beside the last panel for a legend that is too long to stand in it."""
+    return LEGEND_INCHES if max(map(len, curve.series.values())) > MOST_INSIDE else 0.2
+
+
 def _width(curve: Curve) -> float:
-    return PANEL_INCHES[0] if len(curve.series) == 1 else PANEL_INCHES[1] * len(curve.series)
+    panels = PANEL_INCHES[0] if len(curve.series) == 1 else PANEL_INCHES[1] * len(curve.series)
+    return panels + _legend_inches(curve) - 0.2
 
 
 def _panel(axes: Axes, curve: Curve, metric: str) -> None:
     scale = 100 if is_accuracy(metric) else 1
-    for *_, crossover in curve.crossovers[metric]:
-        _mark(axes, crossover)
+    shown = [crossover for *_, crossover in curve.crossovers[metric] if crossover.shown]
+    if len(shown) <= MOST_MARKS:
+        for crossover in shown:
+            _mark(axes, crossover)
     for index, (series, fit) in enumerate(zip(curve.series[metric], curve.fits[metric], strict=True)):
         _line(axes, series, fit, index, scale)
     sizes = sorted({point.size for series in curve.series[metric] for point in series.points})
     _size_axis(axes, sizes, words.key_words(curve.x))
     axes.set_ylabel(words.metric_words(metric) + (" (%)" if scale == 100 else ""))
+    if scale == 100:
+        axes.set_ylim(max(0, axes.get_ylim()[0]), min(100, axes.get_ylim()[1]))
     style.plain(axes, grid="y")
-    rising = is_accuracy(metric)
-    legend = axes.legend(
-        loc="lower right" if rising else "upper right",
-        title=", ".join(words.key_words(key) for key, _ in curve.series[metric][0].label),
-        alignment="left",
-        fontsize=9,
-        title_fontsize=9,
-        handlelength=1.8,
-        frameon=True,
-    )
+
+
+def _legend(axes: Axes, series: Sequence[Series]) -> None:
+    """Within the picture while it is short, to the right of it otherwise."""
+    inside = {"loc": "lower right" if is_accuracy(series[0].metric) else "upper right"}
+    outside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    place: dict[str, Any] = inside if len(series) <= MOST_INSIDE else outside
+    title = ", ".join(words.key_words(key) for key, _ in series[0].label)
+    legend = axes.legend(**place, title=title, alignment="left", fontsize=9, title_fontsize=9, frameon=True)
     legend.get_frame().set(linewidth=0, alpha=0.85)
 
 
@@ -92,8 +105,8 @@ def _line(axes: Axes, series: Series, fit: PowerLaw | str, index: int, scale: fl
 
 
 def _mark(axes: Axes, crossover: Crossover) -> None:
-    """A crossing that the seeds show, with its interval; one that they leave open is told in the text alone."""
-    if crossover.shown and crossover.size is not None and crossover.low is not None and crossover.high is not None:
+    """A crossing and its interval."""
+    if crossover.size is not None and crossover.low is not None and crossover.high is not None:
         axes.axvspan(crossover.low, crossover.high, color="#000000", alpha=0.07, linewidth=0)
         axes.axvline(crossover.size, color=style.FAINT, linewidth=1, linestyle=(0, (1, 2)))
         place = (crossover.size, 1)

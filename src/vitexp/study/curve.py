@@ -80,7 +80,8 @@ def make_curve(study: Study, root: str | Path, where: Mapping[str, Any] | None =
     x = size_key(study)
     selection = tune(select(study, root, where))
     check_runs(selection, Path(root) / study.name)
-    series = {metric: read_series(selection.arms, x, metric) for metric in study.config.metrics}
+    first = (*study.config.rows, *study.config.columns)
+    series = {metric: read_series(selection.arms, x, metric, first) for metric in study.config.metrics}
     return Curve(
         study=study,
         x=x,
@@ -101,11 +102,12 @@ def size_key(study: Study) -> str:
     return varied[0]
 
 
-def read_series(arms: Sequence[Arm], x: str, metric: str) -> tuple[Series, ...]:
-    """The series of all arms: those that differ in `x` alone become the points of one."""
+def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] = ()) -> tuple[Series, ...]:
+    """The series of all arms: those that differ in `x` alone become the points of one, named by the keys `first`."""
     found: dict[str, list[tuple[Label, Point]]] = {}
     for arm in arms:
-        label = tuple((key, value) for key, value in arm.factors.items() if key != x)
+        order = sorted(arm.factors, key=lambda key: first.index(key) if key in first else len(first))
+        label = tuple((key, arm.factors[key]) for key in order if key != x)
         values = arm.values(metric)
         known = found.setdefault(mixture.text(label), [])
         if values:
