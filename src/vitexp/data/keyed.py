@@ -8,38 +8,38 @@ Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (20
 
 import numpy as np
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11))
+_GAMMA = 0x9E3779B97F4A7C15
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_ALL = 0xFFFFFFFFFFFFFFFF
 
 
 def mix(value: np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser: every bit of the result depends on every bit of the value.
 
-    Shapes: uint64, any shape -> the same.
+    Shapes: uint64, of one dimension at least (NumPy warns of overflow in single numbers) -> the same.
     """
-    with np.errstate(over="ignore"):
-        value = (value ^ (value >> _SHIFTS[0])) * _FACTORS[0]
-        value = (value ^ (value >> _SHIFTS[1])) * _FACTORS[1]
-    return value ^ (value >> _SHIFTS[2])
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(_FACTORS[0])
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(_FACTORS[1])
+    return value ^ (value >> np.uint64(31))
 
 
 def key(*words: int) -> int:
     """One number for several, in their order; other words, another stream."""
-    state = np.zeros(1, np.uint64)
-    with np.errstate(over="ignore"):
-        for word in words:
-            state = mix(state + _GAMMA + np.uint64(word & 0xFFFFFFFFFFFFFFFF))
-    return int(state[0])
+    state = 0
+    for word in words:
+        state = (state + _GAMMA + word) & _ALL
+        state = (state ^ (state >> 30)) * _FACTORS[0] & _ALL
+        state = (state ^ (state >> 27)) * _FACTORS[1] & _ALL
+        state ^= state >> 31
+    return state
 
 
 def draw(key: int, samples: np.ndarray) -> np.ndarray:
-    """64 random bits for each sample.
+    """64 random bits for each sample: that number of SplitMix64's stream from `key`.
 
-    Shapes: samples integers of any shape -> uint64 of the same.
+    Shapes: integers, of one dimension at least -> uint64 of the same shape.
     """
-    with np.errstate(over="ignore"):
-        return mix(np.uint64(key) + _GAMMA * (np.asarray(samples).astype(np.uint64) + np.uint64(1)))
+    return mix(np.uint64(key) + np.uint64(_GAMMA) * (np.asarray(samples).astype(np.uint64) + np.uint64(1)))
 
 
 def draws(key: int, samples: np.ndarray, count: int) -> np.ndarray:
@@ -62,4 +62,4 @@ def uniforms(key: int, samples: np.ndarray, count: int) -> np.ndarray:
 
 def unit(bits: np.ndarray) -> np.ndarray:
     """64 bits as a number in [0, 1), by the upper 53."""
-    return (bits >> _SHIFTS[3]).astype(np.float64) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
