@@ -82,7 +82,7 @@ def test_a_study_from_its_yaml_to_its_table_also_when_the_runner_is_killed(folde
 
 
 def test_a_cell_that_the_parser_refuses_is_named_before_anything_trains(folder):
-    (folder / "sweep.yaml").write_text(SWEEP.replace("[none, 1d]", "[none, 3d]"))
+    (folder / "sweep.yaml").write_text(SWEEP.replace("[none, 1d]", "[none, 1d, 3d]"))
     done = vitexp(folder, "sweep", "sweep.yaml")
     assert done.returncode == 2
     assert "--model.pos_embed is '3d'; allowed: none, 1d, 2d, relative" in done.stderr

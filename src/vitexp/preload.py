@@ -2,7 +2,6 @@
 
 from vitexp import torch_ops  # noqa: F401  (before the three libraries that import torchvision)
 from vitexp.cli import groups
-from vitexp.learn import session  # noqa: F401
 from vitexp.learn.command import TrainingCommand
 
 TrainingCommand.prepare("fit", groups())

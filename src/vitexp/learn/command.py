@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
+from vitexp.learn import session
 from vitexp.learn.bar import Bar
 from vitexp.learn.checkpoint import AtomicCheckpoints
 from vitexp.learn.classify import Classify, plain, planned_steps
@@ -25,7 +26,6 @@ from vitexp.learn.loggers import build_loggers
 from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
-from vitexp.learn.recorder import Recorder
 
 VERBS = ("fit", "validate", "test", "predict")
 LAST = "last.ckpt"
@@ -38,7 +38,6 @@ class TrainingCommand(LightningCLI):
     def __init__(self, arguments: Sequence[str], groups: dict[str, type], *, plan_only: bool = False) -> None:
         self.groups = groups
         self.plan_only = plan_only
-        self.recorder: Recorder | None = None
         words, dropped = plain_words(list(arguments))
         self.verb = words[0]
         if dropped:
@@ -117,27 +116,19 @@ class TrainingCommand(LightningCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Trains, measures, and writes the record."""
-        from vitexp.learn.session import fit
-
-        fit(self, arguments)
+        session.fit(self, arguments)
 
     def validate(self, **arguments: Any) -> None:
         """Measures the validation slice with kept weights."""
-        from vitexp.learn.session import measure
-
-        measure(self, "validate", arguments)
+        session.measure(self, "validate", arguments)
 
     def test(self, **arguments: Any) -> None:
         """Measures the test split with kept weights."""
-        from vitexp.learn.session import measure
-
-        measure(self, "test", arguments)
+        session.measure(self, "test", arguments)
 
     def predict(self, **arguments: Any) -> None:
         """Writes class probabilities of the test split as CSV."""
-        from vitexp.learn.session import predict
-
-        predict(self, arguments)
+        session.predict(self, arguments)
 
     @property
     def last_checkpoint(self) -> Path:

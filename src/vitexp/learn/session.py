@@ -3,28 +3,49 @@
 import contextlib
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vitexp.data.module import ShardData
+from vitexp.learn.classify import Classify
+from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.loggers import RunLogger
+from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, claim, code_state, device_state, now, package_versions
 from vitexp.record import RunRecord
-
-if TYPE_CHECKING:
-    from vitexp.learn.command import TrainingCommand
 
 INTERRUPTED = 128
 """Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
 
 
-def fit(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+class Command(Protocol):
+    """What a session is given: the parsed parts of one run."""
+
+    run: RunConfig
+    plan: RunPlan
+    trainer: Any
+    model: Classify
+    datamodule: ShardData
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where this run's newest checkpoint lies."""
+
+    def steps(self) -> int:
+        """Optimiser steps the run will take."""
+
+    def save_config(self, path: Path) -> None:
+        """Writes the resolved config."""
+
+
+def fit(command: Command, arguments: dict[str, Any]) -> None:
     """Trains unless this very run is finished already; measures; writes the record."""
     arguments["weights_only"] = True
-    if command.trainer.fast_dev_run:  # type: ignore[attr-defined]
+    if command.trainer.fast_dev_run:
         command.trainer.fit(**arguments)
         return
     earlier = claim(command.plan.directory, command.plan.fingerprint)
@@ -36,13 +57,13 @@ def fit(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
     _train_and_record(command, arguments)
 
 
-def measure(command: "TrainingCommand", verb: str, arguments: dict[str, Any]) -> None:
+def measure(command: Command, verb: str, arguments: dict[str, Any]) -> None:
     """validate or test, with the weights given or else this run's own last ones."""
     arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
     getattr(command.trainer, verb)(**arguments)
 
 
-def predict(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+def predict(command: Command, arguments: dict[str, Any]) -> None:
     """Writes `predictions.csv`: one line per image of the test split, in the order of the shards."""
     from vitexp.learn.probe import write_predictions
 
@@ -54,7 +75,7 @@ def predict(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
         print(f"predictions {path}")
 
 
-def checkpoint_of(command: "TrainingCommand", arguments: dict[str, Any]) -> str:
+def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
     """The checkpoint to read: never fresh random weights without a word.
 
     Raises: ValueError when none is given and this run has left none.
@@ -72,10 +93,10 @@ def checkpoint_of(command: "TrainingCommand", arguments: dict[str, Any]) -> str:
     return str(command.last_checkpoint)
 
 
-def _train_and_record(command: "TrainingCommand", arguments: dict[str, Any]) -> None:
+def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     recorder = _recorder(command)
     trainer = command.trainer
-    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    trainer.callbacks.append(recorder)
     code = 1
     try:
         if trainer.is_global_zero:
@@ -103,7 +124,7 @@ def _train_and_record(command: "TrainingCommand", arguments: dict[str, Any]) -> 
         _finish_loggers(trainer, code)
 
 
-def _recorder(command: "TrainingCommand") -> Recorder:
+def _recorder(command: Command) -> Recorder:
     facts = {
         "parameters": sum(p.numel() for p in command.model.network.parameters()),
         "data": command.datamodule.describe(),
@@ -115,7 +136,7 @@ def _recorder(command: "TrainingCommand") -> Recorder:
     return Recorder(command.plan.record(**facts), command.plan.directory)
 
 
-def _resume(command: "TrainingCommand", arguments: dict[str, Any]) -> dict[str, Any]:
+def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     """`--ckpt_path last` means this run's newest checkpoint, or a fresh start when it left none."""
     if arguments.get("ckpt_path") == "last":
         found = command.last_checkpoint.is_file()
@@ -123,7 +144,7 @@ def _resume(command: "TrainingCommand", arguments: dict[str, Any]) -> dict[str, 
     return arguments
 
 
-def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]:
+def _measure(command: Command, recorder: Recorder) -> dict[str, float]:
     """The final numbers: validation and test accuracy, few-shot probes."""
     trainer = command.trainer
     metrics: dict[str, float] = {}
@@ -143,7 +164,7 @@ def _measure(command: "TrainingCommand", recorder: Recorder) -> dict[str, float]
     return metrics
 
 
-def _outcome(command: "TrainingCommand", metrics: dict[str, float]) -> dict[str, Any]:
+def _outcome(command: Command, metrics: dict[str, float]) -> dict[str, Any]:
     model, trainer = command.model, command.trainer
     files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
     for logger in trainer.loggers:
@@ -159,7 +180,7 @@ def _outcome(command: "TrainingCommand", metrics: dict[str, float]) -> dict[str,
     }
 
 
-def opening(record: RunRecord, command: "TrainingCommand") -> str:
+def opening(record: RunRecord, command: Command) -> str:
     """The first line of a run: what trains on how much."""
     config, data = command.model.config, command.datamodule
     where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
@@ -174,7 +195,7 @@ def opening(record: RunRecord, command: "TrainingCommand") -> str:
     )
 
 
-def summary(record: RunRecord, command: "TrainingCommand", loggers: list[Any]) -> str:
+def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     """The last lines of a run: what came out, and where everything is."""
     counts = {"val": command.datamodule.val_count, "test": command.datamodule.test_count}
     lines = [""]
@@ -193,7 +214,7 @@ def summary(record: RunRecord, command: "TrainingCommand", loggers: list[Any]) -
     return "\n".join(lines)
 
 
-def _log_config(command: "TrainingCommand") -> None:
+def _log_config(command: Command) -> None:
     """The hyper-parameters as flat dotted keys, and the plotted axis once more under a plain name."""
     from vitexp.record import result_config
 
