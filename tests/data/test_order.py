@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vitexp.data.order import EpochOrder, part, steps
+from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 
 PINNED_SMALL = "0 3 8 7 9 6 2 1 5 4"
 PINNED_LARGE = "13 15 14 10 12 11 16 18 22 20 21 19 23 17 24 26 25 29 28 1 27 0 5 6 3 9 7 8 2 4"
@@ -43,27 +43,33 @@ def test_any_slice_is_the_slice_of_the_whole(shards, window, data) -> None:
     assert np.array_equal(fresh.samples(2, start, stop), whole(order, 2)[start:stop])
 
 
-@given(SHARDS, st.integers(1, 50), st.data())
-def test_a_slice_lies_in_the_shards_that_are_announced(shards, window, data) -> None:
-    total = sum(shards)
+@given(SHARDS, st.integers(1, 50), st.integers(-1, 3), st.data())
+def test_a_place_lies_in_the_shards_that_are_announced_for_its_window(shards, window, epoch, data) -> None:
     starts = starts_of(shards)
-    order = EpochOrder(np.arange(total), starts, 5, window)
-    start, stop = sorted(data.draw(st.tuples(st.integers(0, total), st.integers(0, total))))
-    touched = set((np.searchsorted(starts, order.samples(1, start, stop), side="right") - 1).tolist())
-    announced = order.shards(1, start, stop).tolist()
-    assert touched <= set(announced)
+    order = EpochOrder(np.arange(starts[-1]), starts, 5, window)
+    place = data.draw(st.integers(0, int(starts[-1]) - 1))
+    sample = order.samples(epoch, place, place + 1)
+    announced = order.shards(epoch, order.window_of(place)).tolist()
+    assert int(np.searchsorted(starts, sample, side="right")[0]) - 1 in announced
     assert len(announced) == len(set(announced))
+    assert len(order.shards(epoch, order.windows)) == 0
 
 
 def test_a_window_bounds_the_shards_that_are_read_at_a_time() -> None:
     order = EpochOrder(np.arange(100_000), starts_of([1000] * 100), 0, window=5000)
-    for start in range(0, 100_000, 500):
-        assert len(order.shards(0, start, start + 500)) <= 7
+    assert order.windows == 20
+    assert max(len(order.shards(0, window)) for window in range(20)) <= 6
 
 
 def test_shards_without_a_chosen_image_are_never_read() -> None:
     order = EpochOrder(np.arange(300, 400), starts_of([100] * 10), 0, window=50)
-    assert set(order.shards(0, 0, 100).tolist()) == {3}
+    assert {int(s) for window in range(2) for s in order.shards(0, window)} == {3}
+
+
+@given(SHARDS, st.integers(1, 50))
+def test_evaluation_keeps_the_order_of_the_rows(shards, window) -> None:
+    order = EpochOrder(np.arange(1, sum(shards) + 1), starts_of([1, *shards]), 5, window)
+    assert np.array_equal(whole(order, EVALUATION), order.rows)
 
 
 def test_seeds_and_epochs_give_other_orders_and_the_same_give_the_same() -> None:

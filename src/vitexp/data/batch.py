@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitexp.data.index import ShardIndex
-from vitexp.data.order import EpochOrder, part, steps
-from vitexp.data.read import EVALUATION, Reader
+from vitexp.data.order import EVALUATION, EpochOrder, part, steps
+from vitexp.data.read import Reader
 
 _TIMEOUT_SECONDS = 600
 
@@ -41,6 +41,7 @@ class Batches(Dataset[Batch]):
     def __init__(self, index: ShardIndex, reader: Reader, order: EpochOrder, batch: int, rank: int, ranks: int) -> None:
         self._index, self._reader, self._order = index, reader, order
         self._batch, self._rank, self._ranks = batch, rank, ranks
+        self._announced: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return steps(len(self._order), self._batch)
@@ -50,7 +51,8 @@ class Batches(Dataset[Batch]):
         start = step * self._batch
         stop = min(start + self._batch, len(self._order))
         mine = part(start, stop, self._rank, self._ranks)
-        samples = self._order.rows[slice(*mine)] if epoch == EVALUATION else self._order.samples(epoch, *mine)
+        self._announce(epoch, start)
+        samples = self._order.samples(epoch, *mine)
         pixels = self._reader.read(samples, epoch)
         labels = self._index.labels[samples]
         return Batch(
@@ -59,6 +61,13 @@ class Batches(Dataset[Batch]):
             torch.from_numpy(samples).long(),
             stop - start,
         )
+
+    def _announce(self, epoch: int, place: int) -> None:
+        """Tells the reader, once a window, which shards it will be asked for."""
+        window = self._order.window_of(place)
+        if (epoch, window) != self._announced:
+            self._announced = epoch, window
+            self._reader.prepare(self._order.shards(epoch, window), self._order.shards(epoch, window + 1))
 
 
 class BatchLoader:
@@ -86,7 +95,10 @@ class BatchLoader:
         if self._loader is None:
             yield from map(self._batches.__getitem__, self._places)
         else:
-            yield from self._loader
+            for answer in self._loader:
+                if isinstance(answer, ValueError):
+                    raise answer
+                yield answer
 
     def close(self) -> None:
         """Ends the worker processes; another iteration would start new ones."""
@@ -108,6 +120,19 @@ class TrainLoader(BatchLoader):
         """Nothing: see the class."""
 
 
+class _Answers(Dataset[Batch | ValueError]):
+    """Batches from a worker, or what is wrong with them, in its own words and without the worker's traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, place: Place) -> Batch | ValueError:
+        try:
+            return self._batches[place]
+        except ValueError as error:
+            return error.with_traceback(None)
+
+
 class _Places:
     """The sampler: the addresses from a place to the end of its epoch."""
 
@@ -124,9 +149,9 @@ class _Places:
         return (Place(self._epoch, step) for step in range(self._step, self._count))
 
 
-def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -> DataLoader[Batch]:
+def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -> DataLoader[Batch | ValueError]:
     return DataLoader(
-        batches,
+        _Answers(batches),
         batch_size=None,
         sampler=places,
         num_workers=workers,
@@ -139,7 +164,7 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
     )
 
 
-def _stop(loader: DataLoader[Batch]) -> None:
+def _stop(loader: DataLoader[Any]) -> None:
     """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
     for a word, and the collector 5 seconds for each of them.
     """

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from vitexp.data.decode import decode_image
-from vitexp.data.files import LocalFiles
 from vitexp.data.index import ShardIndex
 from vitexp.data.lock import alone
+from vitexp.data.stream import files_of
 from vitexp.data.transforms import View
 
 _CHUNK = 512  # images a thread decodes before they are written
@@ -77,7 +77,7 @@ def _prepare(path: Path) -> None:
 
 def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
     """The pixels of the split, chunk by chunk."""
-    files = LocalFiles(index)
+    files = files_of(index)
 
     def chunk(start: int) -> np.ndarray:
         samples = np.arange(start, min(start + _CHUNK, len(index)))

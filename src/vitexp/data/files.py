@@ -17,8 +17,8 @@ _WHOLE_NAME = 98  # a longer name, or one beyond ASCII, may stand in an extended
 _OPEN_FILES = 256
 
 
-class _Handle:
-    """An open shard, and how it was when it was opened. Closed when nobody uses it any more."""
+class Handle:
+    """An open shard, and how it was then. Closed when nobody uses it any more."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -43,8 +43,8 @@ class LocalFiles:
 
     def __init__(self, index: ShardIndex, most: int = _OPEN_FILES) -> None:
         self.index, self._most = index, most
-        self._open: OrderedDict[int, _Handle] = OrderedDict()
-        self._lock = threading.Lock()
+        self._open: OrderedDict[int, Handle] = OrderedDict()
+        self._lock, self._owner = threading.Lock(), os.getpid()
 
     def __reduce__(self) -> Any:
         return type(self), (self.index, self._most)
@@ -71,17 +71,26 @@ class LocalFiles:
             raise self._changed(shard)
         return File(data[BLOCK:], EXTENSIONS[kind], f"{self.index.shards[shard].name}: {key}")
 
-    def _handle(self, shard: int) -> _Handle:
-        with self._lock:
-            if shard not in self._open:
-                self._open[shard] = self._opened(shard)
-                while len(self._open) > self._most:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(shard)
-            return self._open[shard]
+    def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
+        """Hears which shards are needed now, and which after them; local ones need nothing."""
 
-    def _opened(self, shard: int) -> _Handle:
-        handle = _Handle(str(self.index.directory / self.index.shards[shard].name))
+    def _handle(self, shard: int) -> Handle:
+        if os.getpid() != self._owner:  # after a fork a lock may be held by a thread that is not here
+            self._owner, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            handle = self._open.get(shard)
+            if handle is not None:
+                self._open.move_to_end(shard)
+                return handle
+        handle = self._opened(shard)
+        with self._lock:
+            self._open[shard] = handle
+            while len(self._open) > self._most:
+                self._open.popitem(last=False)
+        return handle
+
+    def _opened(self, shard: int) -> Handle:
+        handle = Handle(str(self.index.directory / self.index.shards[shard].name))
         if handle.stamp[0] != self.index.shards[shard].filesize:
             raise self._changed(shard)
         return handle

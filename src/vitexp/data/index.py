@@ -7,6 +7,7 @@ take 7.2 GB of disk, and of memory only the pages in use.
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,8 @@ from vitexp.data.layout import ShardSet, find_shards
 from vitexp.data.lock import alone
 from vitexp.data.scan import ROW
 
-__all__ = ["Shard", "ShardIndex", "index_shards", "open_shards"]
+__all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHECKED_IMAGES = 1 << 20  # of up to so many, keys and labels are compared with their checksum whenever they are opened
 
 
@@ -36,10 +38,8 @@ class Shard(NamedTuple):
 class ShardIndex:
     """One split of a shard set, opened. Samples are numbered from 0 in the order of shards and of members in them."""
 
-    directory: Path
-    name: str
+    shard_set: ShardSet
     split: str
-    splits: tuple[str, ...]
     class_names: tuple[str, ...]
     image_size: tuple[int, int] | None
     """Height and width, where all images have the same."""
@@ -53,7 +53,22 @@ class ShardIndex:
         return len(self.table)
 
     def __reduce__(self) -> Any:
-        return open_shards, (self.directory, self.split)
+        return open_split, (self.shard_set, self.split)
+
+    @property
+    def directory(self) -> Path:
+        """Where the index lies, and the shards unless they are at a URL."""
+        return self.shard_set.directory
+
+    @property
+    def name(self) -> str:
+        """The name of the set."""
+        return self.shard_set.name
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All splits of the set."""
+        return tuple(self.shard_set.splits)
 
     @property
     def classes(self) -> int:
@@ -91,14 +106,17 @@ def open_shards(directory: str | os.PathLike[str], split: str = "train") -> Shar
         with alone(shard_set.directory / ".index.lock"):
             for word in shard_set.unindexed():
                 index_shards(directory, word)
-    documents = {word: _document(shard_set, word) for word in shard_set.splits}
+    return open_split(shard_set, split)
+
+
+def open_split(shard_set: ShardSet, split: str) -> ShardIndex:
+    """Opens one split of a set that has its index."""
+    documents = {word: read_document(shard_set, word) for word in shard_set.splits}
     document, table = documents[split], _table(shard_set, split, documents[split])
     smallest, largest = document["smallest_image"], document["largest_image"]
     return ShardIndex(
-        directory=shard_set.directory,
-        name=shard_set.name,
+        shard_set=shard_set,
         split=split,
-        splits=tuple(documents),
         class_names=_class_names(documents),
         image_size=(smallest[0], smallest[1]) if smallest == largest else None,
         kinds=frozenset(document["kinds"]),
@@ -108,7 +126,7 @@ def open_shards(directory: str | os.PathLike[str], split: str = "train") -> Shar
     )
 
 
-def _document(shard_set: ShardSet, split: str) -> dict[str, Any]:
+def read_document(shard_set: ShardSet, split: str) -> dict[str, Any]:
     """The shard list, with everything in it that is needed later."""
     path = shard_set.document(split)
     try:
@@ -117,6 +135,9 @@ def _document(shard_set: ShardSet, split: str) -> dict[str, Any]:
         whole = whole and all(isinstance(shard[word], kind) for shard in document["shardlist"] for word, kind in _SHARD)
         whole = whole and document["images"] == sum(shard["nsamples"] for shard in document["shardlist"]) > 0
         whole = whole and all(shard["nsamples"] > 0 for shard in document["shardlist"])
+        names = [(shard["url"], shard["sha256"]) for shard in document["shardlist"]]
+        whole = whole and all("/" not in name and _SHA256.fullmatch(checksum) for name, checksum in names)
+        whole = whole and _SHA256.fullmatch(document["table_sha256"]) is not None
         whole = whole and all(len(document[word]) == 2 for word in ("smallest_image", "largest_image"))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise shard_set.bad(f"{path} is no index ({type(error).__name__}: {error})") from error
@@ -131,12 +152,18 @@ _FIELDS: list[tuple[str, Any]] = [
     ("fingerprint", str),
     ("smallest_image", list),
 ]
-_FIELDS += [("largest_image", list), ("class_names", list | None), ("shardlist", list), ("kinds", dict)]
+_FIELDS += [
+    ("largest_image", list),
+    ("class_names", list | None),
+    ("shardlist", list),
+    ("kinds", dict),
+    ("table_sha256", str),
+]
 _SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
 
 
 def _table(shard_set: ShardSet, split: str, document: dict[str, Any]) -> np.ndarray:
-    path, images = shard_set.table(split), document["images"]
+    path, images = shard_set.table(split, document["table_sha256"]), document["images"]
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
@@ -151,6 +178,8 @@ def _table(shard_set: ShardSet, split: str, document: dict[str, Any]) -> np.ndar
 def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[Shard, ...]:
     """The shards as they were indexed, which is as they must lie there now."""
     shards = tuple(Shard(s["url"], s["nsamples"], s["filesize"], s["sha256"]) for s in document["shardlist"])
+    if shard_set.url:
+        return shards
     indexed = {shard.name: shard.filesize for shard in shards}
     present = {tar.name: tar.stat().st_size for tar in shard_set.splits[split]}
     for name in sorted(indexed.keys() | present.keys()):

@@ -40,7 +40,7 @@ def index_shards(directory: str | os.PathLike[str], split: str | None = None, wo
 
 def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> None:
     """Writes the index of one split from what is known of its shards, in their order."""
-    path = shard_set.table(split)
+    path = shard_set.table(split, "")
     unfinished = path.with_suffix(".tmp")
     try:
         summary = _write_rows(unfinished, scans)
@@ -54,6 +54,7 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
             )
         document = {"__kind__": INDEX_KIND, "wids_version": 1, "name": shard_set.name, "split": split, **summary}
         document |= {"class_names": names, "fingerprint": content_fingerprint(rows, summary["shardlist"])}
+        document["table_sha256"] = _checksum(unfinished)
         os.replace(unfinished, path)
         write_atomically(shard_set.document(split), json.dumps(document, indent=1) + "\n")
     finally:
@@ -131,6 +132,11 @@ def content_fingerprint(rows: np.ndarray, shards: list[dict[str, Any]]) -> str:
         for chunk in _chunks(rows[column]):
             whole.update(chunk.tobytes())
     return whole.hexdigest()
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _chunks(column: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitexp.data.tar import BadShard
 
+SPLITS = ("train", "val", "test")
 _PATTERN = re.compile(r"(?P<name>.+)-(?P<split>train|test|val|validation)-\d+\.tar")
 
 
@@ -17,9 +18,13 @@ class ShardSet:
     directory: Path
     name: str
     splits: dict[str, list[Path]]
+    url: str | None = None
+    """Where the shards lie, when not here: `directory` then has what has been fetched, under its checksum."""
 
-    def table(self, split: str) -> Path:
-        """The sample table of a split."""
+    def table(self, split: str, sha256: str) -> Path:
+        """The sample table of a split, whose checksum is `sha256`."""
+        if self.url:
+            return self.directory / f"{sha256}.npy"
         return self.directory / f"{self.name}-{split}.index.npy"
 
     def document(self, split: str) -> Path:
@@ -43,7 +48,7 @@ class ShardSet:
 
     def bad(self, what: str) -> BadShard:
         """An error whose remedy is a new index."""
-        return BadShard(f"{what}; make the index again with `vitexp shards index {self.directory}`")
+        return BadShard(f"{what}; make the index again with `vitexp shards index {self.url or self.directory}`")
 
 
 def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
@@ -63,7 +68,7 @@ def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
         raise ValueError(f"{directory} holds shards of {', '.join(names)}; give each set a directory of its own")
     if not names:
         return ShardSet(directory, directory.resolve().name, {"train": tars})
-    splits: dict[str, list[Path]] = {split: [] for split in ("train", "val", "test")}
+    splits: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for match, tar in matches:
         if match:
             splits["val" if match["split"] == "validation" else match["split"]].append(tar)

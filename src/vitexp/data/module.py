@@ -1,8 +1,6 @@
 """Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
 
-import math
 import weakref
-from pathlib import Path
 from typing import Any, Literal
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
@@ -13,17 +11,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
-from vitexp.data.cache import cache_shape
-from vitexp.data.index import ShardIndex, open_shards
+from vitexp.data.index import ShardIndex
+from vitexp.data.locate import open_all
 from vitexp.data.order import EpochOrder, steps
-from vitexp.data.read import CacheReader, LocalReader, Reader, Views, cacheable
+from vitexp.data.read import Reader, ReaderName, Views, choose_reader
 from vitexp.data.subset import choose, fingerprint, hold_out
 from vitexp.data.transforms import Augment, eval_view, train_view
 
 Split = Literal["train", "val", "test"]
-ReaderName = Literal["auto", "cache", "local", "stream"]
-
-CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
 
 
 class ShardData(L.LightningDataModule):
@@ -32,8 +27,8 @@ class ShardData(L.LightningDataModule):
     An epoch is exactly the chosen images, each once; the global batches depend on nothing but the seed and the data.
 
     Args:
-        shards: A directory of shards, or a bare word naming an embedded source, which is written to shards/WORD on
-            first use.
+        shards: A directory of shards, the URL of a set with its name, or a bare word naming an embedded source, which
+            is written to shards/WORD on first use.
         batch_size: Images in one training step, over all ranks together.
         image_size: Height and width the network sees; null takes the images' own, where they all have one size.
         train_images: Train on that many images, class-stratified; fewer are always a subset of more.
@@ -68,9 +63,8 @@ class ShardData(L.LightningDataModule):
         if batch_size < 1 or workers < 0:
             raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
-        directory = _directory(shards)
-        train = open_shards(directory, "train")
-        self._indexes = {word: train if word == "train" else open_shards(directory, word) for word in train.splits}
+        self._indexes = open_all(shards)
+        train = self._indexes["train"]
         self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
         self.size = _size(train, image_size)
         self.augment, self.seed = augment, seed
@@ -203,41 +197,9 @@ class ShardData(L.LightningDataModule):
 
     def _reader(self, index: ShardIndex) -> Reader:
         if index.split not in self._readers:
-            self._readers[index.split] = self._new_reader(index)
+            self._readers[index.split], why = choose_reader(index, self._views, self.reader)
+            rank_zero_info(f"{index.name} {index.split}: {why}")
         return self._readers[index.split]
-
-    def _new_reader(self, index: ShardIndex) -> Reader:
-        pixels = math.prod(cache_shape(index, self._views.evaluation))
-        fits = pixels <= CACHE_BYTES and cacheable(index, self._views)
-        name = ("cache" if fits else "local") if self.reader == "auto" else self.reader
-        rank_zero_info(f"{index.name} {index.split}: {name} reader, {pixels / 1e6:,.0f} MB of pixels")
-        if name == "stream":
-            raise ValueError("data.reader stream is for shards at a URL, and these lie in a directory; use auto")
-        if name == "local":
-            return LocalReader(index, self._views)
-        if not cacheable(index, self._views):
-            raise ValueError(
-                "data.reader cache holds images resized, and data.augment inception needs them whole; use local"
-            )
-        reader = CacheReader(index, self._views)
-        assert len(reader.pixels) == len(index)  # decoded here, before any worker starts
-        return reader
-
-
-def _directory(shards: str) -> Path:
-    """Where the shards lie; those of an embedded source are written first."""
-    if "/" in shards or shards in (".", ".."):
-        return Path(shards)
-    from vitexp.data import sources, write
-
-    if shards not in sources.NAMES:
-        words = ", ".join(sorted(sources.NAMES))
-        raise ValueError(f"data.shards is {shards!r}: no embedded source ({words}); a directory is written ./{shards}")
-    directory = Path("shards") / shards
-    if not directory.exists():
-        rank_zero_info(f"{shards}: writing its shards to {directory}, once")
-        write.make(shards, directory)
-    return directory
 
 
 def _size(index: ShardIndex, image_size: int | None) -> int:

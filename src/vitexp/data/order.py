@@ -17,6 +17,9 @@ import numpy as np
 
 from vitexp.data.keyed import draw, key
 
+EVALUATION = -1
+"""The epoch of evaluation: the rows in their own order."""
+
 WINDOW_IMAGES = 1 << 16
 _SHARDS, _WINDOW = 1, 2
 _WINDOWS_HELD = 4
@@ -40,31 +43,33 @@ class EpochOrder:
     def samples(self, epoch: int, start: int, stop: int) -> np.ndarray:
         """The sample numbers at the places [start, stop) of an epoch."""
         assert 0 <= start <= stop <= len(self)
+        if epoch == EVALUATION:
+            return self.rows[start:stop]
         parts = []
         while start < stop:
-            window = self._window_of(start)
+            window = self.window_of(start)
             first, end = self._window_bounds(window)
             part = self._shuffle(epoch, window)[start - first : min(stop, end) - first]
             parts.append(self._in_shard_order(epoch, first + part))
             start = min(stop, end)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-    def shards(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Numbers of the shards that the windows of the places [start, stop) lie in, in the order of their reading."""
-        if start == stop:
+    def shards(self, epoch: int, window: int) -> np.ndarray:
+        """Numbers of the shards that a window lies in, in the order of their reading; none beyond the last window."""
+        if window >= self.windows:
             return np.empty(0, np.int64)
-        first = self._window_bounds(self._window_of(start))[0]
-        end = self._window_bounds(self._window_of(stop - 1))[1]
+        first, end = self._window_bounds(window)
         order, ends = self._epoch(epoch)
         low, high = np.searchsorted(ends, [first, end - 1], side="right")
         return self._used[order[low : high + 1]]
 
-    def _window_bounds(self, window: int) -> tuple[int, int]:
-        return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
-
-    def _window_of(self, place: int) -> int:
+    def window_of(self, place: int) -> int:
+        """The window that a place lies in."""
         window = place * self.windows // len(self)
         return window + (place >= self._window_bounds(window)[1])
+
+    def _window_bounds(self, window: int) -> tuple[int, int]:
+        return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
 
     def _shuffle(self, epoch: int, window: int) -> np.ndarray:
         """The permutation of one window's places, counted from its first."""
@@ -77,7 +82,9 @@ class EpochOrder:
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The order of the shards in use, and the place behind the last image of each in that order."""
         if epoch not in self._epochs:
-            order = np.argsort(draw(key(self.seed, epoch, _SHARDS), self._used), kind="stable")
+            order = np.arange(len(self._used))
+            if epoch != EVALUATION:
+                order = np.argsort(draw(key(self.seed, epoch, _SHARDS), self._used), kind="stable")
             _keep(self._epochs, epoch, (order, np.cumsum(self._counts[order])))
         return self._epochs[epoch]
 

@@ -1,0 +1,40 @@
+"""What `data.shards` means: a directory, a URL, or the name of an embedded source."""
+
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from vitexp.data import sources, write
+from vitexp.data.fetch import is_url
+from vitexp.data.index import ShardIndex, open_shards
+from vitexp.data.layout import find_shards
+from vitexp.data.mirror import open_mirror
+
+
+def open_all(shards: str) -> dict[str, ShardIndex]:
+    """Every split of the set by its name, `train` first.
+
+    Raises: ValueError when there is no such set, with what to do.
+    """
+    if is_url(shards):
+        train = open_mirror(shards)
+        return {split: train if split == "train" else open_mirror(shards, split) for split in train.splits}
+    directory = _directory(shards)
+    if unindexed := find_shards(directory).unindexed():
+        rank_zero_info(f"{directory}: no index yet for {', '.join(unindexed)}; reading the shards once to make it")
+    train = open_shards(directory)
+    return {split: train if split == "train" else open_shards(directory, split) for split in train.splits}
+
+
+def _directory(shards: str) -> Path:
+    """Where the shards lie; those of an embedded source are written first."""
+    if "/" in shards or shards in (".", ".."):
+        return Path(shards)
+    if shards not in sources.NAMES:
+        words = ", ".join(sorted(sources.NAMES))
+        raise ValueError(f"data.shards is {shards!r}: no embedded source ({words}); a directory is written ./{shards}")
+    directory = Path("shards") / shards
+    if not directory.exists():
+        rank_zero_info(f"{shards}: writing its shards to {directory}, once")
+        write.make(shards, directory)
+    return directory
