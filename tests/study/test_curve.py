@@ -44,6 +44,20 @@ def test_each_arm_is_a_series_of_its_sizes_in_rising_order(lab):
     assert one_d.points[0].interval.mean == pytest.approx(np.mean([accuracy(cell)["test_acc"] for cell in cells]))
 
 
+def test_an_arm_is_named_by_the_rows_and_columns_of_the_study_first(lab):
+    swept = {
+        "model.pool": ["cls", "gap"],
+        "model.arch": ["a", "b"],
+        "model.stem": ["p"],
+        "data.train_images": [64, 128],
+    }
+    settings = {"study.name": "size", "study.rows": ["model.pool"], "study.columns": ["data.train_images"]}
+    study = lab.study(settings, {**swept, "seed_everything": [0]})
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    labels = [one.label for one in make_curve(study, lab.root).series["test_acc"]]
+    assert labels[1] == (("model.pool", "gap"), ("model.arch", "a"))
+
+
 def test_the_power_law_is_found_behind_the_points(lab):
     study = study_of(lab)
     fill(lab, study)

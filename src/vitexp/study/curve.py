@@ -168,4 +168,4 @@ def _baseline_of(one: Series, series: Sequence[Series], baseline: Mapping[str, A
     factors = dict(one.label)
     named = {key: value for key, value in baseline.items() if key in factors}
     wanted = mixture.text({**factors, **named})
-    return next((other for other in series if named and mixture.text(dict(other.label)) == wanted), None)
+    return next((other for other in series if mixture.text(dict(other.label)) == wanted), None)
