@@ -61,7 +61,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """The cache, or None where there is none or it is damaged."""
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # NumPy's reader of headers may raise anything on damaged ones
         return None
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
