@@ -4,7 +4,8 @@ import re
 import pytest
 from rich.console import Console
 
-from vitexp.report.tables import print_written, terminal, write_table
+from vitexp.report.tables import print_written, write_table
+from vitexp.report.terminal import TerminalTable
 from vitexp.report.view import make_view
 from vitexp.study.table import make_table
 
@@ -16,12 +17,12 @@ def text_of(renderable, width=118):
 
 
 def shown(filled, width=118):
-    return text_of(terminal(make_view(make_table(filled.study, filled.root))), width)
+    return text_of(TerminalTable(make_view(make_table(filled.study, filled.root))), width)
 
 
 def test_the_layout_is_that_of_table_8(filled):
     text = shown(filled)
-    assert re.search(r"position embedding +at the stem +every layer +every layer, shared", text)
+    assert re.search(r"position +\n +embedding +at the stem +every layer +every layer, shared", text)
     rows = re.findall(r"^ (none|1-D|2-D|relative) ", text, flags=re.MULTILINE)
     assert rows == ["none", "1-D", "2-D", "relative"] * 2
     assert re.search(r"^ none +\d\d\.\d\d ± \d\.\d\d +– +– +$", text, flags=re.MULTILINE)
@@ -54,13 +55,21 @@ def test_nothing_is_cut_off_at_the_widths_of_terminals(filled, width):
     assert len(re.findall(r"paper \d\d\.\d\d", text)) == 8
 
 
+def test_verdicts_move_beneath_their_differences_where_it_is_narrow(filled):
+    assert re.search(r"−1\.94 ± 0\.24  worse", shown(filled, 118))
+    narrow = shown(filled, 70).splitlines()
+    line = next(index for index, text in enumerate(narrow) if "−1.94 ± 0.24" in text)
+    assert "worse" not in narrow[line]
+    assert "worse" in narrow[line + 1]
+
+
 def test_missing_arms_and_uneven_seeds_are_visible(lab):
     study = lab.positions(**{"study.name": "gaps"})
     for cell in study.cells():
         kind, at = cell.overrides["model.pos_embed"], cell.overrides["model.pos_at"]
         if kind != "relative" and not (at == "every" and cell.seed > 1):
             lab.run(cell, {"test_acc": 0.9 + 0.01 * cell.seed, "fewshot_5": 0.8 + 0.001 * cell.seed**2}, study="gaps")
-    text = text_of(terminal(make_view(make_table(study, lab.root))))
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
     assert "n = 0–5 seeds" in text
     assert "· 29 of 40 runs finished ·" in text
     assert "29 of 40 runs are finished" in " ".join(text.split())
@@ -81,7 +90,7 @@ def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):
         return {"val_acc": value, "test_acc": value}
 
     lab.fill(study, metrics)
-    text = text_of(terminal(make_view(make_table(study, lab.root))))
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
     assert re.search(r"◆ class token +86\.00 ± 2\.48 +learning rate 0\.001", text)
     assert re.search(r"global average pooling +87\.00 ± 4\.97 +\+1\.00 ± 2\.48 +no difference shown +0\.\d{3}", text)
     assert "Each arm has the learning rate that is best for it by val_acc" in text
@@ -91,7 +100,7 @@ def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):
 def test_equal_seeds_show_no_interval_and_the_footnote_says_why(lab):
     study = lab.study({"study.name": "s"}, {"model.pool": ["cls", "gap"], "seed_everything": [0, 1, 2]})
     lab.fill(study, lambda cell: {"test_acc": 0.9})
-    text = text_of(terminal(make_view(make_table(study, lab.root))))
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
     assert re.search(r"class token +90\.00 +\n", text)
     assert "left out where all seeds gave the same value" in " ".join(text.split())
 

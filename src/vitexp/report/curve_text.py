@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.report import words
-from vitexp.report.tables import footnote
+from vitexp.report.terminal import footnote
 from vitexp.study.crossover import Crossover
 from vitexp.study.curve import Curve, Series
 from vitexp.study.powerlaw import PowerLaw

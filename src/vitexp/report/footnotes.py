@@ -35,7 +35,7 @@ def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
     text = (
         f"◆ is the baseline: {words.label_words(baseline_label(table))}. Below each mean: the difference to it, "
-        "paired by seed, with its 95 % interval; the verdict is at 5 % after Holm's correction over the "
+        "paired by seed, with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
         f"{table.comparisons} comparisons of this table"
     )
     if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):

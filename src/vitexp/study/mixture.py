@@ -41,7 +41,7 @@ def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]
     if twice:
         found.append(f"{_runs(twice)} of a cell and seed that had been run before: the newest counts")
     sources = {
-        "code commits": Counter(str(record.code.get("commit")) for record in every),
+        "code commits": Counter(str(record.code.get("commit"))[:7] for record in every),
         "versions of torch": Counter(str(record.versions.get("torch")) for record in every),
     }
     return found + [f"the runs come from {len(n)} {name}: {_listed(n)}" for name, n in sources.items() if len(n) > 1]
