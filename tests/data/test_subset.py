@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitexp.data.keyed import draw
-from vitexp.data.subset import choose, fingerprint, hold_out, stratified_order
+from vitexp.data.subset import choose, fingerprint, hold_out, stratified_prefix
 
 COUNTS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 LONG_TAILS = st.builds(
@@ -27,12 +27,23 @@ def test_prefixes_are_websters_apportionment(counts, seed, data) -> None:
     """By what defines it: no class holds a place on which another has the larger claim, in exact fractions."""
     labels, keys = data_of(counts, seed)
     places = data.draw(st.integers(len(counts), len(labels)))
-    held = np.bincount(labels[stratified_order(labels, keys, seed)[:places]], minlength=len(counts)).tolist()
+    held = np.bincount(labels[stratified_prefix(labels, keys, seed, places)], minlength=len(counts)).tolist()
     assert sum(held) == places
     assert min(held) >= 1
     kept = [Fraction(count, 2 * h - 1) for count, h in zip(counts, held, strict=True) if h > 1]
     claimed = [Fraction(count, 2 * h + 1) for count, h in zip(counts, held, strict=True) if h < count]
     assert not kept or not claimed or min(kept) >= max(claimed)
+
+
+@given(COUNTS | LONG_TAILS, SEEDS)
+def test_one_image_more_adds_one_image(counts, seed) -> None:
+    labels, keys = data_of(counts, seed)
+    before: set[int] = set()
+    for images in range(len(labels) + 1):
+        now = stratified_prefix(labels, keys, seed, images)
+        assert len(now) == images
+        assert before < set(now.tolist()) or images == 0
+        before = set(now.tolist())
 
 
 @given(st.lists(st.integers(20, 60), min_size=2, max_size=8), SEEDS, st.floats(0.2, 1))

@@ -19,17 +19,37 @@ import numpy as np
 from vitexp.data.keyed import draw, key
 
 _HOLD_OUT, _SUBSET = 1, 2
+_CHUNK = 1 << 20
 
 
-def stratified_order(labels: np.ndarray, keys: np.ndarray, salt: int) -> np.ndarray:
-    """A permutation of the images, each prefix of which is stratified; depends on keys and labels, not on places."""
-    hashes = draw(salt, keys)
-    by_class = np.lexsort((hashes, labels))
-    counts = np.unique(labels, return_counts=True)[1]
-    sizes = np.repeat(counts, counts)
-    ranks = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    share = np.where(ranks == 0, -1.0, (2 * ranks + 1) / (2 * sizes))
-    return by_class[np.lexsort((hashes[by_class], share))]
+def stratified_prefix(labels: np.ndarray, keys: np.ndarray, salt: int, images: int) -> np.ndarray:
+    """The first `images` rows of the stratified order, ascending; depends on keys and labels, not on places.
+
+    The order itself is never made: the share that the last of the prefix has is found, and with it all that come
+    before.
+    """
+    by_class = np.argsort(_class_and_hash(labels, keys, salt), kind="stable")
+    counts = np.bincount(labels)
+    shares, start = np.empty(len(labels)), 0
+    for count in counts[counts > 0].tolist():
+        shares[start : start + count] = np.arange(1, 2 * count, 2) / (2 * count)
+        shares[start] = -1.0
+        start += count
+    last = np.partition(shares, images - 1)[images - 1] if images else -np.inf
+    surely, perhaps = by_class[shares < last], by_class[shares == last]
+    ties = np.argsort(draw(salt, keys[perhaps]), kind="stable")[: images - len(surely)]
+    return np.sort(np.concatenate([surely, perhaps[ties]]))
+
+
+def _class_and_hash(labels: np.ndarray, keys: np.ndarray, salt: int) -> np.ndarray:
+    """One number that sorts by class, and within it by the seeded hash of the key: by its upper 33 bits at least."""
+    bits = np.uint64(int(labels.max(initial=0)).bit_length())
+    words = np.empty(len(labels), np.uint64)
+    for start in range(0, len(labels), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        words[part] = draw(salt, keys[part]) >> bits
+        words[part] |= labels[part].astype(np.uint64) << (np.uint64(64) - bits) if bits else 0
+    return words
 
 
 def hold_out(labels: np.ndarray, keys: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -39,9 +59,10 @@ def hold_out(labels: np.ndarray, keys: np.ndarray, fraction: float) -> tuple[np.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"data.val_fraction is {fraction}; it must be at least 0 and less than 1")
-    order = stratified_order(labels, keys, key(_HOLD_OUT))
-    kept = len(labels) - round(fraction * len(labels))
-    return np.sort(order[:kept]), np.sort(order[kept:])
+    held = np.ones(len(labels), bool)
+    kept = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - round(fraction * len(labels)))
+    held[kept] = False
+    return kept, np.flatnonzero(held)
 
 
 def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, seed: int) -> np.ndarray:
@@ -60,11 +81,14 @@ def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, 
         )
     if images == len(rows):
         return rows
-    return np.sort(rows[stratified_order(labels[rows], keys[rows], key(_SUBSET, seed))[:images]])
+    return rows[stratified_prefix(labels[rows], keys[rows], key(_SUBSET, seed), images)]
 
 
 def fingerprint(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> str:
     """16 hexadecimal digits of which images with which labels, however they are sharded."""
-    chosen = np.empty(len(rows), dtype=[("key", "<u8"), ("label", "<i4")])
-    chosen["key"], chosen["label"] = keys[rows], labels[rows]
-    return hashlib.sha256(np.sort(chosen, order="key").tobytes()).hexdigest()[:16]
+    order = rows[np.argsort(keys[rows], kind="stable")]
+    whole = hashlib.sha256()
+    for column, kind in ((keys, "<u8"), (labels, "<i4")):
+        for start in range(0, len(order), _CHUNK):
+            whole.update(column[order[start : start + _CHUNK]].astype(kind).tobytes())
+    return whole.hexdigest()[:16]
