@@ -80,7 +80,6 @@ def test_a_damaged_cache_is_made_again(tmp_path, make_set, content) -> None:
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, make_set) -> None:
     index, view = open_shards(make_set(tmp_path, train=[[1] * 100])), eval_view("resize", 4)
     path = cache_path(index, view)
-    path.parent.mkdir()
     path.with_suffix(".tmp").symlink_to("/dev/full")
     with pytest.raises(
         ValueError, match=r"the disk of .*\.cache is full: the cache of 100 images .*data\.reader to local"
@@ -89,10 +88,14 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, make_set) -> None:
     assert [p.suffix for p in path.parent.iterdir()] == [".lock"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path, make_set) -> None:
-    index = open_shards(make_set(tmp_path, train=[[1]]))
-    (tmp_path / ".cache").write_text("in the way")
-    with pytest.raises(ValueError, match=r"cannot make .*\.cache"):
+def test_a_place_that_cannot_be_written_is_replaced_or_named(tmp_path, make_set, monkeypatch) -> None:
+    index = open_shards(make_set(tmp_path / "set", train=[[1]]))
+    (tmp_path / "set" / ".cache").write_text("in the way")
+    monkeypatch.setenv("VITEXP_CACHE", str(tmp_path / "elsewhere"))
+    assert open_cache(index, eval_view("resize", 4)).shape == (1, 4, 4, 3)
+    assert len(list((tmp_path / "elsewhere").rglob("*.npy"))) == 1
+    monkeypatch.setenv("VITEXP_CACHE", str(tmp_path / "set" / ".cache"))
+    with pytest.raises(ValueError, match=r"neither .*\.cache nor .* can be written to; set VITEXP_CACHE"):
         open_cache(index, eval_view("resize", 4))
 
 

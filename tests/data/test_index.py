@@ -200,6 +200,14 @@ def _open(folder: str, results) -> None:
     results.put(len(open_shards(folder)))
 
 
+def test_an_index_that_cannot_be_written_is_named(tmp_path, make_set) -> None:
+    make_set(tmp_path, train=[[0]])
+    (tmp_path / "toy-train.index.tmp").symlink_to("/dev/full")
+    with pytest.raises(ValueError, match=r"the index of .* cannot be written \(.*No space left"):
+        open_shards(tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_ranks_that_open_at_once_make_one_index(tmp_path, make_set) -> None:
     make_set(tmp_path, train=[[0] * 200, [1] * 200])
     context = multiprocessing.get_context("fork")

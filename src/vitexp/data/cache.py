@@ -20,7 +20,7 @@ _CHUNK = 512  # images a thread decodes before they are written
 def cache_path(index: ShardIndex, view: View) -> Path:
     """The file that holds the split; its name changes with the content."""
     word = "native" if kept_as_they_are(index, view) else str(view.size)
-    return index.directory / ".cache" / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{word}.npy"
+    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{word}.npy"
 
 
 def cache_shape(index: ShardIndex, view: View) -> tuple[int, int, int, int]:
@@ -48,7 +48,6 @@ def open_cache(index: ShardIndex, view: View) -> np.ndarray:
     path, shape = cache_path(index, view), cache_shape(index, view)
     pixels = _load(path, shape)
     if pixels is None:
-        _prepare(path)
         with alone(path.with_suffix(".lock")):
             pixels = _load(path, shape)
             if pixels is None:
@@ -64,15 +63,6 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     except Exception:  # NumPy's reader of headers may raise anything on damaged ones
         return None
     return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
-
-
-def _prepare(path: Path) -> None:
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"cannot make {path.parent} ({error}); copy the shards to where you may write, or set data.reader to local"
-        ) from error
 
 
 def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:

@@ -57,6 +57,11 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
         document["table_sha256"] = _checksum(unfinished)
         os.replace(unfinished, path)
         write_atomically(shard_set.document(split), json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"the index of {shard_set.directory} cannot be written ({error}); make it where you may write, "
+            "beside a copy of the shards or links to them"
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -1,5 +1,7 @@
 """Where things lie in a shard set: `<name>-<split>-000000.tar`, beside them `<name>-<split>.index.json` and `.npy`."""
 
+import contextlib
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -9,6 +11,11 @@ from vitexp.data.tar import BadShard
 
 SPLITS = ("train", "val", "test")
 _PATTERN = re.compile(r"(?P<name>.+)-(?P<split>train|test|val|validation)-\d+\.tar")
+
+
+def cache_root() -> Path:
+    """The directory for everything that is kept for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
+    return Path(os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,23 @@ class ShardSet:
         """The lines of classes.txt, where there is one."""
         path = self.directory / "classes.txt"
         return path.read_text("utf-8").splitlines() if path.is_file() else None
+
+    def cache(self) -> Path:
+        """Where what is derived from the set is kept: beside it, or where that cannot be, below VITEXP_CACHE.
+
+        Raises: ValueError when neither can be written to.
+        """
+        away = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:16]
+        places = [self.directory / ".cache", cache_root() / "local" / away]
+        for place in places:
+            with contextlib.suppress(OSError):
+                place.mkdir(parents=True, exist_ok=True)
+                if os.access(place, os.W_OK):
+                    return place
+        raise ValueError(
+            f"neither {places[0]} nor {places[1]} can be written to; set VITEXP_CACHE to a directory that can, "
+            "or set data.reader to local"
+        )
 
     def bad(self, what: str) -> BadShard:
         """An error whose remedy is a new index."""

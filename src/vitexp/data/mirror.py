@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vitexp.data.fetch import Missing, Patience, check_url, fetch
 from vitexp.data.index import Shard, ShardIndex, open_split, read_document
-from vitexp.data.layout import SPLITS, ShardSet
+from vitexp.data.layout import SPLITS, ShardSet, cache_root
 from vitexp.data.lock import WAIT_SECONDS, alone
 
 ROOM_BYTES = 100_000_000_000
@@ -20,8 +20,7 @@ ROOM_BYTES = 100_000_000_000
 
 def mirror_directory(url: str) -> Path:
     """Where what comes from `url` is kept: below VITEXP_CACHE, or else ~/.cache/vitexp."""
-    root = os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp"
-    return Path(root) / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return cache_root() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def room_bytes() -> int:

@@ -15,7 +15,7 @@ from vitexp.data.index import ShardIndex
 from vitexp.data.locate import open_all
 from vitexp.data.order import EpochOrder, steps
 from vitexp.data.read import Reader, ReaderName, Views, choose_reader
-from vitexp.data.subset import choose, fingerprint, hold_out
+from vitexp.data.selection import Wish, select
 from vitexp.data.transforms import Augment, eval_view, train_view
 
 Split = Literal["train", "val", "test"]
@@ -69,11 +69,11 @@ class ShardData(L.LightningDataModule):
         self.size = _size(train, image_size)
         self.augment, self.seed = augment, seed
         self._views = Views(train_view(augment, self.size, seed), eval_view("resize", self.size))
-        self._rows = _rows(self._indexes, val_fraction)
-        images = _images(len(self._rows["train"]), train_images, train_fraction)
-        labels, keys = train.labels, train.keys
-        self._rows["train"] = choose(labels, keys, self._rows["train"], images, subset_seed)
-        self.subset_fingerprint = fingerprint(labels, keys, self._rows["train"])
+        held_out = None if "val" in self._indexes else val_fraction
+        chosen = select(train, Wish(held_out, train_images, train_fraction, subset_seed))
+        self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
+        self._rows |= {"train": chosen.train} | ({"val": chosen.val} if held_out is not None else {})
+        self.subset_fingerprint = chosen.fingerprint
         self._readers: dict[str, Reader] = {}
         self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
 
@@ -212,23 +212,3 @@ def _size(index: ShardIndex, image_size: int | None) -> int:
             f"the images of {index.name} are not all squares of one size; set data.image_size, such as 224"
         )
     return index.image_size[0]
-
-
-def _rows(indexes: dict[str, ShardIndex], val_fraction: float) -> dict[str, np.ndarray]:
-    """The sample numbers of each split; validation is held out of train where it has no shards."""
-    rows = {split: np.arange(len(index)) for split, index in indexes.items()}
-    if "val" not in rows:
-        train = indexes["train"]
-        rows["train"], rows["val"] = hold_out(train.labels, train.keys, val_fraction)
-    return rows
-
-
-def _images(available: int, images: int | None, fraction: float | None) -> int:
-    """How many images to train on."""
-    if images is not None and fraction is not None:
-        raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one of them out")
-    if fraction is not None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"data.train_fraction is {fraction}; it must be more than 0 and at most 1")
-        return max(1, round(fraction * available))
-    return available if images is None else images
