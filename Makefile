@@ -5,7 +5,7 @@ WORKERS ?= 2
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce-table curve test test-slow lint clean
+.PHONY: help install reproduce-table curve test test-slow bench-data lint clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -33,9 +33,12 @@ test: $(STAMP) ## the suite: under 3 minutes on 2 cores, no network, no GPU
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing
 	@$(BIN)/python -m pytest -q -m slow
 
+bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
+	@$(BIN)/python bench/data.py $(DATA)
+
 lint: $(STAMP) ## formatting, floors, types
-	@$(BIN)/ruff check src tests
-	@$(BIN)/ruff format --check src tests
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check src tests bench
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 
