@@ -1,32 +1,46 @@
-"""The commands that read records: `vitexp table` and `vitexp curve`. Imports only the standard library until then."""
+"""The commands that read records: table, curve, report. Imports only the standard library until one is called."""
 
 import argparse
 from typing import Any
 
 
 def add_commands(verbs: Any) -> None:
-    """Adds `table` and `curve`."""
+    """Adds `table`, `curve` and `report`."""
     table = verbs.add_parser(
         "table",
         help="mean, interval and paired difference of a study's arms, beside the paper's numbers",
         description="Prints the table of a study and writes it as Markdown, CSV and LaTeX. Trains nothing.",
     )
     _add_places(table)
+    table.add_argument("--figure", action="store_true", help="draw the table too: dots.png and dots.svg")
     table.set_defaults(run=show_table)
     curve = verbs.add_parser(
         "curve",
         help="accuracy against data size, with bands, as PNG, SVG and CSV",
-        description="Draws a study's metric against data size and writes the numbers beside it. Trains nothing.",
+        description="Draws a study's metrics against data size and writes the numbers beside them. Trains nothing.",
     )
     _add_places(curve)
     curve.set_defaults(run=show_curve)
+    report = verbs.add_parser(
+        "report",
+        help="one offline HTML file: table, figures and every run behind them",
+        description="Writes a study's table, figures and runs as one HTML file. Trains nothing.",
+    )
+    _add_places(report)
+    report.set_defaults(run=show_report)
 
 
 def show_table(chosen: argparse.Namespace) -> int:
     """Prints and writes the table of a study."""
-    from vitexp.report.tables import print_written, write_table
+    from vitexp.report.tables import Written, print_written, write_table
 
-    print_written(write_table(chosen.file, chosen.root, chosen.results, _where(chosen.where)))
+    places = _places(chosen)
+    written = write_table(**places)
+    if chosen.figure:
+        from vitexp.report.figures import write_dots
+
+        written = Written(written.renderable, (*written.paths, *write_dots(**places)))
+    print_written(written)
     return 0
 
 
@@ -35,7 +49,15 @@ def show_curve(chosen: argparse.Namespace) -> int:
     from vitexp.report.figures import write_curve
     from vitexp.report.tables import print_written
 
-    print_written(write_curve(chosen.file, chosen.root, chosen.results, _where(chosen.where)))
+    print_written(write_curve(**_places(chosen)))
+    return 0
+
+
+def show_report(chosen: argparse.Namespace) -> int:
+    """Writes the HTML report of a study."""
+    from vitexp.report.html import write_html
+
+    print(f"Written: {write_html(**_places(chosen))}")
     return 0
 
 
@@ -48,11 +70,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _where(pairs: list[str]) -> dict[str, Any]:
-    import yaml
+def _places(chosen: argparse.Namespace) -> dict[str, Any]:
+    from vitexp.study.select import parse_where
 
-    split = [pair.partition("=") for pair in pairs]
-    for key, sign, _ in split:
-        if not (key and sign):
-            raise ValueError(f"--where takes KEY=VALUE, such as trainer.max_epochs=15; given: {key!r}")
-    return {key: yaml.safe_load(value) for key, _, value in split}
+    return {"sweep": chosen.file, "runs": chosen.root, "results": chosen.results, "where": parse_where(chosen.where)}

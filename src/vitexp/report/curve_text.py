@@ -29,9 +29,13 @@ def curve_text(curve: Curve) -> RenderableType:
         unit = ", %" if words.is_accuracy(metric) else ""
         heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
         parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _points(curve, metric)]
-        parts += [footnote(sentence) for sentence in _fits(curve, metric)]
-        parts += [footnote(f"{crossover_words(*found)}.") for found in curve.crossovers[metric]]
+        parts += [footnote(sentence) for sentence in sentences(curve, metric)]
     return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
+
+
+def sentences(curve: Curve, metric: str) -> list[str]:
+    """What is read off the points of a metric: fits, then crossovers."""
+    return [*_fits(curve, metric), *(f"{crossover_words(*found)}." for found in curve.crossovers[metric])]
 
 
 def fit_words(fit: PowerLaw | str) -> str:

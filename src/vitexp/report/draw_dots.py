@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from vitexp.report import style, words
 from vitexp.report.footnotes import baseline_label
 from vitexp.report.paper import Published, published
-from vitexp.report.view import paper_figure, short_verdict
+from vitexp.report.view import arm_words, paper_figure, short_verdict
 from vitexp.study.table import Entry, Table, is_accuracy, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
@@ -25,9 +25,9 @@ def draw_dots(table: Table) -> Figure:
     height = _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + foot
     figure = Figure(figsize=(WIDTH_INCHES, height))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.1))
-    letters = max(len(_label(table, entry)) for entry in next(iter(table.entries.values())))
+    letters = max(len(arm_words(table, entry.arm)) for entry in next(iter(table.entries.values())))
     figure.subplots_adjust(
-        left=(0.3 + 0.077 * letters) / WIDTH_INCHES, right=1 - _VERDICT / WIDTH_INCHES, wspace=0.07,
+        left=(0.3 + 0.077 * letters) / WIDTH_INCHES, right=1 - _VERDICT / WIDTH_INCHES, wspace=0.1,
         bottom=foot / height, top=1 - _HEAD / height, hspace=BETWEEN_INCHES / panel,
     )  # fmt: skip
     for (means, differences), metric in zip(panels, table.entries, strict=True):
@@ -67,11 +67,6 @@ def _in_layout_order(table: Table, metric: str) -> list[Entry]:
     return [entry for entry in found if entry is not None]
 
 
-def _label(table: Table, entry: Entry) -> str:
-    row, column = place(entry.arm, table.study.config)
-    return words.label_words((*row, *column)) or "the only arm"
-
-
 def _look(table: Table, entry: Entry) -> dict[str, Any]:
     """Colour and marker tell the column."""
     _, column = place(entry.arm, table.study.config)
@@ -92,7 +87,7 @@ def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
         axes.plot(seeds, [y + 0.26] * len(seeds), "|", color=look["color"], alpha=0.55, markersize=5)
         if entry.interval:
             _dot(axes, y, scale * entry.interval.mean, entry.interval.low, entry.interval.high, scale, look)
-    axes.set_yticks(range(len(entries)), [_label(table, entry) for entry in entries])
+    axes.set_yticks(range(len(entries)), [arm_words(table, entry.arm) for entry in entries])
     for tick, entry in zip(axes.get_yticklabels(), entries, strict=True):
         tick.set_fontweight("bold" if entry.is_baseline else "normal")
     _finish(axes, len(entries), words.metric_words(entries[0].metric) + (" (%)" if scale == 100 else ""))

@@ -83,12 +83,19 @@ def plain(axes: Axes, grid: str) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Writes NAME.png and NAME.svg whole or not at all."""
+    """Writes NAME.png and NAME.svg, each whole or not at all."""
     paths = folder / f"{name}.png", folder / f"{name}.svg"
-    for path in paths:
-        content = io.BytesIO()
-        kind = path.suffix[1:]
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(content, format=kind, dpi=160, metadata=metadata)
-        write_atomically(path, content.getvalue())
+    for path, content in zip(paths, (_bytes(figure, "png", {"Software": None}), svg(figure)), strict=True):
+        write_atomically(path, content)
     return paths
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as SVG without a date, so that equal numbers make equal files."""
+    return _bytes(figure, "svg", {"Date": None})
+
+
+def _bytes(figure: Figure, kind: str, metadata: Mapping[str, Any]) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=160, metadata=dict(metadata))
+    return content.getvalue()

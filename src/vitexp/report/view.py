@@ -10,7 +10,7 @@ from vitexp.report import words
 from vitexp.report.footnotes import footnotes
 from vitexp.report.paper import Published, published
 from vitexp.study.select import Arm
-from vitexp.study.table import Entry, Label, Table
+from vitexp.study.table import Entry, Label, Table, place
 
 MOST_COLUMNS = 4
 NOTHING = "–"
@@ -94,7 +94,7 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
         columns = ()
         rows = tuple(
             (
-                words.label_words(tuple(entry.arm.factors.items())) or "the only arm",
+                arm_words(table, entry.arm),
                 (_cell(table, entry, paper, counts),),
             )
             for entry in table.entries[metric]
@@ -125,6 +125,12 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
         paper=beside,
         baseline=entry.is_baseline,
     )
+
+
+def arm_words(table: Table, arm: Arm) -> str:
+    """An arm by its row and column."""
+    row, column = place(arm, table.study.config)
+    return words.label_words((*row, *column)) or "the only arm"
 
 
 def short_verdict(verdict: str) -> str:

@@ -93,9 +93,14 @@ def make_curve(study: Study, root: str | Path, where: Mapping[str, Any] | None =
     )
 
 
+def varies_size(study: Study) -> bool:
+    """Whether a study has a curve."""
+    return bool(_sizes_varied(study))
+
+
 def size_key(study: Study) -> str:
     """The dotted key along the curve: `study.x`, or else the data size that the study varies."""
-    varied = [key for key in (study.config.x, *SIZES) if key and key in study.arm_factors]
+    varied = _sizes_varied(study)
     if not varied:
         named = study.config.x or " or ".join(SIZES)
         raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
@@ -131,6 +136,10 @@ def budget(points: Sequence[Point]) -> str:
     if max(epochs) <= _SAME * min(epochs):
         return f"fixed epochs: {max(epochs):.3g} at every size"
     return f"neither steps nor epochs fixed: {min(images):,} to {max(images):,} images seen"
+
+
+def _sizes_varied(study: Study) -> list[str]:
+    return [key for key in (study.config.x, *SIZES) if key and key in study.arm_factors]
 
 
 def _size(arm: Arm, x: str) -> float:

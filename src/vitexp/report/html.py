@@ -1,0 +1,135 @@
+"""One offline file about a study: its table, its pictures, every run behind them. No script, nothing from outside."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import RunRecord, write_atomically
+from vitexp.report import style, words
+from vitexp.report.curve_text import sentences
+from vitexp.report.draw_curve import draw_curve
+from vitexp.report.draw_dots import draw_dots
+from vitexp.report.view import NOTHING, CellView, Section, View, arm_words, make_view
+from vitexp.study.curve import make_curve, varies_size
+from vitexp.study.select import Arm
+from vitexp.study.spec import read_study
+from vitexp.study.table import Table, make_table
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff }}
+body {{ max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
+h1 {{ font-size: 1.5rem; margin: 0 }} h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem }} .faint {{ color: #6b6b6b }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }} .wide {{ overflow-x: auto }}
+th, td {{ text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid #e6e6e6 }}
+thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img {{ max-width: 100%; height: auto }}
+.worse {{ color: #a33c00 }} .better {{ color: #00704f }} .equivalent {{ color: #00598c }} li {{ margin: .15rem 0 }}
+.runs {{ font-size: 12px }} code {{ font-size: .92em }}
+</style></head><body>
+<h1>{title}</h1><p class="faint">{setting}</p>
+{body}
+</body></html>
+"""
+
+
+def write_html(
+    sweep: str | Path,
+    runs: str | Path = "runs",
+    results: str | Path = "results",
+    where: Mapping[str, Any] | None = None,
+) -> Path:
+    """The report of the study in `sweep` from the records below `runs`, as results/NAME/report.html.
+
+    Raises: ValueError when the study file is not sound, or the records do not make a table.
+    """
+    study = read_study(sweep)
+    table = make_table(study, runs, where)
+    view = make_view(table)
+    parts = [_section(view, section) for section in view.sections]
+    parts.append(_items(view.footnotes))
+    with style.settings():
+        parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
+        if varies_size(study):
+            curve = make_curve(study, runs, where)
+            read = [f"{words.metric_words(m)}: {text}" for m in curve.series for text in sentences(curve, m)]
+            parts += [_picture("Against data size", style.svg(draw_curve(curve))), _items(read)]
+    parts.append(_runs(table))
+    page = _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts))
+    path = Path(results) / study.name / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _section(view: View, section: Section) -> str:
+    if section.columns:
+        header = [view.corner, *section.columns]
+        rows = [[escape(label), *map(_cell, row)] for label, row in section.rows]
+    else:
+        columns = section.listed()
+        header = list(columns)
+        rows = [list(map(escape, row)) for row in zip(*columns.values(), strict=True)]
+    return f"<h2>{escape(section.title)}</h2>{_table(header, rows)}"
+
+
+def _cell(cell: CellView | None) -> str:
+    if cell is None:
+        return NOTHING
+    note = " ".join(text for text in ("◆" if cell.baseline else "", cell.count) if text)
+    verdict = (
+        f'<span class="{escape(cell.verdict.split(",")[0].split()[0])}">{escape(cell.verdict)}</span>'
+        if cell.verdict
+        else ""
+    )
+    faint = "".join(f'<span class="faint">{escape(text)}</span>' for text in (cell.tuned, cell.paper) if text)
+    return f"<b>{escape(cell.mean)}</b> {escape(note)}<span>{escape(cell.difference)}</span>{verdict}{faint}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table whose header is text and whose cells are markup already."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
+def _picture(title: str, svg: bytes) -> str:
+    """As data of its own, so that the names inside two pictures do not meet."""
+    data = base64.b64encode(svg).decode()
+    return f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _runs(table: Table) -> str:
+    """Every run behind the numbers, and every one that is missing."""
+    measured = map(words.metric_words, table.study.config.metrics)
+    header = ["arm", "seed", *measured, "parameters", "images seen", "seconds", "run", "commit"]
+    rows = [row for arm in table.arms for row in _runs_of(table, arm)]
+    return f"<h2>Runs</h2>{_table(header, rows, 'runs')}"
+
+
+def _runs_of(table: Table, arm: Arm) -> list[list[str]]:
+    metrics = table.study.config.metrics
+    label = escape(
+        ", ".join(text for text in (arm_words(table, arm), words.label_words(tuple(arm.tuned.items()))) if text)
+    )
+    done = [[label, str(seed), *_numbers(run, metrics), *_origin(run)] for seed, run in sorted(arm.runs.items())]
+    blank = [*([NOTHING] * len(metrics)), "", "", ""]
+    return done + [[label, str(seed), *blank, escape(why), ""] for seed, why in arm.unfinished.items()]
+
+
+def _numbers(run: RunRecord, metrics: Sequence[str]) -> list[str]:
+    return [words.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING for metric in metrics]
+
+
+def _origin(run: RunRecord) -> list[str]:
+    counts = [NOTHING if count is None else f"{count:,}" for count in (run.parameters, run.images_seen)]
+    seconds = NOTHING if run.train_seconds is None else f"{run.train_seconds:.1f}"
+    commit = str(run.code.get("commit") or NOTHING)[:7] + ("+" if run.code.get("dirty") else "")
+    return [*counts, seconds, f"<code>{escape(run.fingerprint)}</code>", f"<code>{escape(commit)}</code>"]

@@ -1,0 +1,106 @@
+import base64
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from vitexp.report.html import write_html
+
+
+class Page(HTMLParser):
+    """The tags of a page in their order, its tables as rows of text, and whether every tag is closed."""
+
+    EMPTY = ("meta", "img", "br", "!doctype")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.rows = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, *pair) for pair in attrs]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data + " "
+
+
+@pytest.fixture(scope="module")
+def page(filled, tmp_path_factory):
+    text = write_html(filled.study.path, filled.root, tmp_path_factory.mktemp("results")).read_text()
+    return text, Page(text)
+
+
+def test_every_tag_is_closed(page):
+    assert page[1].open == []
+
+
+def test_nothing_comes_from_outside(page):
+    text, read = page
+    assert "default-src 'none'" in text
+    assert "<script" not in text
+    sources = [value for _, name, value in read.attributes if name in ("src", "href")]
+    assert sources
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert not re.search(r"https?://", text)
+
+
+def test_the_picture_in_it_is_whole(page):
+    (source,) = [value for _, name, value in page[1].attributes if name == "src"]
+    assert ElementTree.fromstring(base64.b64decode(source.partition(",")[2])).tag.endswith("svg")
+
+
+def test_the_table_says_what_the_terminal_says(page):
+    row = next(row for row in page[1].rows if row[0].strip() == "1-D" and "paper" in row[1])
+    assert re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d +◆ +paper 64\.21 +", row[1])
+    assert re.fullmatch(r"\S+ ± \S+ +[+−]\S+ ± \S+ +equivalent +paper 63\.96 \(−0\.24\) +", row[2])
+
+
+def test_every_run_is_listed_with_its_numbers(page, filled):
+    runs = [row for row in page[1].rows if len(row) == 9 and row[1].strip().isdigit()]
+    assert len(runs) == 40
+    record = filled.records[3]
+    (row,) = [row for row in runs if row[7].strip() == record.fingerprint]
+    assert row[2].strip() == f"{100 * record.metrics['test_acc']:.2f}"
+    assert int(row[1]) == record.seed
+
+
+def test_missing_runs_stand_there_with_their_reason_and_no_number(lab, filled, tmp_path):
+    study = lab.positions(**{"study.name": "gaps"})
+    first, *rest = study.cells()
+    lab.run(first, {}, study="gaps", status="failed", reason="the loss is <NaN>")
+    for cell in rest:
+        lab.run(cell, filled.metrics_of(cell), study="gaps")
+    text = write_html(study.path, lab.root, tmp_path).read_text()
+    (row,) = [row for row in Page(text).rows if "failed" in " ".join(row) and len(row) == 9]
+    assert [cell.strip() for cell in row] == [
+        "none, at the stem", "0", "–", "–", "", "", "", "failed (the loss is <NaN>)", ""
+    ]  # fmt: skip
+
+
+def test_words_of_a_study_cannot_become_markup(lab, filled, tmp_path):
+    study = lab.positions(**{"study.name": "evil", "study.title": "<img src=x onerror=alert(1)> & {body} {0}"})
+    lab.fill(study, filled.metrics_of)
+    text = write_html(study.path, lab.root, tmp_path).read_text()
+    assert "<h1>&lt;img src=x onerror=alert(1)&gt; &amp; {body} {0}</h1>" in text
+    assert Page(text).open == []
+
+
+def test_a_study_of_data_sizes_has_its_curve_and_what_is_read_off_it(lab, tmp_path):
+    swept = {"model.pos_embed": ["none", "1d"], "data.train_images": [64, 128, 256], "seed_everything": [0, 1, 2]}
+    study = lab.study({"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}}, swept)
+    lab.fill(study, lambda cell: {"test_acc": 0.5 + cell.overrides["data.train_images"] / 1000})
+    text = write_html(study.path, lab.root, tmp_path).read_text()
+    assert text.count("data:image/svg+xml") == 2
+    assert "top-1 accuracy: All arms: no power law is drawn; three numbers need 4 sizes" in text
