@@ -25,7 +25,8 @@ def metrics(cell):
 
 def grow(lab, seeds=4, sizes=SIZES):
     swept = {"model.pos_embed": ["none", "1d"], "data.train_images": sizes, "seed_everything": list(range(seeds))}
-    study = lab.study({"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}}, swept)
+    settings = {"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}, "study.paper": "figure4"}
+    study = lab.study(settings, swept)
     for cell in study.cells():
         data = {"name": "digits", "train_images": cell.overrides["data.train_images"]}
         lab.run(cell, metrics(cell), study="size", data=data, images_seen=25_600)
@@ -111,6 +112,7 @@ def test_the_terminal_tells_points_fits_and_crossover(grown):
     flat = " ".join(text.split())
     assert "Fixed steps: 25,600 images seen at every size" in flat
     assert "n = 4 seeds" in flat
+    assert "Paper: Figure 4, drawn only:" in flat
     point = curve.series["test_acc"][1].points[4].interval
     assert re.search(rf"1,024 +\S+ ± \S+ +{100 * point.mean:.2f} ± {100 * (point.high - point.mean):.2f}", text)
     assert re.search(r"1-D: error = 2\.\d+ · n\^−0\.\d\d \+ 0\.0\d+, exponent ± 0\.\d\d", flat)

@@ -40,6 +40,7 @@ def test_n_stands_in_every_headline(filled):
 def test_the_footnotes_say_what_is_compared_and_what_the_paper_measured(filled):
     text = " ".join(shown(filled).split())
     assert "◆ is the baseline: 1-D, at the stem." in text
+    assert "Beside each mean: the difference to it, paired by seed, with its own 95 % interval" in text
     assert "over the 14 comparisons of this table" in text
     assert "within ±1 point (two one-sided tests" in text
     assert "Smallest true difference that these seeds show with 80 % probability: top-1 accuracy 0." in text
@@ -76,6 +77,15 @@ def test_missing_arms_and_uneven_seeds_are_visible(lab):
     assert re.search(r"relative +no finished run", text)
     assert re.search(r"± \d+\.\d\d  n = 2", text)
     assert "not enough evidence" in " ".join(text.split())
+
+
+def test_a_baseline_that_leaves_factors_open_is_one_for_each_of_their_values(lab):
+    swept = {"model.pool": ["cls", "gap"], "data.train_images": [64, 1024], "seed_everything": [0, 1, 2]}
+    study = lab.study({"study.name": "s", "study.baseline": {"model.pool": "cls"}, "study.rows": ["model.pool"]}, swept)
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
+    assert "◆ is the baseline: class token at equal training images." in " ".join(text.split())
+    assert len(re.findall(r"◆ class token, (64|1,024) training images", text)) == 2
 
 
 def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):

@@ -20,7 +20,7 @@ def test_differences_carry_their_sign_unless_they_round_to_nothing(value, shown)
 
 def test_words_of_unknown_keys_and_values_are_themselves():
     assert words.label_words((("model.pos_embed", "rope"), ("model.mlp_ratio", 2), ("data.train_images", 1000))) == (
-        "rope, mlp ratio 2, 1,000"
+        "rope, mlp ratio 2, 1,000 training images"
     )
     assert words.seeds_words([0, 1, 2, 3]) == "0–3"
     assert words.seeds_words([0, 2]) == "0, 2"

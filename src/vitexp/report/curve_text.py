@@ -9,6 +9,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.report import words
+from vitexp.report.footnotes import paper_words
+from vitexp.report.paper import published
 from vitexp.report.terminal import footnote
 from vitexp.study.crossover import Crossover
 from vitexp.study.curve import Curve, Series
@@ -30,6 +32,8 @@ def curve_text(curve: Curve) -> RenderableType:
         heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
         parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _points(curve, metric)]
         parts += [footnote(sentence) for sentence in sentences(curve, metric)]
+    if curve.study.config.paper:
+        parts.append(footnote(paper_words(published(curve.study.config.paper))))
     return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
 
 

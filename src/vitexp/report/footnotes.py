@@ -33,9 +33,11 @@ def _means(entries: Sequence[Entry]) -> str:
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
+    free = [words.key_words(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
+    equal = f" at equal {' and '.join(free)}" if free else ""
     text = (
-        f"◆ is the baseline: {words.label_words(baseline_label(table))}. Below each mean: the difference to it, "
-        "paired by seed, with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
+        f"◆ is the baseline: {words.label_words(baseline_label(table))}{equal}. Beside each mean: the difference "
+        "to it, paired by seed, with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
         f"{table.comparisons} comparisons of this table"
     )
     if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):
@@ -84,8 +86,13 @@ def _tuning(table: Table) -> str:
     return f"Each arm has the {keys} that is best for it by {config.select}; test numbers of the others were not read."
 
 
+def paper_words(paper: Published) -> str:
+    """Where the paper's figures come from and what they are."""
+    return f"Paper: {paper.source}, {paper.caveat}."
+
+
 def _paper(table: Table, paper: Published) -> str:
-    text = f"Paper: {paper.source}, {paper.caveat}."
+    text = paper_words(paper)
     if paper.metric in table.study.config.metrics and paper.figures:
         text += f" In brackets its difference to the same baseline. Its data and scale are not ours: {LEVELS}."
     return text

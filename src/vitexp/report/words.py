@@ -53,11 +53,13 @@ def value_words(key: str, value: Any) -> str:
 
 def label_words(label: Label) -> str:
     """A row, column or arm in words: its values, with the key where a value is a bare number or switch."""
-    words = []
-    for key, value in label:
-        plain = isinstance(value, int | float) and key != "data.train_images"
-        words.append(f"{key_words(key)} {value_words(key, value)}" if plain else value_words(key, value))
-    return ", ".join(words)
+    return ", ".join(_one(key, value) for key, value in label)
+
+
+def _one(key: str, value: Any) -> str:
+    if key == "data.train_images":
+        return f"{value_words(key, value)} {key_words(key)}"
+    return f"{key_words(key)} {value_words(key, value)}" if isinstance(value, int | float) else value_words(key, value)
 
 
 def metric_words(metric: str) -> str:
