@@ -32,6 +32,8 @@ def test_labels_name_only_what_varies():
 def test_short_names_stay_different():
     points = [{"model.size": a, "data.size": b, "data.name": a} for a, b in ((1, 2), (3, 4))]
     assert make_cells(points)[1].label == "name=3 data.size=4 model.size=3"
+    deep = [{"model": {"head": {"size": a}, "stem": {"size": b}}} for a, b in ((1, 2), (3, 4))]
+    assert make_cells(deep)[1].label == "head.size=3 stem.size=4"
 
 
 def test_true_is_not_one_and_absent_is_not_null():

@@ -211,9 +211,20 @@ def test_early_termination_is_left_to_wandb(study, run):
         run(made)
 
 
-def start(study, root, workers=2, *words):
-    command = [sys.executable, str(HERE / "trainer.py"), str(study.path), str(root), str(workers), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+class Runner:
+    """A runner in a process of its own; what it says goes to a file, which no orphan of it can keep open."""
+
+    def __init__(self, study, root, workers=2):
+        self.said = root / f"said-{time.monotonic_ns()}"
+        command = [sys.executable, str(HERE / "trainer.py"), str(study.path), str(root), str(workers)]
+        with self.said.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+    def end(self, number=None):
+        """Its exit status and what it has said, after a signal or when it is done."""
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=60), self.said.read_text()
 
 
 def wait_for(condition, seconds=20.0):
@@ -241,29 +252,27 @@ def statuses(root):
 
 def test_kill_9_of_the_runner_ends_its_workers_and_loses_only_cells_in_flight(study, tmp_path):
     made = study(seeds=range(3), **{"model.trouble": value("none", "waits")})
-    runner = start(made, tmp_path)
+    runner = Runner(made, tmp_path)
     wait_for(lambda: statuses(tmp_path) == ["finished"] * 3 + ["running"] * 2)
     workers = pids(tmp_path)
-    runner.kill()
-    runner.communicate()
+    runner.end(signal.SIGKILL)
     wait_for(lambda: all(gone(pid) for pid in workers), 5.0)
     assert statuses(tmp_path) == ["finished"] * 3 + ["running"] * 2
     (tmp_path / "go").touch()
-    again = start(made, tmp_path, 3)
-    said, _ = again.communicate(timeout=60)
-    assert again.returncode == 0, said
+    status, said = Runner(made, tmp_path, 3).end()
+    assert status == 0, said
     assert "3 finished before, 3 to train" in said
     assert (statuses(tmp_path), sorted(trainings(tmp_path))) == (["finished"] * 6, [1, 1, 1, 1, 2, 2])
 
 
 def test_kill_9_of_a_worker_fails_its_cell_and_no_other(study, tmp_path):
     made = study(seeds=range(3), **{"model.trouble": value("waits")})
-    runner = start(made, tmp_path)
+    runner = Runner(made, tmp_path)
     wait_for(lambda: statuses(tmp_path) == ["running"] * 2)
     os.kill(pids(tmp_path)[0], signal.SIGKILL)
     (tmp_path / "go").touch()
-    said, _ = runner.communicate(timeout=60)
-    assert runner.returncode == 1
+    status, said = runner.end()
+    assert status == 1
     assert "killed by signal 9 (SIGKILL)" in said
     assert statuses(tmp_path) == ["failed", "finished", "finished"]
 
@@ -271,11 +280,10 @@ def test_kill_9_of_a_worker_fails_its_cell_and_no_other(study, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_study_ends_its_workers_and_goes_on_later(study, run, tmp_path, number):
     made = study(seeds=(0, 1), **{"model.trouble": value("none", "waits")})
-    runner = start(made, tmp_path)
+    runner = Runner(made, tmp_path)
     wait_for(lambda: statuses(tmp_path) == ["finished"] * 2 + ["running"] * 2)
-    runner.send_signal(number)
-    said, _ = runner.communicate(timeout=60)
-    assert (runner.returncode, "Traceback" in said) == (130, False)
+    status, said = runner.end(number)
+    assert (status, "Traceback" in said) == (130, False)
     assert "2 of 4 cells finished, 4 started now; stopped; run it again to go on" in said
     assert all(gone(pid) for pid in pids(tmp_path))
     assert statuses(tmp_path) == ["finished"] * 2 + ["running"] * 2
@@ -286,30 +294,31 @@ def test_an_interrupted_study_ends_its_workers_and_goes_on_later(study, run, tmp
 
 def test_two_runners_share_the_cells_and_train_none_twice(study, tmp_path):
     made = study(seeds=range(6), **{"model.seconds": value(0.2)})
-    runners = [start(made, tmp_path), start(made, tmp_path)]
-    said = [runner.communicate(timeout=60)[0] for runner in runners]
-    assert [runner.returncode for runner in runners] == [0, 0], said
+    runners = [Runner(made, tmp_path), Runner(made, tmp_path)]
+    for runner in runners:
+        status, said = runner.end()
+        assert status == 0, said
+        assert "6 of 6 cells finished" in said
     assert trainings(tmp_path) == [1] * 6
-    assert all("6 of 6 cells finished" in text for text in said)
 
 
 def test_a_cell_held_by_another_runner_is_waited_for(study, run, tmp_path):
     made = study(seeds=(0,), **{"model.trouble": value("waits")})
-    other = start(made, tmp_path)
+    other = Runner(made, tmp_path)
     wait_for(lambda: statuses(tmp_path) == ["running"])
     threading.Timer(1.0, (tmp_path / "go").touch).start()
     outcome, _ = run(made)
-    other.communicate(timeout=60)
+    other.end()
     assert (outcome.finished, outcome.started, trainings(tmp_path)) == (1, 0, [1])
 
 
 def test_a_cell_left_behind_by_another_runner_is_taken_up(study, run, tmp_path):
     made = study(seeds=(0,), **{"model.trouble": value("waits")})
-    other = start(made, tmp_path)
+    other = Runner(made, tmp_path)
     wait_for(lambda: statuses(tmp_path) == ["running"])
     assert [lock.is_held(folder) for folder in folders(tmp_path)] == [True]
-    threading.Timer(1.0, other.kill).start()
+    threading.Timer(1.0, other.process.kill).start()
     threading.Timer(1.5, (tmp_path / "go").touch).start()
     outcome, _ = run(made)
-    other.communicate(timeout=60)
+    other.end()
     assert (outcome.finished, outcome.started, trainings(tmp_path)) == (1, 1, [2])

@@ -82,8 +82,8 @@ def _spend(model, folder):
     if model["trouble"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(model["seconds"])
-    go = folder.parents[2] / "go"
-    while model["trouble"] == "waits" and not go.exists():
+    go, end = folder.parents[2] / "go", time.monotonic() + 60
+    while model["trouble"] == "waits" and not go.exists() and time.monotonic() < end:
         time.sleep(0.02)
 
 
