@@ -28,7 +28,7 @@ curve: $(STAMP) ## accuracy against data size
 	@$(BIN)/vitexp curve sweeps/datasize.yaml
 
 test: $(STAMP) ## the suite: under 3 minutes on 2 cores, no network, no GPU
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n auto
 
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing
 	@$(BIN)/python -m pytest -q -m slow

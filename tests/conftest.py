@@ -7,12 +7,16 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 import torch
 
 from vitexp import torch_ops  # noqa: F401  (before timm, torchmetrics and lightning)
 
 torch.set_num_threads(1)
+# A busy machine is no failure.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -21,7 +21,7 @@ def test_no_words_show_the_help(capsys):
         (["sweep", "a.yaml", "--workers", "0"], "--workers"),
         (["sweep", "a.yaml", "b.yaml"], "one sweep file"),
         (["table", "absent.yaml"], "absent.yaml"),
-        (["table", "x.yaml", "--where", "lr"], "KEY=VALUE"),
+        (["table", "x.yaml", "--where", "lr"], "write key=value"),
     ],
 )
 def test_bad_words_are_one_sentence_and_status_2(words, told, capsys, tmp_path, monkeypatch):

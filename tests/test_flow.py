@@ -24,7 +24,7 @@ metric: {name: val_acc, goal: maximize}
 command: ["${env}", vitexp, fit, --config, flow.yaml, --config, "${args_json_file}"]
 parameters:
   model.pos_embed: {values: [none, 1d]}
-  seed_everything: {values: [0, 1, 2]}
+  seed_everything: {values: [0, 1]}
   study.name: {value: flow}
   study.baseline: {value: {model.pos_embed: 1d}}
   study.rows: {value: [model.pos_embed]}
@@ -56,29 +56,29 @@ def test_a_study_from_its_yaml_to_its_table_also_when_the_runner_is_killed(folde
         stdout=subprocess.DEVNULL,
     )
     limit = time.monotonic() + WAIT_SECONDS
-    while len(finished(folder)) < 2 and time.monotonic() < limit:
+    while len(finished(folder)) < 1 and time.monotonic() < limit:
         time.sleep(0.05)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
     before = finished(folder)
-    assert 2 <= len(before) < 6
+    assert 1 <= len(before) < 4
 
     done = vitexp(folder, "sweep", "sweep.yaml", "--workers", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     after = finished(folder)
-    assert len(after) == 6
+    assert len(after) == 4
     assert {key: after[key] for key in before} == before, "a finished cell was trained again"
-    assert len({record.fingerprint for record in after.values()}) == 6
+    assert len({record.fingerprint for record in after.values()}) == 4
 
     table = vitexp(folder, "table", "sweep.yaml")
     assert table.returncode == 0, table.stderr
-    assert "none" in table.stdout
+    assert "not enough evidence" in table.stdout
     with open(folder / "results" / "flow" / "table.csv") as file:
         rows = list(csv.DictReader(file))
     means = {row["model.pos_embed"]: float(row["mean"]) for row in rows if row["metric"] == "test_acc"}
     for word, mean in means.items():
         values = [r.metrics["test_acc"] for r in after.values() if r.config["model"]["pos_embed"] == word]
-        assert mean == pytest.approx(sum(values) / 3)
+        assert mean == pytest.approx(sum(values) / 2)
 
 
 def test_a_cell_that_the_parser_refuses_is_named_before_anything_trains(folder):

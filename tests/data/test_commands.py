@@ -60,7 +60,8 @@ def test_folder_reaches_the_official_files(tmp_path):
 
 def test_verify_prints_every_problem_and_fails(digits, tmp_path, capsys):
     for path in digits.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
     for name in ("digits-train-000001.tar", "digits-train-000005.tar"):
         data = bytearray((tmp_path / name).read_bytes())
         data[1024 * 50 + 700] ^= 0xFF
