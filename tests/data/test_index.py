@@ -95,6 +95,15 @@ def test_the_fingerprint_does_not_depend_on_how_it_is_computed(tmp_path, make_se
     assert open_shards(tmp_path).fingerprint != before
 
 
+def test_other_images_under_the_same_keys_and_labels_have_another_fingerprint(tmp_path, write_tar, png) -> None:
+    found = set()
+    for value in (0, 1):
+        write_tar(tmp_path / "x-train-0.tar", [("a.png", png(value)), ("a.cls", b"0")])
+        index_shards(tmp_path)
+        found.add(open_shards(tmp_path).fingerprint)
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize(
     ("names", "name", "splits"),
     [

@@ -51,12 +51,13 @@ def test_other_members_are_passed_over_and_counted(tmp_path, write_tar, png) -> 
             ("a.caption.txt", b"y"),
             ("a.cls", b"0"),
             ("._a.png", b"z"),
+            (".png", b"z"),
             ("b.txt", b""),
         ],
     )
     scan = scan_shard(path)
     assert len(scan.rows) == 1
-    assert scan.ignored == {"txt": 2, "caption.txt": 1, "_a.png": 1}
+    assert scan.ignored == {"txt": 2, "caption.txt": 1, "_a.png": 1, "png": 1}
 
 
 class Bomb:
