@@ -1,8 +1,12 @@
 """Shard sets for the tests of data: real ones from the digits, and hand-made tars, sound and broken."""
 
+import http.server
 import io
 import tarfile
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +71,68 @@ def make_set(write_tar: Callable[..., Path], png: Callable[..., bytes]) -> Calla
         return folder
 
     return build
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; `faults` names what happens to the next requests for a file, in turn."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder, self.asked, self.faults = folder, Counter(), {}
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that goes away is no news."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        name = self.path.lstrip("/")
+        self.server.asked[name] += 1
+        faults = self.server.faults.get(name, [])
+        fault = faults.pop(0) if faults else None
+        path = self.server.folder / name
+        if fault == "refuse" or fault == 503:
+            return self.send_error(503)
+        if not path.is_file() or fault == 404:
+            return self.send_error(404)
+        if fault == 403:
+            return self.send_error(403)
+        data = path.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if fault == "stall":
+            self.wfile.write(data[:10])
+            self.wfile.flush()
+            time.sleep(1.2)
+        elif fault == "drip":
+            for byte in data[:40]:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(0.05)
+        elif fault == "cut":
+            self.wfile.write(data[: len(data) // 2])
+        elif fault == "change":
+            self.wfile.write(bytes([data[0] ^ 1]) + data[1:])
+        else:
+            self.wfile.write(data)
+        return None
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    found = Server(folder)
+    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+    thread.join(timeout=10)

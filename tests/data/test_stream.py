@@ -1,22 +1,16 @@
 """Sets at a URL, from a server on loopback that can be told to fail."""
 
-import hashlib
-import http.server
 import json
 import os
 import shutil
-import socket
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitexp.data import fetch as fetching
-from vitexp.data.fetch import Missing, Patience, fetch
+from vitexp.data.fetch import Patience
 from vitexp.data.index import index_shards, open_shards
 from vitexp.data.mirror import make_room, mirror_directory, open_mirror
 from vitexp.data.module import ShardData
@@ -24,71 +18,6 @@ from vitexp.data.order import EpochOrder
 from vitexp.data.stream import StreamedFiles
 
 QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder; `faults` names what happens to the next requests for a file, in turn."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.asked, self.faults = folder, Counter(), {}
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def handle_error(self, request, client_address) -> None:
-        """A client that goes away is no news."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_) -> None:
-        """Quiet."""
-
-    def do_GET(self) -> None:
-        name = self.path.lstrip("/")
-        self.server.asked[name] += 1
-        faults = self.server.faults.get(name, [])
-        fault = faults.pop(0) if faults else None
-        path = self.server.folder / name
-        if fault == "refuse" or fault == 503:
-            return self.send_error(503)
-        if not path.is_file() or fault == 404:
-            return self.send_error(404)
-        if fault == 403:
-            return self.send_error(403)
-        data = path.read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if fault == "stall":
-            self.wfile.write(data[:10])
-            self.wfile.flush()
-            time.sleep(1.2)
-        elif fault == "drip":
-            for byte in data[:40]:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                time.sleep(0.05)
-        elif fault == "cut":
-            self.wfile.write(data[: len(data) // 2])
-        elif fault == "change":
-            self.wfile.write(bytes([data[0] ^ 1]) + data[1:])
-        else:
-            self.wfile.write(data)
-        return None
-
-
-@pytest.fixture
-def server(tmp_path) -> Iterator[Server]:
-    folder = tmp_path / "served"
-    folder.mkdir()
-    found = Server(folder)
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
-    thread.join(timeout=10)
 
 
 @pytest.fixture(autouse=True)
@@ -99,99 +28,11 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def remote(server, make_set) -> Server:
+def remote(server, make_set):
     """Eight shards of 20 images, with their index."""
     make_set(server.folder, classes=4, train=[[i % 4 for i in range(20)] for _ in range(8)], test=[[0, 1]])
     index_shards(server.folder)
     return server
-
-
-@pytest.mark.parametrize("faults", [["stall"], ["drip"], ["cut"], ["change"], [503, "refuse"], ["cut", "stall"]])
-def test_what_fails_is_tried_again(server, tmp_path, faults) -> None:
-    content = os.urandom(3000)
-    (server.folder / "x.tar").write_bytes(content)
-    server.faults["x.tar"] = list(faults)
-    fetch(f"{server.url}/x.tar", tmp_path / "x", hashlib.sha256(content).hexdigest())
-    assert (tmp_path / "x").read_bytes() == content
-    assert server.asked["x.tar"] == len(faults) + 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("stall", "timed out"),
-        ("drip", "only .* bytes came"),
-        ("cut", "broke off 1500 bytes"),
-        ("change", "checksum"),
-        (503, "503"),
-    ],
-)
-def test_what_goes_on_failing_fails_by_name_and_leaves_nothing(server, tmp_path, fault, reason) -> None:
-    content = os.urandom(3000)
-    (server.folder / "x.tar").write_bytes(content)
-    server.faults["x.tar"] = [fault] * 9
-    (tmp_path / "there").mkdir()
-    start = time.monotonic()
-    with pytest.raises(ValueError, match=rf"{server.url}/x\.tar could not be fetched in 3 attempts \(.*{reason}"):
-        fetch(f"{server.url}/x.tar", tmp_path / "there" / "x", hashlib.sha256(content).hexdigest())
-    assert time.monotonic() - start < 30
-    assert server.asked["x.tar"] == 3
-    assert list((tmp_path / "there").iterdir()) == []
-
-
-def test_a_server_that_is_not_there_fails_by_name(tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ValueError, match=rf"http://127\.0\.0\.1:{port}/x could not be fetched in 3 attempts"):
-        fetch(f"http://127.0.0.1:{port}/x", tmp_path / "x")
-
-
-def test_waits_double_from_one_attempt_to_the_next(server, tmp_path, monkeypatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(fetching.time, "sleep", waits.append)
-    server.faults["x"] = [503] * 5
-    with pytest.raises(ValueError, match="in 5 attempts"):
-        fetch(f"{server.url}/x", tmp_path / "x", patience=Patience(attempts=5, first_wait_seconds=0.5))
-    assert [wait for wait in waits if wait in (0.5, 1, 2, 4)] == [0.5, 1, 2, 4]
-
-
-def test_what_another_attempt_cannot_mend_is_told_at_once(server, tmp_path) -> None:
-    with pytest.raises(Missing, match="there is nothing at"):
-        fetch(f"{server.url}/gone", tmp_path / "x")
-    with pytest.raises(Missing):
-        fetch(f"file://{tmp_path}/gone", tmp_path / "x")
-    (server.folder / "x").write_bytes(b"x")
-    server.faults["x"] = [403]
-    with pytest.raises(ValueError, match=r"may not be read .*access rights"):
-        fetch(f"{server.url}/x", tmp_path / "x")
-    assert server.asked == {"gone": 1, "x": 1}
-
-
-def test_a_full_disk_is_told_at_once(server, tmp_path) -> None:
-    (server.folder / "x").write_bytes(b"x" * 100_000)
-    (tmp_path / f"x.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(ValueError, match="is full; free some space, or set VITEXP_CACHE"):
-        fetch(f"{server.url}/x", tmp_path / "x")
-    assert server.asked["x"] == 1
-
-
-@pytest.mark.parametrize(
-    "url", ["pipe:curl http://x/y", "pipe://curl", "ftp://x/y", "data:text/plain,x", "PIPE:ls", "s3:x"]
-)
-def test_other_schemes_are_never_opened(url, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"is not opened \(no program is ever run for a URL\)"):
-        ShardData(shards=url)
-
-
-def test_s3_is_opened_through_fsspec_with_its_package() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("s3fs"):
-        pytest.skip("s3fs is installed here: what its absence says cannot be seen")
-    with pytest.raises(ValueError, match=r"s3://bucket/x needs another package: .*s3fs"):
-        fetch("s3://bucket/x", Path("x"))
 
 
 def images_of(data: ShardData) -> tuple[list[int], int]:
