@@ -81,7 +81,7 @@ def test_every_cell_is_trained_once_and_then_never_again(study, run, tmp_path):
     made = study(**{"model.lr": value(0.1, 0.2)})
     outcome, said = run(made)
     assert (outcome.finished, outcome.started, outcome.exit_status) == (4, 4, 0)
-    assert "s: 4 cells, 4 to train on 2 workers" in said
+    assert said.startswith("s: parsing 4 cells before anything trains\ns: 4 cells, 4 to train on 2 workers\n")
     assert len(re.findall(r"\[\d/4\] finished", said)) == 4
     assert "s: 4 of 4 cells finished, 4 started now; done in" in said
     assert "val_acc 51.00 %, test_acc 50.00 %" in said

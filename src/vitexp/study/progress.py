@@ -46,6 +46,10 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
+    def plan(self, cells: int) -> None:
+        """Says what is done before the first cell can start, which takes some seconds."""
+        self._print(f"{self.title}: parsing {cells} cells before anything trains")
+
     def start(self, finished: int, failures: Sequence[Failure], waiting: int, workers: int) -> None:
         """Takes up what earlier runs have left."""
         self.done, self.failures, self.workers = finished, list(failures), workers

@@ -62,11 +62,12 @@ def run_study(
         raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
     started = time.monotonic()
     workers = workers or len(os.sched_getaffinity(0))
+    progress = progress or Progress(study.name)
+    progress.plan(len(study.cells()))
     context = fork_server(preload, threads)
     planned = plan_study(study, parse=parse, context=context, root=root, workers=workers, extra=extra)
     runner = _Runner(context, train, workers, resume, _sort(planned, retry))
     interrupted = False
-    progress = progress or Progress(study.name)
     with progress, _termination_as_interrupt():
         try:
             runner.run(progress)
