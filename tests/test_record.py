@@ -54,6 +54,7 @@ BASE = {
     "change",
     [
         {"data": {"train_images": 100, "workers": 4}},
+        {"data": {"train_images": 100, "workers": 0, "shards": "moved"}},
         {"run": {"root": "elsewhere"}},
         {"trainer": {"devices": 8}},
         {"trainer": {"logger": [1]}},

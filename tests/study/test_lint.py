@@ -76,9 +76,9 @@ def test_what_cannot_change_a_result_may_differ(plan):
 
 def test_a_cell_is_compared_with_the_baseline_of_its_own_data_size_and_seed(plan):
     study, planned = plan(**{"data.train_images": {"values": [100, 200]}})
-    derived = [with_config(c, "data.content", f"{c.seed}-{c.cell.overrides['data.train_images']}") for c in planned]
+    derived = [with_config(c, "data.subset", f"{c.seed}-{c.cell.overrides['data.train_images']}") for c in planned]
     assert lint(study, derived) == []
-    wrong = [with_config(c, "data.content", f"{c.cell.index}") for c in planned]
+    wrong = [with_config(c, "data.subset", f"{c.cell.index}") for c in planned]
     assert len(texts(lint(study, wrong), "error")) == 6
 
 
@@ -87,7 +87,7 @@ def test_a_study_of_data_sizes_is_not_reproached_for_its_data(plan):
         settings={"baseline": {"data.train_images": 100}}, **{"data.train_images": {"values": [100, 200]}}
     )
     derived = [
-        replace(with_config(c, "data.content", c.cell.overrides["data.train_images"]), facts={"steps": c.cell.index})
+        replace(with_config(c, "data.subset", c.cell.overrides["data.train_images"]), facts={"steps": c.cell.index})
         for c in planned
     ]
     assert lint(study, derived) == []

@@ -162,3 +162,16 @@ def test_runs_of_several_commits_are_told(lab):
             versions={"torch": "2.13"},
         )
     assert select(study, lab.root).notes == ("the runs come from 2 code commits: abc (4 runs), def (2 runs)",)
+
+
+@pytest.mark.parametrize(("content", "remarked"), [("one", False), ("set{}", True)])
+def test_a_subset_that_follows_from_a_studied_size_is_no_remark_but_another_set_is(lab, content, remarked):
+    settings = {"study.name": "sizes", "study.metrics": ["test_acc"]}
+    study = lab.study(settings, {"data.train_images": [100, 200], "seed_everything": [0, 1]})
+    for cell in study.cells():
+        size = cell.overrides["data.train_images"]
+        config = {"data.subset": f"s{size}", "data.content": content.format(size)}
+        lab.run(cell, {"test_acc": 0.5}, study="sizes", config=config)
+    notes = " ".join(select(study, lab.root).notes)
+    assert ("data.content" in notes) is remarked
+    assert "data.subset" not in notes

@@ -42,7 +42,10 @@ def make_plan(
         {key: value for key, value in parsed.items() if key not in ("config", "ckpt_path", "weights_only")}
     )
     config["model"] = dict(model)
-    config["data"] = config.get("data", {}) | {"content": f"{data['shards_fingerprint']}-{data['subset_fingerprint']}"}
+    config["data"] = config.get("data", {}) | {
+        "content": data["shards_fingerprint"],
+        "subset": data["subset_fingerprint"],
+    }
     seed = int(config.get("seed_everything", 0))
     cell = f"{slug(model)}-{cell_fingerprint(config)[:8]}"
     directory = Path(run.dir) if run.dir else run_directory(run.root, study, cell, seed)

@@ -87,7 +87,7 @@ def _differences(cell: PlannedCell, partner: PlannedCell, study: Study) -> dict[
     keys = set(varying([one, other])) - set(study.factors) - {SEED, "train_flops"}
     moved = {key for key in study.factors if cell.cell.overrides.get(key) != partner.cell.overrides.get(key)}
     if any(key.startswith("data.") for key in moved):
-        keys -= {"data.content", "steps", "images_seen"}
+        keys -= {"data.subset", "steps", "images_seen"}
     return {key: (one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in sorted(keys)}
 
 

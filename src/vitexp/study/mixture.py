@@ -36,7 +36,9 @@ def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]
     done = [finished(arm) for arm in arms]
     every = [record for arm in done for record in arm]
     beyond = "the arms differ in more than the studied factors"
-    found = [f"{beyond}: {key} is {counts(every, key)}" for key in _varying(every, keys)]
+    follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
+    others = [key for key in _varying(every, keys) if key not in follows]
+    found = [f"{beyond}: {key} is {counts(every, key)}" for key in others]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     if twice:
         found.append(f"{_runs(twice)} of a cell and seed that had been run before: the newest counts")
