@@ -55,7 +55,7 @@ def run_without(modules, *words):
 HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
 
 
-@pytest.mark.parametrize("verb", [[], ["sweep"], ["table"], ["curve"], ["shards"], ["shards", "make"]])
+@pytest.mark.parametrize("verb", [[], ["sweep"], ["table"], ["curve"], ["report"], ["shards"], ["shards", "make"]])
 def test_help_needs_nothing_heavy(verb):
     done = run_without(HEAVY, *verb, "--help")
     assert done.returncode == 0, done.stderr
@@ -64,7 +64,7 @@ def test_help_needs_nothing_heavy(verb):
 
 def test_the_first_help_names_every_verb():
     shown = run_without(HEAVY, "--help").stdout
-    for verb in (*cli.TRAINING, "sweep", "table", "curve", "shards"):
+    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "shards"):
         assert f"\n    {verb} " in shown
 
 
