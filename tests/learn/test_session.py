@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,9 +78,11 @@ def test_a_finished_run_is_not_trained_again(fit, capsys):
 def test_a_folder_of_another_config_is_left_alone(fit, capsys):
     assert fit() == 0
     before = read_record("run")
-    assert fit("--model.lr=0.5") == cli.BAD_INPUT
+    files = {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")}
+    assert fit("--model.lr=0.5", "--run.wandb=offline") == cli.BAD_INPUT
     assert "holds a run of another config" in capsys.readouterr().err
     assert read_record("run") == before
+    assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == files
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):

@@ -26,8 +26,8 @@ from vitexp.learn.loggers import build_loggers
 from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
+from vitexp.learn.recorder import claim
 
-VERBS = ("fit", "validate", "test", "predict")
 LAST = "last.ckpt"
 _BUILT: dict[str, Any] = {}
 
@@ -102,8 +102,9 @@ class TrainingCommand(LightningCLI):
         chosen = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
+        self.earlier = claim(self.plan.directory, self.plan.fingerprint)  # before a logger writes into the folder
         if chosen["logger"] is None:
-            kwargs["logger"] = self._loggers()
+            kwargs["logger"] = False if self.done() else self._loggers()
         plugins = chosen["plugins"] or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoints()]
         kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
@@ -139,6 +140,10 @@ class TrainingCommand(LightningCLI):
     def study(self) -> str:
         """The study this run belongs to."""
         return str(self._get(self.config, "study")["name"])
+
+    def done(self) -> bool:
+        """Whether this very run has finished before."""
+        return self.earlier is not None and self.earlier.status == "finished"
 
     def asked_to_resume(self) -> bool:
         """Whether a checkpoint is to be continued."""

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
@@ -12,7 +12,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "?\'?([\w.]+)"?\'?:?\s*', re.S)
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", re.S)
-_UNKNOWN = re.compile(r"(?:[Uu]nrecognized arguments?:|Key \"?'?(?=[\w.]+\"?'? is not expected)|Option)\s*(.*)", re.S)
+_UNKNOWN = (re.compile(r"unrecognized arguments: (\S+)"), re.compile(r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected"))
 
 
 class Parser(LightningArgumentParser):
@@ -38,9 +38,7 @@ def sentence(message: str, known: list[str]) -> str:
     if literal and key:
         allowed = ", ".join(part.strip(" '\"") for part in literal[1].split(","))
         return f"--{key[1]} is {literal[2].strip()!r}; allowed: {allowed}"
-    unknown = re.search(r"unrecognized arguments: (\S+)", text) or re.search(
-        r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected", text
-    )
+    unknown = _UNKNOWN[0].search(text) or _UNKNOWN[1].search(text)
     if unknown:
         return _unknown(unknown[1].split("=")[0].lstrip("-"), known)
     return f"--{key[1]}: {text[key.end() :]}" if key else text
@@ -62,5 +60,5 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def plain_words(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Splits off what a resumed W&B sweep run adds (`--_wandb...`), which is no flag of ours."""
-    extra: list[Any] = [word for word in arguments if word.startswith("--_wandb")]
+    extra = [word for word in arguments if word.startswith("--_wandb")]
     return [word for word in arguments if not word.startswith("--_wandb")], extra

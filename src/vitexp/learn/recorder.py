@@ -31,8 +31,7 @@ class Recorder(L.Callback):
         self._since: float | None = None
 
     def start(self) -> None:
-        """Writes the record as running; an earlier record of another config is never overwritten."""
-        claim(self.directory, self.record.fingerprint)
+        """Writes the record as running, into a folder that `claim` has admitted."""
         write_record(self.record, self.directory)
 
     def finish(self, **changes: Any) -> RunRecord:

@@ -15,7 +15,7 @@ from vitexp.learn.cost import train_flops
 from vitexp.learn.loggers import RunLogger
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
-from vitexp.learn.recorder import Recorder, claim, code_state, device_state, now, package_versions
+from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
 from vitexp.record import RunRecord
 
 INTERRUPTED = 128
@@ -30,6 +30,11 @@ class Command(Protocol):
     trainer: Any
     model: Classify
     datamodule: ShardData
+    earlier: RunRecord | None
+    """What this run left in its folder before."""
+
+    def done(self) -> bool:
+        """Whether this very run has finished before."""
 
     @property
     def last_checkpoint(self) -> Path:
@@ -48,8 +53,8 @@ def fit(command: Command, arguments: dict[str, Any]) -> None:
     if command.trainer.fast_dev_run:
         command.trainer.fit(**arguments)
         return
-    earlier = claim(command.plan.directory, command.plan.fingerprint)
-    if earlier is not None and earlier.status == "finished":
+    earlier = command.earlier
+    if earlier is not None and command.done():
         if command.trainer.is_global_zero:
             print(f"Finished already on {earlier.finished}; nothing trains. To train again, move its folder away.")
             print(summary(earlier, command, []))
