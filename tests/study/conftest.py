@@ -1,14 +1,26 @@
-"""A laboratory for studies: real sweep files and real records, with numbers from a seeded generator."""
+"""A laboratory for studies: real sweep files and real records, with numbers from a seeded generator; and a ground on
+which the runner runs cells that sleep instead of training (trainer.py)."""
 
+import io
+import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory, write_record
+from vitexp.study.progress import Progress
+from vitexp.study.runner import run_study
 from vitexp.study.spec import read_study
+
+HERE = Path(__file__).parent
+COMMAND = ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]
 
 PLACES = ("stem", "every", "shared")
 ARMS = [("none", "stem"), *((kind, at) for kind in ("1d", "2d") for at in PLACES), ("relative", "stem")]
@@ -92,3 +104,90 @@ def filled(tmp_path_factory):
     study = lab.positions()
     records = lab.fill(study, position_metrics)
     return SimpleNamespace(study=study, root=Path(lab.root), records=records, metrics_of=position_metrics)
+
+
+class Ground:
+    """One folder on which runners work, and what is to be seen there."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def folders(self):
+        """The run directory of every cell that was trained."""
+        return sorted(path.parent for path in self.root.rglob("trainings"))
+
+    def trainings(self):
+        """How often each cell was trained."""
+        return [len((folder / "trainings").read_text().splitlines()) for folder in self.folders()]
+
+    def pids(self):
+        """The process that trained each cell last."""
+        return [int((folder / "trainings").read_text().splitlines()[-1].split()[0]) for folder in self.folders()]
+
+    def statuses(self):
+        return sorted(json.loads(path.read_text())["status"] for path in self.root.rglob("record.json"))
+
+    def start(self, study, workers=2):
+        """A runner in a process of its own."""
+        return Runner([str(study.path), str(self.root), str(workers)], self.root / f"said-{time.monotonic_ns()}")
+
+
+class Runner:
+    """What it says goes to a file, which no orphan of it can keep open."""
+
+    def __init__(self, arguments, said):
+        self.said = said
+        with said.open("w") as file:
+            command = [sys.executable, str(HERE / "trainer.py"), *arguments]
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+    def end(self, number=None):
+        """Its exit status and what it has said, after a signal or when it is done."""
+        if number is not None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=60), self.said.read_text()
+
+
+@pytest.fixture
+def ground(tmp_path):
+    return Ground(tmp_path)
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    import trainer
+
+    return trainer
+
+
+@pytest.fixture
+def study(tmp_path):
+    def make(seeds=(0, 1), settings=None, **parameters):
+        grid = {"study.name": {"value": "s"}, "seed_everything": {"values": list(seeds)}} | parameters
+        path = tmp_path / "sweep.yaml"
+        sweep = {"method": "grid", "command": COMMAND, "parameters": grid} | (settings or {})
+        path.write_text(yaml.safe_dump(sweep))
+        return read_study(path)
+
+    return make
+
+
+@pytest.fixture
+def run(trainer, tmp_path):
+    def start(study, workers=2, **options):
+        said = io.StringIO()
+        outcome = run_study(
+            study,
+            parse=trainer.parse,
+            train=trainer.train,
+            root=tmp_path,
+            workers=workers,
+            extra=["--run.root", str(tmp_path)],
+            preload=["vitexp.record"],
+            progress=Progress(study.name, Console(file=said, width=200)),
+            **options,
+        )
+        return outcome, said.getvalue()
+
+    return start
