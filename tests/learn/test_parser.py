@@ -1,6 +1,10 @@
-import pytest
+import json
 
-from vitexp.learn.parser import plain_words, sentence
+import pytest
+import yaml
+
+from vitexp import cli
+from vitexp.learn.parser import joined, plain_words, sentence
 
 KNOWN = ["model.pos_embed", "model.pos_at", "model.pool", "data.train_images", "data.batch_size", "trainer.max_epochs"]
 
@@ -26,3 +30,33 @@ def test_an_unknown_flag_is_answered_with_its_group():
 @pytest.mark.parametrize("extra", ["--_wandb={}", "--_wandb=x"])
 def test_the_word_of_a_resumed_sweep_run_is_taken_out(extra):
     assert plain_words(["fit", extra, "--model.pool=gap"]) == (["fit", "--model.pool=gap"], [extra])
+
+
+BLOCK = {"model": {"pos_embed": "2d"}}
+
+
+@pytest.mark.parametrize("cell", [{"model.lr": 0.5} | BLOCK, BLOCK | {"model.lr": 0.5}], ids=["before", "behind"])
+@pytest.mark.parametrize("spelt", [json.dumps, yaml.safe_dump])
+def test_a_dotted_name_keeps_its_value_beside_a_block_of_its_group(cell, spelt, tmp_path):
+    path = tmp_path / "cell"
+    path.write_text(spelt(cell, **({"sort_keys": False} if spelt is yaml.safe_dump else {})))
+    planned = cli.plan(["fit", "--trainer.max_epochs=1", f"--run.root={tmp_path}", "--config", str(path)])
+    assert {key: planned["config"]["model"][key] for key in ("lr", "pos_embed")} == {"lr": 0.5, "pos_embed": "2d"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"model.lr": 0.5, "model": {"lr": 0.5}}, {"trainer.logger.name": "x", "trainer": {"logger": True}}],
+    ids=["both", "below a value"],
+)
+def test_a_value_given_in_both_ways_is_refused(config):
+    (dotted,) = (key for key in config if "." in key)
+    with pytest.raises(ValueError, match=rf"the config sets {dotted} twice, as a dotted name and inside its block"):
+        joined(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "config", ["model:\n  lr: 1.0e-3\n", "model.lr: 1e-3\n", "a: [", "word", "study.baseline: {a.b: 1}"]
+)
+def test_any_other_config_stays_as_it_is(config):
+    assert joined(config) == config

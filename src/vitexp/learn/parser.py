@@ -1,10 +1,12 @@
 """The parser behind `vitexp fit` and its sisters: typed flags, and one clear sentence when a word is wrong."""
 
 import difflib
+import json
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import set_parsing_settings
+import yaml
+from jsonargparse import get_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 # The line beneath a config field is its help text.
@@ -22,6 +24,10 @@ class Parser(LightningArgumentParser):
         """Raises: ValueError, with the message as one sentence."""
         raise ValueError(sentence(message, self.flags())) from ex
 
+    def parse_string(self, content: str, *arguments: Any, **options: Any) -> Any:
+        """A config from a file or from the command line, whatever the order in which it spells one group twice."""
+        return super().parse_string(joined(content), *arguments, **options)
+
     def flags(self) -> list[str]:
         """Every dotted name this parser and its subcommands know."""
         names = [option[2:] for action in self._actions for option in action.option_strings if option.startswith("--")]
@@ -29,6 +35,36 @@ class Parser(LightningArgumentParser):
             for sub in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
                 names += sub.flags() if isinstance(sub, Parser) else []
         return names
+
+
+def joined(content: str) -> str:
+    """A config in which no group is spelt both as a block and as dotted names: those move into the block.
+
+    Left apart, a block that comes after a dotted name would silently put that value back to its default.
+
+    Raises: ValueError for a value that is given in both ways.
+    """
+    try:
+        config = get_loader("yaml")(content)
+    except yaml.YAMLError:
+        return content  # the parser itself says what is wrong
+    if not isinstance(config, dict):
+        return content
+    moved = [key for key in config if "." in str(key) and isinstance(config.get(key.split(".")[0]), dict)]
+    for key in moved:
+        _move(config, key)
+    return json.dumps(config) if moved else content
+
+
+def _move(config: dict[str, Any], key: str) -> None:
+    """A dotted key at the top of a config into the block of its group."""
+    *groups, name = key.split(".")
+    block: Any = config
+    for group in groups:
+        block = block.setdefault(group, {}) if isinstance(block, dict) else block
+    if not isinstance(block, dict) or name in block:
+        raise ValueError(f"the config sets {key} twice, as a dotted name and inside its block; take one out")
+    block[name] = config.pop(key)
 
 
 def sentence(message: str, known: list[str]) -> str:
