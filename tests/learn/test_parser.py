@@ -40,7 +40,7 @@ BLOCK = {"model": {"pos_embed": "2d"}}
 def test_a_dotted_name_keeps_its_value_beside_a_block_of_its_group(cell, spelt, tmp_path):
     path = tmp_path / "cell"
     path.write_text(spelt(cell, **({"sort_keys": False} if spelt is yaml.safe_dump else {})))
-    planned = cli.plan(["fit", "--trainer.max_epochs=1", f"--run.root={tmp_path}", "--config", str(path)])
+    planned = cli.plan(["fit", "--model.arch=micro/2", "--trainer.max_epochs=1", "--config", str(path)])
     assert {key: planned["config"]["model"][key] for key in ("lr", "pos_embed")} == {"lr": 0.5, "pos_embed": "2d"}
 
 
