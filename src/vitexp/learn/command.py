@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
 from vitexp.learn import session
 from vitexp.learn.bar import Bar
-from vitexp.learn.checkpoint import AtomicCheckpoints
+from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
@@ -27,6 +27,7 @@ from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import claim
+from vitexp.learn.start import start_of
 
 LAST = "last.ckpt"
 _BUILT: dict[str, Any] = {}
@@ -35,9 +36,12 @@ _BUILT: dict[str, Any] = {}
 class TrainingCommand(LightningCLI):
     """LightningCLI with this project's groups, run directory, loggers and record."""
 
-    def __init__(self, arguments: Sequence[str], groups: dict[str, type], *, plan_only: bool = False) -> None:
+    def __init__(
+        self, arguments: Sequence[str], groups: dict[str, type], *, plan_only: bool = False, weights: bool = True
+    ) -> None:
         self.groups = groups
         self.plan_only = plan_only
+        self.weights = weights
         words, dropped = plain_words(list(arguments))
         self.verb = words[0]
         if dropped:
@@ -86,8 +90,8 @@ class TrainingCommand(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed")
 
     def instantiate_classes(self) -> None:
-        """Builds data, network and trainer; a plan needs no weights, so there the network has none."""
-        with torch.device("meta" if self.plan_only else "cpu"):
+        """Builds data, network and trainer; most plans need no weights, and there the network has none."""
+        with torch.device("cpu" if self.weights else "meta"):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
@@ -165,6 +169,7 @@ class TrainingCommand(LightningCLI):
             "steps": steps,
             "images_seen": images,
             "train_flops": train_flops(self.model.config, images),
+            "start": start_of(self.model.network, data) if self.weights else None,
         }
 
     def save_config(self, path: Path) -> None:
@@ -192,8 +197,8 @@ class TrainingCommand(LightningCLI):
         keeper = [self._keeper()] if self.run.checkpoint and chosen["enable_checkpointing"] is not False else []
         return [*bar, *keeper]
 
-    def _keeper(self) -> ModelCheckpoint:
-        return ModelCheckpoint(
+    def _keeper(self) -> Keeper:
+        return Keeper(
             dirpath=self.last_checkpoint.parent,
             filename=self.last_checkpoint.stem,
             enable_version_counter=False,
