@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.batch import Batches, BatchLoader
+from vitexp.data.batch import Batch, Batches, BatchLoader, Place
 from vitexp.data.index import open_shards
+from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
 from vitexp.data.read import CacheReader, FileReader, Views, cacheable
 from vitexp.data.tar import BadShard
@@ -142,6 +143,26 @@ def test_an_error_in_a_worker_arrives_with_its_name(tmp_path, make_set) -> None:
             list(BatchLoader(batches, workers))
 
 
+@pytest.mark.parametrize(("batch", "ranks"), [(30, 2), (50, 3), (64, 4)])
+def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -> None:
+    """Also where a rank's share of the batch is odd, and in the last batch, which is smaller."""
+    index = open_shards(digits)
+    reader = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8)))
+    order = EpochOrder(np.arange(97), index.starts, 0)
+
+    def steps(of: int) -> list[list[Batch]]:
+        sets = [Batches(index, reader, order, batch, rank, of, "mixup_cutmix") for rank in range(of)]
+        return [[each[Place(1, step)] for each in sets] for step in range(len(sets[0]))]
+
+    for (whole,), parts in zip(steps(1), steps(ranks), strict=True):
+        images = torch.cat([mixed(part.images.float(), part.recipe) for part in parts])
+        assert torch.equal(images, mixed(whole.images.float(), whole.recipe))
+        assert torch.equal(torch.cat([partners(part.labels) for part in parts]), partners(whole.labels))
+        assert not torch.equal(images, whole.images.float())
+        assert {part.total for part in parts} == {whole.total}
+    assert Batches(index, reader, order, batch, 0, 1, "mixup")[Place(EVALUATION, 0)].recipe is None
+
+
 def batches_of_small(folder):
     index = open_shards(folder)
     views = Views(eval_view("resize", 4), eval_view("resize", 4))
@@ -152,16 +173,17 @@ def batches_of_small(folder):
     "sizes", [[(32, 32)] * 6, [(64, 64)] * 6, [(40, 64), (90, 30), (32, 32), (64, 64), (33, 47), (150, 150)]]
 )
 @pytest.mark.parametrize("augment", ["none", "crop_flip", "inception"])
-def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_tar, sizes, augment) -> None:
+@pytest.mark.parametrize("measured", ["resize", "crop"])
+def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_tar, sizes, augment, measured) -> None:
     members = []
     for i, size in enumerate(sizes):
         members += [(f"k{i}.jpg", photograph(i, *size)), (f"k{i}.cls", b"0")]
     write_tar(tmp_path / "x-train-0.tar", members)
     index = open_shards(tmp_path)
-    views = Views(train_view(augment, 32, 0), eval_view("resize", 32))
+    views = Views(train_view(augment, 32, 0), eval_view(measured, 32))
     samples = np.arange(len(sizes))
     local = FileReader(index, views)
-    if augment == "inception" and sizes[0] != (32, 32):
+    if (augment == "inception" or measured == "crop") and sizes[0] != (32, 32):
         assert not cacheable(index, views)
         return
     for epoch in (0, 1, EVALUATION):

@@ -103,6 +103,8 @@ def test_images_become_floats_from_minus_one_to_one(digits) -> None:
         ({"shards": "nosuch"}, r"data\.shards is 'nosuch': no embedded source .*digits"),
         ({"shards": "./nosuch"}, r"there is no directory nosuch; make one with `vitexp shards make"),
         ({"train_images": 1295}, "is 1295, but there are 1294 images"),
+        ({"mix": "blend"}, "data.mix is 'blend'; allowed: none, mixup, cutmix, mixup_cutmix"),
+        ({"eval_view": "centre"}, "the evaluation view 'centre' is none of resize, crop"),
         ({"train_images": 9}, "cannot hold all 10 classes"),
         ({"train_images": 100, "train_fraction": 0.1}, "say the same thing twice"),
         ({"train_fraction": 0.0}, r"train_fraction is 0\.0; it must be more than 0"),
@@ -127,7 +129,7 @@ def test_images_of_several_sizes_need_a_size(tmp_path, write_tar, png) -> None:
         ShardData(shards=str(tmp_path))
     data = ShardData(shards=str(tmp_path), image_size=6, val_fraction=0)
     assert next(iter(data.eval_loader("train"))).images.shape == (4, 3, 6, 6)
-    with pytest.raises(ValueError, match="inception needs them whole; use local"):
+    with pytest.raises(ValueError, match="a crop needs them whole; use local"):
         next(
             iter(ShardData(shards=str(tmp_path), image_size=6, augment="inception", reader="cache").train_dataloader())
         )
@@ -168,6 +170,16 @@ class TestResume:
             assert torch.equal(rest.layer.weight, whole.layer.weight)
             assert len(rest.seen) < 9
 
+    def test_from_every_step_of_a_resumed_run(self, digits, tmp_path) -> None:
+        """Two interruptions, the first of them also where an epoch ends."""
+        whole = fit(tmp_path, data_of(digits))
+        for first in range(1, 9):
+            fit(tmp_path / f"{first}", data_of(digits), tmp_path / f"step={first}.ckpt")
+            for second in range(first + 1, 9):
+                rest = fit(tmp_path / "rest", data_of(digits), tmp_path / f"{first}" / f"step={second}.ckpt")
+                assert rest.seen == whole.seen[second:], (first, second)
+                assert torch.equal(rest.layer.weight, whole.layer.weight)
+
     @pytest.mark.parametrize("on_train_end", [True, False])
     def test_from_the_end_of_an_epoch(self, digits, tmp_path, on_train_end) -> None:
         every = ModelCheckpoint(tmp_path / "e", "{epoch}", save_top_k=-1, save_on_train_epoch_end=on_train_end)
@@ -186,7 +198,15 @@ class TestResume:
             assert torch.equal(rest.layer.weight, whole.layer.weight)
 
     @pytest.mark.parametrize(
-        "options", [{"seed": 4}, {"batch_size": 64}, {"train_images": 331}, {"augment": "flip"}, {"subset_seed": 1}]
+        "options",
+        [
+            {"seed": 4},
+            {"batch_size": 64},
+            {"train_images": 331},
+            {"augment": "flip"},
+            {"subset_seed": 1},
+            {"mix": "mixup"},
+        ],
     )
     def test_other_batches_are_refused(self, digits, tmp_path, options) -> None:
         fit(tmp_path, data_of(digits), max_steps=1)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vitexp.learn.classify import Classify, check_loss, image_losses, planned_steps, probabilities_of
+from vitexp.data.batch import Batch
+from vitexp.data.mixing import Recipe
+from vitexp.learn.classify import Classify, batch_losses, check_loss, image_losses, planned_steps, probabilities_of
 from vitexp.learn.config import ClassifyConfig
 
 RNG = np.random.default_rng(0)
@@ -43,6 +45,23 @@ def test_sigmoid_is_summed_over_classes(smoothing):
     one, zero = -np.log1p(np.exp(-LOGITS)), -np.log1p(np.exp(LOGITS))
     by_hand = -(wanted * one + (1 - wanted) * zero).sum(-1)
     assert losses(loss="sigmoid", label_smoothing=smoothing) == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_a_mixed_image_is_measured_against_both_labels_as_timm_does(loss):
+    from timm.data.mixup import mixup_target
+    from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
+
+    share = torch.tensor([0.3, 0.3, 1.0, 1.0, 0.0, 0.0])
+    labels = torch.tensor(LABELS)
+    batch = Batch(torch.empty(6, 0), labels, labels, 6, Recipe(share, torch.zeros(6, 4, dtype=torch.long)))
+    found = batch_losses(torch.tensor(LOGITS), batch, ClassifyConfig(classes=5, loss=loss))
+    for start in (0, 2, 4):  # timm's partners are mirrored in the batch, which for two images is the same
+        pair = slice(start, start + 2)
+        target = mixup_target(labels[pair], 5, share[start].item(), 0.0).double()
+        logits = torch.tensor(LOGITS)[pair]
+        timm = SoftTargetCrossEntropy() if loss == "softmax" else BinaryCrossEntropy(smoothing=0, sum_classes=True)
+        assert found[pair].mean().item() == pytest.approx(timm(logits, target).item(), rel=1e-6)
 
 
 def test_probabilities_follow_the_loss():

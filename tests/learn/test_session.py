@@ -67,6 +67,35 @@ def test_the_test_accuracy_is_the_checkpoints_own(fit, digits):
     assert right / len(rows) == pytest.approx(read_record("run").metrics["test_acc"])
 
 
+def test_the_training_loss_of_an_epoch_is_the_mean_over_its_images(fit, monkeypatch):
+    """By hand, also across an interruption."""
+    losses, step = [], Classify.training_step
+
+    def noted(module, batch, index):
+        loss = step(module, batch, index)
+        losses.append((loss.item() * batch.total, batch.total))
+        if len(losses) == 10 and cutting:
+            raise KeyboardInterrupt
+        return loss
+
+    monkeypatch.setattr(Classify, "training_step", noted)
+    cutting = True
+    assert fit("--run.checkpoint_steps=9") == 130
+    cutting = False
+    assert fit("--run.checkpoint_steps=9", "--ckpt_path=last") == 0
+    steps = losses[:9] + losses[10:]
+    means = [sum(a for a, _ in part) / sum(b for _, b in part) for part in (steps[:7], steps[7:])]
+    assert len(steps) == 14
+    assert [value for _, value in read_record("run").curves["train_loss"]] == pytest.approx(means, rel=1e-6)
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "mixup_cutmix"])
+def test_mixed_training_runs_and_is_kept_in_the_config(fit, mix):
+    assert fit(f"--data.mix={mix}", "--data.eval_view=crop", "--trainer.max_steps=3") == 0
+    record = read_record("run")
+    assert (record.config["data"]["mix"], record.config["data"]["eval_view"]) == (mix, "crop")
+
+
 def test_a_finished_run_is_not_trained_again(fit, capsys):
     assert fit() == 0
     before = (read_record("run"), capsys.readouterr())[0]
@@ -106,6 +135,22 @@ def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
     one, other = weights("whole/checkpoints/last.ckpt"), weights("cut/checkpoints/last.ckpt")
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert read_record("cut").images_seen == read_record("whole").images_seen
+    assert read_record("cut").metrics == read_record("whole").metrics
+
+
+def test_a_run_cut_off_in_a_validation_makes_it_good(fit, monkeypatch):
+    """The numbers of every epoch are in the record, also of the one whose last batch was the last thing done."""
+    assert fit("--run.dir=whole") == 0
+    step = Classify.validation_step
+
+    def cut(module, batch, index):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classify, "validation_step", cut)
+    assert fit("--run.dir=cut", "--run.checkpoint_steps=1") == 130
+    monkeypatch.setattr(Classify, "validation_step", step)
+    assert fit("--run.dir=cut", "--run.checkpoint_steps=1", "--ckpt_path=last") == 0
+    assert read_record("cut").curves == read_record("whole").curves
     assert read_record("cut").metrics == read_record("whole").metrics
 
 

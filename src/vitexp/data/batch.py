@@ -4,11 +4,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitexp.data.index import ShardIndex
+from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.read import Reader
 
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
     """int64 (B,): the numbers of the samples in their split."""
     total: int
     """Images in the global batch, over all ranks."""
+    recipe: Recipe | None = None
+    """How the images are mixed: the loss is `share` times that of `labels`, the rest times that of their partners."""
 
 
 class Place(NamedTuple):
@@ -38,9 +42,18 @@ class Place(NamedTuple):
 class Batches(Dataset[Batch]):
     """Every step of every epoch for one rank; in evaluation, all rows once in their order."""
 
-    def __init__(self, index: ShardIndex, reader: Reader, order: EpochOrder, batch: int, rank: int, ranks: int) -> None:
+    def __init__(
+        self,
+        index: ShardIndex,
+        reader: Reader,
+        order: EpochOrder,
+        batch: int,
+        rank: int,
+        ranks: int,
+        mix: Mix = "none",
+    ) -> None:
         self._index, self._reader, self._order = index, reader, order
-        self._batch, self._rank, self._ranks = batch, rank, ranks
+        self._batch, self._rank, self._ranks, self._mix = batch, rank, ranks, mix
         self._announced: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -50,7 +63,7 @@ class Batches(Dataset[Batch]):
         epoch, step = place
         start = step * self._batch
         stop = min(start + self._batch, len(self._order))
-        mine = part(start, stop, self._rank, self._ranks)
+        mine = part(start, stop, self._rank, self._ranks, 1 if self._mix == "none" else 2)
         self._announce(epoch, start)
         samples = self._order.samples(epoch, *mine)
         pixels = self._reader.read(samples, epoch)
@@ -60,7 +73,13 @@ class Batches(Dataset[Batch]):
             torch.from_numpy(labels).long(),
             torch.from_numpy(samples).long(),
             stop - start,
+            self._recipe(samples, pixels.shape, epoch),
         )
+
+    def _recipe(self, samples: np.ndarray, shape: tuple[int, ...], epoch: int) -> Recipe | None:
+        if self._mix == "none" or epoch == EVALUATION:
+            return None
+        return recipe(self._mix, samples, shape[1], shape[2], self._order.seed, epoch)
 
     def _announce(self, epoch: int, place: int) -> None:
         """Tells the reader, once a window, which shards it will be asked for."""

@@ -1,7 +1,7 @@
 """Mixup and CutMix on the device, between the two images of a pair, with random numbers that belong to the pair.
 
-Neighbours in the global batch are a pair, so the mixture does not depend on how many ranks share the batch, as long as
-each takes an even number of images. Both images of a pair take the same share of each other, as in timm's pair mode.
+Neighbours in the global batch are a pair, and a pair stays on one rank, so the mixture does not depend on how many
+ranks share the batch. Both images of a pair take the same share of each other, as in timm's pair mode.
 
 Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix); shares and the even choice between both as in DeiT.
 """
@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from scipy.special import betaincinv
+from torch import Tensor
 
 from vitexp.data.keyed import key, uniforms
 
@@ -19,26 +20,14 @@ MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0
 _PURPOSE = 0x4D495845
 
 
-class Mixed(NamedTuple):
-    """A mixed batch: the loss is `share` times that of `labels` plus the rest times that of `partners`.
-
-    Shapes: images (B, 3, H, W), labels and partners (B,), share (B,) float32.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    partners: torch.Tensor
-    share: torch.Tensor
-
-
 class Recipe(NamedTuple):
     """How much each image keeps of itself, and the box that it takes from its partner (empty for mixup).
 
     Shapes: share float32 (B,), boxes int64 (B, 4) as top, left, bottom, right.
     """
 
-    share: np.ndarray
-    boxes: np.ndarray
+    share: Tensor
+    boxes: Tensor
 
 
 def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
@@ -55,7 +44,7 @@ def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, ep
     share, boxes = np.repeat(share, 2)[:count], np.repeat(boxes, 2, axis=0)[:count]
     if count % 2:
         share[-1], boxes[-1] = 1, 0
-    return Recipe(share, boxes)
+    return Recipe(torch.from_numpy(share), torch.from_numpy(boxes))
 
 
 def _boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -68,17 +57,20 @@ def _boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.
     return np.stack([*low, *high], axis=1).astype(np.int64)
 
 
-def mixed(images: torch.Tensor, labels: torch.Tensor, how: Recipe) -> Mixed:
-    """Mixes a batch of float images by a recipe; pairs are the images at places 2k and 2k + 1."""
-    partner = torch.arange(len(images), device=images.device) ^ 1
-    partner = torch.where(partner < len(images), partner, partner - 1)
-    share = torch.from_numpy(how.share).to(images.device)
-    top, left, bottom, right = torch.from_numpy(how.boxes).to(images.device)[:, :, None, None].unbind(1)
+def partners(items: Tensor) -> Tensor:
+    """What each image's partner has: places 2k and 2k + 1 change; a last one alone keeps its own. Shapes: (B, ...)."""
+    places = torch.arange(len(items), device=items.device) ^ 1
+    return items[torch.where(places < len(items), places, places - 1)]
+
+
+def mixed(images: Tensor, how: Recipe) -> Tensor:
+    """Mixes a batch of float images by a recipe. Shapes: (B, 3, H, W) -> the same."""
+    share = how.share.to(images.dtype)[:, None, None, None]
+    top, left, bottom, right = how.boxes[:, :, None, None].unbind(1)
     rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
     columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
     inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
     is_cut = (bottom > top)[:, None]
-    others = images[partner]
-    weight = torch.where(is_cut, torch.ones_like(share)[:, None, None, None], share[:, None, None, None])
-    blend = torch.where(inside, others, images * weight + others * (1 - weight))
-    return Mixed(blend, labels, labels[partner], share)
+    others = partners(images)
+    weight = torch.where(is_cut, torch.ones_like(share), share)
+    return torch.where(inside, others, images * weight + others * (1 - weight))

@@ -1,7 +1,7 @@
 """Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
 
 import weakref
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
 import lightning.pytorch as L
@@ -13,10 +13,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
 from vitexp.data.index import ShardIndex
 from vitexp.data.locate import open_all
+from vitexp.data.mixing import Mix, mixed
 from vitexp.data.order import EpochOrder, steps
 from vitexp.data.read import Reader, ReaderName, Views, choose_reader
+from vitexp.data.resume import settle
 from vitexp.data.selection import Wish, select
-from vitexp.data.transforms import Augment, eval_view, train_view
+from vitexp.data.transforms import Augment, EvalKind, train_view
+from vitexp.data.transforms import eval_view as view_to_measure
 
 Split = Literal["train", "val", "test"]
 
@@ -36,7 +39,9 @@ class ShardData(L.LightningDataModule):
         val_fraction: The part of train that is held out for validation, where the shards have no val split of their
             own.
         augment: What is done to training images: random crop after padding, horizontal flip, both, or Inception crops
-            with flip.
+            with flip, or these and RandAugment.
+        mix: How the training images of a pair are mixed with each other: mixup, cutmix, or either by turns.
+        eval_view: What is measured: the whole image resized, or the square in its middle.
         workers: Processes that prepare batches; 0 does it in the training process. Changes no batch.
         reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from afar; auto
             chooses.
@@ -54,6 +59,8 @@ class ShardData(L.LightningDataModule):
         train_fraction: float | None = None,
         val_fraction: float = 0.1,
         augment: Augment = "none",
+        mix: Mix = "none",
+        eval_view: EvalKind = "resize",
         workers: int = 0,
         reader: ReaderName = "auto",
         subset_seed: int = 0,
@@ -62,13 +69,15 @@ class ShardData(L.LightningDataModule):
         super().__init__()
         if batch_size < 1 or workers < 0:
             raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
+        if mix not in get_args(Mix):
+            raise ValueError(f"data.mix is {mix!r}; allowed: {', '.join(get_args(Mix))}")
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
         self._indexes = open_all(shards)
         train = self._indexes["train"]
         self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
         self.size = _size(train, image_size)
-        self.augment, self.seed = augment, seed
-        self._views = Views(train_view(augment, self.size, seed), eval_view("resize", self.size))
+        self.augment, self.mix, self.eval_view, self.seed = augment, mix, eval_view, seed
+        self._views = Views(train_view(augment, self.size, seed), view_to_measure(eval_view, self.size))
         held_out = None if "val" in self._indexes else val_fraction
         chosen = select(train, Wish(held_out, train_images, train_fraction, subset_seed))
         self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
@@ -127,6 +136,8 @@ class ShardData(L.LightningDataModule):
             raise ValueError(
                 f"data.batch_size is the global batch, {self.batch_size}, and must divide by the {ranks} ranks"
             )
+        if self.trainer:
+            settle(self.trainer.fit_loop)  # the first word the loop has for its data after a checkpoint is loaded
         loader = TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
         self._loaders.add(loader)
         return loader
@@ -151,16 +162,20 @@ class ShardData(L.LightningDataModule):
         self._loaders.add(loader)
         return loader
 
+    def epoch_order(self, split: str) -> EpochOrder:
+        """Which image of a split comes when, in every epoch."""
+        return EpochOrder(self._rows[split], self._source(split).starts, self.seed)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Bytes to floats in [-1, 1], on the device."""
+        """Bytes to floats in [-1, 1], mixed where asked for, on the device."""
         images = batch.images.to(torch.float32, memory_format=torch.contiguous_format).sub_(127.5).div_(127.5)
         if self.trainer:
             images = self.trainer.precision_plugin.convert_input(images)
-        return batch._replace(images=images)
+        return batch._replace(images=mixed(images, batch.recipe) if batch.recipe else images)
 
     def state_dict(self) -> dict[str, Any]:
         """What must be the same when a run goes on from a checkpoint."""
-        words = ("subset_fingerprint", "batch_size", "augment", "size", "seed")
+        words = ("subset_fingerprint", "batch_size", "augment", "mix", "size", "seed")
         return {word: getattr(self, word) for word in words}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -187,9 +202,8 @@ class ShardData(L.LightningDataModule):
 
     def _batches(self, split: str) -> Batches:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        index, rows = self._source(split), self._rows[split]
-        order = EpochOrder(rows, index.starts, self.seed)
-        return Batches(index, self._reader(index), order, self.batch_size, rank, ranks)
+        index = self._source(split)
+        return Batches(index, self._reader(index), self.epoch_order(split), self.batch_size, rank, ranks)
 
     def _source(self, split: str) -> ShardIndex:
         """The shards a split comes from: a held-out validation slice lies in those of train."""

@@ -107,7 +107,12 @@ def steps(images: int, batch: int) -> int:
     return -(-images // batch)
 
 
-def part(start: int, stop: int, rank: int, ranks: int) -> tuple[int, int]:
-    """The part of the places [start, stop) for one rank: equal to within one image, so empty for some of many ranks."""
-    size = stop - start
-    return start + size * rank // ranks, start + size * (rank + 1) // ranks
+def part(start: int, stop: int, rank: int, ranks: int, grain: int = 1) -> tuple[int, int]:
+    """The part of the places [start, stop) for one rank: equal to within `grain` images, so empty for some of
+    many ranks.
+
+    Groups of `grain` neighbours, counted from `start`, stay together.
+    """
+    groups = -(-(stop - start) // grain)
+    low, high = (start + groups * r // ranks * grain for r in (rank, rank + 1))
+    return min(low, stop), min(high, stop)

@@ -12,7 +12,7 @@ from vitexp.data.index import ShardIndex
 from vitexp.data.order import EVALUATION
 from vitexp.data.photo import File
 from vitexp.data.stream import files_of
-from vitexp.data.transforms import InceptionView, View
+from vitexp.data.transforms import InceptionView, View, eval_view
 
 CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
 ReaderName = Literal["auto", "cache", "local", "stream"]
@@ -31,8 +31,9 @@ class Views:
 
 
 def cacheable(index: ShardIndex, views: Views) -> bool:
-    """Whether training can be fed from the cache: Inception crops need the whole image."""
-    return not isinstance(views.training, InceptionView) or kept_as_they_are(index, views.evaluation)
+    """Whether both views can be fed from the cache: a crop needs the whole image, and not resized."""
+    crops = isinstance(views.training, InceptionView) or views.evaluation != eval_view("resize", views.size)
+    return not crops or kept_as_they_are(index, views.evaluation)
 
 
 class Reader(Protocol):
@@ -113,9 +114,7 @@ def choose_reader(index: ShardIndex, views: Views, wanted: ReaderName) -> tuple[
         place = "at a URL" if afar else "in a directory"
         raise ValueError(f"data.reader is {wanted}, but the shards of {index.name} lie {place}; use {by_file} or auto")
     if wanted == "cache" and not fits:
-        raise ValueError(
-            f"data.reader cache holds images resized, and inception needs them whole; use {by_file} or auto"
-        )
+        raise ValueError(f"data.reader cache holds images resized, and a crop needs them whole; use {by_file} or auto")
     name = wanted if wanted != "auto" else "cache" if fits and pixels <= CACHE_BYTES else by_file
     size = f"{pixels / 1e6:,.1f} MB of pixels"
     if name == "cache":

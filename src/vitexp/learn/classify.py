@@ -10,6 +10,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vitexp.data.batch import Batch
+from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.learn.config import ClassifyConfig
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
@@ -30,6 +31,8 @@ class Classify(L.LightningModule):
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
+    epoch_loss: Tensor
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
@@ -37,6 +40,7 @@ class Classify(L.LightningModule):
         check_loss(self.config)
         self.network = build(self.config)
         self.images_seen = 0
+        self.register_buffer("epoch_loss", torch.zeros(2), persistent=False)  # summed over images, and their number
         self._seed = torch.initial_seed()
         self.readings = nn.ModuleDict(
             {
@@ -54,9 +58,10 @@ class Classify(L.LightningModule):
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
         if self.config.dropout:
             self._seed_step()
-        losses = image_losses(self(batch.images), batch.labels, self.config)
+        losses = batch_losses(self(batch.images), batch, self.config)
         loss = losses.sum() * (self.trainer.world_size / batch.total)
         self.images_seen += batch.total
+        self.epoch_loss += torch.stack([losses.detach().sum(), losses.new_tensor(len(losses))])
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss", loss.detach(), sync_dist=True)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -107,11 +112,27 @@ class Classify(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
-        checkpoint["vitexp"] = {"images_seen": self.images_seen, "model": plain(self.config)}
+        epoch_loss = self._summed_epoch_loss().tolist()
+        checkpoint["vitexp"] = {"images_seen": self.images_seen, "epoch_loss": epoch_loss, "model": plain(self.config)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the counts up again."""
-        self.images_seen = int(checkpoint.get("vitexp", {}).get("images_seen", 0))
+        kept = checkpoint.get("vitexp", {})
+        self.images_seen = int(kept.get("images_seen", 0))
+        if self.global_rank == 0:  # the sum over ranks, so it belongs to one of them
+            self.epoch_loss.copy_(torch.tensor(kept.get("epoch_loss", [0.0, 0.0])))
+
+    def take_epoch_loss(self) -> float:
+        """The mean over the images trained on since this was last asked, on all ranks; NaN for none."""
+        total, images = self._summed_epoch_loss().tolist()
+        self.epoch_loss.zero_()
+        return float(total / images) if images else float("nan")
+
+    def _summed_epoch_loss(self) -> Tensor:
+        if self._trainer is None or self.trainer.world_size == 1:
+            return self.epoch_loss
+        summed: Tensor = self.trainer.strategy.reduce(self.epoch_loss.clone(), reduce_op="sum")
+        return summed
 
     def _measure(self, split: str, batch: Batch) -> None:
         if not len(batch.labels):
@@ -175,6 +196,15 @@ def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tens
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
     targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
+
+
+def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor:
+    """One loss per image; that of a mixed image is shared between its label and its partner's. Shapes: -> (B,)."""
+    losses = image_losses(logits, batch.labels, config)
+    if batch.recipe is None:
+        return losses
+    others = image_losses(logits, partners(batch.labels), config)
+    return batch.recipe.share * losses + (1 - batch.recipe.share) * others
 
 
 def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:

@@ -14,6 +14,7 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
+from vitexp.learn.classify import Classify
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
 
 VALIDATION = ("val_acc", "val_loss")
@@ -58,8 +59,9 @@ class Recorder(L.Callback):
         self.train_seconds, self._since = self._seconds(), None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the epoch's last training loss."""
-        self._collect(trainer, ("train_loss",))
+        """Keeps the epoch's mean training loss."""
+        assert isinstance(pl_module, Classify)
+        self.curves.setdefault("train_loss", []).append((trainer.global_step, pl_module.take_epoch_loss()))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the validation numbers of the run's course."""
