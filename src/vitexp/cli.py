@@ -82,13 +82,18 @@ def train(words: Sequence[str]) -> None:
     TrainingCommand(words, groups())
 
 
-def plan(words: Sequence[str]) -> dict[str, Any]:
+def plan(words: Sequence[str], weights: bool = False) -> dict[str, Any]:
     """What `train` would run, found through the real parser; nothing trains."""
     from vitexp import torch_ops  # noqa: F401
     from vitexp.learn.command import TrainingCommand
 
-    command = TrainingCommand(words, groups(), plan_only=True)
+    command = TrainingCommand(words, groups(), plan_only=True, weights=weights)
     return command.plan.plain() | command.facts
+
+
+def examine(words: Sequence[str]) -> dict[str, Any]:
+    """`plan`, and what the run starts from: its initial weights, and its first epoch's order of images."""
+    return plan(words, weights=True)
 
 
 def train_cell(words: list[str], log_path: str) -> None:
@@ -116,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, help_text in TRAINING.items():
         verbs.add_parser(name, help=help_text, add_help=False)
     data_commands.add_commands(verbs)
-    study_commands.add_commands(verbs, plan, train_cell)
+    study_commands.add_commands(verbs, plan, train_cell, examine)
     report_commands.add_commands(verbs)
     return parser
 

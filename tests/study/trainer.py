@@ -32,6 +32,16 @@ def parse(argv):
     return _resolved(config, argv[argv.index("--run.root") + 1])
 
 
+def examine(argv):
+    """The plan with a start that says whose it is."""
+    config = parse(argv)["config"]
+    return {"start": {"weights": {}, "order": f"{config['seed_everything']} {config['model']['lr']}", "views": ""}}
+
+
+def broken(argv):
+    raise KeyError("start")
+
+
 def _resolved(config, root):
     trouble = config["model"]["trouble"]
     if config["model"].pop("lost", False):

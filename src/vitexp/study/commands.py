@@ -3,15 +3,18 @@
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitexp.study.plan import PlannedCell
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
 Train = Callable[[list[str], str], None]
 BAD_INPUT = 2
 
 
-def add_commands(verbs: Any, parse: Parse, train: Train) -> None:
-    """Adds `sweep`; `parse` and `train` are the door's, importable by name."""
+def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None:
+    """Adds `sweep`; `parse`, `train` and `examine` are the door's, importable by name."""
     sweep = verbs.add_parser(
         "sweep",
         help="run every cell of a study that has no finished record (sweep lint FILE only checks it)",
@@ -26,16 +29,19 @@ def add_commands(verbs: Any, parse: Parse, train: Train) -> None:
     sweep.add_argument(
         "--wandb", choices=["off", "offline", "online", "auto"], default="off", help="W&B for the cells (default: off)"
     )
-    sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train))
+    sweep.add_argument(
+        "--quick", action="store_true", help="lint: leave out initial weights and orders (large networks take seconds)"
+    )
+    sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train, examine))
 
 
-def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train) -> int:
+def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse) -> int:
     """Runs or checks a study; returns the exit status."""
     from vitexp.study.runner import run_study
     from vitexp.study.spec import read_study
 
     if chosen.words[0] == "lint":
-        return _lint(chosen, parse)
+        return _lint(chosen, parse, examine)
     outcome = run_study(
         read_study(_only(chosen.words)),
         parse=parse,
@@ -50,29 +56,28 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train) -> int:
     return outcome.exit_status
 
 
-def _lint(chosen: argparse.Namespace, parse: Parse) -> int:
+def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
+    from vitexp.study import start
     from vitexp.study.lint import cost, lint
     from vitexp.study.plan import plan_study
     from vitexp.study.runner import PRELOAD
     from vitexp.study.spec import read_study
     from vitexp.study.worker import fork_server
 
-    study = read_study(_only(chosen.words[1:]))
+    study, context, workers = read_study(_only(chosen.words[1:])), fork_server(PRELOAD), chosen.workers or 1
     with tempfile.TemporaryDirectory() as folder:
-        planned = plan_study(
-            study,
-            parse=parse,
-            context=fork_server(PRELOAD),
-            root=folder,
-            workers=chosen.workers or 1,
-            extra=_extra(chosen),
-        )
-    findings = lint(study, planned)
-    for line in cost(study, planned):
-        print(_cost_line(**line))
-    for finding in findings:
+        planned = plan_study(study, parse=parse, context=context, root=folder, workers=workers, extra=_extra(chosen))
+        examined = [] if chosen.quick else planned
+        compared = start.compare(study, examined, examine=examine, context=context, workers=workers)
+    findings = [*lint(study, planned), *start.findings(study, compared)]
+    for costs in cost(study, planned):
+        print(_cost_line(**costs))
+    for one in compared:
+        print(start.line(one))
+    for finding in sorted(findings, key=lambda finding: finding.severity):
         print(f"{finding.severity}: {finding.text}")
     errors = sum(finding.severity == "error" for finding in findings)
+    print(_total_line(planned))
     print(f"{study.path}: {len(planned)} cells parse; {errors} errors, {len(findings) - errors} notes")
     return BAD_INPUT if errors else 0
 
@@ -83,6 +88,12 @@ def _cost_line(arm: str, runs: int, parameters: int, steps: int, images_seen: in
         f"{arm or 'all'}: {runs} runs of {steps:,} steps, {images_seen:,} images, "
         f"{train_flops / 1e12:.3g} TFLOP; {parameters:,} parameters"
     )
+
+
+def _total_line(planned: "Sequence[PlannedCell]") -> str:
+    """What the whole study takes, finished cells included."""
+    steps, flops = (sum(cell.facts[name] for cell in planned) for name in ("steps", "train_flops"))
+    return f"all together: {len(planned)} runs, {steps:,} steps, {flops / 1e12:.3g} TFLOP"
 
 
 def _extra(chosen: argparse.Namespace) -> list[str]:

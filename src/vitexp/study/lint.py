@@ -36,7 +36,7 @@ def lint(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
 
 def cost(study: Study, planned: Sequence[PlannedCell]) -> list[dict[str, Any]]:
     """What each arm takes, as far as the door knows it: the arm in words, its runs, and the facts of one run."""
-    arms = _arms(study, planned)
+    arms = arms_of(study, planned)
     return [{"arm": arm, "runs": len(cells), **cells[0].facts} for arm, cells in arms.items()]
 
 
@@ -61,15 +61,20 @@ def _duplicates(planned: Sequence[PlannedCell]) -> list[Finding]:
 
 def _beyond_the_factors(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
     """Each cell against its partner: the baseline cell that is nearest to it in the other factors."""
-    base = [cell for cell in planned if _takes(cell, study.config.baseline)]
     told: dict[tuple[str, Any, Any], list[PlannedCell]] = defaultdict(list)
     for cell in planned:
-        if not study.config.baseline or cell in base:
-            continue
-        partner = max(base, key=lambda other: _agreement(cell, other, study.factors))
+        partner = partner_of(cell, study, planned)
         for key, (here, there) in _differences(cell, partner, study).items():
             told[key, str(here), str(there)].append(cell)
     return [_told(key, here, there, cells) for (key, here, there), cells in told.items()]
+
+
+def partner_of(cell: PlannedCell, study: Study, planned: Sequence[PlannedCell]) -> PlannedCell:
+    """The baseline cell that a cell is compared with; a cell of the baseline, or of a study without one, is its own."""
+    if not study.config.baseline or _takes(cell, study.config.baseline):
+        return cell
+    base = [other for other in planned if _takes(other, study.config.baseline)]
+    return max(base, key=lambda other: _agreement(cell, other, study.factors))
 
 
 def _told(key: str, here: Any, there: Any, cells: Sequence[PlannedCell]) -> Finding:
@@ -96,7 +101,7 @@ def _comparable(cell: PlannedCell) -> dict[str, Any]:
 
 
 def _seeds(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
-    arms = {arm: {cell.seed for cell in cells} for arm, cells in _arms(study, planned).items()}
+    arms = {arm: {cell.seed for cell in cells} for arm, cells in arms_of(study, planned).items()}
     everywhere = set().union(*arms.values())
     findings = [
         Finding("error", f"arm {arm} lacks seeds {_words(everywhere - seeds)}, which other arms have")
@@ -113,7 +118,7 @@ def _tuning(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
     """Arms may be tuned over values of their own, but over equally many."""
     budgets = {
         arm: len({tuple(str(cell.cell.overrides.get(key)) for key in study.config.tune) for cell in cells})
-        for arm, cells in _arms(study, planned, study.config.tune).items()
+        for arm, cells in arms_of(study, planned, study.config.tune).items()
     }
     most = max(budgets.values())
     return [
@@ -123,7 +128,8 @@ def _tuning(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
     ]
 
 
-def _arms(study: Study, planned: Sequence[PlannedCell], apart: Sequence[str] = ()) -> dict[str, list[PlannedCell]]:
+def arms_of(study: Study, planned: Sequence[PlannedCell], apart: Sequence[str] = ()) -> dict[str, list[PlannedCell]]:
+    """The cells of each arm, by the arm in words; the factors in `apart` make no arms."""
     arms = defaultdict(list)
     keys = [key for key in study.arm_factors if key not in apart]
     for cell in planned:

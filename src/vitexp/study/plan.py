@@ -61,7 +61,7 @@ def plan_study(
     folder = Path(root) / study.name
     cells = study.cells()
     argvs = [[*study.argv(cell, _write_arguments(cell, folder)), *extra] for cell in cells]
-    resolved = _parse_all(parse, argvs, context, workers)
+    resolved = parse_all(parse, argvs, context, workers)
     refused = [(cell, answer) for cell, answer in zip(cells, resolved, strict=True) if isinstance(answer, str)]
     if refused:
         others = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
@@ -107,9 +107,10 @@ def read_plan(root: str | Path, name: str) -> dict[str, Any]:
         raise ValueError(f"{path} is no plan of a study ({error}); run `vitexp sweep` first") from error
 
 
-def _parse_all(
+def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:
+    """The door's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
     chunks = [argvs[start : start + _CELLS_PER_TASK] for start in range(0, len(argvs), _CELLS_PER_TASK)]
     with ProcessPoolExecutor(min(workers, len(chunks)), context, initializer=end_with_parent) as pool:
         try:
