@@ -1,11 +1,11 @@
-"""The commands that read records: table, curve, report. Imports only the standard library until one is called."""
+"""The commands that read records: table, curve, report, claims. Until one is called, only the standard library."""
 
 import argparse
 from typing import Any
 
 
 def add_commands(verbs: Any) -> None:
-    """Adds `table`, `curve` and `report`."""
+    """Adds `table`, `curve`, `report` and `claims`."""
     table = verbs.add_parser(
         "table",
         help="mean, interval and paired difference of a study's arms, beside the paper's numbers",
@@ -28,6 +28,16 @@ def add_commands(verbs: Any) -> None:
     )
     _add_places(report)
     report.set_defaults(run=show_report)
+    claims = verbs.add_parser(
+        "claims",
+        help="what the runs say about each claim of the ViT paper: supported, contradicted, undecided",
+        description="Holds every claim of the ViT paper that a study touches against its runs, and writes the ledger "
+        "as Markdown, CSV and JSON. Without a PLACE it reads every study below --root. Trains nothing.",
+    )
+    claims.add_argument("places", nargs="*", metavar="PLACE", help="sweep files, or folders of runs")
+    claims.add_argument("--root", default="runs", help="folder of the records (default: runs)")
+    claims.add_argument("--results", default="results", help="folder for what is written (default: results)")
+    claims.set_defaults(run=show_claims)
 
 
 def show_table(chosen: argparse.Namespace) -> int:
@@ -58,6 +68,15 @@ def show_report(chosen: argparse.Namespace) -> int:
     from vitexp.report.html import write_html
 
     print(f"Written: {write_html(**_places(chosen))}")
+    return 0
+
+
+def show_claims(chosen: argparse.Namespace) -> int:
+    """Prints and writes the ledger of claims."""
+    from vitexp.report.claims import write_claims
+    from vitexp.report.tables import print_written
+
+    print_written(write_claims(chosen.places, chosen.root, chosen.results))
     return 0
 
 

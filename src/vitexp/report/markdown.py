@@ -7,37 +7,36 @@ from vitexp.report.view import NOTHING, CellView, Section, View
 
 def table(view: View) -> str:
     """The whole table with its heading and footnotes."""
-    parts = [f"### {_escape(view.title)}", _escape(view.setting)]
+    parts = [f"### {escape(view.title)}", escape(view.setting)]
     for section in view.sections:
-        parts += [f"**{_escape(section.title)}**", _grid(view, section) if section.columns else _list(section)]
-    parts.append("\n".join(f"- {_escape(note)}" for note in view.footnotes))
+        parts += [f"**{escape(section.title)}**", _grid(view, section) if section.columns else _list(section)]
+    parts.append("\n".join(f"- {escape(note)}" for note in view.footnotes))
     return "\n\n".join(parts) + "\n"
 
 
 def _grid(view: View, section: Section) -> str:
-    rows = [
-        [_escape(label), *(NOTHING if cell is None else _cell(cell) for cell in row)] for label, row in section.rows
-    ]
-    return _lines([_escape(view.corner), *map(_escape, section.columns)], rows)
+    rows = [[escape(label), *(NOTHING if cell is None else _cell(cell) for cell in row)] for label, row in section.rows]
+    return lines_of_table([escape(view.corner), *map(escape, section.columns)], rows)
 
 
 def _list(section: Section) -> str:
     columns = section.listed()
-    return _lines(list(columns), [list(map(_escape, row)) for row in zip(*columns.values(), strict=True)])
+    return lines_of_table(list(columns), [list(map(escape, row)) for row in zip(*columns.values(), strict=True)])
 
 
 def _cell(cell: CellView) -> str:
-    first = f"**{_escape(cell.mean)}**" + (" ◆" if cell.baseline else "") + (f" ({cell.count})" if cell.count else "")
+    first = f"**{escape(cell.mean)}**" + (" ◆" if cell.baseline else "") + (f" ({cell.count})" if cell.count else "")
     others = (f"{cell.difference} {cell.verdict}".strip(), cell.tuned, cell.paper)
-    return "<br>".join([first, *(_escape(text) for text in others if text)])
+    return "<br>".join([first, *(escape(text) for text in others if text)])
 
 
-def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def lines_of_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """What Markdown or HTML would read as its own stays as it is typed."""
     for sign in "\\`*_|<>[]#":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])

@@ -36,8 +36,7 @@ def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]
     done = [finished(arm) for arm in arms]
     every = [record for arm in done for record in arm]
     beyond = "the arms differ in more than the studied factors"
-    follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
-    others = [key for key in _varying(every, keys) if key not in follows]
+    others = [key for key in _varying(every, keys) if key not in _following(keys)]
     found = [f"{beyond}: {key} is {counts(every, key)}" for key in others]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     if twice:
@@ -67,6 +66,19 @@ def counts(records: Iterable[RunRecord], key: str) -> str:
 def text(value: Any) -> str:
     """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
     return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+def _following(keys: Sequence[str]) -> set[str]:
+    """What cannot but differ where the studied keys do: the chosen images, and all of a data set with its name."""
+    follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
+    if not {"data.shards", "data.name"}.isdisjoint(keys):
+        follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
+    return follows
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; a switch is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:

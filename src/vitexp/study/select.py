@@ -22,10 +22,14 @@ SEED = "seed_everything"
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed."""
+    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed.
+
+    `tuning_runs` is how many runs the tuned values were chosen from.
+    """
 
     factors: Mapping[str, Any]
     tuned: Mapping[str, Any] = field(default_factory=dict)
+    tuning_runs: int = 0
     asked: tuple[int, ...]
     runs: Mapping[int, RunRecord] = field(default_factory=dict)
     unfinished: Mapping[int, str] = field(default_factory=dict)

@@ -31,6 +31,7 @@ def tune(selection: Selection) -> Selection:
     arms = [_best(group, metric) for group in groups.values()]
     notes = [note for group, arm in zip(groups.values(), arms, strict=True) for note in _notes(group, arm, metric)]
     budget = _budget(list(groups.values()), metric)
+    arms = [replace(arm, tuning_runs=_runs(group, metric)) for group, arm in zip(groups.values(), arms, strict=True)]
     return replace(selection, arms=tuple(arms), notes=(*selection.notes, *notes, *budget))
 
 
@@ -71,10 +72,15 @@ def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
 
 def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
     """Arms that were tuned on different numbers of runs are not compared fairly."""
-    budgets = {name(group[0]): sum(len(arm.values(metric)) for arm in group) for group in groups}
+    budgets = {name(group[0]): _runs(group, metric) for group in groups}
     if len(set(budgets.values())) < 2:
         return []
     return ["the arms had unequal tuning budgets: " + ", ".join(f"{name} {n} runs" for name, n in budgets.items())]
+
+
+def _runs(group: Sequence[Arm], metric: str) -> int:
+    """The runs that a choice rests on."""
+    return sum(len(arm.values(metric)) for arm in group)
 
 
 def _span(grid: Sequence[float]) -> str:

@@ -1,0 +1,197 @@
+"""The ledger of claims in words: what every rendering of a line says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitexp import stats
+from vitexp.record import RunRecord, flatten
+from vitexp.report import words
+from vitexp.report.paper import published
+from vitexp.study.claims import Claim
+from vitexp.study.crossover import Crossover
+from vitexp.study.ledger import ALPHA, CONTRADICT, SUPPORT, UNDECIDED, Judged, Ledger, Line
+
+MINUS = " − "
+
+
+def heading(line: Line) -> str:
+    """Where a line was measured, and over how many seeds."""
+    counts = [one.judgement.difference.n for one in line.judged]
+    seeds = f", n\u00a0=\u00a0{words.span(counts)} seeds" if counts else ""
+    parts = [line.folder.name, *setting(line), f"{words.metric_words(line.metric)}{seeds}"]
+    return " · ".join(parts)
+
+
+def setting(line: Line) -> list[str]:
+    """The data, network and length of training that the runs of a line share, then its own factors."""
+    runs = line.runs
+    named = [_of_runs(runs, "name"), _images(runs), _arch(runs), _length(runs)]
+    told = {"data.shards", "data.name", "data.train_images", "model.arch", "trainer.max_epochs", "trainer.max_steps"}
+    context = [(key, value) for key, value in line.finding.context if key not in told and value is not None]
+    return [*(text for text in named if text), *([words.label_words(tuple(context))] if context else [])]
+
+
+def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
+    """A contrast by its two sides, its effect with the interval, and its tests."""
+    difference, judged = one.judgement.difference, one.judgement
+    sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
+    half = "" if difference.high is None else f" ± {words.number(difference.high - difference.mean, line.metric)}"
+    tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
+    if judged.p_equivalence is not None and one.contrast.expected == "alike":
+        tests.append(f"p alike {words.probability(judged.p_equivalence)}")
+    beside = paper_difference(line, one)
+    if beside is not None:
+        tests.append(f"paper {words.signed(beside, line.metric)}")
+    return MINUS.join(sides), words.signed(difference.mean, line.metric) + half, ", ".join(tests)
+
+
+def reason(line: Line) -> str:
+    """Why the verdict of a line is what it is, where its contrasts do not say it by themselves."""
+    if line.hindrance:
+        return line.hindrance
+    margin = line.study.config.margin
+    parts = [_undecided(line, margin)] if line.verdict == UNDECIDED else [_decided(line, margin)]
+    if line.finding.absent:
+        missing = " or ".join(words.value_words(line.claim.axis, value) for value in line.finding.absent)
+        parts.append(f"no arm {missing} here")
+    if line.finding.crossover is not None:
+        parts.append(_crossing(line.finding.crossover))
+    return "; ".join(part for part in parts if part)
+
+
+def paper_words(claim: Claim) -> str:
+    """What the paper measured, with its differences where it prints numbers."""
+    paper = published(claim.published)
+    if not paper.figures:
+        return f"{paper.source}, {paper.caveat}"
+    places = [("stem",)] if claim.axis == "model.pos_embed" else [("1d",), ("2d",)]
+    found = []
+    for (place,) in places:
+        for one, other in claim.pairs:
+            difference = _figures(claim, one, other, place)
+            if difference is not None:
+                kind = "" if len(places) == 1 else f"{words.value_words('model.pos_embed', place)} "
+                sides = MINUS.join(words.value_words(claim.axis, side) for side in (one, other))
+                found.append(f"{kind}{sides} {words.signed(difference, 'fewshot_5')}")
+    return f"{paper.source}, {paper.caveat}: {', '.join(found)} points"
+
+
+def tuned_words(line: Line) -> str:
+    """The values that tuning chose in each arm, and from how many runs."""
+    chosen = []
+    for arm in line.arms:
+        if arm.tuned:
+            name = words.label_words(tuple((k, v) for k, v in arm.factors.items() if k == line.claim.axis))
+            values = ", ".join(f"{words.key_words(key)} {words.value_words(key, v)}" for key, v in arm.tuned.items())
+            chosen.append(f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)")
+    return f"tuned on {line.study.config.select}: {'; '.join(chosen)}" if chosen else ""
+
+
+def runs_words(line: Line) -> str:
+    """How many runs are behind a line, and where."""
+    return f"{len(line.runs)} runs in {line.folder}"
+
+
+def summary(ledger: Ledger) -> str:
+    """What the ledger rests on."""
+    verdicts = [line.verdict for line in ledger.lines]
+    counted = ", ".join(f"{word} {verdicts.count(word)}" for word in (SUPPORT, CONTRADICT, UNDECIDED))
+    studies = f"{len(ledger.studies)} {'study' if len(ledger.studies) == 1 else 'studies'}"
+    return f"{studies} ({', '.join(ledger.studies)}) · {len(ledger.lines)} lines: {counted}"
+
+
+def footnotes(ledger: Ledger) -> list[str]:
+    """What a reader must know of every line, and what was left out."""
+    found = [
+        "Differences are in points of accuracy, paired by seed, with their own 95 % intervals. p: no difference; "
+        "p alike: the difference exceeds the margin of the study (two one-sided tests). Both are Holm-corrected over "
+        f"all contrasts that a study gives to a claim, and judged at {100 * ALPHA:g} %.",
+        "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise. "
+        "What was measured on these data and sizes says nothing about others: the paper's are not ours.",
+    ]
+    if ledger.silent:
+        found.append(f"No claim is touched by: {', '.join(ledger.silent)}.")
+    notes = dict.fromkeys(f"{line.folder.name}: {note}." for line in ledger.lines for note in line.notes)
+    return [*found, *notes, *(f"Left out: {sentence}." for sentence in ledger.unread)]
+
+
+def paper_difference(line: Line, one: Judged) -> float | None:
+    """The paper's difference for the same pair at the same place, if it prints it in this metric."""
+    context = dict(line.finding.context)
+    other_axis = "model.pos_at" if line.claim.axis == "model.pos_embed" else "model.pos_embed"
+    if published(line.claim.published).metric != line.metric:
+        return None
+    place = str(context.get(other_axis, "stem" if other_axis == "model.pos_at" else "1d"))
+    return _figures(line.claim, one.contrast.one, one.contrast.other, place)
+
+
+def _figures(claim: Claim, one: str, other: str, place: str) -> float | None:
+    paper = published(claim.published)
+    keys = [(side, place) if claim.axis == "model.pos_embed" else (place, side) for side in (one, other)]
+    values = [paper.figure(*key) for key in keys]
+    return None if values[0] is None or values[1] is None else values[0] - values[1]
+
+
+def _undecided(line: Line, margin: float | None) -> str:
+    open_ones = [one for one in line.judged if one.verdict == UNDECIDED]
+    if any(one.judgement.difference.n < stats.MINIMUM_SEEDS for one in open_ones):
+        return f"fewer than {stats.MINIMUM_SEEDS} common seeds"
+    known = [one.judgement.detectable for one in open_ones if one.judgement.detectable]
+    text = "no difference is shown"
+    if line.claim.expected == "alike":
+        text += f", nor likeness within ±{words.points(margin)}" if margin else ""
+        text += "" if margin else "; without a margin (study.margin) nothing can be shown to be alike"
+    if known:
+        ends = list(dict.fromkeys(words.number(end, line.metric) for end in (min(known), max(known))))
+        text += f"; differences are shown with 80 % probability from {' to '.join(ends)} points on"
+    return text
+
+
+def _decided(line: Line, margin: float | None) -> str:
+    if margin is None:
+        return ""
+    alike = line.claim.expected == "alike"
+    if line.verdict == SUPPORT:
+        small = alike or all((one.judgement.p_equivalence or 1) <= ALPHA for one in line.judged)
+        return f"within ±{words.points(margin)}" if alike else "by less than the margin" if small else ""
+    against = [one.judgement.difference for one in line.judged if one.verdict == CONTRADICT]
+    nearest = [min(abs(d.low or d.mean), abs(d.high or d.mean)) for d in against]
+    if alike and any(end < margin for end in nearest):
+        return f"a difference is shown; that it exceeds the margin of {words.points(margin)} is not shown of each"
+    return "" if alike else f"opposite, or alike within ±{words.points(margin)}"
+
+
+def _crossing(found: Crossover) -> str:
+    if found.size is None:
+        return "the means do not cross once" if found.crossings else "the means do not cross"
+    text = f"the means cross at {found.size:,.0f} images"
+    if found.low is None or found.high is None:
+        return text
+    low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
+    high = "beyond the largest" if found.high == float("inf") else f"{found.high:,.0f}"
+    return f"{text} (95 % interval {low} to {high})"
+
+
+def _of_runs(runs: Sequence[RunRecord], key: str) -> str:
+    return ", ".join(dict.fromkeys(str(run.data[key]) for run in runs if key in run.data))
+
+
+def _images(runs: Sequence[RunRecord]) -> str:
+    counts = sorted({run.data["train_images"] for run in runs if "train_images" in run.data})
+    return f"{_range(counts)} images" if counts else ""
+
+
+def _arch(runs: Sequence[RunRecord]) -> str:
+    return ", ".join(dict.fromkeys(str(flatten(run.config).get("model.arch", "")) for run in runs))
+
+
+def _length(runs: Sequence[RunRecord]) -> str:
+    epochs = sorted({round(run.epochs, 2) for run in runs if run.epochs})
+    steps = sorted({run.steps for run in runs if run.steps})
+    if len(epochs) == 1 or not steps:
+        return f"{epochs[0]:g} epochs" if epochs else ""
+    return f"{_range(steps)} steps"
+
+
+def _range(values: Sequence[Any]) -> str:
+    return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))

@@ -1,0 +1,221 @@
+"""What our runs say about each claim of the paper: supported, contradicted, or not to be decided with them.
+
+The contrasts that one study gives to one claim, in every metric and at every combination of its other factors, are one
+family: their p-values are Holm-corrected together. Only accuracies are judged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitexp import stats
+from vitexp.record import RECORD_NAME, RunRecord, run_directory
+from vitexp.study import families
+from vitexp.study.claims import CLAIMS, Claim, Expected
+from vitexp.study.contrast import Contrast, Finding, by_values
+from vitexp.study.curve import size_key, varies_size
+from vitexp.study.found import found_study, study_folders
+from vitexp.study.select import Arm, Selection, select
+from vitexp.study.spec import Study, read_study
+from vitexp.study.table import is_accuracy
+from vitexp.study.tune import tune
+
+SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A contrast with its statistics and what it says by itself."""
+
+    contrast: Contrast
+    judgement: stats.Judgement
+    verdict: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What one study says to one claim in one metric, at one combination of its other factors."""
+
+    claim: Claim
+    study: Study
+    folder: Path
+    metric: str
+    finding: Finding
+    judged: tuple[Judged, ...]
+    comparisons: int
+    verdict: str
+    hindrance: str
+    notes: tuple[str, ...]
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The arms behind it."""
+        return self.finding.arms
+
+    @property
+    def runs(self) -> tuple[RunRecord, ...]:
+        """The runs behind it, each once."""
+        every = {id(run): run for arm in self.arms for run in arm.runs.values()}
+        return tuple(every.values())
+
+    def path_of(self, run: RunRecord) -> Path:
+        """Where a run's record lies; the study's folder where it was put elsewhere."""
+        path = run_directory(self.folder.parent, self.folder.name, run.cell, run.seed) / RECORD_NAME
+        return path if path.is_file() else self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All lines in the order of the claims, the studies that gave none, and the folders that could not be read."""
+
+    lines: tuple[Line, ...]
+    studies: tuple[str, ...]
+    silent: tuple[str, ...]
+    unread: tuple[str, ...]
+
+    def of(self, claim: Claim) -> tuple[Line, ...]:
+        """The lines of one claim."""
+        return tuple(line for line in self.lines if line.claim is claim)
+
+
+def make_ledger(places: Sequence[str | Path] = (), root: str | Path = "runs") -> Ledger:
+    """The ledger of the sweep files and folders in `places`; without any, of every study below `root`.
+
+    Raises: ValueError for a place that is neither, a sweep file that is not sound, and where there is no run at all.
+    """
+    studies, unread = _studies(places or [root], Path(root))
+    lines: list[Line] = []
+    names, silent = [], []
+    for study, folder in studies:
+        try:
+            found = read_lines(study, folder)
+        except ValueError as error:
+            unread.append(str(error))
+            continue
+        names.append(study.name)
+        lines += found
+        if not found:
+            silent.append(study.name)
+    if not names:
+        raise ValueError("; ".join(unread))
+    order = {claim.name: index for index, claim in enumerate(CLAIMS)}
+    lines.sort(key=lambda line: order[line.claim.name])
+    return Ledger(lines=tuple(lines), studies=tuple(names), silent=tuple(silent), unread=tuple(unread))
+
+
+def read_lines(study: Study, folder: Path) -> list[Line]:
+    """What the runs of one study say.
+
+    Raises: ValueError when none is finished, or they do not belong together.
+    """
+    selection = tune(select(study, folder.parent))
+    if not any(arm.runs for arm in selection.arms):
+        raise ValueError(f"{folder} holds no finished run of {study.path}; run `vitexp sweep` on it first")
+    return [line for claim in CLAIMS for line in _lines(claim, study, folder, selection)]
+
+
+def _lines(claim: Claim, study: Study, folder: Path, selection: Selection) -> list[Line]:
+    """One claim in one study: all of its contrasts are judged as a family."""
+    metrics = [metric for metric in study.config.metrics if is_accuracy(metric)]
+    found = [(metric, finding) for metric in metrics for finding in _find(claim, selection.arms, metric, study)]
+    family = {
+        (row, column): contrast.difference
+        for row, (_, finding) in enumerate(found)
+        for column, contrast in enumerate(finding.contrasts)
+    }
+    judgements = stats.judge(family, margin=study.config.margin, alpha=ALPHA)
+    lines = []
+    for row, (metric, finding) in enumerate(found):
+        judged = tuple(
+            Judged(
+                contrast=contrast,
+                judgement=judgements[row, column],
+                verdict=verdict_of(contrast.expected, judgements[row, column]),
+            )
+            for column, contrast in enumerate(finding.contrasts)
+        )
+        hindrance = finding.hindrance or _unfair(claim, study, finding.arms)
+        lines.append(
+            Line(
+                claim=claim,
+                study=study,
+                folder=folder,
+                metric=metric,
+                finding=finding,
+                judged=judged,
+                comparisons=len(family),
+                verdict=UNDECIDED if hindrance else _together([one.verdict for one in judged]),
+                hindrance=hindrance,
+                notes=selection.notes,
+            )
+        )
+    return lines
+
+
+def verdict_of(expected: Expected, judgement: stats.Judgement, alpha: float = ALPHA) -> str:
+    """One contrast against what the claim expects of it.
+
+    Alike is only what was shown to lie within the margin; a difference counts in the direction in which it was shown.
+    """
+    difference, p = judgement.difference, judgement.p_holm
+    if difference.n < stats.MINIMUM_SEEDS or p is None:
+        return UNDECIDED
+    within = judgement.p_equivalence is not None and judgement.p_equivalence <= alpha
+    if expected == "alike":
+        return SUPPORT if within else CONTRADICT if p <= alpha else UNDECIDED
+    if p <= alpha:
+        return SUPPORT if (difference.mean < 0) == (expected == "lower") else CONTRADICT
+    return CONTRADICT if within else UNDECIDED
+
+
+def _find(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> list[Finding]:
+    measured = [arm for arm in arms if arm.values(metric)]
+    if claim.reading == "hybrid lead":
+        return families.hybrid_lead(measured, metric)
+    if claim.reading == "hybrid fade":
+        return families.hybrid_fade(measured, metric)
+    if claim.reading == "data hunger":
+        return families.data_hunger(measured, metric, size_key(study)) if varies_size(study) else []
+    return by_values(claim, measured, metric)
+
+
+def _together(verdicts: Sequence[str]) -> str:
+    """A claim falls with any of its contrasts, and stands with all of them."""
+    if CONTRADICT in verdicts:
+        return CONTRADICT
+    return SUPPORT if verdicts and set(verdicts) == {SUPPORT} else UNDECIDED
+
+
+def _unfair(claim: Claim, study: Study, arms: Sequence[Arm]) -> str:
+    """Why a claim about tuned arms does not speak of these."""
+    if not claim.tuned:
+        return ""
+    if claim.tuned not in study.config.tune or not all(claim.tuned in arm.tuned for arm in arms):
+        return f"{claim.tuned} was not tuned in each arm; sweep it and name it under study.tune"
+    budgets = {arm.tuning_runs for arm in arms}
+    if len(budgets) > 1:
+        return f"the arms were tuned on unequal numbers of runs ({', '.join(map(str, sorted(budgets)))})"
+    return ""
+
+
+def _studies(places: Sequence[str | Path], root: Path) -> tuple[list[tuple[Study, Path]], list[str]]:
+    found: list[tuple[Study, Path]] = []
+    unread: list[str] = []
+    for place in map(Path, places):
+        if place.is_file():
+            study = read_study(place)
+            found.append((study, root / study.name))
+            continue
+        folders = study_folders(place)
+        if not folders:
+            raise ValueError(
+                f"{place} holds no run; run a study first, such as `vitexp sweep sweeps/pos_embed.yaml`, or name a "
+                "sweep file or a folder of runs"
+            )
+        for folder in folders:
+            try:
+                found.append((found_study(folder), folder))
+            except ValueError as error:
+                unread.append(str(error))
+    return found, unread

@@ -1,0 +1,92 @@
+import csv
+import io
+import json
+
+import pytest
+
+from vitexp.cli import main
+from vitexp.record import read_record
+from vitexp.study.claims import CLAIMS, OUT_OF_REACH
+
+
+def shown(capsys, *words):
+    status = main(["claims", *words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def ledger(filled, tmp_path, capsys):
+    status, out, _ = shown(capsys, str(filled.study.path), "--root", str(filled.root), "--results", str(tmp_path))
+    assert status == 0
+    return out, tmp_path
+
+
+def test_the_terminal_says_each_claim_with_its_numbers_within_100_columns(ledger):
+    out, _ = ledger
+    text = " ".join(out.replace("\u00a0", " ").split())
+    assert all(claim.sentence in text for claim in CLAIMS)
+    assert all(one.sentence in text for one in OUT_OF_REACH)
+    assert "SUPPORTS pos · digits · at the stem · top-1 accuracy, n = 5 seeds" in text
+    assert "none − 1-D −1.94 ± 0.24 n 5, p < 0.001" in text
+    assert "paper −2.82" in text
+    assert "within ±1 point" in text
+    assert "20 runs in " in text
+    assert text.count("no study of ours touches it yet") == 4
+    assert max(map(len, out.splitlines())) <= 100 or "Written" in max(out.splitlines(), key=len)
+
+
+def test_the_files_hold_the_same_lines(ledger, filled):
+    _, folder = ledger
+    assert {path.name for path in folder.iterdir()} == {"claims.md", "claims.csv", "claims.json"}
+    told = json.loads((folder / "claims.json").read_text())
+    lines = [line for claim in told["claims"] for line in claim["lines"]]
+    rows = list(csv.DictReader(io.StringIO((folder / "claims.csv").read_text())))
+    measured = [row for row in rows if row["metric"]]
+    assert [row["contrast_verdict"] != "" for row in measured] == [True] * sum(len(line["contrasts"]) for line in lines)
+    for line in lines:
+        numbers = [contrast["difference"] for contrast in line["contrasts"]]
+        place = [row for row in measured if row["setting"] == " · ".join(line["setting"])]
+        for number in numbers:
+            assert str(number) in {row["difference"] for row in place}
+    assert all((folder / "claims.md").read_text().count(f"**{claim.sentence}**") == 1 for claim in CLAIMS)
+
+
+def test_every_line_names_the_record_of_every_run_behind_it(ledger, filled):
+    _, folder = ledger
+    told = json.loads((folder / "claims.json").read_text())
+    line = told["claims"][0]["lines"][0]
+    fingerprints = {
+        record.fingerprint
+        for record in filled.records
+        if record.config["model"]["pos_at"] == "stem"
+    }  # fmt: skip
+    assert {record["fingerprint"] for record in line["records"]} == fingerprints
+    assert len(fingerprints) == 20
+    read = [read_record(record["path"]).fingerprint for record in line["records"]]
+    assert read == [record["fingerprint"] for record in line["records"]]
+
+
+def test_a_folder_needs_no_sweep_file(filled, tmp_path, capsys):
+    status, out, _ = shown(capsys, str(filled.root), "--results", str(tmp_path))
+    assert status == 0
+    assert "none − 1-D" in out
+    assert "nothing can be shown to be alike" in " ".join(out.split())  # these records carry no study block
+
+
+def test_nothing_to_read_is_one_sentence_and_status_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["runs"], ["sweeps/absent.yaml"]):
+        status, out, err = shown(capsys, *words)
+        assert (status, out) == (2, "")
+        assert "holds no run" in err
+        assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unfinished_study_is_left_out_with_its_reason(lab, tmp_path, capsys):
+    study = lab.positions()
+    lab.run(study.cells()[0], {}, status="failed", reason="the loss is NaN")
+    status, _, err = shown(capsys, "--root", str(lab.root), "--results", str(tmp_path / "results"))
+    assert status == 2
+    assert "holds no finished run" in err

@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from vitexp.study.found import found_study, study_folders
+from vitexp.study.select import select
+from vitexp.study.tune import tune
+
+SWEPT = {"model.pos_embed": ["none", "1d"], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2]}
+
+
+def filled_lab(lab):
+    settings = {"study.name": "kinds", "study.tune": ["model.lr"], "study.margin": 0.03}
+    study = lab.study(settings, SWEPT, {"data.workers": 2})
+    for cell in study.cells():
+        value = 0.9 - cell.overrides["model.lr"]
+        config = {"study": {"name": "kinds", "tune": ["model.lr"], "margin": 0.03, "since then": 1}}
+        lab.run(cell, {"test_acc": value, "val_acc": value}, study="kinds", config=config)
+    return study
+
+
+def test_runs_alone_tell_the_arms_that_the_sweep_file_tells(lab):
+    study = filled_lab(lab)
+    found = found_study(lab.root / "kinds")
+    assert (found.name, found.config.margin, found.config.tune) == ("kinds", 0.03, ["model.lr"])
+    told, read = (select(one, lab.root).arms for one in (found, study))
+    key = lambda arm: sorted(arm.factors.items())  # noqa: E731
+    assert [(key(arm), arm.values("test_acc")) for arm in sorted(told, key=key)] == [
+        (key(arm), arm.values("test_acc")) for arm in sorted(read, key=key)
+    ]
+    assert [dict(arm.tuned) for arm in tune(select(found, lab.root)).arms] == [{"model.lr": 0.001}] * 2
+
+
+def test_the_runner_s_plan_tells_the_cells_that_have_no_run(lab):
+    study = filled_lab(lab)
+    cells = [
+        {"index": cell.index, "label": cell.label, "overrides": cell.overrides, "seed": cell.seed, "fingerprint": "x"}
+        for cell in study.cells()
+    ]
+    (lab.root / "kinds" / "study.json").write_text(json.dumps({"cells": cells}))
+    assert [cell.overrides for cell in found_study(lab.root / "kinds").cells()] == [
+        cell.overrides for cell in study.cells()
+    ]
+    (lab.root / "kinds" / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"study\.json is damaged"):
+        found_study(lab.root / "kinds")
+
+
+def test_another_data_set_is_a_factor_by_its_name_and_what_follows_from_it_is_none(lab):
+    study = lab.study({"study.name": "two"}, {"data.shards": ["a", "b"], "seed_everything": [0, 1]})
+    for cell in study.cells():
+        name = cell.overrides["data.shards"]
+        data = {"name": name, "classes": 10, "test_images": 5 if name == "a" else 9}
+        config = {"data.content": f"c-{name}", "data.subset": f"s-{name}"}
+        lab.run(cell, {"test_acc": 0.5}, study="two", data=data, config=config)
+    for one in (found_study(lab.root / "two"), study):
+        selection = select(one, lab.root)
+        assert [(len(arm.factors), len(arm.runs)) for arm in selection.arms] == [(1, 2), (1, 2)]
+        assert selection.notes == ()
+
+
+def test_folders_are_found_at_and_below_a_place(lab, monkeypatch):
+    filled_lab(lab)
+    assert study_folders(lab.root) == study_folders(lab.root / "kinds") == [(lab.root / "kinds").resolve()]
+    assert study_folders(lab.folder / "elsewhere") == []
+    monkeypatch.chdir(lab.folder)
+    assert [str(folder) for folder in study_folders("runs")] == ["runs/kinds"]
+
+
+def test_a_folder_without_runs_is_refused(lab):
+    with pytest.raises(ValueError, match="holds no run; run a study there first"):
+        found_study(lab.root / "kinds")

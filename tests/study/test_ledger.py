@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+from scipy import stats as reference
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from vitexp import stats
+from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
+
+SEEDS = [0, 1, 2, 3, 4]
+SHAPE = np.array([-1.0, 0.5, 0.0, -0.5, 1.0])  # what the seeds have in common
+NOISE = {"none": [2, -1, 0, 1, -2], "1d": [0, 1, -2, 1, 0], "2d": [1, -1, 1, 0, -1], "relative": [-1, 2, 0, -1, 0]}
+
+
+def accuracies(level, kind, spread=0.001):
+    return level + 0.01 * SHAPE + spread * np.array(NOISE[kind])
+
+
+def fill(lab, levels, *, settings=None, fixed=None, spread=0.001, seeds=SEEDS):
+    """A study of position embeddings whose arms have these mean accuracies."""
+    named = {"study.name": "kinds", "study.metrics": ["test_acc"], **(settings or {})}
+    study = lab.study(named, {"model.pos_embed": list(levels), "seed_everything": list(seeds)}, fixed)
+    values = {kind: accuracies(level, kind, spread) for kind, level in levels.items()}
+    for cell in study.cells():
+        value = float(values[cell.overrides["model.pos_embed"]][cell.seed])
+        lab.run(cell, {"test_acc": value, "val_acc": value}, study=study.name)
+    return study, values
+
+
+def lines_of(study, lab, claim):
+    return [line for line in read_lines(study, lab.root / study.name) if line.claim.name == claim]
+
+
+def test_the_numbers_are_those_of_scipy_and_statsmodels_over_the_contrasts_of_the_claim(lab):
+    levels = {"none": 0.80, "1d": 0.90, "2d": 0.898, "relative": 0.895}
+    study, values = fill(lab, levels, settings={"study.margin": 0.01})
+    (line,) = lines_of(study, lab, "kinds alike")
+    pairs = [(one.contrast.one, one.contrast.other) for one in line.judged]
+    assert pairs == [("2d", "1d"), ("relative", "1d"), ("relative", "2d")]
+    tests = [reference.ttest_rel(values[one], values[other]) for one, other in pairs]
+    within = [ttost_paired(values[one], values[other], -0.01, 0.01)[0] for one, other in pairs]
+    assert [one.judgement.difference.p for one in line.judged] == pytest.approx([test.pvalue for test in tests])
+    corrected = multipletests([test.pvalue for test in tests], method="holm")[1]
+    assert [one.judgement.p_holm for one in line.judged] == pytest.approx(list(corrected))
+    corrected = multipletests(within, method="holm")[1]
+    assert [one.judgement.p_equivalence for one in line.judged] == pytest.approx(list(corrected))
+    assert {len(line.runs), line.judged[0].judgement.difference.n} == {15, 5}
+
+
+@pytest.mark.parametrize(
+    ("levels", "margin", "worse", "alike"),
+    [
+        ({"none": 0.80, "1d": 0.90, "2d": 0.899}, 0.01, SUPPORT, SUPPORT),
+        ({"none": 0.95, "1d": 0.90, "2d": 0.88}, 0.01, CONTRADICT, CONTRADICT),
+        ({"none": 0.80, "1d": 0.90, "2d": 0.899}, None, SUPPORT, UNDECIDED),
+        ({"none": 0.9, "1d": 0.9, "2d": 0.9}, 0.02, CONTRADICT, SUPPORT),
+        ({"none": 0.9, "1d": 0.9, "2d": 0.9}, 0.0001, UNDECIDED, UNDECIDED),
+        ({"none": 0.80, "1d": 0.90, "2d": 0.80}, 0.001, UNDECIDED, CONTRADICT),
+    ],
+)
+def test_a_claim_stands_with_all_of_its_contrasts_and_falls_with_any(lab, levels, margin, worse, alike):
+    study, _ = fill(lab, levels, settings={"study.margin": margin} if margin else {})
+    (first,) = lines_of(study, lab, "no positions")
+    (second,) = lines_of(study, lab, "kinds alike")
+    assert (first.verdict, second.verdict) == (worse, alike)
+    assert first.finding.absent == ("relative",)
+
+
+def difference(mean, sd, n=5):
+    base = np.linspace(-1, 1, n) / np.std(np.linspace(-1, 1, n), ddof=1)
+    return stats.paired_difference(dict(enumerate(mean + sd * base)), dict.fromkeys(range(n), 0.0))
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "n", "lower", "higher", "alike"),
+    [
+        (-0.05, 0.01, 5, SUPPORT, CONTRADICT, CONTRADICT),
+        (0.05, 0.01, 5, CONTRADICT, SUPPORT, CONTRADICT),
+        (0.001, 0.05, 5, UNDECIDED, UNDECIDED, UNDECIDED),
+        (0.001, 0.005, 5, CONTRADICT, CONTRADICT, SUPPORT),
+        (-0.005, 0.001, 5, SUPPORT, CONTRADICT, SUPPORT),
+        (-0.05, 0.01, 2, UNDECIDED, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_one_contrast_speaks_in_the_direction_in_which_it_is_shown(mean, sd, n, lower, higher, alike):
+    judged = stats.judge({"one": difference(mean, sd, n)}, margin=0.02)["one"]
+    assert [verdict_of(expected, judged) for expected in ("lower", "higher", "alike")] == [lower, higher, alike]
+
+
+def test_two_seeds_decide_nothing(lab):
+    study, _ = fill(lab, {"none": 0.5, "1d": 0.9}, seeds=[0, 1])
+    (line,) = lines_of(study, lab, "no positions")
+    assert line.verdict == UNDECIDED
+
+
+def test_every_size_gives_a_line_of_its_own_and_all_are_one_family(lab):
+    swept = {"model.pos_embed": ["none", "1d"], "data.train_images": [100, 200], "seed_everything": SEEDS}
+    study = lab.study({"study.name": "sizes"}, swept)
+    for cell in study.cells():
+        kind, size = cell.overrides["model.pos_embed"], cell.overrides["data.train_images"]
+        level = {("none", 100): 0.8, ("1d", 100): 0.802, ("none", 200): 0.8, ("1d", 200): 0.9}[kind, size]
+        lab.run(cell, {"test_acc": accuracies(level, kind, 0.002)[cell.seed]}, study="sizes")
+    small, large = lines_of(study, lab, "no positions")
+    assert (dict(small.finding.context), dict(large.finding.context)) == (
+        {"data.train_images": 100}, {"data.train_images": 200},
+    )  # fmt: skip
+    assert (small.verdict, large.verdict) == (UNDECIDED, SUPPORT)
+    assert small.comparisons == large.comparisons == 2
+
+
+def pooled(lab, rates, tune=("model.lr",), missing=()):
+    settings = {"study.name": "pool", "study.margin": 0.02, "study.tune": list(tune)}
+    study = lab.study(settings, {"model.pool": ["cls", "gap"], "model.lr": rates, "seed_everything": SEEDS})
+    for cell in study.cells():
+        pool, rate = cell.overrides["model.pool"], cell.overrides["model.lr"]
+        if (pool, rate, cell.seed) in missing:
+            continue
+        best = {"cls": 0.003, "gap": 0.001}[pool] == rate
+        measured = float(accuracies(0.9 if best else 0.7, "1d" if pool == "cls" else "2d")[cell.seed])
+        block = {key.removeprefix("study."): value for key, value in settings.items()}
+        lab.run(cell, {"test_acc": measured, "val_acc": measured}, study="pool", config={"study": block})
+    return study
+
+
+def test_readouts_are_compared_at_the_rate_that_each_has_chosen(lab):
+    (line,) = lines_of(pooled(lab, [0.001, 0.003]), lab, "readouts alike")
+    assert line.verdict == SUPPORT
+    assert [dict(arm.tuned) for arm in line.arms] == [{"model.lr": 0.003}, {"model.lr": 0.001}]
+    assert [arm.tuning_runs for arm in line.arms] == [10, 10]
+
+
+def test_without_tuning_readouts_are_not_judged(lab):
+    lines = lines_of(pooled(lab, [0.001, 0.003], tune=()), lab, "readouts alike")
+    assert {line.verdict for line in lines} == {UNDECIDED}
+    assert all("not tuned in each arm" in line.hindrance for line in lines)
+
+
+def test_unequal_tuning_budgets_are_not_judged(lab):
+    (line,) = lines_of(pooled(lab, [0.001, 0.003], missing={("gap", 0.003, 4)}), lab, "readouts alike")
+    assert (line.verdict, line.hindrance) == (UNDECIDED, "the arms were tuned on unequal numbers of runs (9, 10)")
+
+
+def test_all_studies_below_the_root_are_read_and_a_damaged_one_is_left_out_by_name(lab):
+    fill(lab, {"none": 0.8, "1d": 0.9})
+    pooled(lab, [0.001, 0.003])
+    (lab.root / "broken" / "cell" / "seed-0").mkdir(parents=True)
+    (lab.root / "broken" / "cell" / "seed-0" / "record.json").write_text("{")
+    ledger = make_ledger(root=lab.root)
+    assert ledger.studies == ("kinds", "pool")
+    assert [line.claim.name for line in ledger.lines] == ["no positions", "readouts alike"]
+    assert len(ledger.unread) == 1
+    assert "broken" in ledger.unread[0]
+
+
+def test_a_study_without_a_claim_is_named(lab):
+    study = lab.study({"study.name": "rates"}, {"model.dropout": [0.0, 0.1], "seed_everything": SEEDS})
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    ledger = make_ledger(root=lab.root)
+    assert (ledger.lines, ledger.silent) == ((), ("rates",))
+
+
+def test_where_there_is_nothing_it_says_so(lab):
+    with pytest.raises(ValueError, match="holds no run; run a study first"):
+        make_ledger(root=lab.root)
+    study = lab.study({"study.name": "s"}, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})
+    with pytest.raises(ValueError, match="holds no finished run"):
+        make_ledger([study.path], lab.root)
