@@ -5,8 +5,9 @@ import socket
 import pytest
 import wandb
 
+from vitexp import reach
 from vitexp.learn.config import RunConfig
-from vitexp.learn.loggers import RunLogger, build_loggers, run_id, wandb_mode
+from vitexp.learn.loggers import RunLogger, build_loggers, kept_run, wandb_mode
 
 
 @pytest.fixture
@@ -38,25 +39,53 @@ def test_csv_comes_first_and_off_means_csv_alone(tmp_path):
     assert [type(logger).__name__ for logger in loggers] == ["CSVLogger", "RunLogger"]
 
 
-def test_a_resumed_run_keeps_its_id_and_a_fresh_one_gets_another(tmp_path):
-    first = run_id(tmp_path, resumed=False)
-    assert run_id(tmp_path, resumed=True) == first
-    assert run_id(tmp_path, resumed=False) != first
+def offline(folder, resumed=False):
+    return RunLogger(RunConfig(), folder, mode="offline", group="g", name="n", resumed=resumed)
 
 
-def test_a_server_that_is_not_there_leaves_an_offline_run(monkeypatch, tmp_path):
+def test_a_resumed_run_goes_on_with_the_run_that_its_folder_began_with_and_a_fresh_one_does_not(tmp_path):
+    first = offline(tmp_path)
+    name = first.experiment.id
+    assert kept_run(tmp_path) == {"id": name, "project": "vitexp"}
+    first.finish(0)
+    (tmp_path / "wandb_id.txt").write_text(f"someone/theirs/{name}\n")
+    again = offline(tmp_path, resumed=True)
+    assert (again.experiment.id, again.experiment.project, again.experiment.entity) == (name, "theirs", "someone")
+    again.finish(0)
+    fresh = offline(tmp_path)
+    assert fresh.experiment.id != name
+    fresh.finish(0)
+
+
+def test_a_client_that_breaks_is_told_of_once_and_never_raises(tmp_path, capsys):
+    logger = offline(tmp_path)
+    logger.log_metrics({"val_acc": 0.5}, step=1)
+    logger.experiment.finish()
+    for step in (2, 3):
+        logger.log_metrics({"val_acc": 0.5}, step=step)
+    logger.finish(0)
+    assert capsys.readouterr().err.count("it gets no more numbers of this run") == 1
+
+
+@pytest.fixture
+def closed_port():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+        return closed.getsockname()[1]
+
+
+def test_a_server_that_is_not_there_leaves_an_offline_run(monkeypatch, tmp_path, closed_port, capsys):
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr("vitexp.learn.loggers.INIT_SECONDS", 1.0)
+    monkeypatch.setattr(reach, "ATTEMPTS", 1)
     wandb.teardown()  # the client reads its settings once
     logger = RunLogger(RunConfig(), tmp_path, mode="online", group="g", name="n", resumed=False)
     logger.log_metrics({"val_acc": 0.5}, step=1)
     kind, place = logger.describe()
     logger.finish(0)
+    wandb.teardown()
     assert kind == "W&B offline"
     assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert "wandb sync" in place
+    assert "cannot be reached (Connection refused); logging offline" in capsys.readouterr().err

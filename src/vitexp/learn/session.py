@@ -108,20 +108,25 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
             print(opening(recorder.record, command))
             recorder.start()
             command.save_config(command.plan.directory / "config.yaml")
-        _log_config(command)
+        for logger in _run_loggers(trainer):
+            logger.log_start(recorder.record)
         trainer.fit(**_resume(command, arguments))
         if command.run.checkpoint:
             trainer.save_checkpoint(command.last_checkpoint)
         metrics = _measure(command, recorder)
         if trainer.is_global_zero:
             record = recorder.finish(**_outcome(command, metrics))
+            for logger in _run_loggers(trainer):
+                logger.log_end(record)
             print(summary(record, command, trainer.loggers))
         code = 0
     except BaseException as error:
         code = _exit_code(error)
         if trainer.is_global_zero:
             with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
-                recorder.fail(_reason(error, trainer))
+                failed = recorder.fail(_reason(error, trainer))
+                for logger in _run_loggers(trainer):
+                    logger.log_end(failed)
         if code > INTERRUPTED:
             raise SystemExit(code) from error
         raise
@@ -172,8 +177,8 @@ def _measure(command: Command, recorder: Recorder) -> dict[str, float]:
 def _outcome(command: Command, metrics: dict[str, float]) -> dict[str, Any]:
     model, trainer = command.model, command.trainer
     files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
-    for logger in trainer.loggers:
-        if isinstance(logger, RunLogger) and (place := logger.describe()):
+    for logger in _run_loggers(trainer):
+        if place := logger.describe():
             files["wandb"] = place[1].split("   ")[0]
     return {
         "metrics": metrics,
@@ -219,20 +224,14 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     return "\n".join(lines)
 
 
-def _log_config(command: Command) -> None:
-    """The hyper-parameters as flat dotted keys, and the plotted axis once more under a plain name."""
-    from vitexp.record import result_config
-
-    flat = result_config(command.plan.config) | {"data_size": command.datamodule.train_count, "cell": command.plan.cell}
-    for logger in command.trainer.loggers:
-        if isinstance(logger, RunLogger) and command.trainer.is_global_zero:
-            known = dict(logger.experiment.config)
-            logger.experiment.config.update({key: value for key, value in flat.items() if key not in known})
+def _run_loggers(trainer: Any) -> list[RunLogger]:
+    """The W&B loggers; on other ranks than the first they do nothing."""
+    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
 
 
 def _finish_loggers(trainer: Any, code: int) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, RunLogger) and trainer.is_global_zero:
+    for logger in _run_loggers(trainer):
+        if trainer.is_global_zero:
             logger.finish(code)
 
 

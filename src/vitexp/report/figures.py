@@ -11,21 +11,22 @@ from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.tables import Written
 from vitexp.study.curve import make_curve
-from vitexp.study.spec import read_study
+from vitexp.study.select import Root
+from vitexp.study.spec import Study, as_study
 from vitexp.study.table import make_table
 
 
 def write_curve(
-    sweep: str | Path,
-    runs: str | Path = "runs",
+    sweep: str | Path | Study,
+    runs: Root = "runs",
     results: str | Path = "results",
     where: Mapping[str, Any] | None = None,
 ) -> Written:
     """Accuracy against data size of the study in `sweep`; writes results/NAME/curve.{png,svg,csv} and curve-fits.csv.
 
-    Raises: ValueError when the study varies no data size, or the records below `runs` do not make a curve.
+    Raises: ValueError when the study varies no data size, or the records in `runs` do not make a curve.
     """
-    curve = make_curve(read_study(sweep), runs, where)
+    curve = make_curve(as_study(sweep), runs, where)
     folder = Path(results) / curve.study.name
     numbers = {"curve.csv": tidy.points(curve), "curve-fits.csv": tidy.fits(curve)}
     for name, content in numbers.items():
@@ -36,15 +37,15 @@ def write_curve(
 
 
 def write_dots(
-    sweep: str | Path,
-    runs: str | Path = "runs",
+    sweep: str | Path | Study,
+    runs: Root = "runs",
     results: str | Path = "results",
     where: Mapping[str, Any] | None = None,
 ) -> tuple[Path, ...]:
     """The arms of a table as dots with intervals, and their differences to the baseline: results/NAME/dots.{png,svg}.
 
-    Raises: ValueError when the records below `runs` do not make a table.
+    Raises: ValueError when the records in `runs` do not make a table.
     """
-    table = make_table(read_study(sweep), runs, where)
+    table = make_table(as_study(sweep), runs, where)
     with style.settings():
         return style.save(draw_dots(table), Path(results) / table.study.name, "dots")

@@ -13,8 +13,8 @@ from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.view import NOTHING, CellView, Section, View, arm_words, make_view
 from vitexp.study.curve import make_curve, varies_size
-from vitexp.study.select import Arm
-from vitexp.study.spec import read_study
+from vitexp.study.select import Arm, Root
+from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Table, make_table
 
 _PAGE = """<!doctype html>
@@ -38,16 +38,16 @@ thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img
 
 
 def write_html(
-    sweep: str | Path,
-    runs: str | Path = "runs",
+    sweep: str | Path | Study,
+    runs: Root = "runs",
     results: str | Path = "results",
     where: Mapping[str, Any] | None = None,
 ) -> Path:
-    """The report of the study in `sweep` from the records below `runs`, as results/NAME/report.html.
+    """The report of the study in `sweep` from the records in `runs`, as results/NAME/report.html.
 
     Raises: ValueError when the study file is not sound, or the records do not make a table.
     """
-    study = read_study(sweep)
+    study = as_study(sweep)
     table = make_table(study, runs, where)
     view = make_view(table)
     parts = [_section(view, section) for section in view.sections]

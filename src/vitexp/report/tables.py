@@ -12,7 +12,8 @@ from vitexp.record import write_atomically
 from vitexp.report import latex, markdown, tidy
 from vitexp.report.terminal import TerminalTable
 from vitexp.report.view import make_view
-from vitexp.study.spec import read_study
+from vitexp.study.select import Root
+from vitexp.study.spec import Study, as_study
 from vitexp.study.table import make_table
 
 PLAIN_COLUMNS = 120
@@ -28,16 +29,16 @@ class Written:
 
 
 def write_table(
-    sweep: str | Path,
-    runs: str | Path = "runs",
+    sweep: str | Path | Study,
+    runs: Root = "runs",
     results: str | Path = "results",
     where: Mapping[str, Any] | None = None,
 ) -> Written:
-    """The table of the study in `sweep`, from the records below `runs`; writes results/NAME/table.{md,csv,tex}.
+    """The table of the study in `sweep`, from the records in `runs`; writes results/NAME/table.{md,csv,tex}.
 
     Raises: ValueError when the study file is not sound, or the records do not make a table.
     """
-    table = make_table(read_study(sweep), runs, where)
+    table = make_table(as_study(sweep), runs, where)
     view = make_view(table)
     folder = Path(results) / view.name
     contents = {"table.md": markdown.table(view), "table.csv": tidy.table(table), "table.tex": latex.table(view)}

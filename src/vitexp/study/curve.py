@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from vitexp import stats
 from vitexp.study import mixture
 from vitexp.study.crossover import Crossover, find_crossover
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
-from vitexp.study.select import Arm, select
+from vitexp.study.select import Arm, Root, select
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps, is_accuracy
 from vitexp.study.tune import tune
@@ -72,14 +71,14 @@ class Curve:
     notes: tuple[str, ...]
 
 
-def make_curve(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Curve:
-    """The curve of a study from the records below `root`.
+def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Curve:
+    """The curve of a study from the records in `root`.
 
     Raises: ValueError when the study varies no data size, or the records do not make a curve.
     """
     x = size_key(study)
     selection = tune(select(study, root, where))
-    check_runs(selection, Path(root) / study.name)
+    check_runs(selection)
     first = (*study.config.rows, *study.config.columns)
     series = {metric: read_series(selection.arms, x, metric, first) for metric in study.config.metrics}
     return Curve(

@@ -13,7 +13,7 @@ _DATA_IDENTITY = ("name", "classes", "test_images")
 _ABSENT = "(absent)"
 
 
-def refuse(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path) -> None:
+def refuse(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path | str) -> None:
     """Accepts arms whose finished runs differ in the seed and in the studied `keys` alone.
 
     Raises: ValueError naming the other differences, how many runs have which value, and how to choose.

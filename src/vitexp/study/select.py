@@ -41,32 +41,47 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Records that lie elsewhere than below a folder, and the words for where."""
+
+    place: str
+    records: tuple[RunRecord, ...]
+
+
+Root = str | Path | Runs
+"""Where the runs of a study are looked up: below a folder, or among those that were read already."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """The arms of a study in the order of its file, with what a reader of any number from them must know."""
 
     study: Study
     arms: tuple[Arm, ...]
     notes: tuple[str, ...]
+    place: str
+    """Where the runs are, in words"""
 
 
-def select(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Selection:
-    """The runs below `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
+def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
+    """The runs in `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
 
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    folder, cells = Path(root) / study.name, study.cells()
-    shelf = _Shelf(_kept(find_records(folder), where or {}, folder))
-    planned = {} if where else _planned(folder)
+    place, records, planned = _lookup(study, root)
+    cells, planned = study.cells(), {} if where else planned
+    shelf = _Shelf(_kept(records, where or {}, place))
     keys = factor_keys(cells)
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
     for cell in cells:
         arms[mixture.text(_factors(cell, keys))].append((cell, _answers(cell, shelf, keys, planned)))
     found = [[record for _, records in members for record in records] for members in arms.values()]
-    mixture.refuse(found, keys, folder)
+    mixture.refuse(found, keys, place)
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
         notes=tuple(mixture.notes(found, keys)),
+        place=place,
     )
 
 
@@ -123,6 +138,14 @@ def _answers(cell: Cell, shelf: _Shelf, keys: Sequence[str], planned: Mapping[st
     return shelf.of_values({key: value for key, value in cell.overrides.items() if key in matters})
 
 
+def _lookup(study: Study, root: Root) -> tuple[str, list[RunRecord], dict[str, str]]:
+    """Where the runs are, in words; the runs; the fingerprints by cell where the local runner has noted them."""
+    if isinstance(root, Runs):
+        return root.place, list(root.records), {}
+    folder = Path(root) / study.name
+    return str(folder), find_records(folder), _planned(folder)
+
+
 def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
     return {key: cell.overrides.get(key) for key in keys}
 
@@ -150,13 +173,13 @@ def _why(found: Sequence[RunRecord]) -> str:
     return f"{last.status} ({last.reason})" if last.reason else last.status
 
 
-def _kept(records: list[RunRecord], where: Mapping[str, Any], folder: Path) -> list[RunRecord]:
+def _kept(records: list[RunRecord], where: Mapping[str, Any], place: str) -> list[RunRecord]:
     wanted = {key: mixture.text(value) for key, value in where.items()}
     kept = [r for r in records if all(mixture.text(mixture.flat(r).get(key)) == value for key, value in wanted.items())]
     if where and records and not kept:
         asked = ", ".join(f"{key}={value}" for key, value in where.items())
         held = "; ".join(f"{key}: {mixture.counts(records, key)}" for key in where)
-        raise ValueError(f"none of the {len(records)} runs in {folder} has {asked}; they have {held}")
+        raise ValueError(f"none of the {len(records)} runs in {place} has {asked}; they have {held}")
     return kept
 
 

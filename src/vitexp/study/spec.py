@@ -127,6 +127,19 @@ def read_study(path: str | Path) -> Study:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); give a sweep file, such as one of sweeps/"
         ) from error
+    return parse_study(path, content)
+
+
+def as_study(sweep: str | Path | Study) -> Study:
+    """The study in a sweep file, or one that was read already."""
+    return sweep if isinstance(sweep, Study) else read_study(sweep)
+
+
+def parse_study(path: Path, content: bytes) -> Study:
+    """Checks the text of a sweep, whose place is `path`.
+
+    Raises: ValueError naming the place, and what to write instead.
+    """
     try:
         study = _study(path, content)
         if study.method in ("grid", "random"):

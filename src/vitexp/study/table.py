@@ -6,12 +6,11 @@ significant looks at all of them. Losses, which point the other way, are a famil
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vitexp import stats
 from vitexp.study import mixture
-from vitexp.study.select import Arm, Selection, name, select
+from vitexp.study.select import Arm, Root, Selection, name, select
 from vitexp.study.spec import Study, StudyConfig
 from vitexp.study.tune import higher_is_better, tune
 
@@ -54,18 +53,18 @@ class Table:
         return next((entry for entry in self.entries[metric] if place(entry.arm, self.study.config) == wanted), None)
 
 
-def make_table(study: Study, root: str | Path, where: Mapping[str, Any] | None = None) -> Table:
-    """The table of a study from the records below `root`.
+def make_table(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Table:
+    """The table of a study from the records in `root`.
 
     Raises: ValueError when no run is finished, or none holds a metric that the study reports.
     """
-    return tabulate(tune(select(study, root, where)), root)
+    return tabulate(tune(select(study, root, where)))
 
 
-def tabulate(selection: Selection, root: str | Path = "runs") -> Table:
+def tabulate(selection: Selection) -> Table:
     """The table of arms that are chosen already."""
     study, arms, config = selection.study, selection.arms, selection.study.config
-    check_runs(selection, Path(root) / study.name)
+    check_runs(selection)
     judged = _judge(arms, config)
     places = [place(arm, config) for arm in arms]
     return Table(
@@ -130,18 +129,20 @@ def _entry(
     )
 
 
-def check_runs(selection: Selection, folder: Path) -> None:
+def check_runs(selection: Selection) -> None:
     """Accepts a selection with finished runs that hold the metrics of the study.
 
     Raises: ValueError otherwise, saying what there is.
     """
-    study = selection.study
+    study, place = selection.study, selection.place
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
     if not any(arm.runs for arm in selection.arms):
-        raise ValueError(f"{folder} holds no finished run of {study.path}; run `vitexp sweep {study.path}` first")
+        raise ValueError(
+            f"{place} holds no finished run of {study.path}; run `vitexp sweep {study.path}` or its W&B agents first"
+        )
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):
-            raise ValueError(f"study.metrics: no run in {folder} holds {metric}; they hold {', '.join(held)}")
+            raise ValueError(f"study.metrics: no run in {place} holds {metric}; they hold {', '.join(held)}")
 
 
 def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:

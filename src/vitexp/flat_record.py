@@ -1,0 +1,74 @@
+"""A run record as W&B keeps it: flat config keys at the start, summary numbers at the end, and back again.
+
+Both wings meet here: training writes these keys, studies read them from a server without the run's folder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vitexp.record import RunRecord, flatten, result_config
+
+_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started")
+"""Fields that are known when a run starts; they stand under `record.`."""
+_OUTCOME = ("images_seen", "steps", "epochs", "train_flops", "train_seconds", "finished", "reason")
+"""Fields that are known when it has ended; they stand in the summary under their own names."""
+_PLAIN = ("data_size", "cell")
+"""What a panel plots or groups by: W&B's filters do not find keys with dots."""
+
+
+def start_config(record: RunRecord) -> dict[str, Any]:
+    """What a W&B config holds of a run: the hyper-parameters as dotted keys, the axis of a curve, who the run is."""
+    facts = flatten({"record": {name: getattr(record, name) for name in _FACTS}})
+    plain = {"data_size": record.data.get("train_images"), "cell": record.cell}
+    return result_config(record.config) | {"study.name": record.study} | plain | facts
+
+
+def end_summary(record: RunRecord) -> dict[str, Any]:
+    """What a W&B summary holds of an ended run: its metrics under their own names, and which those are."""
+    outcome = {name: value for name in _OUTCOME if (value := getattr(record, name)) is not None}
+    if record.status != "finished":
+        outcome.pop("finished", None)
+    return {**record.metrics, **outcome, "metrics": sorted(record.metrics)}
+
+
+def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str) -> RunRecord:
+    """The record of a run from its W&B config, summary and state; its curves stay in the history there.
+
+    A run that never said who it is (its program failed before training) is a failed one with the sweep's values.
+    """
+    mappings_first = sorted(config, key=lambda key: not isinstance(config[key], Mapping))
+    flat = flatten({key: config[key] for key in mappings_first if key not in _PLAIN})
+    facts = _nested({key: value for key, value in flat.items() if key.startswith("record.")}).get("record", {})
+    settings = _nested({key: value for key, value in flat.items() if not key.startswith("record.")})
+    known = {"cell": "", "fingerprint": "", **{name: facts[name] for name in _FACTS if name in facts}}
+    return RunRecord(
+        **known,
+        **_ended(summary, state),
+        study=str(flat.get("study.name", "")),
+        seed=int(flat.get("seed_everything") or 0),
+        config=settings,
+    )
+
+
+def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:
+    """Status and outcome. A finished run is one that said so: a server also calls an interrupted program finished."""
+    outcome = {name: summary[name] for name in _OUTCOME if summary.get(name) is not None}
+    outcome["metrics"] = {name: float(summary[name]) for name in summary.get("metrics") or () if name in summary}
+    if "finished" in outcome:
+        return {**outcome, "status": "finished", "reason": None}
+    if state in ("running", "pending"):
+        return {**outcome, "status": "running"}
+    return {"reason": f"W&B has it as {state}", **outcome, "status": "failed"}
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = nested
+        for word in path:
+            if not isinstance(place.get(word), dict):
+                place[word] = {}
+            place = place[word]
+        place[last] = value
+    return nested

@@ -1,0 +1,105 @@
+"""A record goes to W&B and comes back; JSON lies between."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitexp.flat_record import end_summary, from_wandb, start_config
+from vitexp.record import RunRecord
+
+RECORD = RunRecord(
+    study="pos",
+    cell="micro-2",
+    seed=3,
+    fingerprint="0123456789ab",
+    status="finished",
+    config={
+        "model": {"pos_embed": "none", "lr": 1e-4, "arch": "micro/2"},
+        "data": {"train_images": 1000, "train_fraction": None, "augment": "crop_flip"},
+        "run": {"test": True, "shots": [1, 5]},
+        "seed_everything": 3,
+        "study": {"name": "pos"},
+    },
+    metrics={"test_acc": 0.9375, "val_loss": 0.25},
+    parameters=201_610,
+    train_flops=2.5e9,
+    images_seen=1280,
+    steps=10,
+    epochs=1.28,
+    train_seconds=0.5,
+    data={"name": "digits", "classes": 10, "train_images": 1000},
+    code={"commit": "abc", "dirty": False},
+    versions={"torch": "2.13.0"},
+    device={"type": "cpu"},
+    started="2026-01-01T00:00:00+00:00",
+    finished="2026-01-01T00:01:00+00:00",
+)
+
+
+def through_json(value):
+    return json.loads(json.dumps(value))
+
+
+def back(record, state="finished", **more):
+    return from_wandb(through_json(start_config(record)) | more, through_json(end_summary(record)), state)
+
+
+def test_a_record_comes_back_as_it_was():
+    assert back(RECORD) == RECORD
+
+
+def test_panels_find_the_axis_and_the_cell_under_plain_names():
+    config = start_config(RECORD)
+    assert (config["data_size"], config["cell"], config["data.train_images"]) == (1000, "micro-2", 1000)
+    assert not [key for key, value in config.items() if isinstance(value, dict)]
+
+
+def test_what_changes_no_number_stays_at_home():
+    config = {**RECORD.config, "run": {"root": "/home/someone", "test": True}}
+    assert "run.root" not in start_config(replace(RECORD, config=config))
+
+
+def test_values_that_a_sweep_has_locked_as_a_mapping_do_not_hide_the_resolved_ones():
+    assert back(RECORD, model={"pos_embed": "none", "pos_at": "stem"}).config["model"] == {
+        **RECORD.config["model"],
+        "pos_at": "stem",
+    }
+
+
+@pytest.mark.parametrize(("state", "status"), [("running", "running"), ("crashed", "failed"), ("finished", "failed")])
+def test_a_run_without_an_outcome_is_not_finished_whatever_the_server_says(state, status):
+    found = from_wandb(start_config(RECORD), {"test_acc": 0.9}, state)
+    assert (found.status, found.metrics) == (status, {})
+    assert state in (found.reason or state)
+
+
+def test_a_run_that_finished_counts_though_its_end_never_arrived():
+    assert back(RECORD, state="crashed") == RECORD
+
+
+def test_a_failed_run_says_why():
+    failed = replace(RECORD, status="failed", reason="out of memory in step 3", metrics={})
+    found = back(failed, state="failed")
+    assert (found.status, found.reason, found.finished) == ("failed", "out of memory in step 3", None)
+
+
+def test_a_program_that_never_began_is_a_failed_cell_of_the_sweep():
+    found = from_wandb({"model.pos_embed": "none", "seed_everything": 1}, {}, "failed")
+    assert (found.status, found.seed, found.config["model"]) == ("failed", 1, {"pos_embed": "none"})
+
+
+def test_a_number_that_is_none_comes_back_as_that():
+    summary = end_summary(RECORD) | {"test_acc": "NaN"}
+    assert from_wandb(start_config(RECORD), summary, "finished").metrics["test_acc"] != 0.9375
+
+
+KEYS = st.from_regex(r"[a-z_]{1,8}(\.[a-z_]{1,8}){0,2}", fullmatch=True)
+VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dictionaries(KEYS, st.integers())
+
+
+@given(st.dictionaries(KEYS, VALUES), st.sampled_from(["finished", "running", "failed"]))
+def test_no_config_of_another_program_is_too_strange(config, state):
+    assert from_wandb(config, {}, state).status in ("running", "failed")

@@ -1,0 +1,36 @@
+"""One run and its W&B run: what arrives, and from where."""
+
+import pytest
+import yaml
+
+from vitexp.record import read_record
+
+
+def only_run(server):
+    assert len(server.state.runs) == 1
+    return next(iter(server.state.runs.values()))
+
+
+def test_a_run_arrives_with_history_summary_and_flat_config(client, server):
+    words = ["--trainer.max_steps=4", "--model.warmup_steps=2", "--trainer.val_check_interval=2"]
+    done = client.fit(*words, "--trainer.log_every_n_steps=1", "--data.train_images=100", "--model.lr=1.0e-4")
+    assert done.returncode == 0, done.stderr
+    assert f"W&B online  {server.url}/lab/vitexp/runs/" in done.stdout
+    record, run = read_record(client.folder / "run"), only_run(server)
+    assert (run.state, run.exitcode) == ("finished", 0)
+    assert {name: run.summary[name] for name in record.metrics} == record.metrics
+    rows = run.history
+    assert [row["train_loss"] for row in rows if "train_loss" in row][-1] == pytest.approx(run.summary["train_loss"])
+    curve = [[row["trainer/global_step"] + 1, row["val_acc"]] for row in rows if "val_acc" in row and "epoch" in row]
+    assert curve == [list(point) for point in record.curves["val_acc"]]
+    config = run.values()
+    assert (config["data.train_images"], config["data_size"], config["model.lr"]) == (100, 100, 1e-4)
+    assert (config["model.pos_embed"], config["run.test"], config["data.image_size"]) == ("1d", True, None)
+    assert not [key for key, value in config.items() if isinstance(value, dict)]
+    assert (client.folder / "run" / "wandb_id.txt").read_text() == f"lab/vitexp/{run.name}\n"
+
+
+def test_the_shipped_sweep_is_one_that_wandb_takes(client, server):
+    name = client.make_sweep("sweeps/datasize.yaml").rpartition("/")[2]
+    given = yaml.safe_load((client.folder / "sweeps" / "datasize.yaml").read_text())
+    assert yaml.safe_load(server.state.sweeps[name].text) == given
