@@ -81,7 +81,15 @@ def show_claims(chosen: argparse.Namespace) -> int:
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the study's sweep file, such as sweeps/pos_embed.yaml")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the study's sweep file, such as sweeps/pos_embed.yaml")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        nargs="+",
+        default=[],
+        metavar=("wandb", "ENTITY/PROJECT/SWEEP"),
+        help="the runs of a W&B sweep instead of those below --root; without FILE the study is the sweep's own",
+    )
     parser.add_argument("--root", default="runs", help="folder of the records (default: runs)")
     parser.add_argument("--results", default="results", help="folder for what is written (default: results)")
     parser.add_argument(
@@ -92,4 +100,23 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 def _places(chosen: argparse.Namespace) -> dict[str, Any]:
     from vitexp.study.select import parse_where
 
-    return {"sweep": chosen.file, "runs": chosen.root, "results": chosen.results, "where": parse_where(chosen.where)}
+    study, runs = _study_and_runs(chosen)
+    return {"sweep": study, "runs": runs, "results": chosen.results, "where": parse_where(chosen.where)}
+
+
+def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:
+    """The study and where its runs are: a file and a folder, or both from W&B.
+
+    Raises: ValueError when neither is named, or --from is given something else than a W&B sweep.
+    """
+    kind, colon, place = (chosen.source or [""])[0].partition(":")
+    words = [*([place] if colon else []), *chosen.source[1:], *([chosen.file] if chosen.file else [])]
+    if not chosen.source and chosen.file:
+        return chosen.file, chosen.root
+    if not chosen.source:
+        raise ValueError("no study is named; give its sweep file, or --from wandb ENTITY/PROJECT/SWEEP")
+    if kind != "wandb" or not 1 <= len(words) <= 2:
+        raise ValueError(f"--from got {' '.join(chosen.source)!r}; write --from wandb ENTITY/PROJECT/SWEEP")
+    from vitexp.study.wandb_runs import read_sweep
+
+    return read_sweep(*words)
