@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
 
@@ -32,6 +33,26 @@ def _in_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    """Shards of noise in place of Fashion-MNIST: as many classes, and images enough for the plans of the YAMLs."""
+    folder, draw = tmp_path_factory.mktemp("stand-in"), np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 5000), ("test", 10)):
+        arrays[f"x_{split}"] = draw.integers(0, 256, (count, 28, 28), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 10
+    np.savez(folder / "noise.npz", **arrays)
+    assert cli.main(["shards", "make", str(folder / "noise.npz"), str(folder / "shards"), "--no-check"]) == 0
+    return folder / "shards"
+
+
+@pytest.fixture
+def _shards_made(stand_in, tmp_path):
+    """The data that a YAML asks its reader to make first."""
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "fashion-mnist").symlink_to(stand_in)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_files_and_functions_stay_short(path):
     text = path.read_text()
@@ -55,7 +76,9 @@ def run_without(modules, *words):
 HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
 
 
-@pytest.mark.parametrize("verb", [[], ["sweep"], ["table"], ["curve"], ["report"], ["shards"], ["shards", "make"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["sweep"], ["table"], ["curve"], ["report"], ["claims"], ["shards"], ["shards", "make"]]
+)
 def test_help_needs_nothing_heavy(verb):
     done = run_without(HEAVY, *verb, "--help")
     assert done.returncode == 0, done.stderr
@@ -64,7 +87,7 @@ def test_help_needs_nothing_heavy(verb):
 
 def test_the_first_help_names_every_verb():
     shown = run_without(HEAVY, "--help").stdout
-    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "shards"):
+    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "claims", "shards"):
         assert f"\n    {verb} " in shown
 
 
@@ -87,6 +110,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
     assert "Peak learning rate" in shown
 
 
+@pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_passes_the_door(path):
     plan = cli.plan(["fit", "--config", f"experiments/{path.name}"])
@@ -101,6 +125,7 @@ def test_every_yaml_says_its_command_and_cost(path):
     assert "Cost:" in header
 
 
+@pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
     study = read_study(f"sweeps/{path.name}")
