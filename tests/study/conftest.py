@@ -3,6 +3,7 @@ which the runner runs cells that sleep instead of training (trainer.py)."""
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -127,19 +128,22 @@ class Ground:
     def statuses(self):
         return sorted(json.loads(path.read_text())["status"] for path in self.root.rglob("record.json"))
 
-    def start(self, study, workers=2):
-        """A runner in a process of its own."""
-        return Runner([str(study.path), str(self.root), str(workers)], self.root / f"said-{time.monotonic_ns()}")
+    def start(self, study, workers=2, machine=""):
+        """A runner in a process of its own, on another machine if that is named."""
+        arguments = [str(study.path), str(self.root), str(workers)]
+        return Runner(arguments, self.root / f"said-{time.monotonic_ns()}", {"ANOTHER_MACHINE": machine})
 
 
 class Runner:
     """What it says goes to a file, which no orphan of it can keep open."""
 
-    def __init__(self, arguments, said):
+    def __init__(self, arguments, said, environment):
         self.said = said
         with said.open("w") as file:
             command = [sys.executable, str(HERE / "trainer.py"), *arguments]
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
+            )
 
     def end(self, number=None):
         """Its exit status and what it has said, after a signal or when it is done."""

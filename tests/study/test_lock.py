@@ -1,23 +1,139 @@
+"""Locks between real processes; another machine is a process with another boot id for which flock does nothing, which
+is what a network folder without shared flocks looks like."""
+
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+
+import pytest
 
 from vitexp.study import lock
 
+ELSEWHERE = (
+    "import fcntl, uuid; from vitexp.study import lock; boot = str(uuid.uuid4()); fcntl.flock = lambda *_: None; "
+)
+ELSEWHERE += "lock.boot_id = lambda: boot; lock.platform.node = lambda: 'node7'; lock.BEAT_SECONDS = 0.1; "
+HOLD = "held = lock.acquire({!r}); lock.keep(held, lambda: print('lost', flush=True)); "
+HOLD += "print(held is not None, flush=True); input()"
 
-def test_one_process_holds_a_directory_until_it_dies(tmp_path):
-    code = f"from vitexp.study import lock; print(lock.acquire({str(tmp_path)!r}), flush=True); input()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline().strip().isdigit()
+
+@pytest.fixture
+def process():
+    """Starts processes that run a line of Python and say whether they hold the lock."""
+    started = []
+
+    def start(code):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([sys.executable, "-c", code], **pipes))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def holder(process, folder, where=""):
+    one = process((where or "from vitexp.study import lock; ") + HOLD.format(str(folder)))
+    assert one.stdout.readline().strip() == "True"
+    return one
+
+
+def test_one_process_holds_a_directory_until_it_dies(process, tmp_path):
+    other = holder(process, tmp_path)
     assert lock.is_held(tmp_path)
     assert lock.acquire(tmp_path) is None
+    assert lock.owner_of(tmp_path).pid == other.pid
     other.kill()
     other.communicate()
     assert not lock.is_held(tmp_path)
     mine = lock.acquire(tmp_path)
-    assert mine is not None
+    assert (mine.owner.pid, mine.broken) == (os.getpid(), None)
     lock.release(mine)
+    assert lock.owner_of(tmp_path) is None
 
 
 def test_asking_about_a_lock_leaves_nothing_behind(tmp_path):
     assert not lock.is_held(tmp_path / "absent")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_of_another_machine_holds_without_a_shared_flock(process, tmp_path):
+    holder(process, tmp_path, ELSEWHERE)
+    assert lock.is_held(tmp_path)
+    assert lock.acquire(tmp_path) is None
+
+
+def test_a_silent_lock_of_another_machine_is_broken_late_and_not_silently(process, tmp_path, monkeypatch):
+    other = holder(process, tmp_path, ELSEWHERE)
+    other.kill()
+    other.communicate()
+    assert lock.is_held(tmp_path)  # a dead process there cannot be told from one that is cut off
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 1.0)
+    time.sleep(1.1)
+    assert not lock.is_held(tmp_path)
+    mine = lock.acquire(tmp_path)
+    assert mine.broken == f"took over from process {other.pid} on node7, which has been silent for 1 s"
+    lock.release(mine)
+    assert [path.name for path in tmp_path.iterdir()] == [lock.LOCK_NAME]
+
+
+def test_a_beating_lock_is_never_broken(process, tmp_path, monkeypatch):
+    holder(process, tmp_path, ELSEWHERE)
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 1.0)
+    time.sleep(1.5)
+    assert lock.acquire(tmp_path) is None
+
+
+def test_a_holder_that_stood_still_learns_of_its_loss(process, tmp_path, monkeypatch):
+    other = holder(process, tmp_path, ELSEWHERE)
+    other.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 0.5)
+    time.sleep(0.6)
+    mine = lock.acquire(tmp_path)
+    assert mine is not None
+    other.send_signal(signal.SIGCONT)
+    assert other.stdout.readline() == "lost\n"
+    assert lock.owner_of(tmp_path) == mine.owner
+    lock.release(mine)
+
+
+@pytest.mark.parametrize("left", ["", '{"boot": "half', '{"boot": "b", "host": "h", "pid": 1, "token": "t"}'])
+def test_of_many_machines_one_gets_the_lock(process, tmp_path, left):
+    if left:
+        (tmp_path / lock.HOLDER_NAME).write_text(left)
+        os.utime(tmp_path / lock.HOLDER_NAME, (1, 1))
+    code = f"input(); print(lock.acquire({str(tmp_path)!r}) is not None, flush=True); input()"
+    machines = [process(ELSEWHERE + code) for _ in range(6)]
+    time.sleep(0.5)
+    for machine in machines:
+        machine.stdin.write("\n")
+        machine.stdin.flush()
+    assert sorted(machine.stdout.readline() for machine in machines) == ["False\n"] * 5 + ["True\n"]
+
+
+def test_a_lock_taken_since_we_looked_is_put_back(tmp_path):
+    path = tmp_path / lock.HOLDER_NAME
+    dead, alive = (lock.Owner("b", "h", pid, "t") for pid in (1, 2))
+    assert lock._take(path, alive, None)
+    assert not lock._take(path, lock.Owner("c", "h", 3, "t"), dead)
+    assert lock.owner_of(tmp_path) == alive
+    assert [path.name for path in tmp_path.iterdir()] == [lock.HOLDER_NAME]
+
+
+def test_a_file_system_without_locks_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with pytest.raises(
+        ValueError, match=r"lies on a file system without file locks \(Operation not supported\); mount"
+    ):
+        lock.acquire(tmp_path)
+
+
+def test_the_boot_is_that_of_the_kernel():
+    assert lock.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -81,6 +81,16 @@ def test_two_runners_share_the_cells_and_train_none_twice(study, ground):
     assert ground.trainings() == [1] * 6
 
 
+def test_runners_on_two_machines_without_a_shared_flock_train_none_twice(study, ground):
+    made = study(seeds=range(6), **{"model.seconds": value(0.2)})
+    runners = [ground.start(made, machine=name) for name in ("node1", "node2")]
+    said = [runner.end() for runner in runners]
+    assert [status for status, _ in said] == [0, 0], said
+    assert all("6 of 6 cells finished" in text for _, text in said)
+    assert any("in the hands of process" in text for _, text in said)
+    assert ground.trainings() == [1] * 6
+
+
 def test_a_cell_held_by_another_runner_is_waited_for(study, run, tmp_path, ground):
     made = study(seeds=(0,), **{"model.trouble": value("waits")})
     other = ground.start(made)

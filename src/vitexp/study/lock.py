@@ -1,35 +1,194 @@
-"""The lock of a run directory: whoever holds it may train there. It is free again as soon as its holder dies."""
+"""The lock of a run directory: whoever holds it may train there, on any machine that sees the folder.
 
+Two things make it. An flock, which the kernel frees when its holder dies, decides among the processes of one machine. A
+holder file, made by O_EXCL, decides among machines, also where flock does not reach across the network (NFS mounted
+with local_lock, and others). It names machine, boot and process, and its holder touches it every few seconds. A holder
+of this boot whose flock is free is dead. One of another boot counts as alive until its file has been silent for a while
+by the clock of the file server, so machines' clocks do not matter.
+
+Needs: O_EXCL, rename and time stamps that all machines see (NFS 3 and later, Lustre, GPFS), and flock on each machine.
+"""
+
+import contextlib
 import fcntl
+import json
 import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 LOCK_NAME = ".lock"
+HOLDER_NAME = ".holder"
+BEAT_SECONDS = 10.0
+SILENT_SECONDS = 60.0
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def acquire(directory: str | os.PathLike[str]) -> int | None:
-    """The open file of the lock, to be kept as long as the lock is wanted; None when another process holds it."""
-    path = Path(directory) / LOCK_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock."""
+
+    boot: str
+    host: str
+    pid: int
+    token: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that this process holds."""
+
+    handle: int
+    path: Path
+    owner: Owner
+    broken: str | None = None
+    """Whose lock was broken for it, on another machine, and why."""
+
+
+def acquire(directory: str | os.PathLike[str]) -> Held | None:
+    """The lock, to be kept as long as it is wanted; None when another process holds it.
+
+    Raises: ValueError when the file system has no locks.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _flock(folder / LOCK_NAME)
+    if handle is None:
+        return None
+    mine = Owner(boot_id(), platform.node(), os.getpid(), uuid.uuid4().hex)
+    found, broken = _look(folder, handle)
+    if (found is None or broken is not None) and _take(folder / HOLDER_NAME, mine, found):
+        return Held(handle, folder / HOLDER_NAME, mine, broken or None)
+    os.close(handle)
+    return None
+
+
+def release(held: Held) -> None:
+    """Gives the lock back."""
+    if _read(held.path) == held.owner:
+        held.path.unlink()
+    os.close(held.handle)
+
+
+def is_held(directory: str | os.PathLike[str]) -> bool:
+    """Whether some process trains in `directory` now."""
+    folder = Path(directory)
+    if not (folder / LOCK_NAME).exists():
+        return False
+    handle = _flock(folder / LOCK_NAME)
+    if handle is None:
+        return True
+    found, broken = _look(folder, handle)
+    os.close(handle)
+    return found is not None and broken is None
+
+
+def owner_of(directory: str | os.PathLike[str]) -> Owner | None:
+    """Who holds the lock of `directory`, or held it last and died."""
+    return _read(Path(directory) / HOLDER_NAME)
+
+
+def keep(held: Held, lost: Callable[[], None]) -> None:
+    """Tells other machines, as long as this process lives, that the lock is held; calls `lost` when one has broken it.
+
+    That happens to a process that stood still for long, such as one that was stopped, or cut off from the file server.
+    """
+
+    def beat() -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            with contextlib.suppress(OSError):
+                if _read(held.path) != held.owner:
+                    return lost()
+                os.utime(held.path)
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
+def boot_id() -> str:
+    """One word for the running kernel: processes with the same one share its flocks."""
+    return _BOOT.read_text().strip() if _BOOT.exists() else platform.node()
+
+
+def _flock(path: Path) -> int | None:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         return None
+    except OSError as error:
+        os.close(handle)
+        raise ValueError(
+            f"{path.parent} lies on a file system without file locks ({error.strerror}); mount it with them "
+            "(Lustre: flock, NFS: without nolock), or give another --root"
+        ) from error
     return handle
 
 
-def release(handle: int) -> None:
-    """Gives the lock back."""
-    os.close(handle)
+def _look(folder: Path, handle: int) -> tuple[Owner | None, str | None]:
+    """The holder that is on file, and, if its lock may be broken, why: "" for a dead process of this boot.
+
+    Only for whoever has the flock.
+    """
+    owner = _read(folder / HOLDER_NAME)
+    if owner is None:
+        return None, None
+    if owner.boot == boot_id():
+        return owner, ""
+    os.utime(handle)  # asks the file server for its time
+    try:
+        silent = os.fstat(handle).st_mtime - (folder / HOLDER_NAME).stat().st_mtime
+    except FileNotFoundError:
+        return None, None
+    if silent < SILENT_SECONDS:
+        return owner, None
+    return owner, f"took over from {owner}, which has been silent for {silent:.0f} s"
 
 
-def is_held(directory: str | os.PathLike[str]) -> bool:
-    """Whether some process trains in `directory` now."""
-    if not (Path(directory) / LOCK_NAME).exists():
+def _take(path: Path, mine: Owner, dead: Owner | None) -> bool:
+    """Puts this process in place of nobody or of a dead holder, unless another machine is faster."""
+    if dead is not None and not _remove(path, dead):
         return False
-    handle = acquire(directory)
-    if handle is not None:
-        release(handle)
-    return handle is None
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(file, "w") as stream:
+        json.dump(asdict(mine), stream)
+        stream.flush()
+        os.fsync(file)
+    return True
+
+
+def _remove(path: Path, dead: Owner) -> bool:
+    """Takes a dead holder's file away; of several that try, one succeeds."""
+    aside = path.with_name(f"{path.name}-{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return False
+    was = _read(aside)
+    if was != dead:  # another machine has taken the lock since we looked: put it back
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+    aside.unlink()
+    return was == dead
+
+
+def _read(path: Path) -> Owner | None:
+    """The owner on file; one that is being written just now is a stranger."""
+    try:
+        with path.open() as file:
+            return Owner(**json.load(file))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return Owner("unknown", "an unknown machine", 0, "")

@@ -56,7 +56,7 @@ class Progress:
         self.total = finished + len(failures) + waiting
         before = f", {finished} finished before" if finished else ""
         failed = f", {len(failures)} failed before" if failures else ""
-        self._say(f"{self.title}: {self.total} cells{before}{failed}, {waiting} to train on {workers} workers")
+        self.say(f"{self.title}: {self.total} cells{before}{failed}, {waiting} to train on {workers} workers")
 
     def show(self, running: Running, waiting: int, elsewhere: int) -> None:
         """Takes up where the cells stand now."""
@@ -68,12 +68,12 @@ class Progress:
         if seconds:
             self.durations.append(seconds)
         numbers = [f"{name} {100 * value:.2f} %" for name, value in record.metrics.items() if name.endswith("_acc")]
-        self._say(f"{self._count()} finished {cell.label}: {', '.join([*numbers, duration(seconds)])}{self._left()}")
+        self.say(f"{self._count()} finished {cell.label}: {', '.join([*numbers, duration(seconds)])}{self._left()}")
 
     def failed(self, failure: Failure) -> None:
         """Tells of a cell that failed."""
         self.failures.append(failure)
-        self._say(f"{self._count()} failed   {failure.cell.label}: {failure.reason} (log: {failure.log})")
+        self.say(f"{self._count()} failed   {failure.cell.label}: {failure.reason} (log: {failure.log})")
 
     def end(self, outcome: Outcome) -> None:
         """The last lines: what there is now, and what failed, why and where to read on."""
@@ -110,7 +110,8 @@ class Progress:
         bad = [Text(f"failed {f.cell.label}: {f.reason}", style="red") for f in self.failures[-_SHOWN_FAILURES:]]
         return Group(head, bar, table, *bad)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """One line of the log that stands where there is no live table."""
         if self.live is None:
             self._print(line)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitexp.record import RunRecord, write_record
 from vitexp.study import lock
+from vitexp.study.engine import LOST
 from vitexp.study.plan import PlannedCell
 from vitexp.study.worker import LOG_NAME, find_record
 
@@ -69,6 +70,8 @@ def failure_of(cell: PlannedCell, record: RunRecord | None, status: int | None) 
 
 
 def _reason_of_status(cell: PlannedCell, status: int | None) -> str:
+    if status == LOST:
+        return "its worker was lost with its machine, several times"
     if status is not None and status < 0:
         return f"killed by signal {-status} ({signal.Signals(-status).name})"
     log = Path(cell.run_directory) / LOG_NAME

@@ -1,28 +1,27 @@
-"""Runs the cells of a study on this machine: each in its own process, none twice, each counted by its record."""
+"""Runs the cells of a study, on this machine or another engine: none twice, each counted by its record."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
 from vitexp.study import lock
+from vitexp.study.engine import LOST, Engine, LocalEngine
 from vitexp.study.plan import PlannedCell, plan_study
 from vitexp.study.progress import Progress
 from vitexp.study.result import Failure, Outcome, failure_of, record_of
 from vitexp.study.spec import Study
-from vitexp.study.worker import BUSY, Parse, Train, fork_server, kill, train_cell, visible_gpus
+from vitexp.study.worker import BUSY, Parse, Train, fork_server
 
 PRELOAD = ("vitexp.preload",)
+MOST_LOSSES = 3
 _TICK_SECONDS = 0.25
-_END_SECONDS = 10.0
 
 
 @dataclass
@@ -30,11 +29,13 @@ class _Work:
     """Where each cell stands; the lists are disjoint and together hold every cell once."""
 
     waiting: list[PlannedCell]
-    running: dict[BaseProcess, tuple[PlannedCell, int, float]] = field(default_factory=dict)
+    running: dict[Hashable, tuple[PlannedCell, float]] = field(default_factory=dict)
     elsewhere: list[PlannedCell] = field(default_factory=list)
     finished: list[PlannedCell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     started: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    """How often the worker of a cell was lost with its machine, by run directory."""
 
 
 def run_study(
@@ -50,27 +51,30 @@ def run_study(
     resume: Sequence[str] = (),
     preload: Sequence[str] = PRELOAD,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Plans the study, then trains every cell that has no finished record.
 
     `parse` and `train` are functions of the door, importable by name. `extra` arguments go to every cell, `resume` ones
-    to cells that an earlier runner left unfinished. Failed cells are run again only with `retry`.
+    to cells that an earlier runner left unfinished. Failed cells are run again only with `retry`. Without an `engine`,
+    they run in `workers` processes of this machine.
 
     Raises: ValueError before anything trains, when a cell is refused or its directory holds another run.
     """
     if study.early_terminate:
         raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
     started = time.monotonic()
-    workers = workers or len(os.sched_getaffinity(0))
     progress = progress or Progress(study.name)
     progress.plan(len(study.cells()))
     context = fork_server(preload, threads)
-    planned = plan_study(study, parse=parse, context=context, root=root, workers=workers, extra=extra)
-    runner = _Runner(context, train, workers, resume, _sort(planned, retry))
+    cores = workers or len(os.sched_getaffinity(0))
+    planned = plan_study(study, parse=parse, context=context, root=root, workers=cores, extra=extra)
+    engine = engine or LocalEngine(context, train, workers)
+    runner = _Runner(engine, resume, _sort(planned, retry), progress)
     interrupted = False
     with progress, _termination_as_interrupt():
         try:
-            runner.run(progress)
+            runner.run()
         except KeyboardInterrupt:
             interrupted = True
         finally:
@@ -97,79 +101,72 @@ def _sort(planned: Sequence[PlannedCell], retry: bool) -> _Work:
 
 
 class _Runner:
-    """Keeps up to `workers` cells going until none is left."""
+    """Keeps cells going until none is left."""
 
-    def __init__(
-        self, context: ForkServerContext, train: Train, workers: int, resume: Sequence[str], work: _Work
-    ) -> None:
-        self.context = context
-        self.train = train
-        self.slots = list(range(workers))
+    def __init__(self, engine: Engine, resume: Sequence[str], work: _Work, progress: Progress) -> None:
+        self.engine = engine
         self.resume = resume
         self.work = work
-        self.devices = visible_gpus()
+        self.progress = progress
 
-    def run(self, progress: Progress) -> None:
+    def run(self) -> None:
         """Ends when every cell is finished or failed."""
         work = self.work
-        progress.start(len(work.finished), work.failures, len(work.waiting), len(self.slots))
+        self.progress.start(len(work.finished), work.failures, len(work.waiting), self.engine.free(0))
         while work.waiting or work.running or work.elsewhere:
-            while work.waiting and self.slots:
+            while work.waiting and self.engine.free(len(work.running)) > 0:
                 self._start(work.waiting.pop(0))
-            wait([process.sentinel for process in work.running], _TICK_SECONDS)
-            for process in [process for process in work.running if not process.is_alive()]:
-                self._collect(process, progress)
+            for job, status in self.engine.wait(list(work.running), _TICK_SECONDS).items():
+                self._collect(job, status)
             if not work.running or not work.waiting:
-                self._look_elsewhere(progress)
-            running = [(cell, began) for cell, _, began in work.running.values()]
-            progress.show(running, len(work.waiting), len(work.elsewhere))
+                self._look_elsewhere()
+            running = [(cell, began) for cell, began in work.running.values()]
+            self.progress.show(running, len(work.waiting), len(work.elsewhere))
 
     def stop(self) -> None:
         """Ends what still runs. Its records stay as running, so that the next call of the runner goes on with them."""
-        for process in self.work.running:
-            kill(process)
-        for process in self.work.running:
-            process.join(_END_SECONDS)
+        self.engine.stop(list(self.work.running))
 
     def _start(self, cell: PlannedCell) -> None:
         if lock.is_held(cell.run_directory):
-            self.work.elsewhere.append(cell)
+            self._leave(cell)
             return
-        slot = self.slots.pop(0)
-        left = record_of(cell)
+        owner, left = lock.owner_of(cell.run_directory), record_of(cell)
+        if owner is not None and owner.boot != lock.boot_id():
+            self.progress.say(f"{cell.label}: taken over from {owner}, which has been silent")
         argv = [*cell.argv, *self.resume] if left is not None and left.status == "running" else cell.argv
-        environment = {"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if self.devices else {}
-        process = self.context.Process(
-            target=train_cell, args=(self.train, argv, cell.run_directory, cell.fingerprint, environment)
-        )
-        process.start()
+        self.work.running[self.engine.start(cell, argv)] = cell, time.monotonic()
         self.work.started += 1
-        self.work.running[process] = (cell, slot, time.monotonic())
 
-    def _collect(self, process: BaseProcess, progress: Progress) -> None:
-        cell, slot, began = self.work.running.pop(process)
-        process.join()
-        self.slots.append(slot)
-        status = process.exitcode
-        process.close()
+    def _collect(self, job: Hashable, status: int) -> None:
+        cell, began = self.work.running.pop(job)
         if status == BUSY:
             self.work.started -= 1
-            self.work.elsewhere.append(cell)
+            self._leave(cell)
+        elif status == LOST and self.work.lost[cell.run_directory] < MOST_LOSSES:
+            self.work.lost[cell.run_directory] += 1
+            self.progress.say(f"{cell.label}: its worker is lost; it is run again")
+            self.work.waiting.append(cell)
         else:
-            self._settle(cell, status, time.monotonic() - began, progress)
+            self._settle(cell, status, time.monotonic() - began)
 
-    def _settle(self, cell: PlannedCell, status: int | None, seconds: float, progress: Progress) -> None:
+    def _leave(self, cell: PlannedCell) -> None:
+        """To whoever holds its lock."""
+        self.progress.say(f"{cell.label}: in the hands of {lock.owner_of(cell.run_directory) or 'another process'}")
+        self.work.elsewhere.append(cell)
+
+    def _settle(self, cell: PlannedCell, status: int | None, seconds: float) -> None:
         """Counts a cell by its record."""
         record = record_of(cell)
         if record is not None and record.status == "finished":
             self.work.finished.append(cell)
-            progress.finished(cell, record, seconds)
+            self.progress.finished(cell, record, seconds)
             return
         failure = failure_of(cell, record, status)
         self.work.failures.append(failure)
-        progress.failed(failure)
+        self.progress.failed(failure)
 
-    def _look_elsewhere(self, progress: Progress) -> None:
+    def _look_elsewhere(self) -> None:
         """Takes up what another runner has finished, failed, or left behind."""
         for cell in list(self.work.elsewhere):
             if lock.is_held(cell.run_directory):
@@ -177,7 +174,7 @@ class _Runner:
             self.work.elsewhere.remove(cell)
             record = record_of(cell)
             if record is not None and record.status != "running":
-                self._settle(cell, None, 0.0, progress)
+                self._settle(cell, None, 0.0)
             else:
                 self.work.waiting.append(cell)
 

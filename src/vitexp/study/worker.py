@@ -55,13 +55,20 @@ def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, 
     held = lock.acquire(directory)
     if held is None:
         os._exit(BUSY)
+    lock.keep(held, lambda: os._exit(BUSY))
     record = find_record(directory)
     if record is not None and record.status == "finished" and record.fingerprint == fingerprint:
+        lock.release(held)
         return
     log = Path(directory) / LOG_NAME
     _redirect_output(log)
+    if held.broken:
+        print(f"vitexp: {held.broken}", flush=True)
     os.environ.update(environment)
-    train(argv, str(log))
+    try:
+        train(argv, str(log))
+    finally:
+        lock.release(held)
 
 
 def find_record(directory: str | os.PathLike[str]) -> RunRecord | None:
