@@ -65,6 +65,8 @@ def _dispatch(words: list[str]) -> int | None:
     if words and words[0] in TRAINING:
         train(words)
         return 0
+    if words and words[0] == "verify-resume":
+        return verify_resume(words[1:])
     parser = build_parser()
     chosen = parser.parse_args(words)
     if not hasattr(chosen, "run"):
@@ -96,6 +98,18 @@ def examine(words: Sequence[str]) -> dict[str, Any]:
     return plan(words, weights=True)
 
 
+def verify_resume(words: Sequence[str]) -> int:
+    """Kills and resumes a run of a config, and compares."""
+    from vitexp import torch_ops  # noqa: F401
+    from vitexp.learn.command import TrainingCommand
+    from vitexp.learn.verify_resume import Outline, verify_resume
+
+    def outline(fit: Sequence[str]) -> Outline:
+        return TrainingCommand(fit, groups(), plan_only=True, weights=False).outline
+
+    return verify_resume(words, outline)
+
+
 def train_cell(words: list[str], log_path: str) -> None:
     """One cell of a study, in a process of its own whose output goes to `log_path`."""
     sys.exit(guarded(lambda: train(words)))
@@ -120,6 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, help_text in TRAINING.items():
         verbs.add_parser(name, help=help_text, add_help=False)
+    verbs.add_parser("verify-resume", help="kill and resume a run of this config, and compare", add_help=False)
     data_commands.add_commands(verbs)
     study_commands.add_commands(verbs, plan, train_cell, examine)
     report_commands.add_commands(verbs)

@@ -28,6 +28,7 @@ from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
+from vitexp.learn.verify_resume import Outline
 
 LAST = "last.ckpt"
 _BUILT: dict[str, Any] = {}
@@ -101,7 +102,7 @@ class TrainingCommand(LightningCLI):
         if self.subcommand == "fit":
             check_length(self.model.config, self.steps())
         if self.plan_only:
-            self.facts = self._facts()
+            self.facts, self.outline = self._facts(), self._outline()
             return None
         chosen = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
@@ -157,6 +158,13 @@ class TrainingCommand(LightningCLI):
         """Optimiser steps the run will take."""
         asked = self._get(self.config_init, "trainer")
         return planned_steps(self.datamodule, asked["max_epochs"], asked["max_steps"], asked["accumulate_grad_batches"])
+
+    def _outline(self) -> Outline:
+        """What a check of its resuming needs to know."""
+        trainer = self._get(self.config_init, "trainer")
+        epoch = -(-self.datamodule.steps_per_epoch // trainer["accumulate_grad_batches"])
+        validates = bool(self.datamodule.val_count) and trainer["limit_val_batches"] != 0
+        return Outline(self.steps(), epoch, self.datamodule.workers, validates)
 
     def _facts(self) -> dict[str, Any]:
         """What is known of a run beforehand: its size, its length and its cost."""

@@ -1,0 +1,175 @@
+"""Does a run of this config, killed and resumed, end where the unbroken one does? Found out by killing it."""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vitexp.learn.witness import WEIGHTS, Witness
+
+STEPS = 24
+LONGEST_EPOCH = 60
+"""Steps of an epoch up to which its end is part of the check unless --steps says otherwise."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a run is killed; at 0 it is not."""
+
+    step: int = 0
+    in_validation: bool = False
+
+    def __str__(self) -> str:
+        where = "in the validation after" if self.in_validation else "between gradients and update of"
+        return f"SIGKILL {where} step {self.step}" if self.step else "not killed"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the check needs to know of the run."""
+
+    steps: int
+    epoch: int
+    """Optimiser steps of an epoch."""
+    workers: int
+    validates: bool
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a run's witness noted: its batches by epoch and number, and at its end its weights."""
+
+    batches: dict[tuple[int, int], tuple[list[int], str]]
+    weights: str | None
+    sums: list[float]
+
+
+def verify_resume(words: Sequence[str], outline_of: Callable[[Sequence[str]], Outline]) -> int:
+    """The command: prints what was done and found; exit status 1 when anything differs."""
+    chosen, rest = arguments().parse_known_args(list(words))
+    outline = outline_of(["fit", *rest])
+    steps = min(chosen.steps or default_steps(outline), outline.steps)
+    if steps < 4:
+        raise ValueError(f"{steps} steps are too few to be interrupted; at least 4 are needed (--steps, trainer.max_*)")
+    with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder:
+        return _verify(Path(folder), rest, outline, steps, chosen.workers)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The flags of its own; all others are those of fit."""
+    parser = argparse.ArgumentParser(
+        prog="vitexp verify-resume",
+        allow_abbrev=False,
+        description="Trains a few steps of a run, unbroken and killed again and again; compares batches and weights.",
+        epilog="All other flags are those of `vitexp fit`. Nothing is written but to the folder for temporary files.",
+    )
+    parser.add_argument(
+        "--steps", type=int, help="optimiser steps; by default past the end of an epoch, if that is near"
+    )
+    parser.add_argument("--workers", type=int, help="data.workers after the last kill; by default another number")
+    return parser
+
+
+def default_steps(outline: Outline) -> int:
+    """Past the end of an epoch where that is near."""
+    return outline.epoch + 4 if outline.epoch <= LONGEST_EPOCH else STEPS
+
+
+def cuts(outline: Outline, steps: int) -> list[Cut]:
+    """Early, in the validation at the first epoch's end or else in the middle, and late."""
+    ends = outline.epoch < steps
+    middle = Cut(outline.epoch, True) if ends and outline.validates else Cut(outline.epoch + 1 if ends else steps // 2)
+    early = [Cut(middle.step // 2 + 1)] if middle.step > 2 else []
+    late = [Cut(steps - 1)] if steps - 1 > middle.step else []
+    return [*early, middle, *late]
+
+
+def _verify(folder: Path, words: list[str], outline: Outline, steps: int, workers: int | None) -> int:
+    other = workers if workers is not None else 0 if outline.workers else 2
+    print(
+        f"{steps} steps, an epoch has {outline.epoch}" + ("" if outline.epoch < steps else ": no epoch ends in these")
+    )
+    whole = _run(folder / "whole", words, steps, Cut(), [])
+    print(f"  unbroken: {len(whole.batches)} batches, weights {whole.weights}")
+    done: list[Trace] = []
+    for cut in cuts(outline, steps):
+        done.append(_run(folder / "cut", words, steps, cut, ["--ckpt_path=last"] if done else []))
+        print(f"  {cut}: {_compared(done[-1], whole)}")
+    last = _run(folder / "cut", words, steps, Cut(), ["--ckpt_path=last", f"--data.workers={other}"])
+    print(f"  resumed with data.workers {other}: {_compared(last, whole)}, weights {last.weights}")
+    return _verdict(whole, [*done, last])
+
+
+def _run(folder: Path, words: list[str], steps: int, cut: Cut, more: list[str]) -> Trace:
+    """One piece of a run, in a process of its own; what it noted."""
+    notes = folder / "notes"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("notes.*"):
+        old.unlink()
+    witness = {"file": notes, "stop": steps, "kill": cut.step, "kill_in_validation": str(cut.in_validation).lower()}
+    command = [
+        sys.executable,
+        "-m",
+        "vitexp.cli",
+        "fit",
+        *words,
+        *more,
+        f"--run.dir={folder / 'run'}",
+        "--run.wandb=off",
+    ]
+    command += [f"--run.checkpoint_steps={max(1, steps // 8)}", "--trainer.enable_progress_bar=false"]
+    command += [f"--trainer.callbacks+={Witness.__module__}.Witness"]
+    command += [f"--trainer.callbacks.{name}={value}" for name, value in witness.items()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != (-signal.SIGKILL if cut.step else 0):
+        said = (done.stdout.strip().splitlines() or ["nothing"])[-1].removeprefix("vitexp: ")
+        raise ValueError(f"a run of this config ended with exit status {done.returncode} and said: {said}")
+    return _read(folder)
+
+
+def _read(folder: Path) -> Trace:
+    """The notes of all ranks: the samples of a global batch in the order of the ranks."""
+    batches: dict[tuple[int, int], tuple[list[int], str]] = {}
+    last: dict[str, Any] = {}
+    for path in sorted(folder.glob("notes.*"), key=lambda path: int(path.suffix[1:])):
+        for line in map(json.loads, path.read_text().splitlines()):
+            if WEIGHTS in line:
+                last = last or line
+                continue
+            samples, pixels = batches.get((line["epoch"], line["batch"]), ([], ""))
+            batches[line["epoch"], line["batch"]] = samples + line["samples"], pixels + line["pixels"]
+    return Trace(batches, last.get(WEIGHTS), last.get("sums", []))
+
+
+def _compared(part: Trace, whole: Trace) -> str:
+    if not part.batches:
+        return "no batch before that"
+    (epoch, batch), others = min(part.batches), _others(part, whole)
+    came = f"{len(part.batches)} batches from epoch {epoch}, batch {batch}"
+    return f"{came}: " + (f"{len(others)} of them others" if others else "the same")
+
+
+def _others(part: Trace, whole: Trace) -> list[tuple[int, int]]:
+    return sorted(place for place, batch in part.batches.items() if whole.batches.get(place) != batch)
+
+
+def _verdict(whole: Trace, parts: list[Trace]) -> int:
+    wrong = sorted(place for part in parts for place in _others(part, whole))
+    missing = sorted(set(whole.batches) - {place for part in parts for place in part.batches})
+    if wrong or missing:
+        epoch, batch = min(wrong + missing)
+        print(f"DIFFERENT: from batch {batch} of epoch {epoch} on the resumed run takes other batches")
+        return 1
+    if parts[-1].weights != whole.weights:
+        apart = max(abs(a - b) / (abs(a) or 1.0) for a, b in zip(whole.sums, parts[-1].sums, strict=True))
+        print(f"DIFFERENT: the same batches, other weights (a parameter's norm by up to {apart:.1e} of itself)")
+        print("  where two unbroken runs differ too, kernels are the cause: try --trainer.deterministic=true")
+        return 1
+    print("EQUAL: the same batches and, bit for bit, the same weights and optimiser state")
+    return 0
