@@ -17,10 +17,10 @@ def crossover(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "1-D overtakes none at 300 images; 95 % interval 250 to 400"),
+        ({}, "1-D overtakes none at 300 images; 95 % interval 250 to 400 (n = 5 seeds)"),
         ({"leader": -1}, "none overtakes 1-D at 300 images; 95 % interval 250 to 400"),
-        ({"high": math.inf}, "interval 250 to beyond the largest size, so that a crossing is not shown"),
-        ({"low": 0.0}, "interval before the smallest size to 400, so that a crossing is not shown"),
+        ({"high": math.inf}, "interval 250 to beyond the largest size (n = 5 seeds), so that a crossing is not shown"),
+        ({"low": 0.0}, "interval before the smallest size to 400 (n = 5 seeds), so that a crossing is not shown"),
         ({"low": None, "high": None}, "by the means alone: not enough evidence under 3 seeds"),
         ({"size": None, "crossings": 0}, "none is ahead of 1-D in the mean at every size"),
         ({"size": None, "crossings": 0, "leader": -1}, "1-D is ahead of none in the mean at every size"),
@@ -33,9 +33,13 @@ def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
 
 
 def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
-    law = PowerLaw(a=3.0, b=0.7, c=0.01, b_interval=(0.6, 0.8), c_interval=(0.0, 0.02), miss=0.004, seeds=5)
+    known = {"a": 3.0, "b": 0.7, "c": 0.01, "b_interval": (0.6, 0.8), "miss": 0.004, "sizes": 6, "seeds": 5}
+    law = PowerLaw(**known, c_interval=(0.0, 0.02), outside=0)
     assert fit_words(law) == (
         "error = 3 · n^−0.70 + 0.0100, exponent ± 0.10, floor 0.00 to 2.00 % (bootstrap over 5 seeds); "
         "the largest miss is 0.40 points"
     )
+    poor = fit_words(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
+    assert "exponent ± 0.10, no floor seen (bootstrap" in poor
+    assert poor.endswith("it leaves the interval of 2 of 6 means: a summary of these sizes, not a law")
     assert fit_words("no seed has every size") == "no power law is drawn; no seed has every size"

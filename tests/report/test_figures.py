@@ -116,7 +116,26 @@ def test_the_terminal_tells_points_fits_and_crossover(grown):
     point = curve.series["test_acc"][1].points[4].interval
     assert re.search(rf"1,024 +\S+ ± \S+ +{100 * point.mean:.2f} ± {100 * (point.high - point.mean):.2f}", text)
     assert re.search(r"1-D: error = 2\.\d+ · n\^−0\.\d\d \+ 0\.0\d+, exponent ± 0\.\d\d", flat)
-    assert re.search(r"1-D overtakes none at 256 images; 95 % interval 2\d\d to 2\d\d\.", flat)
+    assert re.search(r"1-D overtakes none at 256 images; 95 % interval 2\d\d to 2\d\d \(n = 4 seeds\)\.", flat)
+
+
+def test_a_tuned_curve_prints_the_value_chosen_at_every_size(lab, tmp_path):
+    settings = {"study.name": "rates", "study.tune": ["model.lr"], "study.x": "data.train_images"}
+    swept = {"data.train_images": [64, 128], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2]}
+    study = lab.study(settings, swept)
+
+    def metrics(cell):
+        best = {64: 0.003, 128: 0.001}[cell.overrides["data.train_images"]] == cell.overrides["model.lr"]
+        return {"val_acc": 0.8 + 0.1 * best + 0.01 * cell.seed, "test_acc": 0.7 - 0.1 * best + 0.01 * cell.seed}
+
+    lab.fill(study, metrics)
+    text = " ".join(shown(write_curve(study.path, lab.root, tmp_path)).split())
+    assert "The learning rate that is best by val_acc at each size: the only arm 0.003, 0.001." in text
+    rows = rows_of(tmp_path / "rates" / "curve.csv")
+    assert [(row["size"], row["tuned model.lr"], row["n"]) for row in rows] == [
+        ("64", "0.003", "3"), ("128", "0.001", "3")
+    ]  # fmt: skip
+    assert [float(row["mean"]) for row in rows] == pytest.approx([0.61, 0.61])
 
 
 @pytest.mark.parametrize(("seeds", "sizes"), [(1, SIZES), (2, [64, 128]), (3, [64, 128])])

@@ -79,6 +79,16 @@ def test_missing_arms_and_uneven_seeds_are_visible(lab):
     assert "not enough evidence" in " ".join(text.split())
 
 
+def test_a_difference_over_fewer_seeds_than_its_mean_says_so(lab, filled):
+    study = lab.positions(**{"study.name": "few"})
+    for cell in study.cells():
+        if not (cell.overrides["model.pos_embed"] == "1d" and cell.seed < 2):
+            lab.run(cell, filled.metrics_of(cell), study="few")
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
+    assert re.search(r"none +\d\d\.\d\d ± \d\.\d\d  n = 5", text)
+    assert re.search(r"−\d\.\d\d ± \d\.\d\d \(n = 3\)", text)
+
+
 def test_a_baseline_that_leaves_factors_open_is_one_for_each_of_their_values(lab):
     swept = {"model.pool": ["cls", "gap"], "data.train_images": [64, 1024], "seed_everything": [0, 1, 2]}
     study = lab.study({"study.name": "s", "study.baseline": {"model.pool": "cls"}, "study.rows": ["model.pool"]}, swept)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy import optimize
+from scipy import stats as reference
 
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
 
@@ -63,6 +64,17 @@ def test_where_a_fit_cannot_be_had_it_says_why(errors, reason):
     found = fit_power_law(SIZES[: errors.shape[1]], errors)
     assert isinstance(found, str)
     assert reason in found
+
+
+def test_a_fit_that_leaves_the_interval_of_a_mean_counts_it():
+    assert fit_power_law(SIZES, noisy(0)).outside == 0
+    kinked = noisy(0, spread=0.001)
+    kinked[:, 2] += 0.02
+    errors, found = kinked, fit_power_law(SIZES, kinked)
+    half = [reference.t.interval(0.95, 4, 0, reference.sem(column))[1] for column in errors.T]
+    misses = np.abs(found.error(SIZES) - errors.mean(axis=0))
+    assert found.outside == sum(miss > end for miss, end in zip(misses, half, strict=True)) >= 1
+    assert found.sizes == 5
 
 
 def test_no_errors_at_all_are_no_trouble():

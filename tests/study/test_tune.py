@@ -73,8 +73,22 @@ def test_unequal_tuning_budgets_are_told(lab):
     lab.fill(study, metrics)
     assert (
         tune(select(study, lab.root)).notes[-1]
-        == "the arms had unequal tuning budgets: pool=cls 6 runs, pool=gap 3 runs"
+        == "the arms had unequal tuning budgets (values × runs of each): pool=cls 2 × 3 runs, pool=gap 1 × 3 runs"
     )
+
+
+def test_equal_runs_of_unequal_grids_are_unequal_budgets(lab):
+    cells = {("cls", 0.001): 3, ("cls", 0.003): 3, ("gap", 0.001): 2, ("gap", 0.003): 2, ("gap", 0.01): 2}
+    points = [{"pool": pool, "lr": rate} for pool, rate in cells]
+    study = lab.study(
+        {"study.name": "pool", "study.tune": ["model.lr"]}, {"model": points, "seed_everything": [0, 1, 2]}
+    )
+    for cell in study.cells():
+        if cell.seed < cells[cell.overrides["model.pool"], cell.overrides["model.lr"]]:
+            lab.run(cell, metrics(cell), study="pool")
+    selection = tune(select(study, lab.root))
+    assert [arm.tuning_runs for arm in selection.arms] == [6, 6]
+    assert "pool=cls 2 × 3 runs, pool=gap 3 × 2 runs" in selection.notes[-1]
 
 
 def test_an_arm_without_any_validation_number_is_missing_and_not_guessed(lab):

@@ -39,7 +39,8 @@ def curve_text(curve: Curve) -> RenderableType:
 
 def sentences(curve: Curve, metric: str) -> list[str]:
     """What is read off the points of a metric: fits, then crossovers."""
-    return [*_fits(curve, metric), *(f"{crossover_words(*found)}." for found in curve.crossovers[metric])]
+    crossings = [f"{crossover_words(*found)}." for found in curve.crossovers[metric]]
+    return [*_fits(curve, metric), *crossings, *_tuned(curve, metric)]
 
 
 def fit_words(fit: PowerLaw | str) -> str:
@@ -47,11 +48,20 @@ def fit_words(fit: PowerLaw | str) -> str:
     if isinstance(fit, str):
         return f"no power law is drawn; {fit}"
     half = fit.b_interval[1] - fit.b
-    floor = " to ".join(words.number(end, "test_acc") for end in fit.c_interval)
-    return (
-        f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {half:.2f}, floor {floor} % "
+    text = (
+        f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {half:.2f}, {_floor(fit)} "
         f"(bootstrap over {fit.seeds} seeds); the largest miss is {100 * fit.miss:.2f} points"
     )
+    if fit.outside:
+        text += f"; it leaves the interval of {fit.outside} of {fit.sizes} means: a summary of these sizes, not a law"
+    return text
+
+
+def _floor(fit: PowerLaw) -> str:
+    """The floor with its interval; a fit that lies on its bound in every resample says nothing of its size."""
+    if fit.c_interval[1] == 0:
+        return "no floor seen"
+    return f"floor {' to '.join(words.number(end, 'test_acc') for end in fit.c_interval)} %"
 
 
 def crossover_words(one: Series, base: Series, found: Crossover) -> str:
@@ -68,7 +78,9 @@ def crossover_words(one: Series, base: Series, found: Crossover) -> str:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
     low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
     high = "beyond the largest size" if found.high == math.inf else f"{found.high:,.0f}"
-    return f"{text}; 95 % interval {low} to {high}" + ("" if found.shown else ", so that a crossing is not shown")
+    return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds)" + (
+        "" if found.shown else ", so that a crossing is not shown"
+    )
 
 
 def _label(series: Series) -> str:
@@ -106,6 +118,17 @@ def _fits(curve: Curve, metric: str) -> list[str]:
     if len(fits) > 1 and isinstance(fits[0], str) and len(set(map(str, fits))) == 1:
         return [f"All arms: {fit_words(fits[0])}."]
     return [f"{_label(one)}: {fit_words(fit)}." for one, fit in zip(curve.series[metric], fits, strict=True)]
+
+
+def _tuned(curve: Curve, metric: str) -> list[str]:
+    """The values that tuning chose, in the order of the sizes."""
+    series = [one for one in curve.series[metric] if any(point.tuned for point in one.points)]
+    found = []
+    for key in curve.study.config.tune if series else ():
+        chosen = (", ".join(words.value_words(key, point.tuned.get(key)) for point in one.points) for one in series)
+        arms = "; ".join(f"{_label(one)} {values}" for one, values in zip(series, chosen, strict=True))
+        found.append(f"The {words.key_words(key)} that is best by {curve.study.config.select} at each size: {arms}.")
+    return found
 
 
 def _cell(series: Series, size: float) -> str:

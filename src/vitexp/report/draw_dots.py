@@ -43,6 +43,7 @@ def draw_dots(table: Table) -> Figure:
 def caption(table: Table, paper: Published | None) -> str:
     """What dots, bars and marks mean."""
     text = "Left: dots are means over seeds, bars 95 % intervals (Student t), small marks single seeds."
+    text += tuned_words(table)
     if table.comparisons:
         base = words.label_words(baseline_label(table))
         text += f" Right: difference to {base}, paired by seed; verdicts at 5 % after Holm's correction over "
@@ -54,6 +55,17 @@ def caption(table: Table, paper: Published | None) -> str:
     ):
         text += f" Diamonds: the paper's differences, {paper.source}: {paper.caveat}."
     return text
+
+
+def tuned_words(table: Table) -> str:
+    """Which values tuning chose for each arm."""
+    chosen = [
+        f"{arm_words(table, arm)} {', '.join(words.value_words(key, value) for key, value in arm.tuned.items())}"
+        for arm in table.arms
+        if arm.tuned
+    ]
+    keys = " and ".join(words.key_words(key) for key in table.study.config.tune)
+    return f" The {keys} of each arm is best by {table.study.config.select}: {'; '.join(chosen)}." if chosen else ""
 
 
 def _counts(table: Table) -> str:

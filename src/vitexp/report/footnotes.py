@@ -83,7 +83,11 @@ def _detectable(entry: Entry) -> float | None:
 def _tuning(table: Table) -> str:
     config = table.study.config
     keys = " and ".join(words.key_words(key) for key in config.tune)
-    return f"Each arm has the {keys} that is best for it by {config.select}; test numbers of the others were not read."
+    budgets = [arm.tuning_runs for arm in table.arms]
+    return (
+        f"Each arm has the {keys} that is best for it by {config.select}, chosen from {words.span(budgets)} runs; test "
+        "numbers of the others were not read."
+    )
 
 
 def paper_words(paper: Published) -> str:

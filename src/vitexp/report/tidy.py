@@ -37,6 +37,7 @@ def points(curve: Curve) -> str:
                 "study": curve.study.name,
                 "metric": metric,
                 **dict(one.label),
+                **{f"tuned {key}": value for key, value in point.tuned.items()},
                 "size": point.size,
                 "n": point.interval.n,
                 "mean": point.interval.mean,
@@ -74,7 +75,7 @@ def _of_fit(fit: PowerLaw | str) -> dict[str, Any]:
         return {"absent": fit}
     (b_low, b_high), (c_low, c_high) = fit.b_interval, fit.c_interval
     bounds = {"b_low": b_low, "b_high": b_high, "c_low": c_low, "c_high": c_high}
-    return {"a": fit.a, "b": fit.b, "c": fit.c, **bounds, "miss": fit.miss, "seeds": fit.seeds}
+    return {"a": fit.a, "b": fit.b, "c": fit.c, **bounds, "miss": fit.miss, "outside": fit.outside, "seeds": fit.seeds}
 
 
 def write(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -118,7 +118,7 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
     return CellView(
         mean=_mean(entry.interval, entry.metric),
         count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
-        difference=_difference(judgement.difference, entry.metric) if judgement else "",
+        difference=_difference(judgement.difference, entry) if judgement else "",
         verdict=short_verdict(judgement.verdict) if judgement else "",
         p=words.probability(judgement.p_holm) if judgement else "",
         tuned=tuned,
@@ -145,8 +145,11 @@ def _mean(interval: stats.Interval, metric: str) -> str:
     return words.number(interval.mean, metric) + _half_width(interval, metric)
 
 
-def _difference(difference: stats.Difference, metric: str) -> str:
-    return words.signed(difference.mean, metric) + _half_width(difference, metric)
+def _difference(difference: stats.Difference, entry: Entry) -> str:
+    """The difference, with its own n where not every seed of the arm has a partner."""
+    alone = entry.interval is not None and entry.interval.n != difference.n
+    pairs = f" (n = {difference.n})" if alone else ""
+    return words.signed(difference.mean, entry.metric) + _half_width(difference, entry.metric) + pairs
 
 
 def _half_width(interval: stats.Interval, metric: str) -> str:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,12 @@ _SAME = 1.02
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One data size of a series: its values by seed, and the images that training went through."""
+    """One data size of a series: its values by seed, the images that training went through, the tuned settings."""
 
     size: float
     values: Mapping[int, float]
     images_seen: tuple[int, ...] = ()
+    tuned: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def interval(self) -> stats.Interval:
@@ -116,7 +117,7 @@ def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] =
         known = found.setdefault(mixture.text(label), [])
         if values:
             seen = tuple(run.images_seen for run in arm.runs.values() if run.images_seen is not None)
-            known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen)))
+            known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen, tuned=arm.tuned)))
     return tuple(
         Series(label=points[0][0], metric=metric, points=tuple(sorted((p for _, p in points), key=lambda p: p.size)))
         for points in found.values()

@@ -4,19 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from vitexp.study.resample import half_width, resamples
 
 MINIMUM_SIZES, MINIMUM_SEEDS = 4, 3
 FLATTEST, STEEPEST = 0.01, 3.0
 _LEAST_FALL = 1e-9
+_ROUNDING = 1e-4  # a miss that no counted share of less than 10,000 images could show
 _ROUNDS, _STEPS = 5, 41
 _LEAST_ERROR = 1e-3  # an error of nothing would weigh without bound
 
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw:
-    """A fit, the 95 % bootstrap intervals of its exponent and its floor, and the largest miss of a mean error."""
+    """A fit, the 95 % bootstrap intervals of its exponent and its floor, and the largest miss of a mean error.
+
+    `outside` is how many of the `sizes` means have an interval (95 %, Student's t over seeds) that the fit leaves.
+    """
 
     a: float
     b: float
@@ -24,6 +29,8 @@ class PowerLaw:
     b_interval: tuple[float, float]
     c_interval: tuple[float, float]
     miss: float
+    outside: int
+    sizes: int
     seeds: int
 
     def error(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -55,13 +62,17 @@ def fit_power_law(sizes: Sequence[float], errors: np.ndarray) -> PowerLaw | str:
         return "the error does not fall with data"
     if b - half_b < FLATTEST or b + half_b > STEEPEST:
         return f"these sizes and seeds do not pin it down (exponent {b:.2g} ± {half_b:.2g})"
+    misses = np.abs(a * x**-b + c - mean)
+    half = special.stdtrit(seeds - 1, 0.975) * errors.std(axis=0, ddof=1) / np.sqrt(seeds)
     return PowerLaw(
         a=a * middle**b,
         b=b,
         c=c,
         b_interval=(b - half_b, b + half_b),
         c_interval=(max(0.0, c - half_c), c + half_c),
-        miss=float(np.abs(a * x**-b + c - mean).max()),
+        miss=float(misses.max()),
+        outside=int((misses > np.maximum(half, _ROUNDING)).sum()),
+        sizes=count,
         seeds=seeds,
     )
 

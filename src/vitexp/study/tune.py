@@ -71,11 +71,12 @@ def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
 
 
 def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
-    """Arms that were tuned on different numbers of runs are not compared fairly."""
-    budgets = {name(group[0]): _runs(group, metric) for group in groups}
+    """Arms that were tuned on different numbers of values or of runs are not compared fairly."""
+    budgets = {name(group[0]): (len(group), _runs(group, metric)) for group in groups}
     if len(set(budgets.values())) < 2:
         return []
-    return ["the arms had unequal tuning budgets: " + ", ".join(f"{name} {n} runs" for name, n in budgets.items())]
+    told = ", ".join(f"{name} {values} × {runs / values:g} runs" for name, (values, runs) in budgets.items())
+    return [f"the arms had unequal tuning budgets (values × runs of each): {told}"]
 
 
 def _runs(group: Sequence[Arm], metric: str) -> int:
