@@ -18,16 +18,13 @@ sys.path.append(str(HERE))  # tests are no packages
 from wandb_server.server import KEY, Server  # noqa: E402
 
 WAIT_SECONDS = 300
-SHORT = ["--trainer.max_steps=2", "--model.warmup_steps=1", "--trainer.val_check_interval=2"]
-"""A training of two steps, behind experiments/datasize.yaml."""
 COMMAND = ["${env}", "vitexp", "fit", "--config", "experiments/datasize.yaml", "--config", "${args_json_file}"]
-TWO_STEPS = {
-    "trainer.max_steps": 2,
-    "model.warmup_steps": 1,
-    "trainer.val_check_interval": 2,
-    "trainer.log_every_n_steps": 1,
-    "trainer.enable_progress_bar": False,
-}
+
+
+def ended(process):
+    """A process with all that it said, when it has ended."""
+    out, error = process.communicate(timeout=WAIT_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
 class Client:
@@ -68,6 +65,16 @@ class Client:
         config = ["--config", "experiments/datasize.yaml", "--trainer.enable_progress_bar=false", "--run.dir=run"]
         return self.start("vitexp", "fit", *config, *words, **environment)
 
+    ended = staticmethod(ended)
+
+    @staticmethod
+    def wait_until(true, what):
+        """Waits for something that a process in the background is to do."""
+        limit = time.monotonic() + WAIT_SECONDS
+        while not true():
+            assert time.monotonic() < limit, f"never came true: {what}"
+            time.sleep(0.02)
+
     def fit(self, *words, **environment):
         """Runs a training to its end."""
         return ended(self.start_fit(*words, **environment))
@@ -87,26 +94,17 @@ class Client:
         return re.search(r"wandb agent (\S+/\S+/\w+)", done.stderr)[1]
 
 
-def ended(process):
-    """A process with all that it said, when it has ended."""
-    out, error = process.communicate(timeout=WAIT_SECONDS)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
-
-
-def wait_until(true, what):
-    """Waits for something that a process in the background is to do."""
-    limit = time.monotonic() + WAIT_SECONDS
-    while not true():
-        assert time.monotonic() < limit, f"never came true: {what}"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def server():
     running = Server()
     yield running
     running.stop()
     assert not running.unknown, "the client asked for what the server does not know"
+
+
+@pytest.fixture(scope="session")
+def make_client():
+    return Client
 
 
 @pytest.fixture

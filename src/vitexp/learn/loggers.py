@@ -119,6 +119,24 @@ class RunLogger(WandbLogger):
             _tell(f"{type(error).__name__}: {' '.join(str(error).split())}; it gets no more numbers of this run")
 
 
+def tell_agent(record: RunRecord, run: RunConfig, directory: Path) -> None:
+    """Where a W&B agent asks for a run that is finished already, its numbers become those of the agent's run."""
+    if "WANDB_SWEEP_ID" not in os.environ or (mode := wandb_mode(run)) == "disabled":
+        return
+    name = f"{record.cell}-seed{record.seed}"
+    logger = RunLogger(run, directory, mode=mode, group=record.study, name=name, resumed=False)
+    logger.log_start(record)
+    rows: dict[int, dict[str, float]] = {}
+    for metric, points in record.curves.items():
+        for step, value in points:
+            rows.setdefault(step, {})[metric] = value
+    for step in sorted(rows):
+        logger.log_metrics(rows[step], step)
+    logger.log_metrics(record.metrics, record.steps)
+    logger.log_end(record)
+    logger.finish(0)
+
+
 def kept_run(directory: Path) -> dict[str, str]:
     """Id, project and entity of the W&B run that this folder began with, if it began with one."""
     path = directory / _ID_FILE

@@ -12,7 +12,7 @@ from vitexp.data.module import ShardData
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
-from vitexp.learn.loggers import RunLogger
+from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
@@ -58,6 +58,7 @@ def fit(command: Command, arguments: dict[str, Any]) -> None:
         if command.trainer.is_global_zero:
             print(f"Finished already on {earlier.finished}; nothing trains. To train again, move its folder away.")
             print(summary(earlier, command, []))
+            tell_agent(earlier, command.run, command.plan.directory)
         return
     _train_and_record(command, arguments)
 

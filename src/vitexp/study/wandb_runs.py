@@ -15,7 +15,8 @@ from vitexp.study.spec import TOP_KEYS, Study, parse_study, read_study
 
 SECONDS = 30
 """How long one question to the server may take."""
-_KIND = "wandb"
+PAGE = 100
+"""Runs with their configs in one answer."""
 
 
 def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
@@ -30,8 +31,10 @@ def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
 
         if why := unreachable(wandb.setup().settings.base_url):
             raise ConnectionError(why)
-        sweep = wandb.Api(timeout=SECONDS).sweep(path)
-        runs = [(dict(run.config), _plain(run.summary), str(run.state)) for run in sweep.runs]
+        api = wandb.Api(timeout=SECONDS)
+        sweep = api.sweep(path)
+        found = api.runs(f"{entity}/{project}", filters={"sweep": name}, per_page=PAGE, lazy=False)
+        runs = [(dict(run.config), _plain(run.summary), str(run.state)) for run in found]
         settings = {key: value for key, value in sweep.config.items() if key in TOP_KEYS}
     study = read_study(file) if file else parse_study(Path(path), yaml.safe_dump(settings).encode())
     return study, Runs(place=f"the W&B sweep {path}", records=tuple(from_wandb(*run) for run in runs))

@@ -1,0 +1,132 @@
+"""The same study from records on disk and from the runs of a W&B sweep, which the real client fetches."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import wandb
+from wandb_server.server import KEY
+from wandb_server.state import ENTITY, Run
+
+from vitexp import cli, reach
+from vitexp.flat_record import end_summary, start_config
+
+_PLACE = Path(__file__).parents[1] / "study" / "conftest.py"
+_spec = importlib.util.spec_from_file_location("study_laboratory", _PLACE)
+laboratory = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(laboratory)
+
+lab = laboratory.lab
+SIZES = [64, 128, 256]
+CURVE = {"study.name": "grown", "study.baseline": {"model.pos_embed": "1d"}, "study.x": "data.train_images"}
+
+
+@pytest.fixture
+def account(monkeypatch, tmp_path, server):
+    """This process as a W&B user."""
+    for name, value in {"BASE_URL": server.url, "API_KEY": KEY, "MODE": "online", "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()  # the client reads its settings once
+    yield server
+    wandb.teardown()
+
+
+@pytest.fixture
+def study(lab):
+    """A curve of two arms, three sizes and three seeds; one of its runs failed."""
+    study = lab.study(
+        CURVE, {"model.pos_embed": ["none", "1d"], "data.train_images": SIZES, "seed_everything": [0, 1, 2]}
+    )
+    for cell in study.cells():
+        size, arm = cell.overrides["data.train_images"], cell.overrides["model.pos_embed"]
+        data = {"name": "digits", "classes": 10, "test_images": 360, "train_images": size}
+        accuracy = 0.9 - 2 / size - 0.05 * (arm == "none") + 0.001 * cell.seed
+        failed = (size, arm, cell.seed) == (256, "none", 2)
+        changes = {"status": "failed", "reason": "out of memory"} if failed else {"images_seen": 1280}
+        lab.run(cell, {} if failed else {"test_acc": accuracy}, study="grown", data=data, **changes)
+    return study
+
+
+def to_server(server, study, records):
+    """A sweep whose runs hold what training logs of these records."""
+    sweep = server.state.add_sweep(study.path.read_text(), "demo")
+    for number, record in enumerate(records):
+        config = {key: {"value": value} for key, value in start_config(record).items()}
+        run = Run(ENTITY, "demo", f"run{number}", sweep.name, record.status, config=json.loads(json.dumps(config)))
+        run.summary = json.loads(json.dumps(end_summary(record)))
+        server.state.runs["demo", run.name] = run
+    return f"{ENTITY}/demo/{sweep.name}"
+
+
+@pytest.fixture
+def sweep(account, study, lab):
+    from vitexp.record import find_records
+
+    return to_server(account, study, find_records(lab.root))
+
+
+def written(folder):
+    return {path.name: path.read_text() for path in Path(folder).rglob("*") if path.suffix in (".csv", ".md", ".tex")}
+
+
+@pytest.mark.parametrize("verb", ["curve", "table"])
+def test_both_sources_give_the_same_numbers(verb, sweep, study, lab):
+    assert cli.main([verb, str(study.path), "--root", str(lab.root), "--results", "here"]) == 0
+    assert cli.main([verb, "--from", "wandb", sweep, "--results", "there"]) == 0
+    assert cli.main([verb, str(study.path), "--from", f"wandb:{sweep}", "--results", "named"]) == 0
+    here = written("here")
+    assert here
+    assert written("there") == here
+    assert written("named") == here
+
+
+def test_a_failed_run_is_counted_as_that(sweep, capsys):
+    assert cli.main(["curve", "--from", "wandb", sweep]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "17 of 18 runs are finished" in told
+    assert "seed 2 failed (out of memory)" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--from", "wandb", "demo/12ab"], "write ENTITY/PROJECT/SWEEP"),
+        (["--from", "neptune", "a/b/c"], "write --from wandb ENTITY/PROJECT/SWEEP"),
+        (["--from", "wandb"], "write --from wandb ENTITY/PROJECT/SWEEP"),
+        ([], "no study is named"),
+    ],
+)
+def test_a_source_that_is_none_is_one_sentence(words, told, capsys):
+    assert cli.main(["curve", *words]) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_sweep_that_cannot_be_read_is_one_sentence(sweep, account, monkeypatch, capsys):
+    def told():
+        assert cli.main(["curve", "--from", "wandb", sweep]) == cli.BAD_INPUT
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    place = sweep
+    sweep = f"{place}x"
+    assert f"the W&B sweep {place}x cannot be read: Could not find sweep" in told()
+    sweep = place
+    account.stop()
+    monkeypatch.setattr(reach, "ATTEMPTS", 1)
+    assert "cannot be reached (Connection refused)" in told()
+    account.start()
+    monkeypatch.delenv("WANDB_API_KEY")
+    wandb.teardown()
+    assert "run `wandb login`" in told()
+
+
+def test_a_sweep_is_read_in_few_questions(sweep, account):
+    """Not one for each run: studies have hundreds."""
+    assert cli.main(["table", "--from", "wandb", sweep]) == 0
+    assert len(account.requests) < 6
