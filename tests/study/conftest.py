@@ -35,6 +35,9 @@ POSITIONS = {
     "study.paper": "table8",
 }
 
+# Ray's workers find trainer.py by it; Ray itself says nothing to anybody.
+RAY = {"PYTHONPATH": str(HERE), "RAY_USAGE_STATS_ENABLED": "0", "ANOTHER_MACHINE": ""}
+
 
 class Lab:
     """Writes studies and the records of their cells below one folder."""
@@ -133,14 +136,19 @@ class Ground:
         arguments = [str(study.path), str(self.root), str(workers)]
         return Runner(arguments, self.root / f"said-{time.monotonic_ns()}", {"ANOTHER_MACHINE": machine})
 
+    def start_on_ray(self, study, address, gpus=0):
+        """A runner in a process of its own, whose cells run on a Ray cluster."""
+        arguments = [str(study.path), str(self.root), address, str(gpus)]
+        return Runner(arguments, self.root / f"said-{time.monotonic_ns()}", RAY, "ray_runner.py")
+
 
 class Runner:
     """What it says goes to a file, which no orphan of it can keep open."""
 
-    def __init__(self, arguments, said, environment):
+    def __init__(self, arguments, said, environment, script="trainer.py"):
         self.said = said
         with said.open("w") as file:
-            command = [sys.executable, str(HERE / "trainer.py"), *arguments]
+            command = [sys.executable, str(HERE / script), *arguments]
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
             )

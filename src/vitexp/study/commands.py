@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitexp.study.engine import Engine
     from vitexp.study.plan import PlannedCell
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
@@ -32,6 +33,13 @@ def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None
     sweep.add_argument(
         "--quick", action="store_true", help="lint: leave out initial weights and orders (large networks take seconds)"
     )
+    beyond = sweep.add_argument_group("beyond this machine")
+    beyond.add_argument("--engine", choices=["local", "ray"], default="local", help="where cells run (default: local)")
+    beyond.add_argument(
+        "--ray-address", help="a running cluster, such as auto or HOST:6379 (default: one started here)"
+    )
+    beyond.add_argument("--cpus-per-run", type=_share, help="Ray: CPUs a cell takes (default: --threads)")
+    beyond.add_argument("--gpus-per-run", type=_share, help="Ray: GPUs a cell takes, such as 0.5 (default: 0)")
     sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train, examine))
 
 
@@ -42,8 +50,9 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
 
     if chosen.words[0] == "lint":
         return _lint(chosen, parse, examine)
+    study = read_study(_only(chosen.words))
     outcome = run_study(
-        read_study(_only(chosen.words)),
+        study,
         parse=parse,
         train=train,
         root=chosen.root,
@@ -52,8 +61,31 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         retry=chosen.retry,
         extra=_extra(chosen),
         resume=["--ckpt_path=last"],
+        engine=_engine(chosen, train),
     )
     return outcome.exit_status
+
+
+def _engine(chosen: argparse.Namespace, train: Train) -> "Engine | None":
+    """The engine that was asked for; None for this machine."""
+    from vitexp.study.runner import PRELOAD
+
+    given = [name for name in ("ray_address", "cpus_per_run", "gpus_per_run") if getattr(chosen, name) is not None]
+    if chosen.engine == "local":
+        if given:
+            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
+        return None
+    from vitexp.study.ray_engine import RayEngine
+
+    return RayEngine(
+        train,
+        preload=PRELOAD,
+        address=chosen.ray_address,
+        cpus=chosen.threads if chosen.cpus_per_run is None else chosen.cpus_per_run,
+        gpus=chosen.gpus_per_run or 0.0,
+        threads=chosen.threads,
+        workers=chosen.workers,
+    )
 
 
 def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
@@ -110,3 +142,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0, such as 0.5")
+    return share

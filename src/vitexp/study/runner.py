@@ -79,6 +79,7 @@ def run_study(
             interrupted = True
         finally:
             runner.stop()
+            engine.close()
     work = runner.work
     seconds = time.monotonic() - started
     outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, seconds)
