@@ -90,3 +90,25 @@ def test_the_interval_of_the_exponent_covers_as_it_says(seeds):
     hits = sum(found.b_interval[0] <= 0.7 <= found.b_interval[1] for found in known)
     assert len(known) > 250
     assert 0.86 < hits / len(known) < 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_the_floor_covers_as_it_says(seeds):
+    """Over a decade more of sizes, so that the floor can be seen at all; it is far from its bound at 0."""
+    sizes = [64, 256, 1024, 4096, 16384]
+    fits = [
+        fit_power_law(sizes, noisy(500 + trial, c=0.05, seeds=seeds, spread=0.004, sizes=sizes)) for trial in range(300)
+    ]
+    known = [found for found in fits if isinstance(found, PowerLaw)]
+    hits = sum(found.c_interval[0] <= 0.05 <= found.c_interval[1] for found in known)
+    assert len(known) > 280
+    assert abs(hits / len(known) - 0.95) < 0.05
+
+
+@pytest.mark.slow
+def test_a_true_power_law_rarely_leaves_the_intervals_of_its_means():
+    fits = [fit_power_law(SIZES, noisy(900 + trial, spread=0.005)) for trial in range(300)]
+    left = [found.outside for found in fits if isinstance(found, PowerLaw)]
+    assert sum(count > 0 for count in left) / len(left) < 0.25
+    assert sum(count > 1 for count in left) / len(left) < 0.05
