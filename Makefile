@@ -5,7 +5,7 @@ WORKERS ?= 2
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce-table curve test test-slow bench-data lint clean
+.PHONY: help install reproduce-table curve claims test test-slow bench-data lint clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ reproduce-table: $(STAMP) ## the position ablation: mean and interval over seeds
 curve: $(STAMP) ## accuracy against data size
 	@$(BIN)/vitexp sweep sweeps/datasize.yaml --workers $(WORKERS)
 	@$(BIN)/vitexp curve sweeps/datasize.yaml
+
+claims: $(STAMP) ## what the runs at hand say about each claim of the paper
+	@$(BIN)/vitexp claims
 
 test: $(STAMP) ## the suite: under 3 minutes on 2 cores, no network, no GPU
 	@$(BIN)/python -m pytest -q -n auto
