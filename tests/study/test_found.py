@@ -67,6 +67,14 @@ def test_folders_are_found_at_and_below_a_place(lab, monkeypatch):
     assert [str(folder) for folder in study_folders("runs")] == ["runs/kinds"]
 
 
+@pytest.mark.parametrize("block", [{"tune": "model.lr"}, {"margin": "2"}, {"metrics": 1}])
+def test_a_damaged_study_block_is_refused_by_name(lab, block):
+    study = lab.study({"study.name": "s"}, {"seed_everything": [0]})
+    lab.run(study.cells()[0], {"test_acc": 0.5}, study="s", config={"study": block})
+    with pytest.raises(ValueError, match=rf"s: its newest run says study\.{next(iter(block))} is"):
+        found_study(lab.root / "s")
+
+
 def test_a_folder_without_runs_is_refused(lab):
     with pytest.raises(ValueError, match="holds no run; run a study there first"):
         found_study(lab.root / "kinds")

@@ -140,6 +140,11 @@ def test_unequal_tuning_budgets_are_not_judged(lab):
     assert (line.verdict, line.hindrance) == (UNDECIDED, "the arms were tuned on unequal numbers of runs (9, 10)")
 
 
+def test_a_study_that_is_named_twice_counts_once(lab):
+    study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
+    assert make_ledger([study.path, lab.root, lab.root / "kinds"], lab.root).studies == ("kinds",)
+
+
 def test_all_studies_below_the_root_are_read_and_a_damaged_one_is_left_out_by_name(lab):
     fill(lab, {"none": 0.8, "1d": 0.9})
     pooled(lab, [0.001, 0.003])

@@ -58,10 +58,17 @@ def found_study(folder: str | Path) -> FoundStudy:
 
 
 def _config(record: RunRecord, name: str) -> StudyConfig:
-    """The study block of a run; settings that this version does not know are passed over."""
-    block = record.config.get("study", {})
-    known = {f.name: block[f.name] for f in fields(StudyConfig) if f.name in block}
-    return StudyConfig(**known | {"name": name, "baseline": flatten(known.get("baseline") or {})})
+    """The study block of a run; settings that this version does not know are passed over.
+
+    Raises: ValueError for a setting of another kind than the study's.
+    """
+    block, default = record.config.get("study") or {}, StudyConfig()
+    known = {f.name: block[f.name] for f in fields(StudyConfig) if block.get(f.name) is not None}
+    for key, value in known.items():
+        kind = type(getattr(default, key)) if key != "margin" else float
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ValueError(f"{name}: its newest run says study.{key} is {value!r}, which is no {kind.__name__}")
+    return StudyConfig(**known | {"name": name, "baseline": flatten(known.get("baseline", {}))})
 
 
 def _planned_cells(path: Path) -> list[Cell]:

@@ -188,10 +188,9 @@ def _together(verdicts: Sequence[str]) -> str:
 
 
 def _unfair(claim: Claim, study: Study, arms: Sequence[Arm]) -> str:
-    """Why a claim about tuned arms does not speak of these."""
-    if not claim.tuned:
-        return ""
-    if claim.tuned not in study.config.tune or not all(claim.tuned in arm.tuned for arm in arms):
+    """Why nothing follows from these arms: they were not tuned where the claim says so, or not alike."""
+    tuned = claim.tuned in study.config.tune and all(claim.tuned in arm.tuned for arm in arms)
+    if claim.tuned and not tuned:
         return f"{claim.tuned} was not tuned in each arm; sweep it and name it under study.tune"
     budgets = {arm.tuning_runs for arm in arms}
     if len(budgets) > 1:
@@ -200,12 +199,13 @@ def _unfair(claim: Claim, study: Study, arms: Sequence[Arm]) -> str:
 
 
 def _studies(places: Sequence[str | Path], root: Path) -> tuple[list[tuple[Study, Path]], list[str]]:
-    found: list[tuple[Study, Path]] = []
+    """Every study that the places name, each once, and why folders of runs could not be read."""
+    found: dict[Path, tuple[Study, Path]] = {}
     unread: list[str] = []
     for place in map(Path, places):
         if place.is_file():
             study = read_study(place)
-            found.append((study, root / study.name))
+            found[(root / study.name).resolve()] = (study, root / study.name)
             continue
         folders = study_folders(place)
         if not folders:
@@ -215,7 +215,7 @@ def _studies(places: Sequence[str | Path], root: Path) -> tuple[list[tuple[Study
             )
         for folder in folders:
             try:
-                found.append((found_study(folder), folder))
+                found.setdefault(folder.resolve(), (found_study(folder), folder))
             except ValueError as error:
                 unread.append(str(error))
-    return found, unread
+    return list(found.values()), unread
