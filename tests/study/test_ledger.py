@@ -5,7 +5,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from vitexp import stats
+from vitexp.record import find_records
 from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
+from vitexp.study.select import Runs
 
 SEEDS = [0, 1, 2, 3, 4]
 SHAPE = np.array([-1.0, 0.5, 0.0, -0.5, 1.0])  # what the seeds have in common
@@ -138,6 +140,15 @@ def test_without_tuning_readouts_are_not_judged(lab):
 def test_unequal_tuning_budgets_are_not_judged(lab):
     (line,) = lines_of(pooled(lab, [0.001, 0.003], missing={("gap", 0.003, 4)}), lab, "readouts alike")
     assert (line.verdict, line.hindrance) == (UNDECIDED, "the arms were tuned on unequal numbers of runs (9, 10)")
+
+
+def test_runs_that_were_read_elsewhere_speak_too(lab):
+    study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
+    runs = Runs(place="the W&B sweep a/b/c", records=tuple(find_records(lab.root)))
+    (line,) = make_ledger(root=lab.folder / "nothing", read=[(study, runs)]).lines
+    assert (line.place, line.verdict, line.path_of(line.runs[0])) == (runs.place, SUPPORT, runs.place)
+    (here,) = make_ledger(root=lab.root).lines
+    assert [one.judgement for one in line.judged] == [one.judgement for one in here.judged]
 
 
 def test_a_study_that_is_named_twice_counts_once(lab):

@@ -1,6 +1,8 @@
 """The same study from records on disk and from the runs of a W&B sweep, which the real client fetches."""
 
+import csv
 import importlib.util
+import io
 import json
 from pathlib import Path
 
@@ -130,3 +132,13 @@ def test_a_sweep_is_read_in_few_questions(sweep, account):
     """Not one for each run: studies have hundreds."""
     assert cli.main(["table", "--from", "wandb", sweep]) == 0
     assert len(account.requests) < 6
+
+
+def test_the_ledger_of_claims_is_the_same_from_both(sweep, study, lab):
+    assert cli.main(["claims", str(study.path), "--root", str(lab.root), "--results", "here"]) == 0
+    assert cli.main(["claims", "--from", "wandb", sweep, "--results", "there"]) == 0
+    texts = {name: Path(name, "claims.csv").read_text() for name in ("here", "there")}
+    rows = {name: list(csv.DictReader(io.StringIO(text))) for name, text in texts.items()}
+    places = {name: {row.pop("place") for row in found} - {""} for name, found in rows.items()}
+    assert rows["here"] == rows["there"]
+    assert places == {"here": {str(lab.root / "grown")}, "there": {f"the W&B sweep {sweep}"}}

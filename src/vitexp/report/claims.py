@@ -17,7 +17,7 @@ from vitexp.report.markdown import escape, lines_of_table
 from vitexp.report.tables import Written
 from vitexp.report.terminal import footnote
 from vitexp.study.claims import CLAIMS, OUT_OF_REACH, Claim
-from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, Judged, Ledger, Line, make_ledger
+from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
@@ -26,13 +26,16 @@ COLUMNS = 100
 
 
 def write_claims(
-    places: Sequence[str | Path] = (), runs: str | Path = "runs", results: str | Path = "results"
+    places: Sequence[str | Path] = (),
+    runs: str | Path = "runs",
+    results: str | Path = "results",
+    read: Sequence[Known] = (),
 ) -> Written:
-    """The ledger of the studies in `places`, or below `runs`; writes results/claims.{md,csv,json}.
+    """The ledger of the studies in `places` and `read`, or below `runs`; writes results/claims.{md,csv,json}.
 
     Raises: ValueError where there is nothing to read, or a named sweep file is not sound.
     """
-    ledger = make_ledger(places, runs)
+    ledger = make_ledger(places, runs, read)
     contents = {"claims.md": markdown(ledger), "claims.csv": table(ledger), "claims.json": as_json(ledger)}
     for name, content in contents.items():
         write_atomically(Path(results) / name, content)
@@ -115,8 +118,8 @@ def _csv_rows(line: Line) -> list[dict[str, Any]]:
         "verdict": line.verdict,
         "reason": say.reason(line),
     }
-    first |= {"study": line.folder.name, "setting": " · ".join(say.setting(line)), "metric": line.metric}
-    first |= {"runs": len(line.runs), "folder": str(line.folder), "margin": line.study.config.margin}
+    first |= {"study": line.study.name, "setting": " · ".join(say.setting(line)), "metric": line.metric}
+    first |= {"runs": len(line.runs), "place": line.place, "margin": line.study.config.margin}
     return [{**first, **_numbers(line, one)} for one in line.judged] or [first]
 
 
@@ -156,7 +159,7 @@ def _json_claim(claim: Claim, lines: Sequence[Line]) -> dict[str, Any]:
 
 def _json_line(line: Line) -> dict[str, Any]:
     return {
-        "study": line.folder.name,
+        "study": line.study.name,
         "setting": say.setting(line),
         "metric": line.metric,
         "verdict": line.verdict,
@@ -164,7 +167,5 @@ def _json_line(line: Line) -> dict[str, Any]:
         "margin": line.study.config.margin,
         "contrasts": [_numbers(line, one) for one in line.judged],
         "tuned": [dict(arm.tuned) for arm in line.arms],
-        "records": [
-            {"path": str(line.path_of(run)), "seed": run.seed, "fingerprint": run.fingerprint} for run in line.runs
-        ],
+        "records": [{"path": line.path_of(run), "seed": run.seed, "fingerprint": run.fingerprint} for run in line.runs],
     }

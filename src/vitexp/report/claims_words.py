@@ -18,7 +18,7 @@ def heading(line: Line) -> str:
     """Where a line was measured, and over how many seeds."""
     counts = [one.judgement.difference.n for one in line.judged]
     seeds = f", n\u00a0=\u00a0{words.span(counts)} seeds" if counts else ""
-    parts = [line.folder.name, *setting(line), f"{words.metric_words(line.metric)}{seeds}"]
+    parts = [line.study.name, *setting(line), f"{words.metric_words(line.metric)}{seeds}"]
     return " · ".join(parts)
 
 
@@ -89,7 +89,7 @@ def tuned_words(line: Line) -> str:
 
 def runs_words(line: Line) -> str:
     """How many runs are behind a line, and where."""
-    return f"{len(line.runs)} runs in {line.folder}"
+    return f"{len(line.runs)} runs in {line.place}"
 
 
 def summary(ledger: Ledger) -> str:
@@ -111,7 +111,7 @@ def footnotes(ledger: Ledger) -> list[str]:
     ]
     if ledger.silent:
         found.append(f"No claim is touched by: {', '.join(ledger.silent)}.")
-    notes = dict.fromkeys(f"{line.folder.name}: {note}." for line in ledger.lines for note in line.notes)
+    notes = dict.fromkeys(f"{line.study.name}: {note}." for line in ledger.lines for note in line.notes)
     return [*found, *notes, *(f"Left out: {sentence}." for sentence in ledger.unread)]
 
 

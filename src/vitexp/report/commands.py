@@ -35,6 +35,7 @@ def add_commands(verbs: Any) -> None:
         "as Markdown, CSV and JSON. Without a PLACE it reads every study below --root. Trains nothing.",
     )
     claims.add_argument("places", nargs="*", metavar="PLACE", help="sweep files, or folders of runs")
+    _add_from(claims)
     claims.add_argument("--root", default="runs", help="folder of the records (default: runs)")
     claims.add_argument("--results", default="results", help="folder for what is written (default: results)")
     claims.set_defaults(run=show_claims)
@@ -76,12 +77,25 @@ def show_claims(chosen: argparse.Namespace) -> int:
     from vitexp.report.claims import write_claims
     from vitexp.report.tables import print_written
 
-    print_written(write_claims(chosen.places, chosen.root, chosen.results))
+    places, read = chosen.places, []
+    if chosen.source:
+        chosen.file, *places = chosen.places or [None]
+        read.append(_study_and_runs(chosen))
+    print_written(write_claims(places, chosen.root, chosen.results, read))
     return 0
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", nargs="?", help="the study's sweep file, such as sweeps/pos_embed.yaml")
+    _add_from(parser)
+    parser.add_argument("--root", default="runs", help="folder of the records (default: runs)")
+    parser.add_argument("--results", default="results", help="folder for what is written (default: results)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this in their config"
+    )
+
+
+def _add_from(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="source",
@@ -89,11 +103,6 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar=("wandb", "ENTITY/PROJECT/SWEEP"),
         help="the runs of a W&B sweep instead of those below --root; without FILE the study is the sweep's own",
-    )
-    parser.add_argument("--root", default="runs", help="folder of the records (default: runs)")
-    parser.add_argument("--results", default="results", help="folder for what is written (default: results)")
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this in their config"
     )
 
 

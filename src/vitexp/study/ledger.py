@@ -15,13 +15,14 @@ from vitexp.study.claims import CLAIMS, Claim, Expected
 from vitexp.study.contrast import Contrast, Finding, by_values
 from vitexp.study.curve import size_key, varies_size
 from vitexp.study.found import found_study, study_folders
-from vitexp.study.select import Arm, Selection, select
+from vitexp.study.select import Arm, Runs, Selection, select
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import is_accuracy
 from vitexp.study.tune import tune
 
 SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"
 ALPHA = 0.05
+Known = tuple[Study, Runs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class Line:
 
     claim: Claim
     study: Study
-    folder: Path
+    place: str
+    folder: Path | None
     metric: str
     finding: Finding
     judged: tuple[Judged, ...]
@@ -59,10 +61,12 @@ class Line:
         every = {id(run): run for arm in self.arms for run in arm.runs.values()}
         return tuple(every.values())
 
-    def path_of(self, run: RunRecord) -> Path:
-        """Where a run's record lies; the study's folder where it was put elsewhere."""
+    def path_of(self, run: RunRecord) -> str:
+        """Where a run's record lies, or else where the runs of its study do."""
+        if self.folder is None:
+            return self.place
         path = run_directory(self.folder.parent, self.folder.name, run.cell, run.seed) / RECORD_NAME
-        return path if path.is_file() else self.folder
+        return str(path) if path.is_file() else self.place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +83,20 @@ class Ledger:
         return tuple(line for line in self.lines if line.claim is claim)
 
 
-def make_ledger(places: Sequence[str | Path] = (), root: str | Path = "runs") -> Ledger:
-    """The ledger of the sweep files and folders in `places`; without any, of every study below `root`.
+def make_ledger(places: Sequence[str | Path] = (), root: str | Path = "runs", read: Sequence[Known] = ()) -> Ledger:
+    """The ledger of the sweep files and folders in `places`, and of the runs in `read`, which lie elsewhere.
+
+    Without either it is that of every study below `root`.
 
     Raises: ValueError for a place that is neither, a sweep file that is not sound, and where there is no run at all.
     """
-    studies, unread = _studies(places or [root], Path(root))
+    studies, unread = _studies(places if places or read else [root], Path(root))
     lines: list[Line] = []
     names, silent = [], []
-    for study, folder in studies:
+    everything: list[tuple[Study, Path | Runs]] = [*studies, *read]
+    for study, runs in everything:
         try:
-            found = read_lines(study, folder)
+            found = read_lines(study, runs)
         except ValueError as error:
             unread.append(str(error))
             continue
@@ -104,18 +111,18 @@ def make_ledger(places: Sequence[str | Path] = (), root: str | Path = "runs") ->
     return Ledger(lines=tuple(lines), studies=tuple(names), silent=tuple(silent), unread=tuple(unread))
 
 
-def read_lines(study: Study, folder: Path) -> list[Line]:
-    """What the runs of one study say.
+def read_lines(study: Study, runs: Path | Runs) -> list[Line]:
+    """What the runs of one study say: those in its folder, or those that were read already.
 
     Raises: ValueError when none is finished, or they do not belong together.
     """
-    selection = tune(select(study, folder.parent))
+    selection = tune(select(study, runs.parent if isinstance(runs, Path) else runs))
     if not any(arm.runs for arm in selection.arms):
-        raise ValueError(f"{folder} holds no finished run of {study.path}; run `vitexp sweep` on it first")
-    return [line for claim in CLAIMS for line in _lines(claim, study, folder, selection)]
+        raise ValueError(f"{selection.place} holds no finished run of {study.path}; run `vitexp sweep` on it first")
+    return [line for claim in CLAIMS for line in _lines(claim, study, runs, selection)]
 
 
-def _lines(claim: Claim, study: Study, folder: Path, selection: Selection) -> list[Line]:
+def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) -> list[Line]:
     """One claim in one study: all of its contrasts are judged as a family."""
     metrics = [metric for metric in study.config.metrics if is_accuracy(metric)]
     found = [(metric, finding) for metric in metrics for finding in _find(claim, selection.arms, metric, study)]
@@ -140,7 +147,8 @@ def _lines(claim: Claim, study: Study, folder: Path, selection: Selection) -> li
             Line(
                 claim=claim,
                 study=study,
-                folder=folder,
+                place=selection.place,
+                folder=runs if isinstance(runs, Path) else None,
                 metric=metric,
                 finding=finding,
                 judged=judged,
