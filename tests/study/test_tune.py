@@ -73,7 +73,7 @@ def test_unequal_tuning_budgets_are_told(lab):
     lab.fill(study, metrics)
     assert (
         tune(select(study, lab.root)).notes[-1]
-        == "the arms had unequal tuning budgets (values × runs of each): pool=cls 2 × 3 runs, pool=gap 1 × 3 runs"
+        == "the arms had unequal tuning budgets, in runs for so many values: pool=cls 6 runs for 2, pool=gap 3 runs for 1"
     )
 
 
@@ -88,7 +88,7 @@ def test_equal_runs_of_unequal_grids_are_unequal_budgets(lab):
             lab.run(cell, metrics(cell), study="pool")
     selection = tune(select(study, lab.root))
     assert [arm.tuning_runs for arm in selection.arms] == [6, 6]
-    assert "pool=cls 2 × 3 runs, pool=gap 3 × 2 runs" in selection.notes[-1]
+    assert "pool=cls 6 runs for 2, pool=gap 6 runs for 3" in selection.notes[-1]
 
 
 def test_an_arm_without_any_validation_number_is_missing_and_not_guessed(lab):
