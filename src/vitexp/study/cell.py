@@ -39,6 +39,12 @@ def make_cells(points: Sequence[dict[str, Any]]) -> list[Cell]:
     ]
 
 
+def make_cell(index: int, point: dict[str, Any], factors: Sequence[str]) -> Cell:
+    """A single cell of a study with these factors, whose other points are not known yet."""
+    values = _flatten_arguments(point)
+    return Cell(index, point, values, _label(values, _short_names(factors)), values.get(SEED))
+
+
 def _flatten_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in arguments.items():

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vitexp.study.engine import Engine
     from vitexp.study.plan import PlannedCell
+    from vitexp.study.spec import Study
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
 Train = Callable[[list[str], str], None]
 BAD_INPUT = 2
+_SAMPLED = 8
 
 
 def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None:
@@ -97,6 +99,8 @@ def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
     from vitexp.study.worker import fork_server
 
     study, context, workers = read_study(_only(chosen.words[1:])), fork_server(PRELOAD), chosen.workers or 1
+    if study.method == "bayes":
+        return _lint_search(study, chosen, parse)
     with tempfile.TemporaryDirectory() as folder:
         planned = plan_study(study, parse=parse, context=context, root=folder, workers=workers, extra=_extra(chosen))
         examined = [] if chosen.quick else planned
@@ -112,6 +116,28 @@ def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
     print(_total_line(planned))
     print(f"{study.path}: {len(planned)} cells parse; {errors} errors, {len(findings) - errors} notes")
     return BAD_INPUT if errors else 0
+
+
+def _lint_search(study: "Study", chosen: argparse.Namespace, parse: Parse) -> int:
+    """Cells that are not chosen yet cannot be parsed; random points of the same space can."""
+    from vitexp.study import space
+    from vitexp.study.cell import make_cells
+    from vitexp.study.plan import plan_cells
+    from vitexp.study.runner import PRELOAD
+    from vitexp.study.search import check_search
+    from vitexp.study.worker import fork_server
+
+    check_search(study)
+    cap = study.run_cap or 0
+    cells = make_cells(list(space.sample(list(study.parameters), min(cap, _SAMPLED), 0)))
+    with tempfile.TemporaryDirectory() as folder:
+        context = fork_server(PRELOAD)
+        planned = plan_cells(study, cells, parse=parse, context=context, root=folder, extra=_extra(chosen))
+    flops = max(cell.facts["train_flops"] for cell in planned)
+    print(f"at most {cap} runs of up to {flops / 1e12:.3g} TFLOP each, as {len(planned)} random points say")
+    print("note: points are chosen from the results so far: good for tuning, no ground for comparing arms")
+    print(f"{study.path}: {len(planned)} random points of the space parse; 0 errors, 1 notes")
+    return 0
 
 
 def _cost_line(arm: str, runs: int, parameters: int, steps: int, images_seen: int, train_flops: float) -> str:

@@ -58,8 +58,32 @@ def plan_study(
 
     Raises: ValueError naming the first cell that is refused, with the door's sentence.
     """
-    folder = Path(root) / study.name
     cells = study.cells()
+    planned = plan_cells(study, cells, parse=parse, context=context, root=root, workers=workers, extra=extra)
+    write_plan(study, planned, root)
+    return planned
+
+
+def write_plan(study: Study, planned: Sequence[PlannedCell], root: str | Path) -> None:
+    """Writes root/NAME/study.json."""
+    write_atomically(study_file(root, study.name), json.dumps(_describe(study, planned), indent=1) + "\n")
+
+
+def plan_cells(
+    study: Study,
+    cells: Sequence[Cell],
+    *,
+    parse: Parse,
+    context: BaseContext,
+    root: str | Path = "runs",
+    workers: int = 1,
+    extra: Sequence[str] = (),
+) -> list[PlannedCell]:
+    """Some cells of a study as the door resolves them.
+
+    Raises: ValueError naming the first one that is refused, with the door's sentence.
+    """
+    folder = Path(root) / study.name
     argvs = [[*study.argv(cell, _write_arguments(cell, folder)), *extra] for cell in cells]
     resolved = parse_all(parse, argvs, context, workers)
     refused = [(cell, answer) for cell, answer in zip(cells, resolved, strict=True) if isinstance(answer, str)]
@@ -73,7 +97,6 @@ def plan_study(
     ]
     _check_directories(study, planned)
     _check_factors(study, planned)
-    write_atomically(folder / PLAN_NAME, json.dumps(_describe(study, planned), indent=1) + "\n")
     return planned
 
 
@@ -111,6 +134,8 @@ def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:
     """The door's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
+    if not argvs:
+        return []
     chunks = [argvs[start : start + _CELLS_PER_TASK] for start in range(0, len(argvs), _CELLS_PER_TASK)]
     with ProcessPoolExecutor(min(workers, len(chunks)), context, initializer=end_with_parent) as pool:
         try:

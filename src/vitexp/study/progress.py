@@ -75,8 +75,8 @@ class Progress:
         self.failures.append(failure)
         self.say(f"{self._count()} failed   {failure.cell.label}: {failure.reason} (log: {failure.log})")
 
-    def end(self, outcome: Outcome) -> None:
-        """The last lines: what there is now, and what failed, why and where to read on."""
+    def end(self, outcome: Outcome, found: Sequence[str] = ()) -> None:
+        """The last lines: what there is now, what failed, why and where to read on, and what was `found`."""
         words = f"{outcome.finished} of {self.total} cells finished, {outcome.started} started now"
         how = "stopped; run it again to go on" if outcome.interrupted else f"done in {duration(outcome.seconds)}"
         self._print(f"{self.title}: {words}; {how}")
@@ -84,6 +84,8 @@ class Progress:
             self._print(f"failed {failure.cell.label}: {failure.reason} (log: {failure.log})")
         if outcome.failures:
             self._print("to run failed cells again: --retry")
+        for line in found:
+            self._print(line)
 
     def seconds_left(self) -> float | None:
         """From the mean duration of the cells that this call has trained; unknown before the first."""

@@ -6,16 +6,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from vitexp.study import lock
 from vitexp.study.engine import LOST, Engine, LocalEngine
-from vitexp.study.plan import PlannedCell, plan_study
+from vitexp.study.plan import PlannedCell, plan_cells, write_plan
 from vitexp.study.progress import Progress
 from vitexp.study.result import Failure, Outcome, failure_of, record_of
+from vitexp.study.search import Search
 from vitexp.study.spec import Study
 from vitexp.study.worker import BUSY, Parse, Train, fork_server
 
@@ -65,26 +67,39 @@ def run_study(
         raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
     started = time.monotonic()
     progress = progress or Progress(study.name)
-    progress.plan(len(study.cells()))
     context = fork_server(preload, threads)
     cores = workers or len(os.sched_getaffinity(0))
-    planned = plan_study(study, parse=parse, context=context, root=root, workers=cores, extra=extra)
-    engine = engine or LocalEngine(context, train, workers)
-    runner = _Runner(engine, resume, _sort(planned, retry), progress)
-    interrupted = False
-    with progress, _termination_as_interrupt():
-        try:
-            runner.run()
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            runner.stop()
-            engine.close()
+    door = partial(plan_cells, study, parse=parse, context=context, root=root, workers=cores, extra=extra)
+    with ExitStack() as held:
+        if engine is not None:
+            held.callback(engine.close)
+        search = held.enter_context(closing(Search(study, root, door))) if study.method == "bayes" else None
+        cells = search.cells() if search else study.cells()
+        progress.plan(len(cells))
+        planned = door(cells)
+        write_plan(study, planned, root)
+        if search:
+            search.resume(planned)
+        engine = engine or LocalEngine(context, train, workers)
+        runner = _Runner(engine, resume, _sort(planned, retry), progress, search)
+        interrupted = _run_until_interrupted(runner)
     work = runner.work
     seconds = time.monotonic() - started
     outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, seconds)
-    progress.end(outcome)
+    progress.end(outcome, search.summary() if search else ())
     return outcome
+
+
+def _run_until_interrupted(runner: "_Runner") -> bool:
+    """Runs to the end, or to the first Ctrl-C or SIGTERM; whether it was one of these."""
+    with runner.progress, _termination_as_interrupt():
+        try:
+            runner.run()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            runner.engine.stop(list(runner.work.running))
+    return False
 
 
 def _sort(planned: Sequence[PlannedCell], retry: bool) -> _Work:
@@ -104,29 +119,42 @@ def _sort(planned: Sequence[PlannedCell], retry: bool) -> _Work:
 class _Runner:
     """Keeps cells going until none is left."""
 
-    def __init__(self, engine: Engine, resume: Sequence[str], work: _Work, progress: Progress) -> None:
+    def __init__(
+        self, engine: Engine, resume: Sequence[str], work: _Work, progress: Progress, search: Search | None = None
+    ) -> None:
         self.engine = engine
         self.resume = resume
         self.work = work
         self.progress = progress
+        self.search = search
 
     def run(self) -> None:
-        """Ends when every cell is finished or failed."""
+        """Ends when every cell is finished or failed, and none is to be chosen any more."""
         work = self.work
-        self.progress.start(len(work.finished), work.failures, len(work.waiting), self.engine.free(0))
-        while work.waiting or work.running or work.elsewhere:
-            while work.waiting and self.engine.free(len(work.running)) > 0:
-                self._start(work.waiting.pop(0))
+        waiting = len(work.waiting) + self._unchosen()
+        self.progress.start(len(work.finished), work.failures, waiting, self.engine.free(0))
+        while work.waiting or work.running or work.elsewhere or self._unchosen():
+            while (work.waiting or self._unchosen()) and self.engine.free(len(work.running)) > 0:
+                self._start(work.waiting.pop(0)) if work.waiting else self._choose()
             for job, status in self.engine.wait(list(work.running), _TICK_SECONDS).items():
                 self._collect(job, status)
             if not work.running or not work.waiting:
                 self._look_elsewhere()
             running = [(cell, began) for cell, began in work.running.values()]
-            self.progress.show(running, len(work.waiting), len(work.elsewhere))
+            self.progress.show(running, len(work.waiting) + self._unchosen(), len(work.elsewhere))
 
-    def stop(self) -> None:
-        """Ends what still runs. Its records stay as running, so that the next call of the runner goes on with them."""
-        self.engine.stop(list(self.work.running))
+    def _unchosen(self) -> int:
+        return self.search.left if self.search else 0
+
+    def _choose(self) -> None:
+        """One more cell, from the results so far; one that was chosen before is not run again."""
+        assert self.search is not None
+        cell, repeated = self.search.ask()
+        record = record_of(cell)
+        if repeated or record is None or record.status == "running":
+            self.work.waiting += [] if repeated else [cell]
+        else:
+            self._settle(cell, None, 0.0)
 
     def _start(self, cell: PlannedCell) -> None:
         if lock.is_held(cell.run_directory):
@@ -159,6 +187,8 @@ class _Runner:
     def _settle(self, cell: PlannedCell, status: int | None, seconds: float) -> None:
         """Counts a cell by its record."""
         record = record_of(cell)
+        if self.search is not None:
+            self.search.tell(cell, record)
         if record is not None and record.status == "finished":
             self.work.finished.append(cell)
             self.progress.finished(cell, record, seconds)

@@ -69,14 +69,14 @@ def grid(parameters: list[Parameter]) -> Iterator[dict[str, Any]]:
         raise ValueError(
             f"the grid has {math.prod(map(len, choices)):,} cells, more than {MOST_CELLS:,}; take values out"
         )
-    return (_nest(parameters, point) for point in itertools.product(*choices))
+    return (nest(parameters, point) for point in itertools.product(*choices))
 
 
 def sample(parameters: list[Parameter], count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` random points; the same seed gives the same ones."""
     source = random.Random(seed)
     for _ in range(count):
-        yield _nest(parameters, [_quantile(parameter, source.random()) for parameter in parameters])
+        yield nest(parameters, [_quantile(parameter, source.random()) for parameter in parameters])
 
 
 _INTERVAL: dict[str, type] = {"min": float, "max": float}
@@ -168,7 +168,13 @@ def _identity(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _nest(parameters: list[Parameter], point: Any) -> dict[str, Any]:
+def only_value(parameter: Parameter) -> Any:
+    """The value of a fixed parameter."""
+    return _choices(parameter)[0]
+
+
+def nest(parameters: list[Parameter], point: Any) -> dict[str, Any]:
+    """Values in the order of their parameters, as nested arguments."""
     nested: dict[str, Any] = {}
     for parameter, value in zip(parameters, point, strict=True):
         block = nested

@@ -90,6 +90,9 @@ class Study:
     @cached_property
     def factors(self) -> tuple[str, ...]:
         """The dotted keys whose values differ between cells, the seed among them."""
+        if self.method == "bayes":
+            walked = [parameter.name for parameter in self.parameters if not parameter.fixed]
+            return tuple(sorted(name for name in walked if name.split(".")[0] != "study"))
         return varying([cell.overrides for cell in self.cells()])
 
     @property
@@ -107,8 +110,8 @@ class Study:
             return space.grid(list(self.parameters))
         if self.method != "random":
             raise ValueError(
-                f"{self.path}: method {self.method} chooses each cell from the results so far, which only W&B does "
-                "(`wandb sweep`, then `wandb agent`); use grid or random here"
+                f"{self.path}: method {self.method} chooses each cell from the results so far, so its points are known "
+                "and ranked by `vitexp sweep` alone, and are no arms to compare; put the best ones in a grid with seeds"
             )
         if self.run_cap is None:
             raise ValueError(f"{self.path}: a random search has no end of its own; add run_cap: 20 (or another number)")
