@@ -41,5 +41,5 @@ def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
     )
     poor = fit_words(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
     assert "exponent ± 0.10, no floor seen (bootstrap" in poor
-    assert poor.endswith("it leaves the interval of 2 of 6 means: a summary of these sizes, not a law")
+    assert poor.endswith("it leaves the joint 95 % intervals at 2 of 6 sizes: a summary, not a law")
     assert fit_words("no seed has every size") == "no power law is drawn; no seed has every size"

@@ -71,7 +71,7 @@ def test_a_fit_that_leaves_the_interval_of_a_mean_counts_it():
     kinked = noisy(0, spread=0.001)
     kinked[:, 2] += 0.02
     errors, found = kinked, fit_power_law(SIZES, kinked)
-    half = [reference.t.interval(0.95, 4, 0, reference.sem(column))[1] for column in errors.T]
+    half = [reference.t.interval(1 - 0.05 / 5, 4, 0, reference.sem(column))[1] for column in errors.T]
     misses = np.abs(found.error(SIZES) - errors.mean(axis=0))
     assert found.outside == sum(miss > end for miss, end in zip(misses, half, strict=True)) >= 1
     assert found.sizes == 5
@@ -110,5 +110,4 @@ def test_the_interval_of_the_floor_covers_as_it_says(seeds):
 def test_a_true_power_law_rarely_leaves_the_intervals_of_its_means():
     fits = [fit_power_law(SIZES, noisy(900 + trial, spread=0.005)) for trial in range(300)]
     left = [found.outside for found in fits if isinstance(found, PowerLaw)]
-    assert sum(count > 0 for count in left) / len(left) < 0.25
-    assert sum(count > 1 for count in left) / len(left) < 0.05
+    assert sum(count > 0 for count in left) / len(left) < 0.05

@@ -53,7 +53,7 @@ def fit_words(fit: PowerLaw | str) -> str:
         f"(bootstrap over {fit.seeds} seeds); the largest miss is {100 * fit.miss:.2f} points"
     )
     if fit.outside:
-        text += f"; it leaves the interval of {fit.outside} of {fit.sizes} means: a summary of these sizes, not a law"
+        text += f"; it leaves the joint 95 % intervals at {fit.outside} of {fit.sizes} sizes: a summary, not a law"
     return text
 
 

@@ -106,7 +106,7 @@ def _hunger(
     behind_small = tuple(series[sizes[0]] for series in (vit, resnet))
     contrasts = (
         Contrast(
-            one=f"{name} on {small}",
+            one=name,
             other=f"{other} on {small}",
             expected="lower",
             difference=stats.paired_difference(*ends[0]),
@@ -114,7 +114,7 @@ def _hunger(
         ),
         Contrast(
             one=f"{name} − {other} on {large}",
-            other=f"the same on {small}",
+            other=f"the same on {sizes[0]:,.0f}",
             expected="higher",
             difference=_change(*ends[0], *ends[1]),
             arms=behind,

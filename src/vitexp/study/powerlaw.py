@@ -20,7 +20,8 @@ _LEAST_ERROR = 1e-3  # an error of nothing would weigh without bound
 class PowerLaw:
     """A fit, the 95 % bootstrap intervals of its exponent and its floor, and the largest miss of a mean error.
 
-    `outside` is how many of the `sizes` means have an interval (95 %, Student's t over seeds) that the fit leaves.
+    `outside` is how many of the `sizes` means the fit misses by more than their intervals: Student's t over seeds, as
+    wide as it takes for all of them to hold together in 95 % of cases (Bonferroni).
     """
 
     a: float
@@ -63,7 +64,7 @@ def fit_power_law(sizes: Sequence[float], errors: np.ndarray) -> PowerLaw | str:
     if b - half_b < FLATTEST or b + half_b > STEEPEST:
         return f"these sizes and seeds do not pin it down (exponent {b:.2g} ± {half_b:.2g})"
     misses = np.abs(a * x**-b + c - mean)
-    half = special.stdtrit(seeds - 1, 0.975) * errors.std(axis=0, ddof=1) / np.sqrt(seeds)
+    half = special.stdtrit(seeds - 1, 1 - 0.025 / count) * errors.std(axis=0, ddof=1) / np.sqrt(seeds)
     return PowerLaw(
         a=a * middle**b,
         b=b,
