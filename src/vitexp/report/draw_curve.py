@@ -63,10 +63,10 @@ def _width(curve: Curve) -> float:
 
 def _panel(axes: Axes, curve: Curve, metric: str) -> None:
     scale = 100 if is_accuracy(metric) else 1
-    shown = [crossover for *_, crossover in curve.crossovers[metric] if crossover.shown]
-    if len(shown) <= MOST_MARKS:
-        for crossover in shown:
-            _mark(axes, crossover)
+    shown = [found for found in curve.crossovers[metric] if found[2].shown]
+    for one, base, crossover in shown if len(shown) <= MOST_MARKS else ():
+        sides = [words.label_words(side.label) for side in (one, base)]
+        _mark(axes, crossover, f"{' × '.join(sides)}: " if len(curve.series[metric]) > 2 else "")
     for index, (series, fit) in enumerate(zip(curve.series[metric], curve.fits[metric], strict=True)):
         _line(axes, series, fit, index, scale)
     sizes = sorted({point.size for series in curve.series[metric] for point in series.points})
@@ -104,14 +104,14 @@ def _line(axes: Axes, series: Series, fit: PowerLaw | str, index: int, scale: fl
     axes.plot(sizes, means, **look, label=label, linestyle=solid, linewidth=1.8, markersize=7, markeredgecolor="white")
 
 
-def _mark(axes: Axes, crossover: Crossover) -> None:
-    """A crossing and its interval."""
+def _mark(axes: Axes, crossover: Crossover, sides: str) -> None:
+    """A crossing and its interval, with the arms that cross where there are others."""
     if crossover.size is not None and crossover.low is not None and crossover.high is not None:
         axes.axvspan(crossover.low, crossover.high, color="#000000", alpha=0.07, linewidth=0)
         axes.axvline(crossover.size, color=style.FAINT, linewidth=1, linestyle=(0, (1, 2)))
         place = (crossover.size, 1)
         axes.annotate(
-            f" {crossover.size:,.0f} images",
+            f" {sides}{crossover.size:,.0f} images",
             place,
             xycoords=("data", "axes fraction"),
             fontsize=8,

@@ -14,6 +14,7 @@ from vitexp.study.table import Entry, Table, is_accuracy, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
 _HEAD, _FOOT, _VERDICT = 0.7, 0.62, 1.5
+_BOLD = 1.13  # how much wider bold letters are
 
 
 def draw_dots(table: Table) -> Figure:
@@ -25,7 +26,10 @@ def draw_dots(table: Table) -> Figure:
     height = _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + foot
     figure = Figure(figsize=(WIDTH_INCHES, height))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.1))
-    letters = max(len(arm_words(table, entry.arm)) for entry in next(iter(table.entries.values())))
+    letters = max(
+        len(arm_words(table, entry.arm)) * (_BOLD if entry.is_baseline else 1)
+        for entry in next(iter(table.entries.values()))
+    )
     figure.subplots_adjust(
         left=(0.3 + 0.077 * letters) / WIDTH_INCHES, right=1 - _VERDICT / WIDTH_INCHES, wspace=0.1,
         bottom=foot / height, top=1 - _HEAD / height, hspace=BETWEEN_INCHES / panel,
