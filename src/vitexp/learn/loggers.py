@@ -46,6 +46,7 @@ def _has_key() -> bool:
     """Whether the client knows an API key; nothing is asked of a person or of the network."""
     import wandb
 
+    wandb.setup(wandb.Settings(silent=True))
     try:
         return bool(wandb.login(prompt=False, verify=False))
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
@@ -168,11 +169,22 @@ def _start(arguments: Mapping[str, Any], mode: str) -> Any:
 
 
 def _finish(started: Any, exit_code: int) -> None:
+    """Ends the run; what the server did not take lies in the run's folder, and the command that sends it is told."""
+    folder, why = _folder(started), None
     try:
         started.finish(exit_code=exit_code)
     except TimeoutError:
-        folder = _folder(started)
-        _tell(f"the server did not take everything in time; upload the rest: wandb sync --include-online {folder}")
+        why = "did not take everything in time"
+    if why is None and not started.offline and _refused(Path(folder)):
+        why = "refused some of the numbers"
+    if why is not None:
+        _tell(f"the server {why}; upload the rest: wandb sync --include-online {folder}")
+
+
+def _refused(folder: Path) -> bool:
+    """Whether the client gave up sending: it does so for good, and with success, when a server answers 404 or 403."""
+    log = folder / "logs" / "debug-internal.log"
+    return log.is_file() and "filestream: fatal error" in log.read_text(errors="replace")
 
 
 def _waits() -> dict[str, Any]:
