@@ -90,3 +90,51 @@ def test_an_unfinished_study_is_left_out_with_its_reason(lab, tmp_path, capsys):
     status, _, err = shown(capsys, "--root", str(lab.root), "--results", str(tmp_path / "results"))
     assert status == 2
     assert "holds no finished run" in err
+
+
+NOISE = {"none": [2, -1, 0, 1, -2], "1d": [0, 1, -2, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("none", "margin", "verdict", "told"),
+    [
+        (0.80, 0.02, "SUPPORTS", ""),
+        (0.895, 0.02, "SUPPORTS", "though by less than 2 points"),
+        (0.95, 0.02, "CONTRADICTS", "the opposite is shown"),
+        (0.9, 0.02, "CONTRADICTS", "shown to be alike within ±2 points"),
+        (0.95, None, "CONTRADICTS", "the opposite is shown"),
+        (0.9, None, "CANNOT DECIDE", "no difference is shown; differences are shown with 80 % probability from 0."),
+    ],
+)
+def test_each_verdict_says_why(lab, tmp_path, capsys, none, margin, verdict, told):
+    settings = {"study.name": "s", "study.metrics": ["test_acc"], **({"study.margin": margin} if margin else {})}
+    study = lab.study(settings, {"model.pos_embed": ["none", "1d"], "seed_everything": [0, 1, 2, 3, 4]})
+    for cell in study.cells():
+        kind = cell.overrides["model.pos_embed"]
+        lab.run(cell, {"test_acc": {"none": none, "1d": 0.9}[kind] + 0.001 * NOISE[kind][cell.seed]}, study="s")
+    _, out, _ = shown(capsys, str(study.path), "--root", str(lab.root), "--results", str(tmp_path))
+    text = " ".join(out.split())
+    assert f"{verdict} s · digits" in text
+    assert told in text
+    assert "no arm 2-D or relative here" in text
+
+
+@pytest.mark.parametrize(
+    ("gap", "told"),
+    [
+        (0.9, "within ±2 points"),
+        (0.8, "a difference is shown tuned on val_acc: class token: learning rate 0.003 (of 10 runs)"),
+        (0.879, "a difference is shown, which may still lie within ±2 points"),
+    ],
+)
+def test_likeness_is_told_with_its_margin_and_the_chosen_rates(lab, tmp_path, capsys, gap, told):
+    settings = {"study.name": "s", "study.margin": 0.02, "study.tune": ["model.lr"]}
+    swept = {"model.pool": ["cls", "gap"], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2, 3, 4]}
+    study = lab.study(settings, swept)
+    for cell in study.cells():
+        pool, best = cell.overrides["model.pool"], cell.overrides["model.lr"] == 0.003
+        noise = 0.001 * NOISE["1d" if pool == "cls" else "none"][cell.seed]
+        value = {"cls": 0.9, "gap": gap}[pool] + noise
+        lab.run(cell, {"test_acc": value, "val_acc": value - 0.1 * (not best)}, study="s")
+    _, out, _ = shown(capsys, str(study.path), "--root", str(lab.root), "--results", str(tmp_path))
+    assert told in " ".join(out.split())

@@ -148,17 +148,32 @@ def _undecided(line: Line, margin: float | None) -> str:
 
 
 def _decided(line: Line, margin: float | None) -> str:
-    if margin is None:
-        return ""
     alike = line.claim.expected == "alike"
-    if line.verdict == SUPPORT:
-        small = alike or all((one.judgement.p_equivalence or 1) <= ALPHA for one in line.judged)
-        return f"within ±{words.points(margin)}" if alike else "by less than the margin" if small else ""
-    against = [one.judgement.difference for one in line.judged if one.verdict == CONTRADICT]
-    nearest = [min(abs(d.low or d.mean), abs(d.high or d.mean)) for d in against]
-    if alike and any(end < margin for end in nearest):
-        return f"a difference is shown; that it exceeds the margin of {words.points(margin)} is not shown of each"
-    return "" if alike else f"opposite, or alike within ±{words.points(margin)}"
+    if line.verdict == CONTRADICT:
+        return _against([one for one in line.judged if one.verdict == CONTRADICT], alike, margin)
+    if margin is None or not all(_is_within(one) for one in line.judged):
+        return ""
+    return f"within ±{words.points(margin)}" if alike else f"though by less than {words.points(margin)}"
+
+
+def _against(found: Sequence[Judged], alike: bool, margin: float | None) -> str:
+    """What speaks against a claim, and how far."""
+    if not alike:
+        opposite = any((one.judgement.p_holm or 0.0) <= ALPHA for one in found)
+        return "the opposite is shown" if opposite else f"shown to be alike within ±{words.points(margin or 0.0)}"
+    nearest = [_nearest_to_zero(one.judgement.difference) for one in found]
+    small = margin is not None and any(end < margin for end in nearest)
+    return "a difference is shown" + (f", which may still lie within ±{words.points(margin or 0.0)}" if small else "")
+
+
+def _nearest_to_zero(difference: stats.Difference) -> float:
+    """The smallest difference that the interval holds, where it does not hold zero."""
+    ends = (difference.mean, difference.low, difference.high)
+    return min(abs(end) for end in ends if end is not None)
+
+
+def _is_within(one: Judged) -> bool:
+    return one.judgement.p_equivalence is not None and one.judgement.p_equivalence <= ALPHA
 
 
 def _crossing(found: Crossover) -> str:
