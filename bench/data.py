@@ -1,4 +1,4 @@
-"""Input speed beside its peers: `python bench/data.py [FOLDER, .tar or word ...]`.
+"""Input speed beside its peers: `python bench/data.py [FOLDER or .tar ...]`.
 
 All that is compared runs in turns in one process on one thread; a figure is the median over the turns, in images per
 CPU second, so that another load on the machine matters little. Ratios count, not the figures.
@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vitexp import torch_ops  # noqa: F401  (before torchvision)
 from vitexp.data.decode import decode_image
@@ -29,23 +30,27 @@ from vitexp.data.module import ShardData
 from vitexp.data.photo import FAST
 from vitexp.data.write import make
 
-SIZE, BATCH = 224, 64
+SIZE, BATCH, PIECE_BYTES = 224, 64, 2_000_000
 Run = Callable[[], int]
 
 
 def main() -> None:
     """Measures photographs, small images, raw reading and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photographs", nargs="*", help="folders or tars of class folders of JPEG files")
+    parser.add_argument(
+        "photographs",
+        nargs="*",
+        help="folders or tars of class folders of JPEG files; by default two scenes of scikit-learn's",
+    )
     parser.add_argument("--turns", type=int, default=5)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        for source in chosen.photographs:
+        for source in chosen.photographs or [str(_sample_photographs(Path(place) / "scenes"))]:
             photographs(make(source, Path(place) / "shards" / Path(source).stem), Path(place), chosen.turns)
         small = make("digits", Path(place) / "digits")
         small_images(small, chosen.turns)
-        for shards in sorted((Path(place) / "shards").glob("*")) or [small]:
+        for shards in sorted((Path(place) / "shards").glob("*")):
             raw(shards, chosen.turns)
         memory(small)
 
@@ -86,6 +91,21 @@ def photographs(shards: Path, place: Path, turns: int) -> None:
     compare(
         f"photographs, {shards.name}: {SIZE} random resized crop + flip", runs, "stock webdataset + torchvision", turns
     )
+
+
+def _sample_photographs(folder: Path) -> Path:
+    """Where no photographs are given: parts of the two that come with scikit-learn, about 500 x 375 pixels each."""
+    from sklearn.datasets import load_sample_images
+
+    random = np.random.default_rng(0)
+    for name, scene in enumerate(load_sample_images().images):
+        (folder / str(name)).mkdir(parents=True)
+        for i in range(100):
+            height, width = random.integers(330, 420), random.integers(450, 560)
+            top, left = random.integers(0, scene.shape[0] - height), random.integers(0, scene.shape[1] - width)
+            part = Image.fromarray(scene[top : top + height, left : left + width])
+            part.save(folder / str(name) / f"{i}.jpg", quality=92)
+    return folder
 
 
 def _torchvision() -> Callable[..., torch.Tensor]:
@@ -164,14 +184,17 @@ def _gathered(pixels: torch.Tensor, size: int) -> Iterable[tuple[torch.Tensor]]:
 
 
 def raw(shards: Path, turns: int) -> None:
-    """Every image's bytes by the index, in the order of the shards, against `cat` of the same tars."""
+    """Every image's bytes by the index, in the order of the shards, against `cat` of the same tars. Both read pieces
+    that stay in the processor's cache.
+    """
     index = open_shards(shards)
     files, tars = LocalFiles(index), [str(shards / shard.name) for shard in index.shards]
+    piece = max(1, PIECE_BYTES * len(index) // sum(shard.filesize for shard in index.shards))
     ours, cats = [], []
     for turn in range(turns + 1):
         start = time.process_time()
-        for first in range(0, len(index), 256):
-            files.read(np.arange(first, min(first + 256, len(index))))
+        for first in range(0, len(index), piece):
+            files.read(np.arange(first, min(first + piece, len(index))))
         spent = time.process_time() - start
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with subprocess.Popen(["cat", *tars], stdout=subprocess.PIPE) as cat:

@@ -21,7 +21,7 @@ def test_every_pixel_of_every_sample(digits) -> None:
         with tarfile.open(digits / shard.name) as tar:
             images += [np.array(Image.open(tar.extractfile(m)).convert("RGB")) for m in tar if m.name.endswith(".png")]
     assert np.array_equal(pixels, np.stack(images))
-    assert isinstance(pixels, np.memmap)
+    assert isinstance(pixels.base, np.memmap)
     assert not pixels.flags.writeable
 
 

@@ -52,7 +52,7 @@ def open_cache(index: ShardIndex, view: View) -> np.ndarray:
             pixels = _load(path, shape)
             if pixels is None:
                 _write(path, shape, _decoded(index, view))
-                pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+                pixels = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     return pixels
 
 
@@ -62,7 +62,8 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # NumPy's reader of headers may raise anything on damaged ones
         return None
-    return pixels if pixels.shape == shape and pixels.dtype == np.uint8 else None
+    # A plain view of the mapped pages: NumPy's own class for them slows down every small read.
+    return np.asarray(pixels) if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
 
 def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
 MAX_PIXELS = 2**26  # 67 million pixels, 200 MB as RGB: more is a decompression bomb or no training image
+Bytes = bytes | memoryview
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
 
@@ -22,7 +23,7 @@ class BadImage(ValueError):
     """Bytes that are no image of a kind we read; the message names the shard and the key."""
 
 
-def sniff(data: bytes) -> str | None:
+def sniff(data: Bytes) -> str | None:
     """The extension that belongs to the content: png, jpg or webp; None for anything else."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
@@ -31,7 +32,7 @@ def sniff(data: bytes) -> str | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def check_image(data: bytes, extension: str, where: str) -> str:
+def check_image(data: Bytes, extension: str, where: object) -> str:
     """Looks at the name and the first bytes only; returns the extension that belongs to the content.
 
     Raises: BadImage for an extension that is not allowed, for no bytes, and for bytes of another kind.
@@ -42,11 +43,11 @@ def check_image(data: bytes, extension: str, where: str) -> str:
         raise BadImage(f"{where}: the image has zero bytes; write the shard again")
     kind = sniff(data)
     if kind is None:
-        raise BadImage(f"{where}: the bytes are neither PNG, JPEG nor WebP (they begin with {data[:8]!r})")
+        raise BadImage(f"{where}: the bytes are neither PNG, JPEG nor WebP (they begin with {bytes(data[:8])!r})")
     return kind
 
 
-def decode_image(data: bytes, extension: str, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_image(data: Bytes, extension: str, where: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of one image.
 
     Shapes: uint8 (height, width, 3).
@@ -55,7 +56,7 @@ def decode_image(data: bytes, extension: str, where: str, max_pixels: int = MAX_
     return decode_reduced(data, extension, where, 1, max_pixels)
 
 
-def decode_reduced(data: bytes, extension: str, where: str, factor: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode_reduced(data: Bytes, extension: str, where: object, factor: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The same, a JPEG at 1/factor of its size (1, 2, 4 or 8) as its decoder does it; other kinds whole."""
     kind = check_image(data, extension, where)
     try:
@@ -72,7 +73,7 @@ def decode_reduced(data: bytes, extension: str, where: str, factor: int, max_pix
         raise BadImage(f"{where}: the {_FORMATS[kind]} does not decode ({error}); write the shard again") from error
 
 
-def check_pixels(width: int, height: int, where: str, max_pixels: int = MAX_PIXELS) -> None:
+def check_pixels(width: int, height: int, where: object, max_pixels: int = MAX_PIXELS) -> None:
     """Refuses an image that would fill the memory, by its header, before anything is unpacked."""
     if width * height > max_pixels:
         raise BadImage(f"{where}: {width} x {height} pixels, at most {max_pixels} are allowed; make the image smaller")

@@ -3,12 +3,12 @@
 import struct
 from collections.abc import Callable
 
-from vitexp.data.decode import BadImage, check_image, check_pixels
+from vitexp.data.decode import BadImage, Bytes, check_image, check_pixels
 
 _NO_FRAME = {0xC4, 0xC8, 0xCC}  # in the range of JPEG's start-of-frame markers, but other things
 
 
-def image_size(data: bytes, extension: str, where: str) -> tuple[int, int]:
+def image_size(data: Bytes, extension: str, where: object) -> tuple[int, int]:
     """Height and width, as stored (an EXIF orientation is ignored).
 
     Raises: BadImage naming `where` for what is no PNG, JPEG or WebP, and for more pixels than we decode.
@@ -24,12 +24,12 @@ def image_size(data: bytes, extension: str, where: str) -> tuple[int, int]:
     return height, width
 
 
-def _png(data: bytes) -> tuple[int, int]:
+def _png(data: Bytes) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", data, 16)
     return height, width
 
 
-def _jpeg(data: bytes) -> tuple[int, int]:
+def _jpeg(data: Bytes) -> tuple[int, int]:
     """Walks from marker to marker to the start of the frame."""
     at = 2
     while at < len(data):
@@ -47,8 +47,8 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     raise IndexError
 
 
-def _webp(data: bytes) -> tuple[int, int]:
-    chunk = data[12:16]
+def _webp(data: Bytes) -> tuple[int, int]:
+    chunk = bytes(data[12:16])
     if chunk == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
     if chunk == b"VP8L":
@@ -58,4 +58,4 @@ def _webp(data: bytes) -> tuple[int, int]:
     return height & 0x3FFF, width & 0x3FFF
 
 
-_SIZES: dict[str, Callable[[bytes], tuple[int, int]]] = {"png": _png, "jpg": _jpeg, "webp": _webp}
+_SIZES: dict[str, Callable[[Bytes], tuple[int, int]]] = {"png": _png, "jpg": _jpeg, "webp": _webp}

@@ -7,6 +7,8 @@ file, or one whose colours lie in separate scans, is left as it is.
 import struct
 from typing import NamedTuple
 
+from vitexp.data.decode import Bytes
+
 _BASELINE = (0xC0, 0xC1)
 _END = b"\xff\xd9"
 
@@ -19,7 +21,7 @@ class Frame(NamedTuple):
     group: int  # rows of pixels in one row of blocks
 
 
-def cut(data: bytes, rows: int, factor: int = 1) -> bytes:
+def cut(data: Bytes, rows: int, factor: int = 1) -> Bytes:
     """The file down to row `rows` of its reduction by `factor`, rounded up to what gives exactly those rows."""
     frame = baseline_frame(data)
     if frame is None:
@@ -33,12 +35,12 @@ def cut(data: bytes, rows: int, factor: int = 1) -> bytes:
     return bytes(shorter)
 
 
-def is_whole(data: bytes) -> bool:
+def is_whole(data: Bytes) -> bool:
     """Whether the file ends as a JPEG does: one that was cut off in transfer does not."""
-    return data[-64:].rstrip(b"\0").endswith(_END)
+    return bytes(data[-64:]).rstrip(b"\0").endswith(_END)
 
 
-def baseline_frame(data: bytes) -> Frame | None:
+def baseline_frame(data: Bytes) -> Frame | None:
     """The frame of a baseline JPEG with a single scan, None for any other file."""
     at, frame, colours = 2, None, 0
     try:

@@ -49,8 +49,7 @@ class EpochOrder:
         while start < stop:
             window = self.window_of(start)
             first, end = self._window_bounds(window)
-            part = self._shuffle(epoch, window)[start - first : min(stop, end) - first]
-            parts.append(self._in_shard_order(epoch, first + part))
+            parts.append(self._shuffled(epoch, window)[start - first : min(stop, end) - first])
             start = min(stop, end)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -71,12 +70,13 @@ class EpochOrder:
     def _window_bounds(self, window: int) -> tuple[int, int]:
         return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
 
-    def _shuffle(self, epoch: int, window: int) -> np.ndarray:
-        """The permutation of one window's places, counted from its first."""
+    def _shuffled(self, epoch: int, window: int) -> np.ndarray:
+        """The sample numbers of one window in their new order."""
         if (epoch, window) not in self._shuffles:
             first, end = self._window_bounds(window)
             words = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
-            _keep(self._shuffles, (epoch, window), np.argsort(words, kind="stable"))
+            samples = self._in_shard_order(epoch, first + np.argsort(words, kind="stable"))
+            _keep(self._shuffles, (epoch, window), samples)
         return self._shuffles[epoch, window]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vitexp.data.decode import MAX_PIXELS, decode_reduced, sniff
+from vitexp.data.decode import MAX_PIXELS, Bytes, decode_reduced, sniff
 from vitexp.data.header import image_size
 from vitexp.data.jpeg import cut, is_whole
 
@@ -25,9 +25,9 @@ FAST = find_spec("simplejpeg") is not None
 class File(NamedTuple):
     """An image as it lies in a shard; `where` names shard and key in errors."""
 
-    data: bytes
+    data: Bytes
     extension: str
-    where: str
+    where: object
 
 
 def image_sizes(files: Sequence[File]) -> tuple[np.ndarray, np.ndarray]:

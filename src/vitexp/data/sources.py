@@ -133,6 +133,9 @@ def _from_path(name: str) -> Source:
 
     path = Path(name)
     if path.is_dir():
+        tars = sorted(path.glob("*.tar"))
+        if len(tars) == 1 and not any(inside.is_dir() for inside in path.iterdir()):
+            return source_files.tar(tars[0])  # a download, with its tar beside notes and checksums
         return source_files.folder(path)
     if path.is_file() and path.suffix in (".tar", ".npz"):
         return source_files.tar(path) if path.suffix == ".tar" else source_files.npz(path)

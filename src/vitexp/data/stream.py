@@ -63,7 +63,8 @@ class StreamedFiles(LocalFiles):
                 coming = self._coming.pop(shard, None)
             path = coming.result() if coming else None
             try:
-                return Handle(str(path or fetch_shard(self.index.shard_set, self.index.shards[shard], self._patience)))
+                found = path or fetch_shard(self.index.shard_set, self.index.shards[shard], self._patience)
+                return Handle(str(found), self.index.shards[shard].images)
             except FileNotFoundError:  # removed to make room before it was opened
                 continue
         raise ValueError(
