@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
-from vitexp.learn import session
+from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain, planned_steps
@@ -111,7 +111,9 @@ class TrainingCommand(LightningCLI):
         if chosen["logger"] is None:
             kwargs["logger"] = False if self.done() else self._loggers()
         plugins = chosen["plugins"] or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoints()]
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *slurm.environment(plugins)]
+        kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
         kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 
