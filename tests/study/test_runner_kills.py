@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from vitexp.study import lock
+from vitexp.study.engine import LOST, LocalEngine
+from vitexp.study.runner import MOST_LOSSES
+from vitexp.study.worker import fork_server
 
 
 def value(*choices):
@@ -89,6 +92,38 @@ def test_runners_on_two_machines_without_a_shared_flock_train_none_twice(study, 
     assert all("6 of 6 cells finished" in text for _, text in said)
     assert any("in the hands of process" in text for _, text in said)
     assert ground.trainings() == [1] * 6
+
+
+def test_a_silent_lock_of_another_machine_is_broken_and_told(study, run, ground):
+    made = study(seeds=(0,), **{"model.trouble": value("exit 0 unfinished")})
+    run(made)
+    (folder,) = ground.folders()
+    holder = folder / lock.HOLDER_NAME
+    holder.write_text('{"boot": "b", "host": "node7", "pid": 9, "token": "t"}')
+    os.utime(holder, (1, 1))
+    _, said = run(made, retry=True)
+    assert "the only cell: taken over from process 9 on node7, which has been silent" in said
+    assert (
+        (folder / "fit.log").read_text().startswith("vitexp: took over from process 9 on node7, which has been silent")
+    )
+    assert ground.trainings() == [2]
+
+
+class Forgetful(LocalEngine):
+    """Knows no more of a killed process than of one whose machine is gone."""
+
+    def wait(self, jobs, seconds):
+        return {job: LOST if status < 0 else status for job, status in super().wait(jobs, seconds).items()}
+
+
+def test_a_cell_whose_worker_is_lost_is_run_again_but_not_for_ever(study, run, ground, trainer):
+    made = study(seeds=(0,), **{"model.trouble": value("none", "killed")})
+    engine = Forgetful(fork_server(["vitexp.record"]), trainer.train, 2)
+    outcome, said = run(made, engine=engine, resume=["--ckpt_path", "last"])
+    assert [failure.reason for failure in outcome.failures] == ["its worker was lost with its machine, several times"]
+    assert said.count("trouble=killed: its worker is lost; it is run again") == MOST_LOSSES
+    assert sorted(ground.trainings()) == [1, 1 + MOST_LOSSES]
+    assert (outcome.finished, outcome.exit_status, ground.statuses()) == (1, 1, ["failed", "finished"])
 
 
 def test_a_cell_held_by_another_runner_is_waited_for(study, run, tmp_path, ground):

@@ -75,7 +75,8 @@ def run_study(
             held.callback(engine.close)
         search = held.enter_context(closing(Search(study, root, door))) if study.method == "bayes" else None
         cells = search.cells() if search else study.cells()
-        progress.plan(len(cells))
+        if cells:
+            progress.plan(len(cells))
         planned = door(cells)
         write_plan(study, planned, root)
         if search:

@@ -1,0 +1,47 @@
+"""The options of `vitexp sweep`; what it runs is tested where that lives."""
+
+import os
+import sys
+
+import pytest
+
+from vitexp import cli
+from vitexp.study import commands
+
+SWEEP = "sweeps/pos_embed.yaml"
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs the door; gives the one sentence with which it refuses."""
+
+    def run(*words):
+        assert cli.main(["sweep", *words]) == commands.BAD_INPUT
+        said = capsys.readouterr()
+        assert said.out == ""
+        (line,) = said.err.splitlines()
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize("option", ["--ray-address=auto", "--cpus-per-run=2", "--gpus-per-run=0.5"])
+def test_what_is_meant_for_a_cluster_is_refused_without_one(refused, option):
+    assert refused(SWEEP, option) == f"vitexp: {option.split('=')[0]} has no effect on this machine; add --engine ray"
+
+
+@pytest.mark.parametrize("share", ["-1", "half", "inf", "nan"])
+def test_a_share_is_a_number(refused, share):
+    assert f"{share!r} is no number of at least 0, such as 0.5" in refused(SWEEP, f"--gpus-per-run={share}")
+
+
+def test_without_ray_there_is_one_sentence(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refused(SWEEP, "--engine=ray") == 'vitexp: --engine ray needs Ray: pip install "vitexp[ray]"'
+
+
+def test_ray_is_told_to_report_nothing(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    refused(SWEEP, "--engine=ray")
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
