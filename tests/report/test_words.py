@@ -3,6 +3,10 @@ import pytest
 from vitexp.report import words
 
 
+def test_one_comparison_is_no_comparisons():
+    assert [words.comparisons_words(count) for count in (1, 14)] == ["one comparison", "14 comparisons"]
+
+
 @pytest.mark.parametrize(
     ("value", "metric", "shown"),
     [(0.97624, "test_acc", "97.62"), (-0.0031, "fewshot_5", "−0.31"), (1.23456, "test_loss", "1.2346")],

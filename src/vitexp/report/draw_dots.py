@@ -51,7 +51,7 @@ def caption(table: Table, paper: Published | None) -> str:
     if table.comparisons:
         base = words.label_words(baseline_label(table))
         text += f" Right: difference to {base}, paired by seed; verdicts at 5 % after Holm's correction over "
-        text += f"{table.comparisons} comparisons."
+        text += f"{words.comparisons_words(table.comparisons)}."
         if table.study.config.margin:
             text += f" Grey: ±{words.points(table.study.config.margin)}, the margin of equivalence."
     if paper and any(

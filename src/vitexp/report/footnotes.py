@@ -38,7 +38,7 @@ def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     text = (
         f"◆ is the baseline: {words.label_words(baseline_label(table))}{equal}. Beside each mean: the difference "
         "to it, paired by seed, with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
-        f"{table.comparisons} comparisons of this table"
+        f"{words.comparisons_words(table.comparisons)} of this table"
     )
     if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):
         text += f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)"

@@ -97,6 +97,11 @@ def seeds_words(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
+def comparisons_words(count: int) -> str:
+    """So many comparisons."""
+    return "one comparison" if count == 1 else f"{count} comparisons"
+
+
 def span(values: Sequence[int]) -> str:
     """A count that may differ from arm to arm: 5, or 3–5."""
     low, high = min(values), max(values)
