@@ -162,6 +162,9 @@ class _Runner:
             self._leave(cell)
             return
         owner, left = lock.owner_of(cell.run_directory), record_of(cell)
+        if left is not None and left.status == "finished":  # by another runner, since this one looked
+            self._settle(cell, None, 0.0)
+            return
         if owner is not None and owner.boot != lock.boot_id():
             self.progress.say(f"{cell.label}: taken over from {owner}, which has been silent")
         argv = [*cell.argv, *self.resume] if left is not None and left.status == "running" else cell.argv
@@ -182,7 +185,8 @@ class _Runner:
 
     def _leave(self, cell: PlannedCell) -> None:
         """To whoever holds its lock."""
-        self.progress.say(f"{cell.label}: in the hands of {lock.owner_of(cell.run_directory) or 'another process'}")
+        if (owner := lock.owner_of(cell.run_directory)) is not None:
+            self.progress.say(f"{cell.label}: in the hands of {owner}")
         self.work.elsewhere.append(cell)
 
     def _settle(self, cell: PlannedCell, status: int | None, seconds: float) -> None:

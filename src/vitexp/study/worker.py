@@ -25,7 +25,7 @@ Parse = Callable[[list[str]], Mapping[str, Any]]
 Train = Callable[[list[str], str], None]
 
 LOG_NAME = "fit.log"
-BUSY = 75  # the exit status of a worker that found the run directory locked
+BUSY = 75  # the exit status of a worker that found its cell in the hands of another, or finished by it
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 
@@ -59,7 +59,7 @@ def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, 
     record = find_record(directory)
     if record is not None and record.status == "finished" and record.fingerprint == fingerprint:
         lock.release(held)
-        return
+        os._exit(BUSY)
     log = Path(directory) / LOG_NAME
     _redirect_output(log)
     if held.broken:
