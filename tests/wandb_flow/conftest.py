@@ -68,6 +68,12 @@ class Client:
     ended = staticmethod(ended)
 
     @staticmethod
+    def child_of(process, word):
+        """The id of the process that `process` has started with `word` in its command."""
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return next(int(child) for child in children if word in Path(f"/proc/{child}/cmdline").read_text())
+
+    @staticmethod
     def wait_until(true, what):
         """Waits for something that a process in the background is to do."""
         limit = time.monotonic() + WAIT_SECONDS

@@ -128,9 +128,18 @@ def test_a_sweep_that_cannot_be_read_is_one_sentence(sweep, account, monkeypatch
     assert "run `wandb login`" in told()
 
 
+def test_a_search_whose_cells_nobody_knows_is_refused(account, study, lab, capsys):
+    study.path.write_text(study.path.read_text().replace("method: grid", "method: random\nrun_cap: 4"))
+    place = to_server(account, study, [])
+    assert cli.main(["curve", "--from", "wandb", place]) == cli.BAD_INPUT
+    assert "is a random search" in capsys.readouterr().err
+
+
 def test_a_sweep_is_read_in_few_questions(sweep, account):
-    """Not one for each run: studies have hundreds."""
-    assert cli.main(["table", "--from", "wandb", sweep]) == 0
+    """Not one for each run: studies have hundreds. The address of the sweep's page names it too."""
+    *project, name = sweep.split("/")
+    address = f"{account.url}/{'/'.join(project)}/sweeps/{name}?nw=me"
+    assert cli.main(["table", "--from", "wandb", address]) == 0
     assert len(account.requests) < 6
 
 

@@ -4,11 +4,12 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from vitexp.record import read_record
+
+pytestmark = pytest.mark.slow
 
 LONG = ["--trainer.max_steps=150", "--trainer.log_every_n_steps=1", "--trainer.val_check_interval=50"]
 SHORT = ["--trainer.max_steps=2", "--model.warmup_steps=1", "--trainer.val_check_interval=2"]
@@ -58,7 +59,6 @@ def test_without_a_key_it_is_an_offline_run_and_sync_brings_it(client, server):
     assert arrived(server, record).state == "finished"
 
 
-@pytest.mark.slow
 def test_a_server_that_is_down_at_the_start(client, server):
     server.stop()
     start = time.monotonic()
@@ -72,7 +72,6 @@ def test_a_server_that_is_down_at_the_start(client, server):
     assert arrived(server, record).state == "finished"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [{"seconds": 3600.0}, {"status": 503}, {"status": 500}, {"status": 401}], ids=str)
 def test_a_server_that_listens_but_does_not_serve(client, server, fault):
     for name, value in fault.items():
@@ -94,7 +93,6 @@ def run_and(client, server, act, **environment):
     return client.ended(process)
 
 
-@pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle_for_good(client, server):
     done = run_and(client, server, server.stop, **BOUNDS)
     record = finished(client, done)
@@ -104,7 +102,6 @@ def test_a_server_that_goes_away_in_the_middle_for_good(client, server):
     assert logged_steps(arrived(server, record)) == list(range(150))
 
 
-@pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle_and_comes_back(client, server):
     def restart():
         server.stop()
@@ -116,7 +113,6 @@ def test_a_server_that_goes_away_in_the_middle_and_comes_back(client, server):
     assert (run.state, logged_steps(run)) == ("finished", list(range(150)))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("status", [404, 500, 503])
 def test_a_server_that_fails_with_every_number(client, server, status):
     def fail():
@@ -129,7 +125,6 @@ def test_a_server_that_fails_with_every_number(client, server, status):
     assert logged_steps(arrived(server, record)) == list(range(150))
 
 
-@pytest.mark.slow
 def test_a_slow_server_does_not_slow_training(client, server):
     server.fault.seconds = 2.0
     done = client.fit(*LONG)
@@ -139,18 +134,11 @@ def test_a_slow_server_does_not_slow_training(client, server):
     assert (run.state, logged_steps(run)) == ("finished", list(range(150)))
 
 
-@pytest.mark.slow
 def test_a_client_whose_own_process_dies_does_not_end_training(client, server):
     process = client.start_fit(*LONG)
     client.wait_until(lambda: server.state.runs, "the run began")
     client.wait_until(lambda: list((client.folder / "run").rglob("metrics.csv")), "training went on")
-    os.kill(service_of(process.pid), signal.SIGKILL)
+    os.kill(client.child_of(process, "wandb"), signal.SIGKILL)
     done = client.ended(process)
     finished(client, done)
     assert len(re.findall("^W&B: .*no more numbers of this run$", done.stderr, re.M)) == 1
-
-
-def service_of(pid):
-    """The client's own process, which a training process has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next(int(child) for child in children if "wandb" in Path(f"/proc/{child}/cmdline").read_text())

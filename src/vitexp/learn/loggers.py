@@ -100,7 +100,8 @@ class RunLogger(WandbLogger):
             return None
         folder = _folder(started)
         if started.offline:
-            return "W&B offline", f"{folder}   (upload: wandb sync {folder})"
+            pieces = sorted(map(str, Path(folder).parent.glob(f"offline-run-*-{started.id}")))  # one for each resume
+            return "W&B offline", f"{folder}   (upload: wandb sync {' '.join(pieces)})"
         return "W&B online", str(started.url)
 
     def finish(self, exit_code: int) -> None:

@@ -37,13 +37,18 @@ def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
         runs = [(dict(run.config), _plain(run.summary), str(run.state)) for run in found]
         settings = {key: value for key, value in sweep.config.items() if key in TOP_KEYS}
     study = read_study(file) if file else parse_study(Path(path), yaml.safe_dump(settings).encode())
+    if study.method != "grid":
+        raise ValueError(
+            f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
+        )
     return study, Runs(place=f"the W&B sweep {path}", records=tuple(from_wandb(*run) for run in runs))
 
 
 def _path(place: str) -> tuple[str, str, str]:
     """Entity, project and sweep, also from the address of the sweep's page."""
-    words = [word for word in place.partition("://")[2].split("/")[1:] if word != "sweeps"] if "://" in place else []
-    words = words or place.split("/")
+    words = place.partition("?")[0].split("/")
+    if "://" in place:
+        words = [word for word in words[3:] if word != "sweeps"]
     if len(words) != 3 or not all(words):
         raise ValueError(
             f"--from wandb got {place!r}; write ENTITY/PROJECT/SWEEP, as `wandb sweep` printed it after `wandb agent`"
