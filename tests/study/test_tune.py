@@ -71,10 +71,8 @@ def test_unequal_tuning_budgets_are_told(lab):
     settings = {"study.name": "pool", "study.tune": ["model.lr"]}
     study = lab.study(settings, {"model": model, "seed_everything": [0, 1, 2]})
     lab.fill(study, metrics)
-    assert (
-        tune(select(study, lab.root)).notes[-1]
-        == "the arms had unequal tuning budgets, in runs for so many values: pool=cls 6 runs for 2, pool=gap 3 runs for 1"
-    )
+    told = "the arms had unequal tuning budgets, in runs for so many values: "
+    assert tune(select(study, lab.root)).notes[-1] == told + "pool=cls 6 runs for 2, pool=gap 3 runs for 1"
 
 
 def test_equal_runs_of_unequal_grids_are_unequal_budgets(lab):
