@@ -63,7 +63,7 @@ def test_what_changes_no_number_stays_at_home():
 
 
 def test_values_that_a_sweep_has_locked_as_a_mapping_do_not_hide_the_resolved_ones():
-    assert back(RECORD, model={"pos_embed": "none", "pos_at": "stem"}).config["model"] == {
+    assert back(RECORD, model={"lr": "1e-4", "pos_at": "stem"}).config["model"] == {
         **RECORD.config["model"],
         "pos_at": "stem",
     }
