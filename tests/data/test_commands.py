@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vitexp.data.commands import add_commands
+from vitexp.data.index import index_shards
 
 
 def shards(*words):
@@ -78,6 +79,12 @@ def test_index_is_made_for_shards_from_elsewhere(make_set, tmp_path, capsys):
     assert shards("index", folder) == 0
     assert capsys.readouterr().out == f"toy: 5 train + 2 test images of 3 classes in 3 shards -> {folder}\n"
     assert (folder / "toy-train.index.npy").is_file()
+
+
+def test_every_shard_that_is_indexed_is_told(make_set, tmp_path):
+    told = []
+    index_shards(make_set(tmp_path / "set", train=[[0, 1, 2], [1, 1]], test=[[0, 2]]), report=told.append)
+    assert told == [1, 1, 1]
 
 
 def test_a_contact_sheet_shows_each_class_in_its_row(make_set, tmp_path, capsys):

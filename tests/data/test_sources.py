@@ -68,3 +68,10 @@ def test_one_image_cannot_be_held_out_of():
 def test_an_unknown_word_gets_the_words_there_are():
     with pytest.raises(ValueError, match=r"'digit' .* digits"):
         open_source("digit")
+
+
+def test_a_folder_with_one_tar_and_its_notes_is_that_tar(tmp_path, write_tar, png):
+    write_tar(tmp_path / "pets.tar", [(f"{c}/{i}.png", png(i)) for c in ("cat", "dog") for i in range(3)])
+    (tmp_path / "README.md").write_text("two classes")
+    source = open_source(str(tmp_path))
+    assert (source.name, source.classes) == ("pets", ("cat", "dog"))

@@ -136,8 +136,11 @@ def _info(chosen: argparse.Namespace) -> int:
 def _index(chosen: argparse.Namespace) -> int:
     from vitexp.data.index import index_shards
     from vitexp.data.info import summary
+    from vitexp.data.layout import find_shards
 
-    index_shards(chosen.directory, workers=chosen.workers)
+    shards = sum(map(len, find_shards(chosen.directory).splits.values()))
+    with _progress(f"indexing {chosen.directory}", shards) as report:
+        index_shards(chosen.directory, workers=chosen.workers, report=report)
     print(summary(chosen.directory))
     return 0
 

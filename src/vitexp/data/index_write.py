@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,15 @@ _CHUNK_ROWS = 1 << 20
 _SORTED_KEYS = 1 << 24  # as many as are compared at a time when duplicates are looked for: 128 MB
 
 
-def index_shards(directory: str | os.PathLike[str], split: str | None = None, workers: int = 0) -> None:
+def index_shards(
+    directory: str | os.PathLike[str],
+    split: str | None = None,
+    workers: int = 0,
+    report: Callable[[int], object] = lambda shards: None,
+) -> None:
     """Reads the shards of every split (or of one) and writes their index, whole or not at all.
 
-    `workers` is the number of reading threads, 0 for one a processor.
+    `workers` is the number of reading threads, 0 for one a processor; `report` hears of every shard that is read.
     Raises: BadShard or BadImage naming the shard and the sample.
     """
     shard_set = find_shards(directory)
@@ -32,10 +37,16 @@ def index_shards(directory: str | os.PathLike[str], split: str | None = None, wo
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             scans = pool.map(scan_shard, shard_set.splits[word])
             try:
-                write_index(shard_set, word, scans)
+                write_index(shard_set, word, _told(scans, report))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _told(scans: Iterable[ShardScan], report: Callable[[int], object]) -> Iterator[ShardScan]:
+    for scan in scans:
+        report(1)
+        yield scan
 
 
 def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> None:

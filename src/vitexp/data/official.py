@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -126,7 +126,7 @@ def _downloaded(file: OfficialFile, folder: Path) -> Path:
     for attempt in range(ATTEMPTS):
         try:
             with urlopen(file.url, timeout=TIMEOUT_SECONDS) as answer, open(partial, "wb") as content:
-                shutil.copyfileobj(answer, content, 1 << 20)
+                _copy(answer, content, file.name)
             _checked(partial, file)
             return partial.replace(path)
         except (URLError, TimeoutError, ConnectionError, ValueError) as error:
@@ -135,6 +135,19 @@ def _downloaded(file: OfficialFile, folder: Path) -> Path:
                 raise ValueError(f"{file.url} could not be downloaded ({error}); put {path} there by hand") from error
             time.sleep(2**attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _copy(answer: Any, content: BinaryIO, name: str) -> None:
+    """Copies what comes, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import wrap_file
+
+    console, size = Console(stderr=True), int(answer.headers.get("Content-Length") or 0)
+    if not console.is_terminal or not size:
+        shutil.copyfileobj(answer, content, 1 << 20)
+        return
+    with wrap_file(answer, size, description=name, console=console, transient=True) as source:
+        shutil.copyfileobj(source, content, 1 << 20)
 
 
 _MNIST = tuple("0123456789")

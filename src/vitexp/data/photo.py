@@ -7,6 +7,7 @@ bilinear with antialiasing on uint8. `simplejpeg`, where installed, replaces Pil
 and the same pixels with less copying, and it stops below the box.
 """
 
+import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from vitexp.data.jpeg import cut, is_whole
 
 GAP = 1.5  # the decoder reduces by a box, which leaves some aliasing: half as much resolution again hides it
 FAST = find_spec("simplejpeg") is not None
+_THREAD = threading.local()
 
 
 class File(NamedTuple):
@@ -43,17 +45,20 @@ def decode_boxes(files: Sequence[File], boxes: np.ndarray, size: int, flips: np.
     """
     images = torch.empty((len(files), size, size, 3), dtype=torch.uint8)
     for i, (file, box) in enumerate(zip(files, boxes.tolist(), strict=True)):
-        resize_into(images[i], decode_box(file, box, size))
+        resize_into(images[i], decode_box(file, box, size, scratch=True))
         if flips is not None and flips[i]:
             images[i] = images[i].flip(1)
     return images.numpy()
 
 
-def decode_box(file: File, box: Sequence[int], size: int) -> np.ndarray:
-    """The pixels of a box, in a JPEG at the resolution that `size` needs and with edges on its reduced pixels."""
+def decode_box(file: File, box: Sequence[int], size: int, scratch: bool = False) -> np.ndarray:
+    """The pixels of a box, in a JPEG at the resolution that `size` needs and with edges on its reduced pixels.
+
+    With `scratch` they may lie in memory that this thread's next image is decoded into.
+    """
     factor = reduction(box, size) if sniff(file.data) == "jpg" else 1
     top, left, height, width = (edge // factor for edge in box)
-    return _decode(file, factor, top + height)[top : top + height, left : left + width]
+    return _decode(file, factor, top + height, scratch)[top : top + height, left : left + width]
 
 
 def reduction(box: Sequence[int], size: int) -> int:
@@ -61,16 +66,16 @@ def reduction(box: Sequence[int], size: int) -> int:
     return next(factor for factor in (8, 4, 2, 1) if factor == 1 or min(box[2:]) >= GAP * factor * size)
 
 
-def _decode(file: File, factor: int, rows: int) -> np.ndarray:
+def _decode(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray:
     """The image at 1/factor of its size, down to row `rows` at least."""
     if FAST and sniff(file.data) == "jpg" and is_whole(file.data):
-        pixels = _simplejpeg(file, factor, rows)
+        pixels = _simplejpeg(file, factor, rows, scratch)
         if pixels is not None:
             return pixels
     return decode_reduced(file.data, file.extension, file.where, factor)
 
 
-def _simplejpeg(file: File, factor: int, rows: int) -> np.ndarray | None:
+def _simplejpeg(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray | None:
     """None where only Pillow knows what to do, or to say."""
     import simplejpeg
 
@@ -82,9 +87,19 @@ def _simplejpeg(file: File, factor: int, rows: int) -> np.ndarray | None:
         # The decoder takes the smallest size that is no less than the least: exactly 1/factor, rounded up.
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}
         # Not strict: Pillow too takes what libjpeg can mend; a file that was cut off is not mended (is_whole).
-        return simplejpeg.decode_jpeg(data, "RGB", strict=False, **least)
+        return simplejpeg.decode_jpeg(data, "RGB", strict=False, **least, buffer=_space(height * width * 3, scratch))
     except ValueError:
         return None
+
+
+def _space(length: int, scratch: bool) -> np.ndarray | None:
+    """This thread's memory for decoded pixels: fresh pages for every image would cost a tenth of its decoding."""
+    if not scratch:
+        return None
+    space: np.ndarray | None = getattr(_THREAD, "space", None)
+    if space is None or len(space) < length:
+        space = _THREAD.space = np.empty(length, np.uint8)
+    return space
 
 
 def resize_into(image: torch.Tensor, pixels: np.ndarray) -> None:
