@@ -115,6 +115,7 @@ class Ground:
 
     def __init__(self, root):
         self.root = root
+        self.runners = []
 
     def folders(self):
         """The run directory of every cell that was trained."""
@@ -134,12 +135,16 @@ class Ground:
     def start(self, study, workers=2, machine=""):
         """A runner in a process of its own, on another machine if that is named."""
         arguments = [str(study.path), str(self.root), str(workers)]
-        return Runner(arguments, self.root / f"said-{time.monotonic_ns()}", {"ANOTHER_MACHINE": machine})
+        return self._kept(Runner(arguments, self.root / f"said-{time.monotonic_ns()}", {"ANOTHER_MACHINE": machine}))
 
     def start_on_ray(self, study, address, gpus=0):
         """A runner in a process of its own, whose cells run on a Ray cluster."""
         arguments = [str(study.path), str(self.root), address, str(gpus)]
-        return Runner(arguments, self.root / f"said-{time.monotonic_ns()}", RAY, "ray_runner.py")
+        return self._kept(Runner(arguments, self.root / f"said-{time.monotonic_ns()}", RAY, "ray_runner.py"))
+
+    def _kept(self, runner):
+        self.runners.append(runner)
+        return runner
 
 
 class Runner:
@@ -162,7 +167,12 @@ class Runner:
 
 @pytest.fixture
 def ground(tmp_path):
-    return Ground(tmp_path)
+    """Ends what a failed test leaves running."""
+    made = Ground(tmp_path)
+    yield made
+    for runner in made.runners:
+        runner.process.kill()
+        runner.process.wait()
 
 
 @pytest.fixture
