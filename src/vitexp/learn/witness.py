@@ -50,8 +50,10 @@ class Witness(L.Callback):
         self._note(trainer, line)
         if trainer.global_step >= self.stop:
             self._note(trainer, {WEIGHTS: digest(_state(pl_module, trainer)), "sums": _sums(pl_module)})
-            trainer.strategy.barrier()
-            os._exit(0)
+            try:
+                trainer.strategy.barrier()
+            finally:  # all ranks have noted what they had to; one that is gone already may end the barrier of others
+                os._exit(0)
 
     def _note(self, trainer: L.Trainer, line: dict[str, Any]) -> None:
         with Path(f"{self.file}.{trainer.global_rank}").open("a") as file:
