@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 TRAINING = {
     "fit": "train one network, measure it, write its record",
+    "finetune": "fit from given weights, as the paper fine-tunes",
     "validate": "measure the validation slice with kept weights",
     "test": "measure the test split with kept weights",
     "predict": "write class probabilities of the test split",
@@ -77,11 +78,15 @@ def _dispatch(words: list[str]) -> int | None:
 
 
 def train(words: Sequence[str]) -> None:
-    """fit, validate, test, predict."""
+    """fit, finetune, validate, test, predict."""
     from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
     from vitexp.learn.command import TrainingCommand
+    from vitexp.learn.finetune import Finetune, as_fit
 
-    TrainingCommand(words, groups())
+    if words[0] == "finetune":
+        Finetune(as_fit(words[1:]), groups())
+    else:
+        TrainingCommand(words, groups())
 
 
 def plan(words: Sequence[str], weights: bool = False) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Image classification: the one LightningModule, whatever the network's axes say."""
 
+from dataclasses import fields
 from typing import Any, cast
 
 import lightning as L
@@ -12,9 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
+from vitexp.learn.average import averaged, take_in
 from vitexp.learn.config import ClassifyConfig
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
-from vitexp.nn.vit import build, resolve
+from vitexp.nn.vit import ViTConfig, build, resolve
 
 
 class NonFinite(RuntimeError):
@@ -38,7 +40,9 @@ class Classify(L.LightningModule):
         self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
         check_optim(self.config)
         check_loss(self.config)
-        self.network = build(self.config)
+        self.network = build(network_config(self.config))
+        self.average = averaged(self.network) if self.config.polyak else None
+        self.measurements: dict[str, float] = {}
         self.images_seen = 0
         self.register_buffer("epoch_loss", torch.zeros(2), persistent=False)  # summed over images, and their number
         self._seed = torch.initial_seed()
@@ -48,6 +52,11 @@ class Classify(L.LightningModule):
                 for split in ("val", "test")
             }
         )
+
+    @property
+    def measured(self) -> nn.Module:
+        """The network that is measured: the averaged weights, where there are any."""
+        return self.network if self.average is None else self.average
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
@@ -77,7 +86,7 @@ class Classify(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Sample numbers, labels and class probabilities."""
-        probabilities = probabilities_of(self(batch.images).float(), self.config)
+        probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
         return {"samples": batch.samples, "labels": batch.labels, "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
@@ -85,6 +94,18 @@ class Classify(L.LightningModule):
         optimizer = build_optimizer(self.config, self.network.named_parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self.total_steps()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """The step, which the average of the weights takes in."""
+        super().optimizer_step(*arguments, **options)
+        if self.average is not None:
+            take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
+
+    def conclude(self, weights: dict[str, Tensor] | None = None) -> None:
+        """The network becomes what is measured: the weights given, or else the averaged ones."""
+        state = self.measured.state_dict() if weights is None else weights
+        for network in filter(None, (self.network, self.average)):
+            network.load_state_dict(state)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -108,7 +129,9 @@ class Classify(L.LightningModule):
         """Optimiser steps of the whole run."""
         trainer = self.trainer
         data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
-        return planned_steps(data, trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches)
+        steps = planned_steps(data, trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches)
+        # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
+        return max(steps, self.config.warmup_steps + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
@@ -137,7 +160,7 @@ class Classify(L.LightningModule):
     def _measure(self, split: str, batch: Batch) -> None:
         if not len(batch.labels):
             return
-        logits = self(batch.images).float()
+        logits = self.measured(batch.images).float()
         readings = self.readings[split]
         readings["acc"].update(logits.argmax(-1), batch.labels)  # type: ignore[index]
         readings["loss"].update(image_losses(logits, batch.labels, self.config))  # type: ignore[index]
@@ -152,7 +175,8 @@ class Classify(L.LightningModule):
 
     def _report(self, split: str) -> None:
         for name, reading in self.readings[split].items():  # type: ignore[operator]
-            self.log(f"{split}_{name}", reading.compute(), prog_bar=split == "val", rank_zero_only=True)
+            value = self.measurements[f"{split}_{name}"] = float(reading.compute())
+            self.log(f"{split}_{name}", value, prog_bar=split == "val", rank_zero_only=True)
             reading.reset()
 
     def _looks_now(self) -> bool:
@@ -210,6 +234,11 @@ def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor
 def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
     """Class probabilities under the loss the network was trained with."""
     return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
+
+
+def network_config(config: ClassifyConfig) -> ViTConfig:
+    """The network's own part."""
+    return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
 
 
 def plain(config: ClassifyConfig) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from vitexp.data.module import ShardData
 from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
+from vitexp.learn.best import Best
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
+from vitexp.learn.initial import begin
 from vitexp.learn.loggers import build_loggers
 from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
@@ -99,12 +101,12 @@ class TrainingCommand(LightningCLI):
         """Plans the run and builds the trainer with its loggers."""
         self.run: RunConfig = self._get(self.config_init, "run")
         self.plan = self._plan()
+        chosen = self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
-            check_length(self.model.config, self.steps())
+            self._check_fit(chosen)
         if self.plan_only:
             self.facts, self.outline = self._facts(), self._outline()
             return None
-        chosen = self._get(self.config_init, "trainer")
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
         self.earlier = claim(self.plan.directory, self.plan.fingerprint)  # before a logger writes into the folder
@@ -116,6 +118,19 @@ class TrainingCommand(LightningCLI):
         kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
         kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
+
+    def check_start(self) -> None:
+        """Any start will do: a seed, or given weights."""
+
+    def _check_fit(self, chosen: Any) -> None:
+        """What training needs, and the weights it begins with."""
+        self.check_start()
+        if not chosen["fast_dev_run"]:
+            check_length(self.model.config, self.steps())
+        if self.run.keep == "best" and not self.datamodule.val_count:
+            raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
+        if self.weights:
+            begin(self.model, self.run.init)
 
     def after_instantiate_classes(self) -> None:
         """Ends here when only the plan is wanted."""
@@ -202,10 +217,11 @@ class TrainingCommand(LightningCLI):
         )
 
     def _callbacks(self, chosen: Any) -> list[Callback]:
-        """The bar, and the keeper of checkpoints."""
+        """The bar, the holder of the best weights, and the keeper of checkpoints, which comes last."""
         bar = [Bar()] if chosen["enable_progress_bar"] is not False else []
         keeper = [self._keeper()] if self.run.checkpoint and chosen["enable_checkpointing"] is not False else []
-        return [*bar, *keeper]
+        best = [Best()] if self.run.keep == "best" else []
+        return [*bar, *best, *keeper]
 
     def _keeper(self) -> Keeper:
         return Keeper(

@@ -9,6 +9,7 @@ from vitexp.nn.vit import ViTConfig
 
 Loss = Literal["softmax", "sigmoid"]
 Wandb = Literal["auto", "online", "offline", "off"]
+Keep = Literal["last", "best"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class RunConfig:
     """W&B: online with a key and offline without (auto), or as said; WANDB_MODE overrules auto."""
     project: str = "vitexp"
     """W&B project."""
+    init: str = "none"
+    """Weights to start from: a checkpoint, .safetensors, .npz, or timm/NAME; the head starts at zero."""
+    keep: Keep = "last"
+    """Which weights are measured and kept: the last, or those of the best validation accuracy (early stopping)."""
     checkpoint: bool = True
     """Keep the last weights, with all that a resume needs."""
     checkpoint_steps: int = 0

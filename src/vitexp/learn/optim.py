@@ -34,6 +34,8 @@ class OptimConfig:
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: float = 0.0
     """Largest global norm of the gradient; 0 leaves it as it is."""
+    polyak: float = 0.0
+    """Decay per step of a running average of the weights, which is then what is measured and kept; 0 for none."""
 
 
 def check_optim(config: OptimConfig) -> None:
@@ -45,6 +47,8 @@ def check_optim(config: OptimConfig) -> None:
         value = getattr(config, name)
         if not (math.isfinite(value) and value >= least):
             raise ValueError(f"model.{name} is {value}; it must be a finite number of at least {least}")
+    if not 0.0 <= config.polyak < 1.0:
+        raise ValueError(f"model.polyak is {config.polyak}; it must be at least 0 and below 1, such as 0.9999")
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:

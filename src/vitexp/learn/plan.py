@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.learn.config import RunConfig
+from vitexp.learn.initial import content_of
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 
 _OPTIONAL = ("train_images", "train_fraction", "image_size")
@@ -46,6 +47,8 @@ def make_plan(
         "content": data["shards_fingerprint"],
         "subset": data["subset_fingerprint"],
     }
+    if digest := content_of(run.init):
+        config["run"] = config["run"] | {"init_content": digest}
     seed = int(config.get("seed_everything", 0))
     cell = f"{slug(model)}-{cell_fingerprint(config)[:8]}"
     directory = Path(run.dir) if run.dir else run_directory(run.root, study, cell, seed)

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vitexp.data.module import ShardData
+from vitexp.learn.best import Best
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
@@ -112,6 +113,8 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
         for logger in _run_loggers(trainer):
             logger.log_start(recorder.record)
         trainer.fit(**_resume(command, arguments))
+        best = _best(trainer)
+        command.model.conclude(best.weights if best else None)
         if command.run.checkpoint:
             trainer.save_checkpoint(command.last_checkpoint)
         metrics = _measure(command, recorder)
@@ -159,7 +162,8 @@ def _measure(command: Command, recorder: Recorder) -> dict[str, float]:
     """The final numbers: validation and test accuracy, few-shot probes."""
     trainer = command.trainer
     metrics: dict[str, float] = {}
-    metrics |= recorder.last_validation(trainer.global_step)
+    best = _best(trainer)
+    metrics |= best.metrics | {"best_step": float(best.step)} if best else recorder.last_validation(trainer.global_step)
     if command.datamodule.val_count and not metrics:
         found = trainer.validate(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
         metrics |= {name: float(value) for name, value in found[0].items()}
@@ -228,6 +232,10 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
 def _run_loggers(trainer: Any) -> list[RunLogger]:
     """The W&B loggers; on other ranks than the first they do nothing."""
     return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
+
+
+def _best(trainer: Any) -> Best | None:
+    return next((callback for callback in trainer.callbacks if isinstance(callback, Best)), None)
 
 
 def _finish_loggers(trainer: Any, code: int) -> None:

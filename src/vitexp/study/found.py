@@ -12,7 +12,7 @@ from vitexp.study.cell import SEED, Cell, make_cells
 from vitexp.study.spec import Study, StudyConfig
 
 PLAN_NAME = "study.json"
-_FOLLOWS = ("data.content", "data.subset")
+_FOLLOWS = ("data.content", "data.subset", "run.init_content")
 """Keys of a resolved config that no sweep sets: they follow from the data set and its size."""
 
 

@@ -93,6 +93,8 @@ def _differences(cell: PlannedCell, partner: PlannedCell, study: Study) -> dict[
     moved = {key for key in study.factors if cell.cell.overrides.get(key) != partner.cell.overrides.get(key)}
     if any(key.startswith("data.") for key in moved):
         keys -= {"data.subset", "steps", "images_seen"}
+    if "run.init" in moved:
+        keys -= {"run.init_content"}
     return {key: (one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in sorted(keys)}
 
 

@@ -71,6 +71,7 @@ def text(value: Any) -> str:
 def _following(keys: Sequence[str]) -> set[str]:
     """What cannot but differ where the studied keys do: the chosen images, and all of a data set with its name."""
     follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
+    follows |= {"run.init_content"} if "run.init" in keys else set()
     if not {"data.shards", "data.name"}.isdisjoint(keys):
         follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
     return follows

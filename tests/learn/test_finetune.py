@@ -1,0 +1,159 @@
+"""Transfer from end to end: a run of ours, timm's weights and Google's, at another resolution."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitexp import cli
+from vitexp.data import write
+from vitexp.learn.finetune import DEFAULTS
+from vitexp.nn import weights_npz, weights_timm
+from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.record import read_record
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--run.wandb=off", "--run.shots=[]"]
+SHORT = ["--model.arch=micro/4", "--data.batch_size=200", "--trainer.max_steps=9", "--model.warmup_steps=2"]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
+
+
+@pytest.fixture
+def run(digits, tmp_path, monkeypatch):
+    """Runs a verb in an empty folder; gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb, *words):
+        try:
+            return cli.main([verb, *SHORT, *QUIET, f"--data.shards={digits}", "--run.dir=run", *words])
+        except SystemExit as error:
+            return error.code
+
+    return run
+
+
+def network(**options):
+    torch.manual_seed(1)
+    return ViT(ViTConfig(**{"arch": "micro/4", "image_size": 8, "classes": 7} | options))
+
+
+def begun(run, folder, init, *words):
+    """The weights of a transfer before its first step, and what its record says."""
+    assert run("finetune", "--init", init, "--model.lr=0", "--data.image_size=16", f"--run.dir={folder}", *words) == 0
+    state = torch.load(f"{folder}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return {name.removeprefix("network."): value for name, value in state.items()}
+
+
+def test_a_run_of_ours_is_carried_to_another_resolution(run):
+    assert run("fit", "--model.head=tanh", "--model.loss=sigmoid", "--model.head_bias=-10", "--run.dir=pre") == 0
+    before = torch.load("pre/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    after = begun(run, "ft", "pre/checkpoints/last.ckpt")
+    grid = before["network.position.tables.0"][1:].unflatten(0, (2, 2)).numpy()
+    row = np.linspace(0, 1, 4)[:, None]  # corners stay corners: by hand, rows first, then columns
+    tall = (1 - row[..., None]) * grid[:1] + row[..., None] * grid[1:]
+    wide = (1 - row) * tall[:, :1] + row * tall[:, 1:]
+    assert after["position.tables.0"].shape == (17, 64)
+    np.testing.assert_allclose(after["position.tables.0"][1:].numpy(), wide.reshape(16, 64), atol=1e-6)
+    assert torch.equal(after["position.tables.0"][0], before["network.position.tables.0"][0])
+    assert not after["head.weight"].any()
+    assert not after["head.bias"].any()
+    assert not [name for name in after if name.startswith("pre_logits")]
+    assert torch.equal(after["blocks.3.mlp.fc1.weight"], before["network.blocks.3.mlp.fc1.weight"])
+    config = read_record("ft").config
+    assert config["run"]["init"] == "pre/checkpoints/last.ckpt"
+    assert len(config["run"]["init_content"]) == 16
+
+
+def test_the_papers_recipe_is_the_default_and_flags_overrule_it(run, tmp_path):
+    torch.save(network().state_dict(), "own.pt")
+    (tmp_path / "mine.yaml").write_text("model: {clip_norm: 0.5}\n")
+    assert run("finetune", "--init=own.pt", "--config=mine.yaml", "--model.lr=0.01") == 0
+    config = read_record("run").config
+    flat = {f"{group}.{name}": value for group in ("model", "data") for name, value in config[group].items()}
+    wanted = DEFAULTS | {"model.clip_norm": "0.5", "data.batch_size": "200"}
+    assert {name: str(flat[name]) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("kind", ["timm", "google"])
+def test_weights_of_others_are_the_same_start(run, kind):
+    source = network()
+    if kind == "timm":
+        torch.save(weights_timm.timm_state(source), "theirs")
+    else:
+        weights_npz.save_npz(source, "theirs")
+    after = begun(run, "ft", "theirs")
+    for name, value in source.state_dict().items():
+        if not name.startswith(("head.", "position.")):
+            assert torch.equal(after[name], value), name
+
+
+def test_weights_of_timm_by_name_come_from_where_its_hub_left_them(run, tmp_path, monkeypatch):
+    """The hub's own cache layout, without a network."""
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    source, cache = network(), tmp_path / "hub"
+    folder = cache / "models--timm--micro_patch4_8.ours"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("a" * 40)
+    (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    state = {name: value.contiguous() for name, value in weights_timm.timm_state(source).items()}
+    save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    after = begun(run, "ft", "timm/micro_patch4_8.ours")
+    assert torch.equal(after["blocks.0.attention.qkv.weight"], source.state_dict()["blocks.0.attention.qkv.weight"])
+    assert run("finetune", "--init=timm/absent") == cli.BAD_INPUT
+
+
+def test_other_weights_under_the_same_name_are_another_run(run, capsys):
+    torch.save(network().state_dict(), "own.pt")
+    assert run("finetune", "--init=own.pt", "--model.lr=0.01") == 0
+    changed = network().state_dict()
+    changed["norm.weight"] += 1
+    torch.save(changed, "own.pt")
+    assert run("finetune", "--init=own.pt", "--model.lr=0.01") == cli.BAD_INPUT
+    assert "holds a run of another config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "starts from given weights"),
+        (["--init=absent.ckpt"], "absent.ckpt', which is no file"),
+        (["--init=text"], "no weights file"),
+        (["--init=pickle.pt"], "more than arrays"),
+        (["--init=narrow.pt"], "shape"),
+        (["--model.polyak=1.0", "--init=narrow.pt"], "model.polyak is 1.0"),
+    ],
+)
+def test_bad_starts_are_one_sentence(run, capsys, tmp_path, words, told):
+    (tmp_path / "text").write_text("no weights")
+    torch.save(print, "pickle.pt")
+    torch.save(network(arch="Ti/4").state_dict(), "narrow.pt")
+    assert run("finetune", *words) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_what_is_measured_and_kept_is_the_average(run):
+    """By hand from the weights after each step, which runs of one step more each leave."""
+    torch.save(network().state_dict(), "own.pt")
+    steps = []
+    for last in range(1, 6):
+        words = ["--init=own.pt", "--model.lr=0.05", "--model.schedule=constant", f"--run.dir={last}"]
+        assert run("finetune", *words, "--model.warmup_steps=0", f"--trainer.max_steps={last}") == 0
+        steps.append(
+            torch.load(f"{last}/checkpoints/last.ckpt", weights_only=True)["state_dict"]["network.norm.weight"]
+        )
+    words = ["--init=own.pt", "--model.lr=0.05", "--model.schedule=constant", "--model.warmup_steps=0"]
+    assert run("finetune", *words, "--trainer.max_steps=5", "--model.polyak=0.5", "--run.dir=mean") == 0
+    kept = torch.load("mean/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    shares = 0.5 ** np.arange(4, -1, -1)
+    by_hand = (torch.tensor(shares / shares.sum())[:, None] * torch.stack(steps)).sum(0)
+    assert not torch.allclose(kept["network.norm.weight"], steps[-1], atol=1e-4)
+    torch.testing.assert_close(kept["network.norm.weight"].double(), by_hand.double(), rtol=0, atol=1e-6)
+    assert torch.equal(kept["network.norm.weight"], kept["average.norm.weight"])
