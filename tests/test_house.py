@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from vitexp import cli
-from vitexp.nn import vit
+from vitexp.nn import config
+from vitexp.nn.layer import LAYERS
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, PosAt
 from vitexp.record import flatten
@@ -97,10 +98,12 @@ def test_training_verbs_explain_every_axis(verb, capsys):
         cli.main([verb, "--help"])
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--model.pos_embed {none,1d,2d,relative}" in shown
+    assert "--model.pos_embed {none,1d,2d,relative,sincos2d,rope}" in shown
     for key in (
         "--model.pos_at",
-        "--model.pool",
+        "--model.pool {cls,gap,map}",
+        "--model.attention {full,local,axial}",
+        "--model.window",
         "--model.stem",
         "--data.train_images",
         "--study.margin",
@@ -144,14 +147,20 @@ def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
 
 
 def test_every_axis_value_is_named_in_some_yaml():
-    words = {"pos_embed": set(POSITIONS), "pos_at": set(get_args(PosAt)), "pool": set(POOLS), "stem": {"resnet50"}}
+    words = {
+        "pos_embed": set(POSITIONS),
+        "pos_at": set(get_args(PosAt)),
+        "pool": set(POOLS),
+        "attention": set(LAYERS),
+        "stem": {"resnet50"},
+    }
     used = {axis: set() for axis in words}
     for path in EXPERIMENTS + SWEEPS:
         for key, value in _pairs(yaml.safe_load(path.read_text())):
             if key.removeprefix("model.") in used:
                 used[key.removeprefix("model.")].add(value)
     assert {axis: words[axis] - used[axis] for axis in words} == {axis: set() for axis in words}
-    assert set(get_args(vit.PosEmbed)) == words["pos_embed"]
+    assert set(get_args(config.PosEmbed)) == words["pos_embed"]
 
 
 def _pairs(node):

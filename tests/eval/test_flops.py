@@ -91,20 +91,35 @@ def pair(image_size):
     return image_size if isinstance(image_size, tuple) else (image_size, image_size)
 
 
-ARMS = [
-    ViTConfig(arch="micro/2", image_size=8, classes=10, pos_embed=pos_embed, pool=pool, head=head)
-    for pos_embed in ("none", "1d", "2d", "relative")
-    for pool in ("cls", "gap")
-    for head in ("linear", "tanh")
-] + [
-    ViTConfig(arch="Ti/16", image_size=(48, 80), classes=7, pos_embed="relative"),
-    ViTConfig(arch="R50+micro/16", image_size=224),
-    ViTConfig(arch="R26+micro/32", image_size=(75, 160), pool="gap"),
-    ViTConfig(arch="R+micro/16", image_size=64, pos_embed="relative"),
-]
+ARMS = (
+    [
+        ViTConfig(arch="micro/2", image_size=8, classes=10, pos_embed=pos_embed, pool=pool, head=head)
+        for pos_embed in ("none", "1d", "2d", "relative")
+        for pool in ("cls", "gap")
+        for head in ("linear", "tanh")
+    ]
+    + [
+        ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, **choices)
+        for choices in (
+            {"pos_embed": "sincos2d"},
+            {"pos_embed": "rope"},
+            {"pool": "map", "head": "tanh"},
+            {"attention": "local"},
+            {"attention": "local", "pos_embed": "relative", "window": 5},
+            {"attention": "axial", "pool": "gap"},
+            {"attention": "axial", "pool": "map", "pos_embed": "rope"},
+        )
+    ]
+    + [
+        ViTConfig(arch="Ti/16", image_size=(48, 80), classes=7, pos_embed="relative"),
+        ViTConfig(arch="R50+micro/16", image_size=224),
+        ViTConfig(arch="R26+micro/32", image_size=(75, 160), pool="gap"),
+        ViTConfig(arch="R+micro/16", image_size=64, pos_embed="relative"),
+    ]
+)
 
 
-@pytest.mark.parametrize("config", ARMS, ids=lambda c: f"{c.arch}-{c.pos_embed}-{c.pool}-{c.head}")
+@pytest.mark.parametrize("config", ARMS, ids=lambda c: f"{c.arch}-{c.pos_embed}-{c.pool}-{c.attention}-{c.head}")
 def test_the_closed_form_equals_what_torch_counts(config):
     sizes = flops.sizes_of(asdict(parse_arch(config.arch)) | asdict(config))
     assert flops.forward_macs(sizes, as_computed=True) == measured_macs(config)
@@ -132,7 +147,21 @@ def test_training_flops_are_six_per_mac_and_image():
     assert flops.train_flops(sizes, 100) == 600 * flops.forward_macs(sizes)
 
 
-@pytest.mark.parametrize("option", ["pos_embed", "pool", "head"])
+@pytest.mark.parametrize(("grid", "window", "prefix"), [((4, 5), 3, 1), ((1, 6), 5, 0), ((5, 3), 1, 2)])
+def test_a_window_costs_the_pairs_that_it_shows(grid, window, prefix):
+    sizes = Sizes(
+        image_size=grid, classes=1, width=8, depth=3, mlp_width=16, feature_patch=1, prefix=prefix, relative=True
+    )
+    places = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
+    near = sum(max(abs(a - c), abs(b - d)) <= window // 2 for a, b in places for c, d in places)
+    tokens = prefix + len(places)
+    hidden = len(places) ** 2 - near
+    local = replace(sizes, attention="local", window=window)
+    assert flops.forward_macs(sizes) - flops.forward_macs(local) == 3 * 3 * hidden * 8
+    assert tokens**2 - hidden == near + 2 * prefix * len(places) + prefix**2
+
+
+@pytest.mark.parametrize("option", ["pos_embed", "pool", "attention", "head"])
 def test_a_word_without_a_formula_is_refused(option):
     values = {"image_size": 8, "classes": 10, "width": 64, "depth": 1, "mlp_width": 64, option: "spiral"}
     with pytest.raises(ValueError, match=f"{option} 'spiral' has no formula"):

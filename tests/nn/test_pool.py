@@ -16,7 +16,7 @@ def test_words_are_the_table() -> None:
 
 @pytest.mark.parametrize("word", POOLS)
 def test_contract(word: str) -> None:
-    pool = POOLS[word](8)
+    pool = POOLS[word](8, 2, 16)
     initialise(pool, 0)
     patches, norm = torch.randn(2, 6, 8), nn.LayerNorm(8)
     tokens = pool.prepend(patches)
@@ -26,19 +26,19 @@ def test_contract(word: str) -> None:
 
 
 def test_cls_reads_the_normed_first_token_alone() -> None:
-    pool, norm, tokens = POOLS["cls"](8), nn.LayerNorm(8), torch.randn(2, 7, 8)
+    pool, norm, tokens = POOLS["cls"](8, 2, 16), nn.LayerNorm(8), torch.randn(2, 7, 8)
     nn.init.normal_(norm.weight)
     torch.testing.assert_close(pool.read(tokens, norm), norm(tokens)[:, 0])
 
 
 def test_cls_is_the_same_for_every_image() -> None:
-    pool = POOLS["cls"](8)
+    pool = POOLS["cls"](8, 2, 16)
     nn.init.normal_(pool.cls)
     assert torch.equal(pool.prepend(torch.randn(3, 6, 8))[:, 0], pool.cls[0].expand(3, 8))
 
 
 def test_gap_has_no_prefix_and_norms_before_the_mean() -> None:
-    pool, norm, tokens = POOLS["gap"](8), nn.LayerNorm(8), 5 * torch.randn(2, 6, 8) + 3
+    pool, norm, tokens = POOLS["gap"](8, 2, 16), nn.LayerNorm(8), 5 * torch.randn(2, 6, 8) + 3
     assert pool.prefix == 0
     assert not list(pool.parameters())
     assert pool.prepend(tokens) is tokens

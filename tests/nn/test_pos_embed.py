@@ -42,6 +42,7 @@ def test_contract(word: str, at: str, grid: tuple[int, int], prefix: int) -> Non
     tokens, query = torch.randn(2, layout.tokens, 8), torch.randn(2, 2, layout.tokens, 4)
     for layer in range(layout.depth):
         assert position.add(tokens, layer).shape == tokens.shape
+        assert position.rotate(query, layer).shape == query.shape
         bias = position.bias(query, layer)
         assert bias is None or bias.shape == (2, 2, layout.tokens, layout.tokens)
     learned = sum(parameter.numel() for parameter in position.parameters())
@@ -59,9 +60,10 @@ def test_every_parameter_is_used(word: str, at: str, prefix: int) -> None:
         total = total + position.add(torch.randn(1, layout.tokens, 8), layer).square().sum()
         bias = position.bias(torch.randn(1, 2, layout.tokens, 4), layer)
         total = total if bias is None else total + bias.square().sum()
-    if word != "none":
+    if total.requires_grad:
         total.backward()
     assert all(parameter.grad is not None and parameter.grad.ne(0).all() for parameter in position.parameters())
+    assert total.requires_grad == (word in ("1d", "2d", "relative"))
 
 
 # By hand for the 2 x 3 grid with one prefix token, width 8, 2 heads, depth 3: T = 7, K = 4.
@@ -77,6 +79,9 @@ def test_every_parameter_is_used(word: str, at: str, prefix: int) -> None:
         ("2d", "shared", 28),
         ("relative", "stem", 156),
         ("relative", "shared", 52),
+        ("sincos2d", "stem", 0),
+        ("sincos2d", "shared", 0),
+        ("rope", "stem", 0),
     ],
 )
 def test_counts_by_hand(word: str, at: str, count: int) -> None:
@@ -88,6 +93,8 @@ def test_none_answers_neutrally() -> None:
     tokens = torch.randn(2, 7, 8)
     assert position.add(tokens, 0) is tokens
     assert position.bias(torch.randn(2, 2, 7, 4), 0) is None
+    query = torch.randn(2, 2, 7, 4)
+    assert position.rotate(query, 0) is query
 
 
 @pytest.mark.parametrize("word", ["1d", "2d"])
@@ -174,7 +181,10 @@ def test_skew_has_the_gradient_of_a_gather() -> None:
         ("none", "every", "pos_at every has no effect with pos_embed none: .*; use pos_at stem$"),
         ("none", "shared", "use pos_at stem$"),
         ("relative", "every", "no effect with pos_embed relative: .*; use pos_at stem or shared$"),
-        ("sincos", "stem", "pos_embed 'sincos' is unknown; allowed are none, 1d, 2d, relative"),
+        ("sincos2d", "every", "no effect with pos_embed sincos2d: its table is fixed.*; use pos_at stem or shared$"),
+        ("rope", "every", "no effect with pos_embed rope: .* in every layer already.*; use pos_at stem$"),
+        ("rope", "shared", "no effect with pos_embed rope: .*; use pos_at stem$"),
+        ("sincos", "stem", "pos_embed 'sincos' is unknown; allowed are none, 1d, 2d, relative, sincos2d, rope"),
         ("1d", "top", "pos_at 'top' is unknown; allowed are stem, every, shared"),
     ],
 )

@@ -70,7 +70,14 @@ def test_parameter_differences() -> None:
     assert count(arch="B/16", pos_embed="2d", pos_at="shared") - base == 768 + 28 * 384
     assert count(arch="B/16", pos_embed="relative") - base == 12 * 393 * 64
     assert count(arch="B/16", pos_embed="relative", pos_at="shared") - base == 393 * 64
+    assert count(arch="B/16", pos_embed="sincos2d") == count(arch="B/16", pos_embed="rope") == base
     assert count(arch="B/16", pos_embed="none", head="tanh") - base == 768 * 768 + 768
+    # The probe for the class token; attention, one norm and an MLP more: a layer less one norm.
+    layer = 12 * 768**2 + 13 * 768
+    assert count(arch="B/16", pos_embed="none", pool="map") - base == layer - 2 * 768
+    assert count(arch="B/16", pos_embed="none", attention="local") == base
+    gap = base - 768
+    assert count(arch="B/16", pos_embed="none", pool="gap", attention="axial") - gap == 12 * layer
     assert base - count(arch="B/16", pos_embed="none", pool="gap") == 768
 
 
@@ -124,7 +131,7 @@ def shuffled_patches(net: ViT, images: Tensor) -> tuple[Tensor, Tensor]:
         hook.remove()
 
 
-@pytest.mark.parametrize("pool", ["cls", "gap"])
+@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
 @pytest.mark.parametrize(("pos_embed", "pos_at"), EVERY_POSITION)
 @pytest.mark.parametrize(("arch", "size"), ARCHS)
 @torch.no_grad()
@@ -155,7 +162,7 @@ def test_cls_reaches_the_head(arch: str, size: tuple[int, int], pos_embed: str, 
 
 
 @pytest.mark.parametrize(("pos_embed", "pos_at"), EVERY_POSITION)
-@pytest.mark.parametrize(("pool", "tokens"), [("cls", PATCHES + 1), ("gap", PATCHES)])
+@pytest.mark.parametrize(("pool", "tokens"), [("cls", PATCHES + 1), ("gap", PATCHES), ("map", PATCHES)])
 def test_contract_of_every_choice(pos_embed: str, pos_at: str, pool: str, tokens: int) -> None:
     net = network(pos_embed=pos_embed, pos_at=pos_at, pool=pool)
     images = torch.randn(2, 3, *SIZE)
@@ -214,8 +221,8 @@ def test_both_spellings_are_the_same_network() -> None:
     [
         ({"pos_embed": "none", "pos_at": "every"}, "pos_at every has no effect"),
         ({"pos_embed": "relative", "pos_at": "every"}, "pos_at every has no effect"),
-        ({"pos_embed": "rope"}, "pos_embed 'rope' is unknown; allowed are none, 1d, 2d, relative"),
-        ({"pool": "max"}, "pool 'max' is unknown; allowed are cls, gap"),
+        ({"pos_embed": "3d"}, "pos_embed '3d' is unknown; allowed are none, 1d, 2d, relative, sincos2d, rope"),
+        ({"pool": "max"}, "pool 'max' is unknown; allowed are cls, gap, map"),
         ({"head": "mlp"}, "head 'mlp' is unknown; allowed are linear, tanh"),
         ({"stem": "resnet50"}, "resnet50 exists for /16 or /32, not for arch 'micro/2'"),
         ({"arch": "R50+B/16", "stem": "patch"}, "contradicts arch"),

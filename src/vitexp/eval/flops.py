@@ -14,8 +14,10 @@ from typing import Any
 FLOPS_PER_MAC = 2
 PASSES = 3  # one forward, and a backward that costs two
 
-_PREFIXES = {"cls": 1, "gap": 0}
-_RELATIVE = {"none": False, "1d": False, "2d": False, "relative": True}
+_PREFIXES = {"cls": 1, "gap": 0, "map": 0}
+_PROBES = {"cls": False, "gap": False, "map": True}
+_RELATIVE = {"none": False, "1d": False, "2d": False, "relative": True, "sincos2d": False, "rope": False}
+_PATTERNS = ("full", "local", "axial")
 _TANH = {"linear": False, "tanh": True}
 
 
@@ -39,6 +41,12 @@ class Sizes:
     """P, tokens in front of the patches"""
     relative: bool = False
     """whether each query also meets a vector per offset"""
+    attention: str = "full"
+    """who attends to whom: full, local (a window of patches, and the prefix), axial (row, then column: two halves)"""
+    window: int = 0
+    """patches along each side of a local window"""
+    probe: bool = False
+    """whether attention pooling, with its own MLP, reads the tokens"""
     tanh_head: bool = False
     """whether a hidden layer of width D comes before the head"""
     resnet_blocks: tuple[int, ...] | None = None
@@ -50,14 +58,17 @@ class Sizes:
 def sizes_of(values: Mapping[str, Any]) -> Sizes:
     """Sizes from a mapping in the words of the model's options; names it does not know are passed over.
 
-    Read are `pos_embed`, `pool`, `head` as words and the fields of Sizes as they are.
+    Read are `pos_embed`, `pool`, `attention`, `head` as words and the fields of Sizes as they are.
     Raises: ValueError for a word whose cost has no formula here.
     """
     known = {field.name: values[field.name] for field in fields(Sizes) if field.name in values}
     if "pool" in values:
         known["prefix"] = _lookup("pool", values["pool"], _PREFIXES)
+        known["probe"] = _lookup("pool", values["pool"], _PROBES)
     if "pos_embed" in values:
         known["relative"] = _lookup("pos_embed", values["pos_embed"], _RELATIVE)
+    if "attention" in values:
+        known["attention"] = _lookup("attention", values["attention"], {word: word for word in _PATTERNS})
     if "head" in values:
         known["tanh_head"] = _lookup("head", values["head"], _TANH)
     return Sizes(**known)
@@ -71,7 +82,8 @@ def train_flops(sizes: Sizes, images: int) -> float:
 def forward_macs(sizes: Sizes, *, as_computed: bool = False) -> int:
     """MACs of one image's forward pass.
 
-    `as_computed` adds what dense kernels multiply in vain: zeros of a padding, and offsets from a query to no token.
+    `as_computed` adds what dense kernels multiply in vain: zeros of a padding, offsets from a query to no token, and
+    keys that a local window hides.
     """
     maps = sizes.image_size if isinstance(sizes.image_size, tuple) else (sizes.image_size, sizes.image_size)
     macs, channels = 0, 3
@@ -85,14 +97,40 @@ def forward_macs(sizes: Sizes, *, as_computed: bool = False) -> int:
 
 def _encoder(sizes: Sizes, maps: tuple[int, int], channels: int, as_computed: bool) -> int:
     patch, width = sizes.feature_patch, sizes.width
-    patches = (maps[0] // patch) * (maps[1] // patch)
+    grid = (maps[0] // patch, maps[1] // patch)
+    patches = grid[0] * grid[1]
     tokens = sizes.prefix + patches
+    halves = 2 if sizes.attention == "axial" else 1  # each half has projections and an MLP of its own
     projections = 4 * tokens * width**2
-    attention = 2 * tokens**2 * width
-    offsets = (2 * tokens - 1 if as_computed else tokens) if sizes.relative else 0
     mlp = 2 * tokens * width * sizes.mlp_width
-    layer = projections + attention + tokens * offsets * width + mlp
-    return patches * channels * patch**2 * width + sizes.depth * layer
+    pairs = _pairs(sizes, grid, as_computed)
+    offsets = (tokens * (2 * tokens - 1) if as_computed else pairs) if sizes.relative else 0
+    layer = halves * (projections + mlp) + (2 * pairs + offsets) * width
+    readout = _probe(tokens, width, sizes.mlp_width) if sizes.probe else 0
+    return patches * channels * patch**2 * width + sizes.depth * layer + readout
+
+
+def _pairs(sizes: Sizes, grid: tuple[int, int], as_computed: bool) -> int:
+    """Pairs of a query and a key in one layer."""
+    (rows, columns), prefix = grid, sizes.prefix
+    patches = rows * columns
+    if sizes.attention == "axial":
+        return patches * (columns + rows)
+    if sizes.attention == "local" and not as_computed:
+        near = _near(rows, sizes.window) * _near(columns, sizes.window)
+        return near + 2 * patches * prefix + prefix**2
+    return (prefix + patches) ** 2
+
+
+def _near(length: int, window: int) -> int:
+    """Pairs of places along one side that are within half a window of each other."""
+    reach = window // 2
+    return sum(min(place + reach, length - 1) - max(place - reach, 0) + 1 for place in range(length))
+
+
+def _probe(tokens: int, width: int, mlp_width: int) -> int:
+    """Attention pooling: one query, keys and values of all tokens, an output, and an MLP over one vector."""
+    return 2 * width**2 + 2 * tokens * width**2 + 2 * tokens * width + 2 * width * mlp_width
 
 
 def _trunk(

@@ -1,4 +1,4 @@
-"""Multi-head self-attention: the slot of the attention pattern. Its calls are `attention(tokens, position, layer)`."""
+"""Multi-head self-attention. Its calls are `attention(tokens, position, layer)`; a pattern is another `mix`."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitexp.nn.init import Linear, each_of, xavier_uniform, zeros
-from vitexp.nn.pos_embed import Position
+from vitexp.nn.position import Position
 
 
 class Full(nn.Module):
@@ -27,10 +27,14 @@ class Full(nn.Module):
         """Shapes: (B, T, D) -> (B, T, D)."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         bias = position.bias(query, layer)
-        attend = F.scaled_dot_product_attention if tokens.is_cuda else plain_attention
-        mixed = attend(query, key, value, attn_mask=bias, scale=self.scale)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        query, key = position.rotate(query, layer), position.rotate(key, layer)
+        out: Tensor = self.out(self.mix(query, key, value, bias).transpose(1, 2).flatten(2))
         return out
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """What each query gathers. Shapes: (B, H, T, K) each, the bias (B, H, T, T) or none -> (B, H, T, K)."""
+        attend = F.scaled_dot_product_attention if query.is_cuda else plain_attention
+        return attend(query, key, value, attn_mask=bias, scale=self.scale)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, scale: float) -> Tensor:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from vitexp.nn.gelu import gelu
 from vitexp.nn.init import Linear, normal
-from vitexp.nn.pos_embed import Position
+from vitexp.nn.position import Position
 
 NORM_EPS = 1e-6
 

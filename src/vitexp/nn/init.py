@@ -76,7 +76,7 @@ class Linear(nn.Linear):
 
 
 def initialise(root: nn.Module, seed: int | None = None) -> None:
-    """Fills every parameter below root; parameters on the meta device stay as they are.
+    """Fills every parameter below root, and every buffer that has a rule; what is on the meta device stays as it is.
 
     The seed is the one last given to torch.manual_seed unless another is given.
     """
@@ -86,6 +86,10 @@ def initialise(root: nn.Module, seed: int | None = None) -> None:
             rule = _rule_of(module, name)
             if not parameter.is_meta:
                 _draw(parameter, rule, generator_for(seed, f"{path}.{name}"))
+        for name, buffer in module.named_buffers(recurse=False):
+            rules = getattr(module, "init_rules", {})
+            if name in rules and not buffer.is_meta:
+                _draw(buffer, rules[name], generator_for(seed, f"{path}.{name}"))
 
 
 def generator_for(seed: int, name: str) -> Generator:

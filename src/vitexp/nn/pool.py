@@ -1,6 +1,6 @@
 """The readout axis: which tokens a network reads its answer from. It owns the prefix tokens, which exist to be read.
 
-To add one: write its class, its word in Pool, its row in POOLS.
+A pool is built from the sizes of the encoder. To add one: write its class, its word in Pool, its row in POOLS.
 """
 
 from typing import ClassVar, Literal
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.init import Rule, zeros
+from vitexp.nn.pool_map import Map
 
-Pool = Literal["cls", "gap"]
+Pool = Literal["cls", "gap", "map"]
 
 
 class Cls(nn.Module):
@@ -18,14 +19,14 @@ class Cls(nn.Module):
 
     prefix: ClassVar[int] = 1
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.init_rules: dict[str, Rule] = {"cls": zeros}
 
     def prepend(self, patches: Tensor) -> Tensor:
         """Puts the prefix in front. Shapes: (B, N, D) -> (B, P + N, D)."""
-        return torch.cat([self.cls.expand(len(patches), -1, -1), patches], dim=1)
+        return torch.cat([self.cls.expand(patches.shape[0], -1, -1), patches], dim=1)
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
         """The normed cls token; a norm sees each token alone, so the others are spared. Shapes: (B, T, D) -> (B, D)."""
@@ -38,7 +39,7 @@ class Gap(nn.Module):
 
     prefix: ClassVar[int] = 0
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
         super().__init__()
 
     def prepend(self, patches: Tensor) -> Tensor:
@@ -51,4 +52,4 @@ class Gap(nn.Module):
         return normed.mean(dim=1)
 
 
-POOLS: dict[str, type[Cls] | type[Gap]] = {"cls": Cls, "gap": Gap}
+POOLS: dict[str, type[Cls] | type[Gap] | type[Map]] = {"cls": Cls, "gap": Gap, "map": Map}

@@ -1,88 +1,25 @@
 """The position axis: what tells the encoder where a patch was, and at which layers.
 
-The seam. A position is built from a Layout and from `at`, and answers two questions, both with a neutral answer: `add`
-returns the tokens that enter a layer, `bias` returns logits to add before that layer's softmax. Nothing else in the
-network knows which variant is there. To add one: write its class, its word in PosEmbed, its row in POSITIONS.
+Here are the kinds that the paper compares, and the table of all kinds. To add one: write its class, its word in
+PosEmbed, its row in POSITIONS.
 
 Source: ViT paper, appendix D.4 and Table 8.
 """
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitexp.nn.init import Rule, normal
+from vitexp.nn.init import normal
+from vitexp.nn.pos_rope import Rope
+from vitexp.nn.pos_sincos2d import SinCos2d
+from vitexp.nn.position import Layout, PosAt, Position, Tables
 
-PosEmbed = Literal["none", "1d", "2d", "relative"]
-PosAt = Literal["stem", "every", "shared"]
+PosEmbed = Literal["none", "1d", "2d", "relative", "sincos2d", "rope"]
 
 TABLE_STD = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where the tokens lie. They run prefix first, then the grid (rows, columns) in raster order."""
-
-    grid: tuple[int, int]
-    prefix: int
-    width: int
-    heads: int
-    depth: int
-
-    def __post_init__(self) -> None:
-        if min(self.grid) < 1:
-            raise ValueError(f"grid {self.grid} is empty: rows and columns must be at least 1")
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide the width {self.width}: choose an arch where they do")
-
-    @property
-    def patches(self) -> int:
-        """N."""
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def tokens(self) -> int:
-        """T = P + N."""
-        return self.prefix + self.patches
-
-    @property
-    def head_width(self) -> int:
-        """K = D / H."""
-        return self.width // self.heads
-
-
-class Tables(nn.ParameterList):
-    """The learned tables of one kind, one per copy, all of the same shape and the same rule."""
-
-    def __init__(self, copies: int, rows: int, width: int, rule: Rule) -> None:
-        super().__init__(nn.Parameter(torch.empty(rows, width)) for _ in range(copies if rows else 0))
-        self.init_rules: dict[str, Rule] = {str(copy): rule for copy in range(len(self))}
-
-
-class Position(nn.Module):
-    """The neutral answers. `refused` says which places are errors for a variant, and why."""
-
-    refused: ClassVar[dict[str, str]] = {}
-
-    def __init__(self, layout: Layout, at: PosAt) -> None:
-        super().__init__()
-        self.layout, self.at = layout, at
-
-    def add(self, tokens: Tensor, layer: int) -> Tensor:
-        """The tokens that enter a layer. Shapes: (B, T, D) -> (B, T, D)."""
-        return tokens
-
-    def bias(self, query: Tensor, layer: int) -> Tensor | None:
-        """Logits to add to the scaled content logits of a layer. Shapes: (B, H, T, K) -> (B, H, T, T)."""
-        return None
-
-    @classmethod
-    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
-        """The exact number of learned values, in closed form."""
-        return 0
 
 
 class None_(Position):
@@ -209,7 +146,14 @@ def skew(by_offset: Tensor) -> Tensor:
     return raster.unflatten(-1, (length, 2 * length - 2))[..., :length]
 
 
-POSITIONS: dict[str, type[Position]] = {"none": None_, "1d": OneD, "2d": TwoD, "relative": Relative}
+POSITIONS: dict[str, type[Position]] = {
+    "none": None_,
+    "1d": OneD,
+    "2d": TwoD,
+    "relative": Relative,
+    "sincos2d": SinCos2d,
+    "rope": Rope,
+}
 
 
 def check_position(pos_embed: str, pos_at: str) -> None:

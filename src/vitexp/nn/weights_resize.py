@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from vitexp.nn.pos_embed import Layout
+from vitexp.nn.position import Layout
 
 _KINDS = ("tables", "x", "y")
 

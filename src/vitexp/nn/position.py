@@ -1,0 +1,85 @@
+"""The seam of the position axis: where tokens lie, and what a variant may answer.
+
+A position is built from a Layout and from `at`, and answers three questions, all with a neutral answer: `add` returns
+the tokens that enter a layer, `rotate` returns queries or keys as that layer compares them, `bias` returns logits to
+add before its softmax. Nothing else in the network knows which variant is there.
+
+Source: ViT paper, appendix D.4 and Table 8.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitexp.nn.init import Rule
+
+PosAt = Literal["stem", "every", "shared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the tokens lie. They run prefix first, then the grid (rows, columns) in raster order."""
+
+    grid: tuple[int, int]
+    prefix: int
+    width: int
+    heads: int
+    depth: int
+
+    def __post_init__(self) -> None:
+        if min(self.grid) < 1:
+            raise ValueError(f"grid {self.grid} is empty: rows and columns must be at least 1")
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the width {self.width}: choose an arch where they do")
+
+    @property
+    def patches(self) -> int:
+        """N."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def tokens(self) -> int:
+        """T = P + N."""
+        return self.prefix + self.patches
+
+    @property
+    def head_width(self) -> int:
+        """K = D / H."""
+        return self.width // self.heads
+
+
+class Tables(nn.ParameterList):
+    """The learned tables of one kind, one per copy, all of the same shape and the same rule."""
+
+    def __init__(self, copies: int, rows: int, width: int, rule: Rule) -> None:
+        super().__init__(nn.Parameter(torch.empty(rows, width)) for _ in range(copies if rows else 0))
+        self.init_rules: dict[str, Rule] = {str(copy): rule for copy in range(len(self))}
+
+
+class Position(nn.Module):
+    """The neutral answers. `refused` says which places are errors for a variant, and why."""
+
+    refused: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, layout: Layout, at: PosAt) -> None:
+        super().__init__()
+        self.layout, self.at = layout, at
+
+    def add(self, tokens: Tensor, layer: int) -> Tensor:
+        """The tokens that enter a layer. Shapes: (B, T, D) -> (B, T, D)."""
+        return tokens
+
+    def rotate(self, heads: Tensor, layer: int) -> Tensor:
+        """Queries or keys as a layer compares them. Shapes: (B, H, T, K) -> (B, H, T, K)."""
+        return heads
+
+    def bias(self, query: Tensor, layer: int) -> Tensor | None:
+        """Logits to add to the scaled content logits of a layer. Shapes: (B, H, T, K) -> (B, H, T, T)."""
+        return None
+
+    @classmethod
+    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
+        """The exact number of learned values, in closed form."""
+        return 0

@@ -1,0 +1,53 @@
+"""The attention axis: its words, and what is refused beside them."""
+
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from vitexp.nn.config import ViTConfig, resolve
+from vitexp.nn.layer import LAYERS, Attention, check_attention
+from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.vit import ViT
+
+
+def test_words_are_the_table() -> None:
+    assert get_args(Attention) == tuple(LAYERS)
+
+
+@pytest.mark.parametrize("pool", ["gap", "map"])
+@pytest.mark.parametrize("pos_embed", POSITIONS)
+@pytest.mark.parametrize("attention", LAYERS)
+def test_every_meaningful_pair_is_a_network(attention: Any, pos_embed: Any, pool: Any) -> None:
+    config = ViTConfig(
+        arch="micro/2", image_size=(8, 12), classes=10, attention=attention, pos_embed=pos_embed, pool=pool
+    )
+    if (attention, pos_embed) == ("axial", "relative"):
+        with pytest.raises(ValueError, match="pos_embed relative cannot be with attention axial"):
+            ViT(config)
+        return
+    net = ViT(config)
+    torch.nn.init.normal_(net.head.weight)
+    net(torch.randn(2, 3, 8, 12)).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"attention": "sparse"}, "attention 'sparse' is unknown; allowed are full, local, axial"),
+        ({"window": 5}, "window 5 has no effect with attention full"),
+        ({"attention": "axial", "pool": "gap", "window": 5}, "window 5 has no effect with attention axial"),
+        ({"attention": "local", "window": 4}, "window is 4, and must be odd and at least 1"),
+        ({"attention": "local", "window": -1}, "window is -1, and must be odd"),
+        ({"attention": "axial"}, "pool cls cannot be with attention axial: .*use pool gap or map"),
+    ],
+)
+def test_mistakes_are_refused(choices: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(ViTConfig(**choices))
+
+
+def test_what_is_meant_passes() -> None:
+    check_attention("local", 1, "cls", "relative")
+    check_attention("axial", 3, "map", "rope")
