@@ -131,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of everything but training, whose flags are the network's and come from their own typed parser."""
     from vitexp import __version__
     from vitexp.data import commands as data_commands
+    from vitexp.learn import commands as learn_commands
     from vitexp.report import commands as report_commands
     from vitexp.study import commands as study_commands
 
@@ -141,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs.add_parser(name, help=help_text, add_help=False)
     verbs.add_parser("verify-resume", help="kill and resume a run of this config, and compare", add_help=False)
     data_commands.add_commands(verbs)
+    learn_commands.add_commands(verbs)
     study_commands.add_commands(verbs, plan, train_cell, examine)
     report_commands.add_commands(verbs)
     return parser

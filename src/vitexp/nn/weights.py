@@ -4,12 +4,13 @@ Read are Google's `.npz`, `.safetensors`, and torch files (`.pt`, `.ckpt`) with 
 is executed: arrays of objects and pickles with more than tensors are refused.
 """
 
+import json
 import pickle
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -22,9 +23,20 @@ from vitexp.nn.vit import ViT
 from vitexp.nn.weights_entry import SAME, Entry, match
 from vitexp.nn.weights_resize import resize_position
 
+
+class Stored(NamedTuple):
+    """What a file holds: names and values, and in files of ours the config of the network, as plain words."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any] | None = None
+
+
+OWN_KEY = "vitexp"
+"""Under this key a file of ours says what network it holds."""
 _OWN_MARKER = "stem.embedding.weight"
-# In front of the names in a checkpoint: a Lightning module's attribute, data-parallel and compile wrappers.
-_TORCH_PREFIXES = ("", "network.", "network._orig_mod.", "model.", "module.", "_orig_mod.")
+# In front of the names in a checkpoint: a Lightning module's attributes, the averaged weights before the others;
+# data-parallel and compile wrappers.
+TORCH_PREFIXES = ("", "average.", "network.", "network._orig_mod.", "model.", "module.", "_orig_mod.")
 _READ_ERRORS = (
     *(ValueError, TypeError, KeyError, EOFError, RuntimeError, OSError),
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, safetensors.SafetensorError),
@@ -72,6 +84,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
     Raises: ValueError for a file that is absent, damaged or of no known kind.
     """
+    return read_weights(path).tensors
+
+
+def read_weights(path: str | Path) -> Stored:
+    """The same with the config, where the file is one of ours."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
@@ -86,7 +103,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return stored
 
 
-def _reader_of(path: Path) -> Callable[[Path], dict[str, Tensor]] | None:
+def _reader_of(path: Path) -> Callable[[Path], Stored] | None:
     with path.open("rb") as file:
         start = file.read(9)
     if zipfile.is_zipfile(path):
@@ -98,9 +115,9 @@ def _reader_of(path: Path) -> Callable[[Path], dict[str, Tensor]] | None:
     return _read_torch if start[:1] == b"\x80" else None
 
 
-def _read_npz(path: Path) -> dict[str, Tensor]:
+def _read_npz(path: Path) -> Stored:
     with np.load(path, allow_pickle=False) as file:
-        return {name: _tensor(file[name]) for name in file.files}
+        return Stored({name: _tensor(file[name]) for name in file.files})
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -109,31 +126,36 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    return safetensors.torch.load_file(path)
+def _read_safetensors(path: Path) -> Stored:
+    with safetensors.safe_open(path, "pt") as file:
+        words = (file.metadata() or {}).get(OWN_KEY)
+        return Stored({name: file.get_tensor(name) for name in file.keys()}, json.loads(words) if words else None)  # noqa: SIM118
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> Stored:
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise TypeError("not a mapping of names to tensors")
-    return {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    own = content.get(OWN_KEY)
+    tensors = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    return Stored(tensors, own.get("model") if isinstance(own, dict) else None)
 
 
 def _recognise(model: ViT, stored: Mapping[str, Tensor], source: str) -> tuple[list[Entry], dict[str, Tensor]]:
     """The format, by a name that only it has; what lies under another prefix, such as optimizer state, is left out."""
-    if (bare := _under_prefix(stored, _OWN_MARKER, _TORCH_PREFIXES)) is not None:
+    if (bare := under_prefix(stored, _OWN_MARKER, TORCH_PREFIXES)) is not None:
         return [Entry(name, (name,), SAME) for name in model.state_dict()], bare
-    if (bare := _under_prefix(stored, weights_timm.MARKER, _TORCH_PREFIXES)) is not None:
+    if (bare := under_prefix(stored, weights_timm.MARKER, TORCH_PREFIXES)) is not None:
         return weights_timm.timm_entries(model), weights_timm.with_row_for_cls(bare, model)
-    if (bare := _under_prefix(stored, weights_npz.MARKER, weights_npz.PREFIXES)) is not None:
+    if (bare := under_prefix(stored, weights_npz.MARKER, weights_npz.PREFIXES)) is not None:
         return weights_npz.npz_entries(model), weights_npz.in_first_dialect(bare)
     markers = f"{_OWN_MARKER} (ours), {weights_timm.MARKER} (timm), {weights_npz.MARKER} (Google)"
     raise ValueError(f"{source} holds no Vision Transformer: it has none of {markers}")
 
 
-def _under_prefix(stored: Mapping[str, Tensor], marker: str, prefixes: tuple[str, ...]) -> dict[str, Tensor] | None:
+def under_prefix(stored: Mapping[str, Tensor], marker: str, prefixes: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """The values under the prefix with which `marker` lies there, without it; None where it lies nowhere."""
     for prefix in prefixes:
         if prefix + marker in stored:
             return {name[len(prefix) :]: value for name, value in stored.items() if name.startswith(prefix)}

@@ -1,0 +1,61 @@
+"""The commands that measure or convert a kept network. Until one is called, only the standard library is imported."""
+
+import argparse
+from typing import Any
+
+NETWORK_HELP = (
+    "a checkpoint of ours (.ckpt, .safetensors), a Google .npz, a timm state dict (.safetensors, .pt), or timm:NAME"
+)
+
+
+def add_commands(verbs: Any) -> None:
+    """Adds `fewshot`."""
+    _add_fewshot(verbs)
+
+
+def _add_fewshot(verbs: Any) -> None:
+    fewshot = verbs.add_parser(
+        "fewshot",
+        help="few-shot linear probes on the frozen features of a network",
+        description="Solves a ridge regression on the frozen features of a few images a class, and measures it on the "
+        "test split. Features are computed once for all numbers of shots and all draws.",
+    )
+    _add_network(fewshot)
+    fewshot.add_argument(
+        "--data", nargs="+", required=True, metavar="SHARDS", help="data sets, as data.shards takes them"
+    )
+    fewshot.add_argument("--shots", nargs="+", type=int, default=[1, 5, 10, 25], help="images a class (1 5 10 25)")
+    fewshot.add_argument("--seeds", type=int, help="draws of the images, the seeds from 0 on (default: 3)")
+    fewshot.add_argument(
+        "--protocol",
+        choices=["drawn", "first"],
+        default="drawn",
+        help="drawn: images drawn at random, penalty 1024, as big_vision does; first: the first images of each class, "
+        "the penalty that ranks best over all --data on their test images, as Google's code of 2020-21 did",
+    )
+    fewshot.add_argument(
+        "--view",
+        choices=["resize", "crop", "resize_crop"],
+        default="resize",
+        help="the whole image resized; its middle square; or resized to 8/7 of the size and then the middle, as "
+        "big_vision does (256 and 224)",
+    )
+    fewshot.add_argument("--batch-size", type=int, default=256, help="images at a time (default: 256)")
+    fewshot.add_argument("--workers", type=int, default=0, help="processes that read images (default: 0)")
+    fewshot.add_argument("--json", metavar="FILE", help="write the numbers, with what they were made of")
+    fewshot.add_argument("--csv", metavar="FILE", help="write one line a draw")
+    fewshot.set_defaults(run=_fewshot)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
+    parser.add_argument("--image-size", type=int, help="resize images and the network's positions to this many pixels")
+    parser.add_argument("--random", action="store_true", help="timm: random weights")
+    parser.add_argument("--download", action="store_true", help="timm: fetch weights that are not on this machine")
+
+
+def _fewshot(chosen: argparse.Namespace) -> int:
+    from vitexp import torch_ops  # noqa: F401  (before lightning and timm)
+    from vitexp.learn.fewshot_command import fewshot
+
+    return fewshot(chosen)

@@ -1,0 +1,110 @@
+"""A network of timm's by name, with the two methods that ours have, for images in [-1, 1] as ours.
+
+Nothing is fetched unless asked for: weights come from a folder, from the cache on this machine, or are random.
+"""
+
+import difflib
+from typing import Any
+
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
+import huggingface_hub
+import timm
+import torch
+from timm.models._hub import check_cached_file
+from torch import Tensor, nn
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmNetwork(nn.Module):
+    """timm's network behind `features(images)` and `forward(images)`; its own mean and spread of colours are inside."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        told: Any = model.pretrained_cfg
+        mean, std = (torch.tensor(told.get(key) or (0.5, 0.5, 0.5)).view(3, 1, 1) for key in ("mean", "std"))
+        self.register_buffer("scale", 0.5 / std, persistent=False)
+        self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
+        model: Any = self.model
+        read: Tensor = model.forward_head(model.forward_features(self._seen(images)), pre_logits=True)
+        return read
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
+        logits: Tensor = self.model(self._seen(images))
+        return logits
+
+    def _seen(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
+
+
+def open_timm(name: str, image_size: int | None, *, random: bool, download: bool) -> tuple[TimmNetwork, int]:
+    """timm's network and the image size it is built for.
+
+    Raises: ValueError for a name that timm does not know, for weights that are not on this machine, and for a size
+    that the network cannot take.
+    """
+    _check_name(name, download)
+    overlay = {} if random or download or name.startswith(LOCAL) else _weights_here(name)
+    try:
+        size = image_size or _own_size(name)
+        model = timm.create_model(name, pretrained=not random, pretrained_cfg_overlay=overlay, **_sized(name, size))
+    except (RuntimeError, TypeError, AssertionError, OSError, ValueError) as error:
+        raise ValueError(f"timm cannot build {name} for images of {image_size or 'its own'} size: {error}") from error
+    return TimmNetwork(model), size
+
+
+def _check_name(name: str, download: bool) -> None:
+    if name.startswith(LOCAL):
+        return
+    if name.startswith(HUB):
+        if not download:
+            raise ValueError(f"timm:{name} is read from the hub; add --download to fetch it")
+        return
+    plain = name.split(".", 1)[0]
+    if not timm.is_model(plain):
+        near = ", ".join(difflib.get_close_matches(plain, timm.list_models(), 3))
+        raise ValueError(f"timm has no model {plain!r}" + (f"; did you mean {near}" if near else ""))
+    known = timm.list_pretrained(f"{plain}.*")
+    if plain != name and name not in known:
+        raise ValueError(f"timm knows no weights {name!r}; it has {', '.join(known) or 'none for ' + plain}")
+
+
+def _weights_here(name: str) -> dict[str, Any]:
+    """Where timm's weights lie on this machine. Raises: ValueError where they do not."""
+    told = timm.get_pretrained_cfg(name)
+    if told is None or not (told.hf_hub_id or told.url):
+        raise ValueError(f"timm has no weights for {name}; add --random for random ones")
+    for file in _WEIGHTS if told.hf_hub_id else ():
+        found = huggingface_hub.try_to_load_from_cache(str(told.hf_hub_id), told.hf_hub_filename or file)
+        if isinstance(found, str):
+            return {"file": found, "custom_load": False}
+    if told.url and check_cached_file(told.url):
+        return {"hf_hub_id": None}
+    where = told.hf_hub_id or told.url
+    raise ValueError(
+        f"the weights of timm:{name} are not on this machine ({where}); add --download to fetch them, or --random for "
+        "random weights"
+    )
+
+
+def _own_size(name: str) -> int:
+    told: Any = timm.create_model(name).pretrained_cfg
+    return int((told.get("input_size") or (3, 224, 224))[-1])
+
+
+def _sized(name: str, size: int) -> dict[str, Any]:
+    """The argument that sets the image size, for networks that are built for one."""
+    if name.startswith((LOCAL, HUB)):
+        return {"img_size": size}
+    told = timm.get_pretrained_cfg(name.split(".", 1)[0])
+    own = told.input_size[-1] if told else None
+    return {"img_size": size} if told and told.fixed_input_size and own != size else {}

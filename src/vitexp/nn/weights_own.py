@@ -1,0 +1,18 @@
+"""Our own plain weights file: names and values as safetensors, and the network's config as words beside them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import safetensors.torch
+
+from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.weights import OWN_KEY
+from vitexp.record import write_atomically
+
+
+def save_own(model: ViT, path: str | Path) -> None:
+    """Writes every network of ours, whole or not at all."""
+    words = {field.name: getattr(model.config, field.name) for field in fields(ViTConfig)}
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata={OWN_KEY: json.dumps(words)}))
