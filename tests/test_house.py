@@ -78,7 +78,19 @@ HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", 
 
 
 @pytest.mark.parametrize(
-    "verb", [[], ["sweep"], ["table"], ["curve"], ["report"], ["claims"], ["fewshot"], ["shards"], ["shards", "make"]]
+    "verb",
+    [
+        [],
+        ["sweep"],
+        ["table"],
+        ["curve"],
+        ["report"],
+        ["claims"],
+        ["fewshot"],
+        ["export"],
+        ["shards"],
+        ["shards", "make"],
+    ],
 )
 def test_help_needs_nothing_heavy(verb):
     done = run_without(HEAVY, *verb, "--help")
@@ -88,7 +100,7 @@ def test_help_needs_nothing_heavy(verb):
 
 def test_the_first_help_names_every_verb():
     shown = run_without(HEAVY, "--help").stdout
-    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "claims", "shards", "fewshot"):
+    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "claims", "shards", "fewshot", "export"):
         assert f"\n    {verb} " in shown
 
 

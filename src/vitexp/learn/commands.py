@@ -9,8 +9,9 @@ NETWORK_HELP = (
 
 
 def add_commands(verbs: Any) -> None:
-    """Adds `fewshot`."""
+    """Adds `fewshot` and `export`."""
     _add_fewshot(verbs)
+    _add_export(verbs)
 
 
 def _add_fewshot(verbs: Any) -> None:
@@ -45,6 +46,33 @@ def _add_fewshot(verbs: Any) -> None:
     fewshot.add_argument("--json", metavar="FILE", help="write the numbers, with what they were made of")
     fewshot.add_argument("--csv", metavar="FILE", help="write one line a draw")
     fewshot.set_defaults(run=_fewshot)
+
+
+def _add_export(verbs: Any) -> None:
+    export = verbs.add_parser(
+        "export",
+        help="write a network for timm, ONNX or Google's code",
+        description="Writes a network in another form and compares the logits read back with its own. What a form "
+        "cannot express is refused by name, and nothing is written.",
+    )
+    export.add_argument("network", metavar="NETWORK", help=NETWORK_HELP.rpartition(", or")[0])
+    export.add_argument("out", metavar="OUT", help="the file to write; for timm the folder")
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=["timm", "npz", "onnx", "safetensors"],
+        help="timm: a folder with model.safetensors and config.json, which timm loads as local-dir:OUT; npz: Google's "
+        "names; onnx: for any number of images; safetensors: our own names with the config",
+    )
+    export.add_argument("--image-size", type=int, help="resize the network's positions to this many pixels")
+    export.set_defaults(run=_export)
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    from vitexp import torch_ops  # noqa: F401  (before lightning and timm)
+    from vitexp.learn.export_command import export
+
+    return export(chosen)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:

@@ -67,7 +67,7 @@ def _of_google(arrays: Mapping[str, Tensor], source: str, image_size: int | None
         image_size=image_size or _image_size(table, has_cls, arch, source),
         classes=1 if head is None else head.shape[1],
         pos_embed="none" if table is None else "1d",
-        pool="map" if "MAPHead_0/probe" in arrays else "cls" if has_cls else "gap",  # type: ignore[arg-type]
+        pool="map" if "MAPHead_0/probe" in arrays else "cls" if has_cls else "gap",
         head="tanh" if "pre_logits/kernel" in arrays else "linear",
     )
 
