@@ -7,8 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitexp.eval import flops
 from vitexp.eval.flops import Sizes
-from vitexp.nn.arch import parse_arch
-from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.learn.cost import train_flops
+from vitexp.nn.arch import RESNETS, parse_arch
+from vitexp.nn.resnet import pad_same
+from vitexp.nn.vit import ViTConfig, build
 
 B, L, H = (768, 12, 3072), (1024, 24, 4096), (1280, 32, 5120)
 R50, R50_AT_16, R101, R152, R200 = (3, 4, 6, 3), (3, 4, 9), (3, 4, 23, 3), (3, 8, 36, 3), (3, 24, 36, 3)
@@ -79,7 +81,7 @@ def test_counting_padding_would_miss_the_papers_resnets():
 def measured_macs(config):
     """MACs of the real network, counted by torch while it runs on shapes alone."""
     with torch.device("meta"):
-        model, images = ViT(config), torch.empty(1, 3, *pair(config.image_size))
+        model, images = build(config), torch.empty(1, 3, *pair(config.image_size))
     with FlopCounterMode(display=False) as counter:
         model(images)
     total = counter.get_total_flops()
@@ -112,6 +114,9 @@ ARMS = (
     ]
     + [
         ViTConfig(arch="Ti/16", image_size=(48, 80), classes=7, pos_embed="relative"),
+        ViTConfig(arch="R50x1", image_size=224),
+        ViTConfig(arch="R26x2", image_size=(75, 160), classes=7, head="tanh"),
+        ViTConfig(arch="R26x1", image_size=(33, 8), classes=7, resnet="postact"),
         ViTConfig(arch="R50+micro/16", image_size=224),
         ViTConfig(arch="R26+micro/32", image_size=(75, 160), pool="gap"),
         ViTConfig(arch="R+micro/16", image_size=64, pos_embed="relative"),
@@ -140,6 +145,58 @@ def test_taps_are_the_nonzero_products_of_a_padded_convolution(length, kernel, s
     products = torch.nn.functional.conv1d(padded, torch.ones(1, 1, kernel), stride=stride)
     assert products.shape[-1] == outputs
     assert flops._taps(length, kernel, stride, as_computed=False) == products.sum()
+
+
+@pytest.mark.parametrize("order", ["preact", "postact"])
+@pytest.mark.parametrize(("arch", "size"), [("R26x1", (64, 48)), ("R26x2", (33, 75))])
+def test_a_resnets_products_with_padding_are_left_out(arch, size, order, monkeypatch):
+    """Counted while the network runs: in the same places, a convolution of ones over ones sums to its real products."""
+    monkeypatch.setitem(RESNETS, 26, (2, 1, 1))
+    config = ViTConfig(arch=arch, image_size=size, classes=7, resnet=order)
+    model, macs = build(config), []
+
+    def count(conv, inputs, _out):
+        (images,), kernel, stride = inputs, conv.kernel_size[0], conv.stride[0]
+        ones = torch.ones(1, 1, *images.shape[2:])
+        padded = pad_same(ones, kernel, stride) if order == "postact" else ones
+        products = torch.nn.functional.conv2d(
+            padded, torch.ones(1, 1, kernel, kernel), stride=stride, padding=conv.padding
+        )
+        macs.append(int(products.sum()) * conv.in_channels * conv.out_channels)
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    model(torch.zeros(1, 3, *size))
+    sizes = flops.sizes_of(asdict(parse_arch(arch)) | asdict(config))
+    assert len(macs) == 1 + 3 * 4 + 3
+    assert flops.forward_macs(sizes) == sum(macs) + 1024 * parse_arch(arch).resnet_width * 7
+
+
+# ViT paper, Table 6, by the names a user gives.
+@pytest.mark.parametrize(
+    ("arch", "epochs", "printed"),
+    [
+        ("R50x1", 7, 50),
+        ("R50x2", 7, 199),
+        ("R101x1", 7, 96),
+        ("R152x1", 7, 141),
+        ("R152x2", 7, 563),
+        ("R152x2", 14, 1126),
+        ("R200x3", 14, 3306),
+        ("B/16", 7, 224),
+        ("H/14", 14, 4262),
+        ("R50+B/16", 7, 274),
+        ("R50+L/32", 7, 246),
+    ],
+)
+@pytest.mark.parametrize("order", ["preact", "postact"])
+def test_names_cost_what_the_paper_prints(arch, epochs, printed, order):
+    is_resnet = parse_arch(arch).family == "resnet"
+    if order == "postact" and not is_resnet:
+        pytest.skip("only ResNets have the choice")
+    config = ViTConfig(arch=arch, classes=JFT_CLASSES, resnet=order, head="linear" if is_resnet else "tanh")
+    assert train_flops(config, JFT_IMAGES * epochs) / 1e18 == pytest.approx(printed, rel=0.02)
 
 
 def test_training_flops_are_six_per_mac_and_image():

@@ -42,6 +42,26 @@ def test_hybrids(name: str, stem: str, blocks: tuple[int, ...], feature_patch: i
     assert parse_arch(arch.name, stem) == arch
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks", "width"),
+    [
+        ("R26x1", (2, 2, 2, 2), 1),
+        ("R50x1", (3, 4, 6, 3), 1),
+        ("R50x2", (3, 4, 6, 3), 2),
+        ("R101x1", (3, 4, 23, 3), 1),
+        ("R152x4", (3, 8, 36, 3), 4),
+        ("R200x3", (3, 24, 36, 3), 3),
+    ],
+)
+def test_resnets(name: str, blocks: tuple[int, ...], width: int) -> None:
+    arch = parse_arch(name)
+    assert (arch.resnet_blocks, arch.resnet_width, arch.family) == (blocks, width, "resnet")
+    assert (arch.width, arch.depth, arch.mlp_width, arch.heads) == (0, 0, 0, 0)
+    assert arch.full_name == arch.name == name
+    # Each unit has three convolutions; the root and the head make the number whole.
+    assert 3 * sum(blocks) + 2 == int(name[1:].split("x")[0])
+
+
 def test_case_tells_sizes_apart() -> None:
     assert parse_arch("b/32").width == 384
     assert parse_arch("B/32").width == 768
@@ -50,7 +70,24 @@ def test_case_tells_sizes_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "B", "B/", "B/0", "B16", "XL/16", "R50+/16", "R101+B/16", "R50x1", " B/16", "B/16\n"]
+    "name",
+    [
+        "",
+        "B",
+        "B/",
+        "B/0",
+        "B16",
+        "XL/16",
+        "R50+/16",
+        "R101+B/16",
+        "R50x0",
+        "R50x1.5",
+        "R18x1",
+        "R50x",
+        "x1",
+        " B/16",
+        "B/16\n",
+    ],
 )
 def test_unknown_names_are_refused_with_the_forms(name: str) -> None:
     with pytest.raises(ValueError, match=r"is unknown; write BODY/PATCH.*R50\+BODY/16.*for example B/16") as error:
@@ -66,6 +103,8 @@ def test_unknown_names_are_refused_with_the_forms(name: str) -> None:
         ("micro/2", "resnet50", "resnet50 exists for /16 or /32, not for arch 'micro/2'"),
         ("B/14", "resnet50", "not for arch 'B/14'"),
         ("R26+S/16", "auto", "resnet26 exists for /32"),
+        ("R50x1", "patch", "stem patch has no effect on the ResNet R50x1"),
+        ("R50x1", "resnet50", "stem resnet50 has no effect on the ResNet R50x1"),
         ("B/16", "resnet18", "'resnet18' is unknown; allowed are auto, patch, resnet50"),
     ],
 )

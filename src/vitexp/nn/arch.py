@@ -1,4 +1,4 @@
-"""Names of architectures, as the papers write them, turned into sizes: "B/16", "R50+B/16", "micro/2".
+"""Names of architectures, as the papers write them, turned into sizes: "B/16", "R50+B/16", "R50x1", "micro/2".
 
 This is the only table of sizes; every other file asks here.
 """
@@ -54,12 +54,25 @@ HYBRIDS = {
     "root": Hybrid("R", {16: ()}, feature_patch=8),
 }
 
+# Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
+RESNETS = {
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+
+_RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x([1-9]\d?)")
 _PATTERN = re.compile(rf"(?:({'|'.join(h.prefix for h in HYBRIDS.values())})\+)?({'|'.join(BODIES)})/([1-9]\d*)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """An architecture in sizes. `patch` is the number in the name, `feature_patch` what the stem really cuts."""
+    """An architecture in sizes. `patch` is the number in the name, `feature_patch` what the stem really cuts.
+
+    A ResNet (family "resnet") has blocks and a factor on all its channels, and no encoder: those sizes are 0.
+    """
 
     name: str
     family: str
@@ -71,6 +84,7 @@ class Arch:
     patch: int
     feature_patch: int
     resnet_blocks: tuple[int, ...] | None
+    resnet_width: int = 1
 
     @property
     def full_name(self) -> str:
@@ -83,12 +97,15 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
 
     Raises: ValueError for an unknown name, and for a stem that the name contradicts or that this patch does not have.
     """
+    if match := _RESNET.fullmatch(name):
+        return _resnet(name, int(match[1]), int(match[2]), stem)
     match = _PATTERN.fullmatch(name)
     if match is None:
         hybrids = ", ".join(f"{hybrid.prefix}+BODY/{patch}" for hybrid in HYBRIDS.values() for patch in hybrid.blocks)
         raise ValueError(
             f"arch {name!r} is unknown; write BODY/PATCH, or for a hybrid {hybrids}, where BODY is one of "
-            f"{', '.join(BODIES)} and PATCH a number of pixels, for example B/16 or R50+B/16"
+            f"{', '.join(BODIES)} and PATCH a number of pixels, for example B/16 or R50+B/16; or for a ResNet "
+            f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH up to 99, as in R50x1"
         )
     prefix, body, patch = match[1], match[2], int(match[3])
     stem = _choose_stem(name, prefix, stem)
@@ -104,6 +121,20 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
         feature_patch=hybrid.feature_patch if hybrid else patch,
         resnet_blocks=hybrid.blocks[patch] if hybrid else None,
         **vars(BODIES[body]),
+    )
+
+
+def _resnet(name: str, layers: int, width: int, stem: str) -> Arch:
+    if stem != "auto":
+        raise ValueError(f"stem {stem} has no effect on the ResNet {name}, which has a root of its own; leave it out")
+    return Arch(
+        name=name,
+        family="resnet",
+        stem=stem,
+        **dict.fromkeys(("width", "depth", "mlp_width", "heads", "patch"), 0),
+        feature_patch=1,
+        resnet_blocks=RESNETS[layers],
+        resnet_width=width,
     )
 
 

@@ -17,7 +17,7 @@ class Row(Full):
     def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         """Shapes: (B, H, N, K) each -> (B, H, N, K)."""
         assert bias is None, "a bias is between all tokens, which an axis does not see"
-        mixed = super().mix(*(self._lines(heads) for heads in (query, key, value)), None)
+        mixed = super().mix(self._lines(query), self._lines(key), self._lines(value), None)
         return self._tokens(mixed.unflatten(1, (query.shape[1], -1)))
 
     def _lines(self, heads: Tensor) -> Tensor:

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from vitexp.nn.arch import Stem, parse_arch
+from vitexp.nn.arch import Arch, Stem, parse_arch
 from vitexp.nn.layer import WINDOW, Attention, check_attention
 from vitexp.nn.pool import POOLS, Pool
 from vitexp.nn.pos_embed import PosAt, PosEmbed, check_position
 
 Head = Literal["linear", "tanh"]
+Resnet = Literal["preact", "postact"]
+
+_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,8 @@ class ViTConfig:
     """One network: its size and its choice on every axis."""
 
     arch: str = "B/16"
-    """size and patch as the papers write them: Ti/16, S/32, B/16, L/16, H/14, micro/2, R50+B/16, R26+S/32"""
+    """size and patch as the papers write them: Ti/16, S/32, B/16, L/16, H/14, micro/2, R50+B/16, R26+S/32; or a
+    ResNet by layers and width: R50x1, R101x1, R50x2, R152x2"""
     image_size: tuple[int, int] | int = 224
     """rows and columns in pixels, or one number for a square"""
     classes: int = 1000
@@ -35,6 +39,8 @@ class ViTConfig:
     along the column, each with an MLP (axial)"""
     window: int = WINDOW
     """patches along each side of the window of local attention, an odd number"""
+    resnet: Resnet = "preact"
+    """units of a ResNet (R50x1 ...): norm and ReLU before each convolution, as in BiT, or after, as in the hybrids"""
     head: Head = "linear"
     """head: one linear layer, or a hidden tanh layer before it as in the paper's pre-training"""
     head_bias: float = 0.0
@@ -48,6 +54,8 @@ def resolve(config: ViTConfig) -> ViTConfig:
 
     Raises: ValueError for an unknown word, a size that cannot be, and a choice that would have no effect.
     """
+    arch = parse_arch(config.arch, config.stem)
+    check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at)
     _check_word("pool", config.pool, tuple(POOLS))
     check_attention(config.attention, config.window, config.pool, config.pos_embed)
@@ -57,9 +65,24 @@ def resolve(config: ViTConfig) -> ViTConfig:
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout is {config.dropout}, and must be at least 0 and below 1")
     rows, columns = pair(config.image_size)
-    arch = parse_arch(config.arch, config.stem)
     image_size = rows if rows == columns else (rows, columns)
     return replace(config, arch=arch.name, stem=arch.stem, image_size=image_size)  # type: ignore[arg-type]
+
+
+def check_resnet(config: ViTConfig, arch: Arch) -> None:
+    """Raises: ValueError for what has no effect on a ResNet, or on a network that is none."""
+    _check_word("resnet", config.resnet, get_args(Resnet))
+    if arch.family != "resnet":
+        if config.resnet != "preact":
+            raise ValueError(
+                f"resnet {config.resnet} has no effect on arch {arch.full_name}: only a ResNet, such as R50x1, has the "
+                "choice; leave it out"
+            )
+        return
+    for option in _NOT_FOR_RESNETS:
+        value, default = getattr(config, option), getattr(ViTConfig, option)
+        if value != default:
+            raise ValueError(f"{option} {value} has no effect on the ResNet {arch.name}; leave it out")
 
 
 def _check_word(option: str, word: str, allowed: tuple[str, ...]) -> None:

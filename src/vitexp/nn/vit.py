@@ -14,6 +14,7 @@ from vitexp.nn.layer import make_layer
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout
+from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.stem import make_stem
 
 
@@ -24,6 +25,7 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config = resolve(config)
         arch = parse_arch(config.arch, config.stem)
+        assert arch.family == "vit", f"{arch.name} is built by ResNet"
         self.stem = make_stem(arch, pair(config.image_size))
         self.pool = POOLS[config.pool](arch.width, arch.heads, arch.mlp_width)
         self.layout = Layout(
@@ -67,4 +69,4 @@ class ViT(nn.Module):
 
 def build(config: ViTConfig) -> nn.Module:
     """The network a config asks for, initialised from torch's seed. It has `features(images)` and `forward(images)`."""
-    return ViT(config)
+    return ResNet(config) if parse_arch(config.arch, config.stem).family == "resnet" else ViT(config)
