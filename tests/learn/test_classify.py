@@ -8,8 +8,8 @@ import torch
 
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import Recipe
-from vitexp.learn.classify import Classify, batch_losses, check_loss, image_losses, planned_steps, probabilities_of
-from vitexp.learn.config import ClassifyConfig
+from vitexp.learn.classify import Classify, batch_losses, image_losses, planned_steps, probabilities_of
+from vitexp.learn.config import ClassifyConfig, check_objective
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5))
@@ -74,7 +74,7 @@ def test_probabilities_follow_the_loss():
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_a_smoothing_that_is_no_share_is_refused(smoothing):
     with pytest.raises(ValueError, match=r"model\.label_smoothing"):
-        check_loss(ClassifyConfig(label_smoothing=smoothing))
+        check_objective(ClassifyConfig(label_smoothing=smoothing))
 
 
 @pytest.mark.parametrize(

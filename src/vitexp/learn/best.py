@@ -34,7 +34,7 @@ class Best(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
-        return dict(vars(self))
+        return {"step": self.step, "metrics": self.metrics, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the best so far."""

@@ -8,6 +8,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from vitexp.record import write_atomically
 
@@ -30,18 +31,33 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Keeper(ModelCheckpoint):
-    """Keeps the checkpoint that is due at the last batch of an epoch only when the epoch has been validated.
+    """Keeps the checkpoint that is due at a batch which a validation follows only when that has been done.
 
-    Lightning keeps it before; a run that is killed in that validation would go on with the next epoch, and its record
-    would lack this one's numbers.
+    Lightning keeps it before; a run that is killed in that validation would go on with the next batch, and its record
+    would lack these numbers.
     """
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
-        """Keeps what is due, but for the last batch."""
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        """Keeps what is due, but for the last batch of an epoch and where a validation comes first."""
+        if not (_is_last(trainer) or _validates_now(trainer)):
             super().on_train_batch_end(trainer, pl_module, *batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps what was due at a batch in the middle of an epoch."""
+        if trainer.state.fn == TrainerFn.FITTING and not _is_last(trainer):
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps what was due at the last batch."""
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if _is_last(trainer):
             super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
+
+def _is_last(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def _validates_now(trainer: Trainer) -> bool:
+    """Lightning's own answer, a moment before it asks itself."""
+    loop: Any = trainer.fit_loop
+    return bool(trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))

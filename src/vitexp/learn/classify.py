@@ -1,4 +1,4 @@
-"""Image classification: the one LightningModule, whatever the network's axes say."""
+"""Training and measuring: the one LightningModule, whatever the network's axes and the objective say."""
 
 from dataclasses import fields
 from typing import Any, cast
@@ -13,8 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
+from vitexp.data.order import EVALUATION
 from vitexp.learn.average import averaged, take_in
-from vitexp.learn.config import ClassifyConfig
+from vitexp.learn.config import ClassifyConfig, check_objective
+from vitexp.learn.masked import MaskedPatches, unused
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
 from vitexp.nn.vit import ViTConfig, build, resolve
 
@@ -39,19 +41,15 @@ class Classify(L.LightningModule):
         super().__init__()
         self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
         check_optim(self.config)
-        check_loss(self.config)
+        check_objective(self.config)
         self.network = build(network_config(self.config))
         self.average = averaged(self.network) if self.config.polyak else None
         self.measurements: dict[str, float] = {}
         self.images_seen = 0
         self.register_buffer("epoch_loss", torch.zeros(2), persistent=False)  # summed over images, and their number
         self._seed = torch.initial_seed()
-        self.readings = nn.ModuleDict(
-            {
-                split: nn.ModuleDict({"acc": _accuracy(self.config.classes), "loss": MeanMetric()})
-                for split in ("val", "test")
-            }
-        )
+        self.masked = self._masked()
+        self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
 
     @property
     def measured(self) -> nn.Module:
@@ -67,7 +65,7 @@ class Classify(L.LightningModule):
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
         if self.config.dropout:
             self._seed_step()
-        losses = batch_losses(self(batch.images), batch, self.config)
+        losses = self._losses(batch)
         loss = losses.sum() * (self.trainer.world_size / batch.total)
         self.images_seen += batch.total
         self.epoch_loss += torch.stack([losses.detach().sum(), losses.new_tensor(len(losses))])
@@ -85,13 +83,18 @@ class Classify(L.LightningModule):
         self._measure("test", batch)
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Sample numbers, labels and class probabilities."""
+        """Sample numbers, labels and class probabilities.
+
+        Raises: ValueError for a network that knows no classes.
+        """
+        if self.masked is not None:
+            raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
         probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
         return {"samples": batch.samples, "labels": batch.labels, "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
-        optimizer = build_optimizer(self.config, self.network.named_parameters())
+        optimizer = build_optimizer(self.config, self.trained())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self.total_steps()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -115,7 +118,8 @@ class Classify(L.LightningModule):
             raise ValueError("trainer.gradient_clip_val has no effect here; set model.clip_norm instead")
         if not (self.config.clip_norm or self._looks_now()):
             return
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        parameters = [parameter for _, parameter in self.trained()]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self._looks_now() and not torch.isfinite(norm):
             raise NonFinite(
@@ -123,7 +127,11 @@ class Classify(L.LightningModule):
                 "lower model.lr, lengthen model.warmup_steps or set model.clip_norm"
             )
         if self.config.clip_norm:
-            nn.utils.clip_grads_with_norm_(self.network.parameters(), self.config.clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that gradients reach, by name."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
@@ -160,10 +168,38 @@ class Classify(L.LightningModule):
     def _measure(self, split: str, batch: Batch) -> None:
         if not len(batch.labels):
             return
-        logits = self.measured(batch.images).float()
-        readings = self.readings[split]
-        readings["acc"].update(logits.argmax(-1), batch.labels)  # type: ignore[index]
-        readings["loss"].update(image_losses(logits, batch.labels, self.config))  # type: ignore[index]
+        readings: Any = self.readings[split]
+        if self.masked is not None:
+            losses, right = self.masked(self.network, batch, EVALUATION)
+            if right is not None:
+                readings["colour_acc"].update(right)
+        else:
+            logits = self.measured(batch.images).float()
+            losses = image_losses(logits, batch.labels, self.config)
+            readings["acc"].update(logits.argmax(-1), batch.labels)
+        readings["loss"].update(losses)
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """One loss per image of a training batch."""
+        if self.masked is None:
+            return batch_losses(self(batch.images), batch, self.config)
+        losses: Tensor = self.masked(self.network, batch, self.current_epoch)[0]
+        return losses
+
+    def _masked(self) -> MaskedPatches | None:
+        """What predicts patches; the parts of the network that only classes need then rest."""
+        if self.config.objective == "classify":
+            return None
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not unused(name, self.network))
+        return MaskedPatches(self.network, self.config.objective, self.config.masked_share, self._seed)
+
+    def _readings(self) -> nn.ModuleDict:
+        """What is measured over a split."""
+        if self.masked is None:
+            return nn.ModuleDict({"acc": _accuracy(self.config.classes), "loss": MeanMetric()})
+        right = {} if self.config.objective == "masked_pixels" else {"colour_acc": MeanMetric()}
+        return nn.ModuleDict(right | {"loss": MeanMetric()})
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation numbers."""
@@ -201,12 +237,6 @@ def planned_steps(data: ShardData, max_epochs: int | None, max_steps: int, accum
     if not limits:
         raise ValueError("the run has no end: give --trainer.max_epochs or --trainer.max_steps")
     return max(1, min(limits))
-
-
-def check_loss(config: ClassifyConfig) -> None:
-    """Raises: ValueError when the smoothing is no share."""
-    if not 0.0 <= config.label_smoothing < 1.0:
-        raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
 
 
 def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:

@@ -129,6 +129,8 @@ class TrainingCommand(LightningCLI):
             check_length(self.model.config, self.steps())
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
+        if self.run.keep == "best" and self.model.masked is not None:
+            raise ValueError("run.keep best chooses by the accuracy over classes; use last where patches are predicted")
         if self.weights:
             begin(self.model, self.run.init)
 

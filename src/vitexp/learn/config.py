@@ -8,6 +8,7 @@ from vitexp.learn.optim import OptimConfig
 from vitexp.nn.vit import ViTConfig
 
 Loss = Literal["softmax", "sigmoid"]
+Objective = Literal["classify", "masked_mean", "masked_small", "masked_pixels"]
 Wandb = Literal["auto", "online", "offline", "off"]
 Keep = Literal["last", "best"]
 
@@ -16,10 +17,29 @@ Keep = Literal["last", "best"]
 class ClassifyConfig(ViTConfig, OptimConfig):
     """The network, its loss and its optimiser, as one flat group of flags."""
 
+    objective: Objective = "classify"
+    """What is learned: classes, or corrupted patches: their mean colour, 4x4 mean colours, or all their pixels."""
+    masked_share: float = 0.5
+    """Share of the patches of an image that is corrupted, where patches are predicted."""
     loss: Loss = "softmax"
     """Cross-entropy over classes, or one sigmoid per class summed over classes (the paper's pre-training)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (softmax), or the off value and 1 minus it (sigmoid)."""
+
+
+_ONLY_CLASSES = ("loss", "label_smoothing", "head", "head_bias", "polyak")
+_ONLY_PATCHES = ("masked_share",)
+
+
+def check_objective(config: ClassifyConfig) -> None:
+    """Raises: ValueError when the smoothing is no share, or an option has no effect on what is learned."""
+    if not 0.0 <= config.label_smoothing < 1.0:
+        raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
+    without_effect = _ONLY_PATCHES if config.objective == "classify" else _ONLY_CLASSES
+    for name in without_effect:
+        if getattr(config, name) != getattr(ClassifyConfig, name):
+            given = f"model.{name} {getattr(config, name)}"
+            raise ValueError(f"{given} has no effect with model.objective {config.objective}; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True)

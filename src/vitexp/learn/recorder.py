@@ -17,7 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from vitexp.learn.classify import Classify
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
 
-VALIDATION = ("val_acc", "val_loss")
+VALIDATION = ("val_acc", "val_colour_acc", "val_loss")
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "wandb", "vitexp")
 
 

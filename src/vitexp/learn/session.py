@@ -19,6 +19,7 @@ from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
 from vitexp.record import RunRecord
 
+ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 INTERRUPTED = 128
 """Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
 
@@ -103,7 +104,7 @@ def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     recorder = _recorder(command)
     trainer = command.trainer
-    trainer.callbacks.append(recorder)
+    trainer.callbacks.insert(0, recorder)  # before the keeper of checkpoints, which hold what it has collected
     code = 1
     try:
         if trainer.is_global_zero:
@@ -201,6 +202,7 @@ def opening(record: RunRecord, command: Command) -> str:
     where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
     return ", ".join(
         [
+            *([] if config.objective == "classify" else [config.objective]),
             f"{config.arch} ({config.stem} stem)",
             f"position {config.pos_embed}{where}",
             f"{config.pool}: {record.parameters:,} parameters",
@@ -215,9 +217,10 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     counts = {"val": command.datamodule.val_count, "test": command.datamodule.test_count}
     lines = [""]
     for split, count in counts.items():
-        if f"{split}_acc" in record.metrics:
-            accuracy, loss = record.metrics[f"{split}_acc"], record.metrics[f"{split}_loss"]
-            lines.append(f"{split:<11} accuracy {100 * accuracy:.2f} %   loss {loss:.4f}   ({count} images)")
+        if f"{split}_loss" in record.metrics:
+            found = {words: record.metrics.get(f"{split}_{name}") for name, words in ACCURACIES.items()}
+            shares = [f"{words} {100 * value:.2f} %   " for words, value in found.items() if value is not None]
+            lines.append(f"{split:<11} {''.join(shares)}loss {record.metrics[f'{split}_loss']:.4f}   ({count} images)")
     for name, value in sorted(record.metrics.items()):
         if name.startswith("fewshot_"):
             lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
