@@ -243,5 +243,5 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, kind, keep):
 def test_an_absent_file_and_a_network_that_is_no_vit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.npz does not exist"):
         load_weights(network(), tmp_path / "nowhere.npz")
-    with pytest.raises(ValueError, match="into a ViT, not into a Linear"):
+    with pytest.raises(ValueError, match="into a ViT or a ResNet of vitexp, not into a Linear"):
         load_tensors(torch.nn.Linear(2, 2), {})

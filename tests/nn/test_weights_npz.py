@@ -27,7 +27,7 @@ BODY = {"num_classes": CLASSES, "embed_dim": WIDTH, "depth": DEPTH, "num_heads":
 class Google(dict):
     """The arrays of a released file, made here from the table of names and shapes."""
 
-    def __init__(self, tokens=17, embedding=(2, 2, 3), cls=True, table=True, pre_logits=False):
+    def __init__(self, tokens=17, embedding=(2, 2, 3), cls=True, table=True, pre_logits=False, map_head=False):
         super().__init__()
         self.generator = np.random.default_rng(0)
         self.kernel("embedding", (*embedding, WIDTH))
@@ -38,6 +38,8 @@ class Google(dict):
         for layer in range(DEPTH):
             self.layer(f"Transformer/encoderblock_{layer}")
         self.norm("Transformer/encoder_norm", (WIDTH,))
+        if map_head:
+            self.attention_pooling()
         if pre_logits:
             self.kernel("pre_logits", (WIDTH, WIDTH))
         self.kernel("head", (WIDTH, CLASSES))
@@ -61,6 +63,16 @@ class Google(dict):
         self.norm(f"{name}/LayerNorm_2", (WIDTH,))
         self.kernel(f"{name}/MlpBlock_3/Dense_0", (WIDTH, MLP))
         self.kernel(f"{name}/MlpBlock_3/Dense_1", (MLP, WIDTH))
+
+    def attention_pooling(self):
+        attention, head_width = "MAPHead_0/MultiHeadDotProductAttention_0", WIDTH // HEADS
+        self["MAPHead_0/probe"] = self.random(1, 1, WIDTH)
+        for part in ("query", "key", "value"):
+            self.kernel(f"{attention}/{part}", (WIDTH, HEADS, head_width), (HEADS, head_width))
+        self.kernel(f"{attention}/out", (HEADS, head_width, WIDTH))
+        self.norm("MAPHead_0/LayerNorm_0", (WIDTH,))
+        self.kernel("MAPHead_0/MlpBlock_0/Dense_0", (WIDTH, MLP))
+        self.kernel("MAPHead_0/MlpBlock_0/Dense_1", (MLP, WIDTH))
 
     def convolution(self, name, shape):
         # So large that the different epsilons of weight standardisation, here and in timm, do not show.
@@ -160,6 +172,14 @@ def test_a_file_without_cls_fills_a_gap_network(tmp_path, dialect):
     assert_same_logits(model, oracle)
 
 
+def test_an_attention_pooling_head_gives_timms_logits(tmp_path):
+    path = written(tmp_path / "map.npz", big_vision(Google(tokens=16, cls=False, map_head=True), first=0))
+    model = filled(ViTConfig(arch="micro/2", image_size=8, classes=CLASSES, pool="map"), path)
+    oracle = VisionTransformer(**timm_arguments(model))
+    oracle.load_pretrained(str(path))
+    assert_same_logits(model, oracle)
+
+
 def test_a_hidden_layer_before_the_head_is_kept(tmp_path):
     arrays = Google(pre_logits=True)
     path = written(tmp_path / "vit.npz", arrays)
@@ -220,10 +240,11 @@ def assert_same_arrays(path, arrays):
         ({}, {}),
         ({"head": "tanh"}, {"pre_logits": True}),
         ({"pool": "gap"}, {"cls": False, "tokens": 16}),
+        ({"pool": "map"}, {"cls": False, "tokens": 16, "map_head": True}),
         ({"pos_embed": "none"}, {"table": False}),
         ({"image_size": (4, 10)}, {"tokens": 11}),
     ],
-    ids=["cls", "tanh", "gap", "none", "oblong"],
+    ids=["cls", "tanh", "gap", "map", "none", "oblong"],
 )
 @pytest.mark.parametrize("numbers", [dict, linen])
 def test_a_round_trip_of_a_pure_file_is_exact(tmp_path, options, kinds, numbers):

@@ -19,7 +19,7 @@ MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
 ARMS = [
     MICRO | {"pos_embed": pos_embed, "pool": pool, "image_size": size}
     for pos_embed in ("1d", "none")
-    for pool in ("cls", "gap")
+    for pool in ("cls", "gap", "map")
     for size in (8, (4, 10))
 ]
 
@@ -124,6 +124,9 @@ def test_a_norm_after_pooling_is_not_taken_for_one_before_it():
         ({"pos_embed": "2d"}, "pos_embed 2d"),
         ({"pos_at": "shared"}, "pos_at shared"),
         ({"head": "tanh"}, "head tanh, only linear"),
+        ({"pos_embed": "rope"}, "pos_embed rope"),
+        ({"pos_embed": "sincos2d"}, "pos_embed sincos2d"),
+        ({"attention": "local"}, "attention local, only full"),
     ],
 )
 def test_what_timm_cannot_express_is_refused_by_name(option, words):

@@ -171,7 +171,7 @@ def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def _lookup(option: str, word: str, costs: Mapping[str, int]) -> Any:
+def _lookup(option: str, word: str, costs: Mapping[str, Any]) -> Any:
     if word not in costs:
         raise ValueError(
             f"the cost of {option} {word!r} has no formula in eval/flops.py, which knows {', '.join(costs)}"

@@ -18,7 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vitexp.nn import weights_npz, weights_timm
+from vitexp.nn import weights_npz, weights_resnet, weights_timm
+from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
 from vitexp.nn.weights_entry import SAME, Entry, match
 from vitexp.nn.weights_resize import resize_position
@@ -65,14 +66,16 @@ def load_tensors(
     grid: tuple[int, int] | None = None,
 ) -> None:
     """The same from names and values in memory: a state dict of ours or of timm's, or the arrays of a Google file."""
-    if not isinstance(model, ViT):
-        raise ValueError(f"weights can be loaded into a ViT, not into a {type(model).__name__}")
-    entries, stored = _recognise(model, stored, source)
+    if not isinstance(model, ViT | ResNet):
+        raise ValueError(f"weights can be loaded into a ViT or a ResNet of vitexp, not into a {type(model).__name__}")
+    recognised = _recognise(model, stored, source) if isinstance(model, ViT) else _resnet(model, stored, source)
+    entries, stored = recognised
     if new_head:
         stored = {name: value for name, value in stored.items() if not _dropped(name, model)}
         entries = [entry for entry in entries if not entry.ours.startswith("head.")]
     state = match(model, entries, stored, source)
-    state = {name: resize_position(name, value, model.layout, grid) for name, value in state.items()}
+    if isinstance(model, ViT):
+        state = {name: resize_position(name, value, model.layout, grid) for name, value in state.items()}
     if new_head:
         state["head.weight"] = torch.zeros_like(model.head.weight)
         state["head.bias"] = torch.full_like(model.head.bias, model.config.head_bias)
@@ -145,13 +148,31 @@ def _read_torch(path: Path) -> Stored:
 def _recognise(model: ViT, stored: Mapping[str, Tensor], source: str) -> tuple[list[Entry], dict[str, Tensor]]:
     """The format, by a name that only it has; what lies under another prefix, such as optimizer state, is left out."""
     if (bare := under_prefix(stored, _OWN_MARKER, TORCH_PREFIXES)) is not None:
-        return [Entry(name, (name,), SAME) for name in model.state_dict()], bare
+        return _own_entries(model), bare
     if (bare := under_prefix(stored, weights_timm.MARKER, TORCH_PREFIXES)) is not None:
         return weights_timm.timm_entries(model), weights_timm.with_row_for_cls(bare, model)
     if (bare := under_prefix(stored, weights_npz.MARKER, weights_npz.PREFIXES)) is not None:
         return weights_npz.npz_entries(model), weights_npz.in_first_dialect(bare)
     markers = f"{_OWN_MARKER} (ours), {weights_timm.MARKER} (timm), {weights_npz.MARKER} (Google)"
     raise ValueError(f"{source} holds no Vision Transformer: it has none of {markers}")
+
+
+def _resnet(model: ResNet, stored: Mapping[str, Tensor], source: str) -> tuple[list[Entry], dict[str, Tensor]]:
+    """The same for a ResNet."""
+    if (bare := under_prefix(stored, weights_resnet.OWN_MARKER, TORCH_PREFIXES)) is not None:
+        return _own_entries(model), bare
+    if (bare := under_prefix(stored, weights_resnet.TIMM_MARKER, TORCH_PREFIXES)) is not None:
+        return weights_resnet.timm_entries(model), bare
+    spelled = weights_resnet.in_one_spelling(stored)
+    if (bare := under_prefix(spelled, weights_resnet.BIT_MARKER, weights_resnet.BIT_PREFIXES)) is not None:
+        return weights_resnet.bit_entries(model, source), bare
+    if (bare := under_prefix(stored, weights_resnet.POSTACT_MARKER, weights_npz.PREFIXES)) is not None:
+        return weights_resnet.postact_entries(model, source), weights_npz.in_first_dialect(bare)
+    raise ValueError(f"{source} holds no ResNet of ours, of timm's or of Google's, and {model.config.arch} is one")
+
+
+def _own_entries(model: nn.Module) -> list[Entry]:
+    return [Entry(name, (name,), SAME) for name in model.state_dict()]
 
 
 def under_prefix(stored: Mapping[str, Tensor], marker: str, prefixes: tuple[str, ...]) -> dict[str, Tensor] | None:
@@ -162,5 +183,5 @@ def under_prefix(stored: Mapping[str, Tensor], marker: str, prefixes: tuple[str,
     return None
 
 
-def _dropped(name: str, model: ViT) -> bool:
+def _dropped(name: str, model: ViT | ResNet) -> bool:
     return name.startswith(("head.", "head/")) or (name.startswith("pre_logits") and model.pre_logits is None)

@@ -12,13 +12,20 @@ from typing import Any
 
 from torch import Tensor
 
-from vitexp.nn import weights_npz, weights_timm
-from vitexp.nn.arch import BODIES, HYBRIDS, parse_arch
+from vitexp.nn import weights_npz, weights_resnet, weights_timm
+from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
+from vitexp.nn.config import Resnet
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.nn.weights import TORCH_PREFIXES, Stored, under_prefix
 
 Sizes = tuple[int, int, int, int | None]
 """Width, depth, MLP width and heads, the last where it is known."""
+
+# The root's kernel, the first kernel of each unit in a stage, and the head's bias.
+_RESNET_NAMES = {
+    "preact": (weights_resnet.BIT_MARKER, r"block{}/unit(\d+)/a/standardized_conv2d/kernel", "head/conv2d/bias"),
+    "postact": (weights_resnet.POSTACT_MARKER, r"block{}/unit(\d+)/conv1/kernel", "head/bias"),
+}
 
 
 def config_of(stored: Stored, source: str, image_size: int | None = None) -> ViTConfig:
@@ -46,6 +53,11 @@ def _inferred(tensors: Mapping[str, Tensor], source: str, image_size: int | None
         return _of_google(weights_npz.in_first_dialect(google), source, image_size)
     if (timm := under_prefix(tensors, weights_timm.MARKER, TORCH_PREFIXES)) is not None:
         return _of_timm(timm, source, image_size)
+    spelled = weights_resnet.in_one_spelling(tensors)
+    if (bit := under_prefix(spelled, weights_resnet.BIT_MARKER, weights_resnet.BIT_PREFIXES)) is not None:
+        return _of_resnet(bit, "preact", source, image_size)
+    if (later := under_prefix(tensors, weights_resnet.POSTACT_MARKER, weights_npz.PREFIXES)) is not None:
+        return _of_resnet(later, "postact", source, image_size)
     raise ValueError(f"{source} does not say which network it holds: no file of vitexp, of timm or of Google's code")
 
 
@@ -91,8 +103,20 @@ def _of_timm(state: Mapping[str, Tensor], source: str, image_size: int | None) -
         image_size=image_size or _image_size(table, has_row, arch, source),
         classes=1 if head is None else head.shape[0],
         pos_embed="none" if table is None else "1d",
-        pool="cls" if has_cls else "gap",
+        pool="map" if "attn_pool.latent" in state else "cls" if has_cls else "gap",
     )
+
+
+def _of_resnet(arrays: Mapping[str, Tensor], order: Resnet, source: str, image_size: int | None) -> ViTConfig:
+    """A ResNet takes images of any size; where none is given it is the one that they are trained at."""
+    root, unit, head = _RESNET_NAMES[order]
+    units = tuple(filter(None, (_count(arrays, unit.format(stage)) for stage in range(1, 5))))
+    layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
+    if layers is None:
+        raise ValueError(f"{source} holds a ResNet with {units} units per stage, which has no name here")
+    classes = len(arrays[head]) if head in arrays else 1
+    width = arrays[root].shape[-1] // 64
+    return ViTConfig(arch=f"R{layers}x{width}", image_size=image_size or 224, classes=classes, resnet=order)
 
 
 def _arch(sizes: Sizes, patch: int, blocks: tuple[int, ...] | None, source: str) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.config import ViTConfig
 from vitexp.nn.weights_resize import can_resize
 
 # Options that every format can carry: sizes, which show in the shapes, and what only training sees.
@@ -75,7 +75,7 @@ def check_expressible(config: ViTConfig, allowed: Mapping[str, Sequence[Any]], f
             raise ValueError(f"{format_name} weights cannot express {field.name} {value}, only {known}")
 
 
-def match(model: ViT, entries: Sequence[Entry], stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def match(model: nn.Module, entries: Sequence[Entry], stored: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """The stored values under our names; position tables may still have another number of rows.
 
     Raises: ValueError that names what is missing, unexpected and of the wrong shape, all in one sentence.
@@ -122,7 +122,7 @@ def _listed(names: Sequence[str], limit: int = 6) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def written(model: ViT, entries: Sequence[Entry]) -> dict[str, Tensor]:
+def written(model: nn.Module, entries: Sequence[Entry]) -> dict[str, Tensor]:
     """The network's values under the names of a format."""
     state = model.state_dict()
     stored: dict[str, Tensor] = {}

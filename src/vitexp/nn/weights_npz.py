@@ -22,7 +22,7 @@ from vitexp.record import write_atomically
 EXPRESSIBLE = {
     "pos_embed": ("1d", "none"),
     "pos_at": ("stem",),
-    "pool": ("cls", "gap"),
+    "pool": ("cls", "gap", "map"),
     "stem": ("patch", "resnet50", "resnet26", "root"),
     "head": ("linear", "tanh"),
 }
@@ -36,8 +36,8 @@ _FIRST_NUMBERS = {
     "MlpBlock_0": "MlpBlock_3",
 }
 
-_DENSE = Codec(lambda stored: stored.T, lambda own: (own.T,))
-_CONVOLUTION = Codec(lambda stored: stored.permute(3, 2, 0, 1), lambda own: (own.permute(2, 3, 1, 0),))
+DENSE = Codec(lambda stored: stored.T, lambda own: (own.T,))
+CONVOLUTION = Codec(lambda stored: stored.permute(3, 2, 0, 1), lambda own: (own.permute(2, 3, 1, 0),))
 
 
 def npz_entries(model: ViT) -> list[Entry]:
@@ -91,31 +91,52 @@ def _rules(heads: int) -> list[Rule]:
     attention = f"{layer}MultiHeadDotProductAttention_1/"
     three = [f"{attention}{part}/" for part in ("query", "key", "value")]
     return [
-        *_pair(r"stem\.embedding", "embedding", "kernel", _CONVOLUTION),
+        *pair(r"stem\.embedding", "embedding", "kernel", CONVOLUTION),
         Rule(r"pool\.cls", ("cls",)),
         Rule(r"position\.tables\.0", (_TABLE,), ONE_MORE_AXIS),
         Rule(rf"{ours}attention\.qkv\.weight", tuple(f"{part}kernel" for part in three), _split_kernels(heads)),
         Rule(rf"{ours}attention\.qkv\.bias", tuple(f"{part}bias" for part in three), _split_biases(heads)),
-        *_pair(rf"{ours}attention\.out", f"{attention}out", "kernel", _joined_kernel(heads)),
-        *_pair(rf"{ours}norm1", f"{layer}LayerNorm_0", "scale"),
-        *_pair(rf"{ours}norm2", f"{layer}LayerNorm_2", "scale"),
-        *_pair(rf"{ours}mlp\.fc1", f"{layer}MlpBlock_3/Dense_0", "kernel", _DENSE),
-        *_pair(rf"{ours}mlp\.fc2", f"{layer}MlpBlock_3/Dense_1", "kernel", _DENSE),
-        *_pair("norm", "Transformer/encoder_norm", "scale"),
-        *_pair("(pre_logits|head)", "{0}", "kernel", _DENSE),
-        Rule(r"stem\.trunk\.conv_root\.weight", ("conv_root/kernel",), _CONVOLUTION),
-        *_pair(r"stem\.trunk\.gn_root", "gn_root", "scale"),
-        Rule(
-            r"stem\.trunk\.stages\.(\d+)\.(\d+)\.(conv\w+)\.weight",
-            ("block{0}/unit{1}/{2}/kernel",),
-            _CONVOLUTION,
-            first=1,
-        ),
-        *_pair(r"stem\.trunk\.stages\.(\d+)\.(\d+)\.(gn\w+)", "block{0}/unit{1}/{2}", "scale", first=1),
+        *pair(rf"{ours}attention\.out", f"{attention}out", "kernel", _joined_kernel(heads)),
+        *pair(rf"{ours}norm1", f"{layer}LayerNorm_0", "scale"),
+        *pair(rf"{ours}norm2", f"{layer}LayerNorm_2", "scale"),
+        *pair(rf"{ours}mlp\.fc1", f"{layer}MlpBlock_3/Dense_0", "kernel", DENSE),
+        *pair(rf"{ours}mlp\.fc2", f"{layer}MlpBlock_3/Dense_1", "kernel", DENSE),
+        *pair("norm", "Transformer/encoder_norm", "scale"),
+        *pair("(pre_logits|head)", "{0}", "kernel", DENSE),
+        *_map_rules(heads),
+        *trunk_rules(r"stem\.trunk\."),
     ]
 
 
-def _pair(ours: str, theirs: str, weight: str, codec: Codec | None = None, first: int = 0) -> list[Rule]:
+def _map_rules(heads: int) -> list[Rule]:
+    """Attention pooling, which only big_vision's later numbering has."""
+    attention = "MAPHead_0/MultiHeadDotProductAttention_0/"
+    keys_values = [f"{attention}{part}/" for part in ("key", "value")]
+    return [
+        Rule(r"pool\.probe", ("MAPHead_0/probe",), ONE_MORE_AXIS),
+        Rule(r"pool\.q\.weight", (f"{attention}query/kernel",), _split_kernels(heads, 1)),
+        Rule(r"pool\.q\.bias", (f"{attention}query/bias",), _split_biases(heads, 1)),
+        Rule(r"pool\.kv\.weight", tuple(f"{part}kernel" for part in keys_values), _split_kernels(heads, 2)),
+        Rule(r"pool\.kv\.bias", tuple(f"{part}bias" for part in keys_values), _split_biases(heads, 2)),
+        *pair(r"pool\.out", f"{attention}out", "kernel", _joined_kernel(heads)),
+        *pair(r"pool\.norm", "MAPHead_0/LayerNorm_0", "scale"),
+        *pair(r"pool\.mlp\.fc1", "MAPHead_0/MlpBlock_0/Dense_0", "kernel", DENSE),
+        *pair(r"pool\.mlp\.fc2", "MAPHead_0/MlpBlock_0/Dense_1", "kernel", DENSE),
+    ]
+
+
+def trunk_rules(ours: str) -> list[Rule]:
+    """A ResNet's trunk, under our name for it."""
+    unit = rf"{ours}stages\.(\d+)\.(\d+)\."
+    return [
+        Rule(rf"{ours}conv_root\.weight", ("conv_root/kernel",), CONVOLUTION),
+        *pair(rf"{ours}gn_root", "gn_root", "scale"),
+        Rule(rf"{unit}(conv\w+)\.weight", ("block{0}/unit{1}/{2}/kernel",), CONVOLUTION, first=1),
+        *pair(rf"{unit}(gn\w+)", "block{0}/unit{1}/{2}", "scale", first=1),
+    ]
+
+
+def pair(ours: str, theirs: str, weight: str, codec: Codec | None = None, first: int = 0) -> list[Rule]:
     """A weight, under the format's own word for it, and a bias."""
     kernel = {} if codec is None else {"codec": codec}
     return [
@@ -124,19 +145,19 @@ def _pair(ours: str, theirs: str, weight: str, codec: Codec | None = None, first
     ]
 
 
-def _split_kernels(heads: int) -> Codec:
-    """Three of (D, H, K) <-> one of (3 D, D)."""
+def _split_kernels(heads: int, parts: int = 3) -> Codec:
+    """So many of (D, H, K) <-> one of (parts * D, D)."""
     return Codec(
         lambda *stored: torch.cat([part.flatten(1).T for part in stored]),
-        lambda own: tuple(part.T.unflatten(1, (heads, -1)) for part in own.chunk(3)),
+        lambda own: tuple(part.T.unflatten(1, (heads, -1)) for part in own.chunk(parts)),
     )
 
 
-def _split_biases(heads: int) -> Codec:
-    """Three of (H, K) <-> one of (3 D)."""
+def _split_biases(heads: int, parts: int = 3) -> Codec:
+    """So many of (H, K) <-> one of (parts * D)."""
     return Codec(
         lambda *stored: torch.cat([part.flatten() for part in stored]),
-        lambda own: tuple(part.unflatten(0, (heads, -1)) for part in own.chunk(3)),
+        lambda own: tuple(part.unflatten(0, (heads, -1)) for part in own.chunk(parts)),
     )
 
 

@@ -18,11 +18,12 @@ from vitexp.nn.weights_resize import is_square
 EXPRESSIBLE = {
     "pos_embed": ("1d", "none"),
     "pos_at": ("stem",),
-    "pool": ("cls", "gap"),
+    "pool": ("cls", "gap", "map"),
     "stem": ("patch", "resnet50", "resnet26", "root"),
     "head": ("linear",),
 }
 MARKER = "patch_embed.proj.weight"
+_POOLS = {"cls": "token", "gap": "avg", "map": "map"}
 
 _KIND = r"\.(weight|bias)"
 _UNIT = r"stem\.trunk\.stages\.(\d+)\.(\d+)\."
@@ -34,6 +35,9 @@ _RULES = [
     Rule(rf"blocks\.(\d+)\.attention\.qkv{_KIND}", ("blocks.{0}.attn.qkv.{1}",)),
     Rule(rf"blocks\.(\d+)\.attention\.out{_KIND}", ("blocks.{0}.attn.proj.{1}",)),
     Rule(rf"(blocks\.\d+\.(?:norm1|norm2|mlp\.fc1|mlp\.fc2)|norm|head){_KIND}", ("{0}.{1}",)),
+    Rule(r"pool\.probe", ("attn_pool.latent",), ONE_MORE_AXIS),
+    Rule(rf"pool\.out{_KIND}", ("attn_pool.proj.{0}",)),
+    Rule(rf"pool\.(q|kv|norm|mlp\.fc1|mlp\.fc2){_KIND}", ("attn_pool.{0}.{1}",)),
     Rule(rf"{_UNIT}conv([123])\.weight", (f"{_BLOCK}conv{{2}}.weight",)),
     Rule(rf"{_UNIT}gn([123]){_KIND}", (f"{_BLOCK}norm{{2}}.{{3}}",)),
     Rule(rf"{_UNIT}conv_proj\.weight", (f"{_BLOCK}downsample.conv.weight",)),
@@ -68,7 +72,7 @@ def timm_arguments(model: ViT) -> dict[str, Any]:
         "num_heads": arch.heads,
         "mlp_ratio": arch.mlp_width / arch.width,
         "class_token": layout.prefix == 1,
-        "global_pool": "token" if layout.prefix else "avg",
+        "global_pool": _POOLS[config.pool],
         "pos_embed": "learn" if config.pos_embed == "1d" else "none",
         "fc_norm": False,
         "act_layer": "gelu_tanh",
