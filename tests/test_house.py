@@ -88,6 +88,7 @@ HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", 
         ["claims"],
         ["fewshot"],
         ["export"],
+        ["attention"],
         ["shards"],
         ["shards", "make"],
     ],
@@ -100,7 +101,8 @@ def test_help_needs_nothing_heavy(verb):
 
 def test_the_first_help_names_every_verb():
     shown = run_without(HEAVY, "--help").stdout
-    for verb in (*cli.TRAINING, "sweep", "table", "curve", "report", "claims", "shards", "fewshot", "export"):
+    others = ("sweep", "table", "curve", "report", "claims", "shards", "fewshot", "export", "attention")
+    for verb in (*cli.TRAINING, *others):
         assert f"\n    {verb} " in shown
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 TRAINING = {
@@ -115,6 +116,13 @@ def verify_resume(words: Sequence[str]) -> int:
     return verify_resume(words, outline)
 
 
+def draw(what: str, shown: dict[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Pictures of a network's numbers."""
+    from vitexp.report.draw_attention import write_look
+
+    return write_look(what, shown, folder)
+
+
 def train_cell(words: list[str], log_path: str) -> None:
     """One cell of a study, in a process of its own whose output goes to `log_path`."""
     sys.exit(guarded(lambda: train(words)))
@@ -142,7 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
         verbs.add_parser(name, help=help_text, add_help=False)
     verbs.add_parser("verify-resume", help="kill and resume a run of this config, and compare", add_help=False)
     data_commands.add_commands(verbs)
-    learn_commands.add_commands(verbs)
+    learn_commands.add_commands(verbs, draw)
     study_commands.add_commands(verbs, plan, train_cell, examine)
     report_commands.add_commands(verbs)
     return parser

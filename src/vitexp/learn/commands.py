@@ -1,6 +1,7 @@
 """The commands that measure or convert a kept network. Until one is called, only the standard library is imported."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 NETWORK_HELP = (
@@ -8,10 +9,11 @@ NETWORK_HELP = (
 )
 
 
-def add_commands(verbs: Any) -> None:
-    """Adds `fewshot` and `export`."""
+def add_commands(verbs: Any, draw: Callable[..., Any]) -> None:
+    """Adds `fewshot`, `export` and `attention`; `draw` is the door's, because pictures belong to a floor above."""
     _add_fewshot(verbs)
     _add_export(verbs)
+    _add_attention(verbs, draw)
 
 
 def _add_fewshot(verbs: Any) -> None:
@@ -73,6 +75,35 @@ def _export(chosen: argparse.Namespace) -> int:
     from vitexp.learn.export_command import export
 
     return export(chosen)
+
+
+def _add_attention(verbs: Any, draw: Callable[..., Any]) -> None:
+    attention = verbs.add_parser(
+        "attention",
+        help="what a network looks at: attention distance, rollout, position similarity, filters",
+        description="Draws one of the ViT paper's pictures of a trained network, and writes its numbers as CSV.",
+    )
+    _add_network(attention)
+    attention.add_argument(
+        "--what",
+        choices=["distance", "rollout", "similarity", "filters"],
+        default="distance",
+        help="mean attention distance of each head and layer (Fig. 7 right, 11); what of an image reaches the readout "
+        "(Fig. 6); similarity of position embeddings (Fig. 7 centre); components of the patch embedding (Fig. 7 left)",
+    )
+    attention.add_argument(
+        "--data", metavar="SHARDS", help="images for distance and rollout: the first of the test split"
+    )
+    attention.add_argument("--images", type=int, help="how many (default: 128 for distance, 8 for rollout)")
+    attention.add_argument("--out", default="results/attention", help="folder (default: results/attention)")
+    attention.set_defaults(run=lambda chosen: _attention(chosen, draw))
+
+
+def _attention(chosen: argparse.Namespace, draw: Callable[..., Any]) -> int:
+    from vitexp import torch_ops  # noqa: F401  (before lightning and timm)
+    from vitexp.learn.attention_command import attention
+
+    return attention(chosen, draw)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
