@@ -117,3 +117,11 @@ def test_every_hybrid_is_reachable_by_flag_and_by_name() -> None:
     for stem, hybrid in HYBRIDS.items():
         for patch in hybrid.blocks:
             assert parse_arch(f"micro/{patch}", stem) == parse_arch(f"{hybrid.prefix}+micro/{patch}")
+
+
+def test_a_body_in_numbers_is_the_one_with_the_name() -> None:
+    for name, body in BODIES.items():
+        words = f"w{body.width}d{body.depth}m{body.mlp_width}h{body.heads}/16"
+        free, named = vars(parse_arch(words)), vars(parse_arch(f"{name}/16"))
+        assert free | {"name": ""} == named | {"name": ""}
+        assert parse_arch(f"R50+{words}").resnet_blocks == (3, 4, 9)

@@ -64,7 +64,11 @@ RESNETS = {
 }
 
 _RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x([1-9]\d?)")
-_PATTERN = re.compile(rf"(?:({'|'.join(h.prefix for h in HYBRIDS.values())})\+)?({'|'.join(BODIES)})/([1-9]\d*)")
+# A body without a name, by its width, depth, MLP width and heads: w1024d8m2048h16, where the paper's Fig. 8 starts.
+_FREE = r"w[1-9]\d*d[1-9]\d*m[1-9]\d*h[1-9]\d*"
+_PATTERN = re.compile(
+    rf"(?:({'|'.join(h.prefix for h in HYBRIDS.values())})\+)?({'|'.join(BODIES)}|{_FREE})/([1-9]\d*)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +108,8 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
         hybrids = ", ".join(f"{hybrid.prefix}+BODY/{patch}" for hybrid in HYBRIDS.values() for patch in hybrid.blocks)
         raise ValueError(
             f"arch {name!r} is unknown; write BODY/PATCH, or for a hybrid {hybrids}, where BODY is one of "
-            f"{', '.join(BODIES)} and PATCH a number of pixels, for example B/16 or R50+B/16; or for a ResNet "
+            f"{', '.join(BODIES)}, or in numbers w64d4m256h4 (width, depth, MLP width, heads), and PATCH a number of "
+            "pixels, for example B/16 or R50+B/16; or for a ResNet "
             f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH up to 99, as in R50x1"
         )
     prefix, body, patch = match[1], match[2], int(match[3])
@@ -120,7 +125,7 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
         patch=patch,
         feature_patch=hybrid.feature_patch if hybrid else patch,
         resnet_blocks=hybrid.blocks[patch] if hybrid else None,
-        **vars(BODIES[body]),
+        **vars(BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))),
     )
 
 
