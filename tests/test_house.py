@@ -51,7 +51,8 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "fashion-mnist").symlink_to(stand_in)
+    for name in ("fashion-mnist", "shapes-what", "shapes-where", "shapes-count"):
+        (tmp_path / "shards" / name).symlink_to(stand_in)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)

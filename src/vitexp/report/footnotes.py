@@ -12,11 +12,13 @@ LEVELS = "compare the differences, not the levels"
 
 def footnotes(table: Table, paper: Published | None) -> tuple[str, ...]:
     """The sentences below a table, without those that do not apply."""
-    entries = [entry for metric in table.entries.values() for entry in metric]
+    entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
     judged = [entry for entry in entries if entry.judgement is not None]
     found = [_means(entries)]
     if judged:
         found += [_comparison(table, judged), *_margin(table), *_power(judged)]
+    if table.means:
+        found.append("A mean over data sets is taken seed by seed, and every data set counts the same in it.")
     if any(len(arm.tuned) for arm in table.arms):
         found.append(_tuning(table))
     if paper is not None:

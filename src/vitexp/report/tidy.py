@@ -17,7 +17,7 @@ def table(table: Table) -> str:
     config = table.study.config
     paper = published(config.paper) if config.paper else None
     lines = []
-    for entry in (entry for entries in table.entries.values() for entry in entries):
+    for entry in (entry for part in (table.entries, table.means) for entries in part.values() for entry in entries):
         figure = paper_figure(table, entry.arm, entry.metric, paper)
         base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
         beside = {

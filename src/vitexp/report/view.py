@@ -10,6 +10,7 @@ from vitexp.report import words
 from vitexp.report.footnotes import footnotes
 from vitexp.report.paper import Published, published
 from vitexp.study.select import Arm
+from vitexp.study.suite import ALL, GROUP
 from vitexp.study.table import Entry, Label, Table, place
 
 MOST_COLUMNS = 4
@@ -71,13 +72,14 @@ def make_view(table: Table) -> View:
     """The words of a table."""
     config = table.study.config
     paper = published(config.paper) if config.paper else None
-    sections = tuple(_section(table, metric, paper) for metric in config.metrics)
+    sections = [_section(table, metric, paper) for metric in config.metrics]
+    sections += [_means(table, metric) for metric in config.metrics if table.means.get(metric)]
     return View(
         name=config.name,
         title=config.title or f"Study {config.name}",
         setting=_setting(table),
         corner=", ".join(words.key_words(key) for key, _ in table.rows[0]),
-        sections=sections,
+        sections=tuple(sections),
         footnotes=footnotes(table, paper),
     )
 
@@ -100,6 +102,28 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
             for entry in table.entries[metric]
         )
     return Section(metric=metric, title=title[0].upper() + title[1:], columns=columns, rows=rows)
+
+
+def _means(table: Table, metric: str) -> Section:
+    """The means over data sets: a column for all of them and one for each group."""
+    entries, groups = table.means[metric], table.study.config.groups
+    counts = [entry.interval.n if entry.interval else 0 for entry in entries]
+    places: dict[str, dict[str, Entry]] = {}
+    for entry in entries:
+        kind = words.label_words(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
+        places.setdefault(kind or "the only arm", {})[str(entry.arm.factors[GROUP])] = entry
+    sets = {ALL: sum(map(len, groups.values()))} | {name: len(members) for name, members in groups.items()}
+    unit = ", %" if words.is_accuracy(metric) else ""
+    title = f"mean {words.metric_words(metric)} over data sets{unit}: ± 95 % interval, n = {words.span(counts)} seeds"
+    return Section(
+        metric=metric,
+        title=title[0].upper() + title[1:],
+        columns=tuple(f"{name} ({count})" for name, count in sets.items()),
+        rows=tuple(
+            (kind, tuple(_cell(table, by_group[name], None, counts) for name in sets))
+            for kind, by_group in places.items()
+        ),
+    )
 
 
 def _row(

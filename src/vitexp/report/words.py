@@ -16,6 +16,7 @@ KEYS = {
     "model.arch": "model",
     "data.train_images": "training images",
     "data.train_fraction": "share of the training images",
+    "data.shards": "data set",
 }
 VALUES = {
     ("model.pos_embed", "1d"): "1-D",

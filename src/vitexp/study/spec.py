@@ -18,6 +18,7 @@ import yaml
 from vitexp.record import flatten
 from vitexp.study import agent, space, strict
 from vitexp.study.cell import SEED, Cell, make_cells, varying
+from vitexp.study.groups import SHARDS, check_groups
 
 # The keys that W&B's sweep schema knows; it refuses all others.
 TOP_KEYS = (
@@ -58,6 +59,8 @@ class StudyConfig:
     """The published table to print beside ours, for example table8"""
     x: str = ""
     """The dotted key on the horizontal axis of a curve, for example data.train_images"""
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    """The data sets of a suite by the name of their group, for example {natural: [digits]}: also prints the means"""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,9 @@ def _check_setting(name: str, value: Any) -> None:
     if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
         words = {str: "text", dict: "a mapping", list: "a list of names", float: "a number"}
         raise ValueError(f"study.{name} is {value!r}; give {words[kind]}")
+    lists = value.values() if name == "groups" else ()
+    if not all(isinstance(names, list) and names and all(isinstance(one, str) for one in names) for names in lists):
+        raise ValueError(f"study.groups is {value!r}; give each group a list of data sets, as data.shards names them")
     if name == "margin" and not 0 < value < 1:
         raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
     if name == "name" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
@@ -233,5 +239,7 @@ def _check_cells(study: Study) -> None:
             raise ValueError(
                 f"study.{setting} names {absent[0]}, which no parameter sets; there are {', '.join(sorted(known))}"
             )
+    if config.groups:
+        check_groups(config.groups, list(dict.fromkeys(cell.overrides.get(SHARDS) for cell in cells)))
     if not any(cell.overrides | config.baseline == cell.overrides for cell in cells):
         raise ValueError(f"no cell is the baseline {config.baseline}; name values that the parameters take")

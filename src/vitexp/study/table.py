@@ -5,13 +5,14 @@ significant looks at all of them. Losses, which point the other way, are a famil
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from vitexp import stats
 from vitexp.study import mixture
 from vitexp.study.select import Arm, Root, Selection, name, select
 from vitexp.study.spec import Study, StudyConfig
+from vitexp.study.suite import mean_arms
 from vitexp.study.tune import higher_is_better, tune
 
 Label = tuple[tuple[str, Any], ...]
@@ -46,6 +47,8 @@ class Table:
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
     notes: tuple[str, ...]
+    means: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
+    """Per metric the means over data sets, where the study groups them"""
 
     def at(self, metric: str, row: Label, column: Label) -> Entry | None:
         """The entry at a place of the layout, absent where the study has no such arm."""
@@ -65,12 +68,17 @@ def tabulate(selection: Selection) -> Table:
     """The table of arms that are chosen already."""
     study, arms, config = selection.study, selection.arms, selection.study.config
     check_runs(selection)
-    judged = _judge(arms, config)
+    means = mean_arms(arms, config.groups)
+    every = (*arms, *means)
+    judged = _judge(every, config)
     places = [place(arm, config) for arm in arms]
     return Table(
         study=study,
         arms=arms,
-        entries={m: tuple(_entry(i, m, arms, config, judged) for i in range(len(arms))) for m in config.metrics},
+        entries={m: tuple(_entry(i, m, every, config, judged) for i in range(len(arms))) for m in config.metrics},
+        means={
+            m: tuple(_entry(i, m, every, config, judged) for i in range(len(arms), len(every))) for m in config.metrics
+        },
         comparisons=len(judged),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from vitexp.study.suite import ALL, GROUP
+from vitexp.study.table import make_table
+
+SETTINGS = {
+    "study.name": "suite",
+    "study.baseline": {"model.pool": "cls"},
+    "study.rows": ["data.shards"],
+    "study.columns": ["model.pool"],
+    "study.metrics": ["test_acc"],
+}
+GROUPS = {"natural": ["digits", "pets"], "structured": ["clevr"]}
+SWEPT = {"data.shards": ["digits", "pets", "clevr"], "model.pool": ["cls", "gap"], "seed_everything": [0, 1, 2, 3]}
+
+
+def accuracy(name, pool, seed):
+    """Any numbers, other ones for each cell."""
+    draw = np.random.default_rng([len(name), ord(name[0]), len(pool), ord(pool[0]), seed])
+    return 0.5 + 0.1 * len(name) + (0.02 if pool == "gap" else 0) + 0.01 * draw.normal()
+
+
+@pytest.fixture
+def study(lab):
+    return lab.study(SETTINGS | {"study.groups": GROUPS}, SWEPT)
+
+
+def fill(lab, study, without=()):
+    for cell in study.cells():
+        name, pool = cell.overrides["data.shards"], cell.overrides["model.pool"]
+        if (name, pool, cell.seed) not in without:
+            lab.run(
+                cell,
+                {"test_acc": accuracy(name, pool, cell.seed)},
+                study="suite",
+                data={"name": name},
+                config={"data.content": f"of {name}"},
+            )
+
+
+def by_hand(names, pool, seeds=(0, 1, 2, 3)):
+    return np.array([np.mean([accuracy(name, pool, seed) for name in names]) for seed in seeds])
+
+
+def entry(table, group, pool):
+    (found,) = [one for one in table.means["test_acc"] if one.arm.factors == {"model.pool": pool, GROUP: group}]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [(ALL, ["digits", "pets", "clevr"]), ("natural", ["digits", "pets"]), ("structured", ["clevr"])],
+)
+def test_means_and_their_paired_differences_are_those_of_scipy(lab, study, group, names):
+    fill(lab, study)
+    table = make_table(study, lab.root)
+    ours, base = by_hand(names, "gap"), by_hand(names, "cls")
+    found = entry(table, group, "gap")
+    low, high = reference.t.interval(0.95, 3, ours.mean(), reference.sem(ours))
+    assert (found.interval.mean, found.interval.low, found.interval.high) == pytest.approx((ours.mean(), low, high))
+    test = reference.ttest_rel(ours, base)
+    assert found.judgement.difference.mean == pytest.approx((ours - base).mean())
+    assert found.judgement.difference.p == pytest.approx(test.pvalue)
+    assert found.judgement.p_holm >= test.pvalue
+    assert entry(table, group, "cls").is_baseline
+
+
+def test_group_means_are_in_the_family_of_comparisons(lab, study):
+    fill(lab, study)
+    assert make_table(study, lab.root).comparisons == 3 + 3
+
+
+def test_a_seed_that_one_data_set_lacks_is_in_no_mean_with_it(lab, study):
+    fill(lab, study, without=[("clevr", "gap", 2)])
+    table = make_table(study, lab.root)
+    assert sorted(entry(table, ALL, "gap").values) == [0, 1, 3]
+    assert entry(table, ALL, "gap").interval.mean == pytest.approx(
+        by_hand(["digits", "pets", "clevr"], "gap", (0, 1, 3)).mean()
+    )
+    assert sorted(entry(table, "natural", "gap").values) == [0, 1, 2, 3]
+
+
+def test_a_study_without_groups_has_no_means(lab):
+    study = lab.study(SETTINGS, SWEPT)
+    fill(lab, study)
+    assert not make_table(study, lab.root).means["test_acc"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ({"natural": ["digits", "pets"]}, "no place for clevr"),
+        ({"natural": ["digits", "pets", "clevr", "mars"]}, "names mars, which is no value of data.shards"),
+        ({"natural": ["digits", "pets"], "other": ["pets", "clevr"]}, "names pets twice"),
+        ({"natural": "digits"}, "give each group a list"),
+        ({"natural": []}, "give each group a list"),
+    ],
+)
+def test_groups_hold_every_data_set_once(lab, groups, told):
+    with pytest.raises(ValueError, match=told):
+        lab.study(SETTINGS | {"study.groups": groups}, SWEPT)
