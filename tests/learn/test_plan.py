@@ -3,7 +3,7 @@ import pytest
 from vitexp.learn.config import RunConfig
 from vitexp.learn.plan import make_plan, slug
 
-MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "lr": 0.1}
+MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "attention": "full", "lr": 0.1}
 DATA = {"shards_fingerprint": "abc", "subset_fingerprint": "def"}
 
 
@@ -48,4 +48,7 @@ def test_where_it_runs_and_where_it_writes_changes_nothing():
 
 
 def test_a_slug_suits_a_folder():
-    assert slug({"arch": "H/14", "pos_embed": "2d", "pos_at": "every", "pool": "gap"}) == "H-14-2d-every-gap"
+    model = {"arch": "H/14", "pos_embed": "2d", "pos_at": "every", "pool": "gap", "attention": "full"}
+    assert slug(model) == "H-14-2d-every-gap"
+    assert slug(model | {"attention": "axial"}) == "H-14-2d-every-gap-axial"
+    assert slug(model | {"arch": "R50x1", "resnet": "postact"}) == "R50x1-postact"

@@ -8,6 +8,7 @@ from typing import Any
 
 from vitexp.learn.config import RunConfig
 from vitexp.learn.initial import content_of
+from vitexp.nn.arch import parse_arch
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 
 _OPTIONAL = ("train_images", "train_fraction", "image_size")
@@ -60,6 +61,10 @@ def make_plan(
 def slug(model: Mapping[str, Any]) -> str:
     """The network in a few words that suit a folder's name."""
     words = [model["arch"], model["pos_embed"], model["pos_at"], model["pool"]]
+    if parse_arch(model["arch"]).family == "resnet":
+        words = [model["arch"], model["resnet"]]
+    elif model["attention"] != "full":
+        words.append(model["attention"])
     return re.sub(r"[^A-Za-z0-9.+]+", "-", "-".join(str(word) for word in words)).strip("-")
 
 

@@ -17,6 +17,8 @@ from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
+from vitexp.nn.arch import parse_arch
+from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
 
 ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
@@ -199,17 +201,24 @@ def _outcome(command: Command, metrics: dict[str, float]) -> dict[str, Any]:
 def opening(record: RunRecord, command: Command) -> str:
     """The first line of a run: what trains on how much."""
     config, data = command.model.config, command.datamodule
-    where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
     return ", ".join(
         [
             *([] if config.objective == "classify" else [config.objective]),
-            f"{config.arch} ({config.stem} stem)",
-            f"position {config.pos_embed}{where}",
-            f"{config.pool}: {record.parameters:,} parameters",
+            f"{network_words(config)}: {record.parameters:,} parameters",
             f"{data.train_count:,} training images of {data.size}x{data.size}",
             f"{command.steps():,} steps",
         ]
     )
+
+
+def network_words(config: ViTConfig) -> str:
+    """What a network is, by what it has: a ResNet has no positions and no readout to choose."""
+    if parse_arch(config.arch, config.stem).family == "resnet":
+        return f"{config.arch} ({config.resnet})"
+    where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
+    pattern = [] if config.attention == "full" else [f"{config.attention} attention"]
+    words = [f"{config.arch} ({config.stem} stem)", f"position {config.pos_embed}{where}", *pattern, config.pool]
+    return ", ".join(words)
 
 
 def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
