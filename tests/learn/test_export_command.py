@@ -9,7 +9,7 @@ import timm  # isort: skip
 
 from vitexp import cli
 from vitexp.learn.network import open_network
-from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.nn.weights_own import save_own
 
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
@@ -84,6 +84,20 @@ def test_onnxruntime_gives_the_same_logits_for_any_number_of_images(tmp_path, ax
     for count in (1, 2, 5):
         (read,) = session.run(None, {"images": IMAGES[:count].numpy()})
         torch.testing.assert_close(torch.from_numpy(read), logits[:count], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", ["preact", "postact"])
+def test_resnets_are_kept_in_our_own_form_and_refused_in_others(tmp_path, order, capsys):
+    torch.manual_seed(0)
+    model = build(ViTConfig(arch="R26x1", image_size=32, classes=3, resnet=order)).eval()
+    save_own(model, tmp_path / "own.safetensors")
+    assert export(tmp_path, "out.safetensors", "safetensors") == 0
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        again = open_network(str(tmp_path / "out.safetensors")).network
+        assert torch.equal(again.features(images), model.features(images))
+    assert export(tmp_path, "out", "timm") == cli.BAD_INPUT
+    assert "needs a ViT of vitexp, not a ResNet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitexp.learn.network import open_network
-from vitexp.nn.vit import ViT
+from vitexp.nn.vit import ViT, build
 from vitexp.nn.weights import load_tensors, read_tensors
 from vitexp.nn.weights_npz import save_npz
 from vitexp.nn.weights_onnx import onnx_bytes, onnx_logits
@@ -30,7 +30,8 @@ _FOLDER_MODE = 0o755
 def export(chosen: Any) -> int:
     """Writes the network and says how far the logits read back are from its own."""
     opened = open_network(chosen.network, chosen.image_size)
-    model, out = opened.vit, Path(chosen.out)
+    model: Any = opened.vit if chosen.format in ("timm", "npz") else opened.ours
+    out = Path(chosen.out)
     if chosen.format != "timm" and out.is_dir():
         raise ValueError(f"{out} is a folder; --format {chosen.format} writes a file")
     write, reader = _FORMS[chosen.format]
@@ -79,7 +80,7 @@ _FORMS = {
 
 
 def _read_again(model: ViT, out: Path) -> float:
-    read = ViT(model.config).eval()
+    read = build(model.config).eval()
     load_tensors(read, read_tensors(out), source=str(out))
     images = _images(model, 2)
     return _difference(model(images), read(images), "vitexp")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from vitexp.nn.vit import ViT, build
+from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.nn.weights import load_tensors, read_weights
 from vitexp.nn.weights_config import config_of
 
@@ -19,6 +19,13 @@ class Opened:
     network: nn.Module
     image_size: int
     words: str
+
+    @property
+    def ours(self) -> nn.Module:
+        """The network where this project has built it. Raises: ValueError where it has not."""
+        if not isinstance(getattr(self.network, "config", None), ViTConfig):
+            raise ValueError(f"{self.words}: this needs a network of vitexp")
+        return self.network
 
     @property
     def vit(self) -> ViT:

@@ -5,13 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import safetensors.torch
+from torch import nn
 
-from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.vit import ViTConfig
 from vitexp.nn.weights import OWN_KEY
 from vitexp.record import write_atomically
 
 
-def save_own(model: ViT, path: str | Path) -> None:
+def save_own(model: nn.Module, path: str | Path) -> None:
     """Writes every network of ours, whole or not at all."""
     words = {field.name: getattr(model.config, field.name) for field in fields(ViTConfig)}
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
