@@ -15,6 +15,7 @@ from vitexp.nn import config
 from vitexp.nn.layer import LAYERS
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, PosAt
+from vitexp.nn.resnet_network import TRUNKS
 from vitexp.record import flatten
 from vitexp.study.spec import read_study
 
@@ -51,8 +52,16 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    for name in ("fashion-mnist", "shapes-what", "shapes-where", "shapes-count"):
+    for name in ("fashion-mnist", "cifar100", "imagenet", "shapes-what", "shapes-where", "shapes-count"):
         (tmp_path / "shards" / name).symlink_to(stand_in)
+    for name in ("pretrain_tiny", "masked_tiny"):  # a plan asks whose content it is, and no more
+        (tmp_path / "runs" / name / "last" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "runs" / name / "last" / "checkpoints" / "last.ckpt").write_text(name)
+
+
+def trial(path):
+    """The paper's warm-ups are longer than any run on stand-ins, unless that is a trial."""
+    return ["--trainer.fast_dev_run=true"] if path.stem.endswith("_paper") else []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
@@ -119,6 +128,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
         "--model.pool {cls,gap,map}",
         "--model.attention {full,local,axial}",
         "--model.window",
+        "--model.resnet {preact,postact}",
         "--model.stem",
         "--data.train_images",
         "--study.margin",
@@ -131,7 +141,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
 @pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_passes_the_door(path):
-    plan = cli.plan(["fit", "--config", f"experiments/{path.name}"])
+    plan = cli.plan(["fit", "--config", f"experiments/{path.name}", *trial(path)])
     assert plan["steps"] > 0
     assert plan["study"] == path.stem
 
@@ -154,7 +164,7 @@ def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
     for cell in first.values():
         file = tmp_path / "cell.json"
         file.write_text(cell.args_json)
-        plan = cli.plan(study.argv(cell, file))
+        plan = cli.plan([*study.argv(cell, file), *trial(path)])
         assert plan["study"] == study.name
         resolved = flatten(plan["config"])
         asked = {key: value for key, value in cell.overrides.items() if key in resolved and key != "model.arch"}
@@ -168,6 +178,7 @@ def test_every_axis_value_is_named_in_some_yaml():
         "pool": set(POOLS),
         "attention": set(LAYERS),
         "stem": {"resnet50"},
+        "resnet": set(TRUNKS),
     }
     used = {axis: set() for axis in words}
     for path in EXPERIMENTS + SWEEPS:

@@ -19,6 +19,13 @@ def test_linear_ends_at_the_floor_of_the_released_code():
     assert learning_rate(config, 100, 100) == pytest.approx(1e-5)
 
 
+def test_the_staircase_of_bit():
+    config = OptimConfig(lr=0.03, schedule="staircase", warmup_steps=5)
+    rates = [learning_rate(config, epoch, 90) for epoch in (1, 5, 29, 30, 59, 60, 79, 80, 89)]
+    by_hand = [0.006, 0.03, 0.03, 0.003, 0.003, 3e-4, 3e-4, 3e-5, 3e-5]
+    assert rates == pytest.approx(by_hand)
+
+
 def test_the_schedule_drives_a_real_optimizer():
     config = OptimConfig(lr=0.1, warmup_steps=2)
     weight = nn.Parameter(torch.ones(1))

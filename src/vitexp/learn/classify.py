@@ -190,9 +190,10 @@ class Classify(L.LightningModule):
         """What predicts patches; the parts of the network that only classes need then rest."""
         if self.config.objective == "classify":
             return None
+        masked = MaskedPatches(self.network, self.config.objective, self.config.masked_share, self._seed)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not unused(name, self.network))
-        return MaskedPatches(self.network, self.config.objective, self.config.masked_share, self._seed)
+        return masked
 
     def _readings(self) -> nn.ModuleDict:
         """What is measured over a split."""

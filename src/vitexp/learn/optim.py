@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 Optimizer = Literal["adamw", "sgd"]
-Schedule = Literal["cosine", "linear", "constant"]
+Schedule = Literal["cosine", "linear", "constant", "staircase"]
 Decay = Literal["all", "kernels"]
 
+STAIRS = (1 / 3, 2 / 3, 8 / 9)
+"""Source: BiT trains 90 epochs and divides by 10 after 30, 60 and 80 (paper sheet 9)."""
 LINEAR_FLOOR = 1e-5
 """Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
 
@@ -29,7 +31,8 @@ class OptimConfig:
     decay: Decay = "all"
     """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
-    """Course of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0."""
+    """Course of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
+    after 1/3, 2/3 and 8/9 of the run."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0."""
     clip_norm: float = 0.0
@@ -63,6 +66,8 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     elif config.schedule == "linear":
         floor = min(LINEAR_FLOOR, config.lr)
         rate = floor + (config.lr - floor) * (1.0 - progress)
+    elif config.schedule == "staircase":
+        rate = config.lr * 0.1 ** sum(step >= stair * total_steps for stair in STAIRS)
     else:
         rate = config.lr
     return rate * min(1.0, step / warmup) if warmup else rate

@@ -10,6 +10,8 @@ from vitexp.record import RunRecord, flatten, result_config
 
 # The folder of a data set is no part of a fingerprint; what it held is.
 _DATA_IDENTITY = ("name", "classes", "test_images")
+FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"}
+"""What a factor brings with it: a file its content, the name of a network the way in which it takes images."""
 _ABSENT = "(absent)"
 
 
@@ -71,7 +73,7 @@ def text(value: Any) -> str:
 def _following(keys: Sequence[str]) -> set[str]:
     """What cannot but differ where the studied keys do: the chosen images, and all of a data set with its name."""
     follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
-    follows |= {"run.init_content"} if "run.init" in keys else set()
+    follows |= {word for key, word in FOLLOWS.items() if key in keys}
     if not {"data.shards", "data.name"}.isdisjoint(keys):
         follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
     return follows
