@@ -11,7 +11,7 @@ from vitexp.report import style, words
 from vitexp.report.curve_text import sentences
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
-from vitexp.report.view import NOTHING, CellView, Section, View, arm_words, make_view
+from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
 from vitexp.study.curve import make_curve, varies_size
 from vitexp.study.select import Arm, Root
 from vitexp.study.spec import Study, as_study
@@ -50,7 +50,7 @@ def write_html(
     study = as_study(sweep)
     table = make_table(study, runs, where)
     view = make_view(table)
-    parts = [_section(view, section) for section in view.sections]
+    parts = [_section(section) for section in view.sections]
     parts.append(_items(view.footnotes))
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
@@ -65,9 +65,9 @@ def write_html(
     return path
 
 
-def _section(view: View, section: Section) -> str:
+def _section(section: Section) -> str:
     if section.columns:
-        header = [view.corner, *section.columns]
+        header = [section.corner, *section.columns]
         rows = [[escape(label), *map(_cell, row)] for label, row in section.rows]
     else:
         columns = section.listed()

@@ -19,7 +19,7 @@ _LAST_LATIN = "\u017f"
 
 def table(view: View) -> str:
     """The whole table as a float, with its footnotes beneath."""
-    sections = [line for section in view.sections for line in (*_section(view, section), r"\medskip", "")]
+    sections = [line for section in view.sections for line in (*_section(section), r"\medskip", "")]
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs}.",
@@ -52,8 +52,8 @@ def _label(name: str) -> str:
     return "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in name)
 
 
-def _section(view: View, section: Section) -> list[str]:
-    header, groups = _grid(view, section) if section.columns else _list(section)
+def _section(section: Section) -> list[str]:
+    header, groups = _grid(section) if section.columns else _list(section)
     gap = "[3pt]" if section.columns else ""
     rows = [(gap if line is group[-1] else "", line) for group in groups for line in group]
     return [
@@ -73,13 +73,13 @@ def _line(texts: Sequence[str]) -> str:
     return " & ".join(map(escape, texts)) + r" \\"
 
 
-def _grid(view: View, section: Section) -> tuple[list[str], list[list[list[str]]]]:
+def _grid(section: Section) -> tuple[list[str], list[list[list[str]]]]:
     """The header, and for each row of the grid the lines that its cells need."""
     groups = []
     for label, row in section.rows:
         stacks = [[label], *([NOTHING] if cell is None else _stack(cell) for cell in row)]
         groups.append([list(line) for line in zip_longest(*stacks, fillvalue="")])
-    return [view.corner, *section.columns], groups
+    return [section.corner, *section.columns], groups
 
 
 def _stack(cell: CellView) -> list[str]:

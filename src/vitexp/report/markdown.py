@@ -9,14 +9,14 @@ def table(view: View) -> str:
     """The whole table with its heading and footnotes."""
     parts = [f"### {escape(view.title)}", escape(view.setting)]
     for section in view.sections:
-        parts += [f"**{escape(section.title)}**", _grid(view, section) if section.columns else _list(section)]
+        parts += [f"**{escape(section.title)}**", _grid(section) if section.columns else _list(section)]
     parts.append("\n".join(f"- {escape(note)}" for note in view.footnotes))
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(view: View, section: Section) -> str:
+def _grid(section: Section) -> str:
     rows = [[escape(label), *(NOTHING if cell is None else _cell(cell) for cell in row)] for label, row in section.rows]
-    return lines_of_table([escape(view.corner), *map(escape, section.columns)], rows)
+    return lines_of_table([escape(section.corner), *map(escape, section.columns)], rows)
 
 
 def _list(section: Section) -> str:

@@ -26,7 +26,7 @@ class TerminalTable:
         for section in self.view.sections:
             yield Text()
             yield Text(section.title, style="bold")
-            yield _grid(self.view, section, options.max_width) if section.columns else _list(section)
+            yield _grid(section, options.max_width) if section.columns else _list(section)
         for note in self.view.footnotes:
             yield footnote(note)
         yield Text()
@@ -39,11 +39,11 @@ def footnote(note: str) -> RenderableType:
     return grid
 
 
-def _grid(view: View, section: Section, width: int) -> RichTable:
-    labels = max(len(word) for text in (view.corner, *(label for label, _ in section.rows)) for word in text.split())
+def _grid(section: Section, width: int) -> RichTable:
+    labels = max(len(word) for text in (section.corner, *(label for label, _ in section.rows)) for word in text.split())
     beside = labels + sum(_BETWEEN + _widest(section, index) for index in range(len(section.columns))) + 2 <= width
     table = RichTable(box=box.HORIZONTALS, show_lines=True, pad_edge=False, header_style="")
-    table.add_column(view.corner, style="bold", width=labels)
+    table.add_column(section.corner, style="bold", width=labels)
     for column in section.columns:
         table.add_column(column)
     for label, row in section.rows:

@@ -37,6 +37,7 @@ class Section:
 
     metric: str
     title: str
+    corner: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CellView | None, ...]], ...]
 
@@ -63,7 +64,6 @@ class View:
     name: str
     title: str
     setting: str
-    corner: str
     sections: tuple[Section, ...]
     footnotes: tuple[str, ...]
 
@@ -78,7 +78,6 @@ def make_view(table: Table) -> View:
         name=config.name,
         title=config.title or f"Study {config.name}",
         setting=_setting(table),
-        corner=", ".join(words.key_words(key) for key, _ in table.rows[0]),
         sections=tuple(sections),
         footnotes=footnotes(table, paper),
     )
@@ -101,7 +100,8 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
             )
             for entry in table.entries[metric]
         )
-    return Section(metric=metric, title=title[0].upper() + title[1:], columns=columns, rows=rows)
+    corner = ", ".join(words.key_words(key) for key, _ in table.rows[0])
+    return Section(metric=metric, title=title[0].upper() + title[1:], corner=corner, columns=columns, rows=rows)
 
 
 def _means(table: Table, metric: str) -> Section:
@@ -118,6 +118,7 @@ def _means(table: Table, metric: str) -> Section:
     return Section(
         metric=metric,
         title=title[0].upper() + title[1:],
+        corner=", ".join(words.key_words(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sets.items()),
         rows=tuple(
             (kind, tuple(_cell(table, by_group[name], None, counts) for name in sets))
