@@ -1,5 +1,9 @@
 """Transfer from end to end: a run of ours, timm's weights and Google's, at another resolution."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -157,3 +161,20 @@ def test_what_is_measured_and_kept_is_the_average(run):
     assert not torch.allclose(kept["network.norm.weight"], steps[-1], atol=1e-4)
     torch.testing.assert_close(kept["network.norm.weight"].double(), by_hand.double(), rtol=0, atol=1e-6)
     assert torch.equal(kept["network.norm.weight"], kept["average.norm.weight"])
+
+
+@pytest.mark.slow
+def test_a_transfer_with_an_average_is_killed_and_found_equal(digits, tmp_path):
+    torch.save(network().state_dict(), tmp_path / "own.pt")
+    words = [*SHORT, "--trainer.accelerator=cpu", f"--data.shards={digits}", "--data.image_size=16", "--run.keep=best"]
+    more = [
+        "--run.init=own.pt",
+        "--model.optimizer=sgd",
+        "--model.lr=0.03",
+        "--model.polyak=0.9",
+        "--model.clip_norm=1",
+    ]
+    command = [sys.executable, "-m", "vitexp.cli", "verify-resume", *words, *more]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "EQUAL" in done.stdout
