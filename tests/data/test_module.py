@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 
+from vitexp.data.mixing import mixed
 from vitexp.data.module import ShardData
 
 pytestmark = [
@@ -224,6 +225,19 @@ def test_training_on_goes_on_with_the_next_epoch(digits, tmp_path) -> None:
     trainer.fit_loop.max_epochs = 3
     trainer.fit(probe, data)
     assert probe.seen == whole.seen
+
+
+def test_training_images_are_mixed_and_no_others(digits) -> None:
+    plain, mixing = data_of(digits, augment="none"), data_of(digits, augment="none", mix="mixup_cutmix")
+    for one, other in zip(plain.train_dataloader(), mixing.train_dataloader(), strict=True):
+        assert torch.equal(one.samples, other.samples)
+        images = plain.on_after_batch_transfer(one, 0).images
+        assert torch.equal(mixing.on_after_batch_transfer(other, 0).images, mixed(images, other.recipe))
+        assert (images != mixed(images, other.recipe)).any((1, 2, 3)).float().mean() > 0.9
+    for one, other in zip(plain.val_dataloader(), mixing.val_dataloader(), strict=True):
+        assert torch.equal(
+            plain.on_after_batch_transfer(one, 0).images, mixing.on_after_batch_transfer(other, 0).images
+        )
 
 
 def test_without_validation_images_there_is_no_validation(digits, tmp_path) -> None:

@@ -90,10 +90,12 @@ def test_the_training_loss_of_an_epoch_is_the_mean_over_its_images(fit, monkeypa
 
 
 @pytest.mark.parametrize("mix", ["mixup", "cutmix", "mixup_cutmix"])
-def test_mixed_training_runs_and_is_kept_in_the_config(fit, mix):
+def test_mixed_training_is_another_training_and_kept_in_the_config(fit, mix):
     assert fit(f"--data.mix={mix}", "--data.eval_view=crop", "--trainer.max_steps=3") == 0
     record = read_record("run")
     assert (record.config["data"]["mix"], record.config["data"]["eval_view"]) == (mix, "crop")
+    assert fit("--data.eval_view=crop", "--trainer.max_steps=3", "--run.dir=plain") == 0
+    assert read_record("plain").metrics["val_loss"] != record.metrics["val_loss"]
 
 
 def test_a_finished_run_is_not_trained_again(fit, capsys):

@@ -203,7 +203,8 @@ class ShardData(L.LightningDataModule):
     def _batches(self, split: str) -> Batches:
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         index = self._source(split)
-        return Batches(index, self._reader(index), self.epoch_order(split), self.batch_size, rank, ranks)
+        order = self.epoch_order(split)
+        return Batches(index, self._reader(index), order, self.batch_size, rank, ranks, self.mix)
 
     def _source(self, split: str) -> ShardIndex:
         """The shards a split comes from: a held-out validation slice lies in those of train."""
