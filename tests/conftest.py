@@ -1,6 +1,7 @@
 """Shared by the whole suite: no network, no accounts, one thread, the torchvision guard first."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["WANDB_MODE"] = "offline"
@@ -14,8 +15,8 @@ import torch
 from vitexp import torch_ops  # noqa: F401  (before timm, torchmetrics and lightning)
 
 torch.set_num_threads(1)
-# A busy machine is no failure.
-hypothesis.settings.register_profile("house", deadline=None)
+# A busy machine is no failure; and the same commit passes twice: new cases are for `make test-slow` to find.
+hypothesis.settings.register_profile("house", deadline=None, derandomize="slow" not in " ".join(sys.argv))
 hypothesis.settings.load_profile("house")
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -153,7 +153,7 @@ def test_changed_shards_are_noticed_when_they_are_opened(tmp_path, make_set) -> 
 
 
 @pytest.mark.parametrize(
-    "change", ["{}", "[]", "", "nonsense", "kind", "images", "shardlist", "nsamples", "size", "\0"]
+    "change", ["{}", "[]", "", "nonsense", "kind", "images", "shardlist", "nsamples", "size", "url", "\0"]
 )
 def test_a_damaged_shard_list_is_named(tmp_path, make_set, change) -> None:
     open_shards(make_set(tmp_path, train=[[0, 1]]))
@@ -169,6 +169,8 @@ def test_a_damaged_shard_list_is_named(tmp_path, make_set, change) -> None:
         document["shardlist"][0]["nsamples"] = "2"
     elif change == "size":
         document["smallest_image"] = [1]
+    elif change == "url":
+        document["shardlist"][0]["url"] = ""
     else:
         document = None
     path.write_text(json.dumps(document) if document is not None else change)

@@ -136,7 +136,7 @@ def read_document(shard_set: ShardSet, split: str) -> dict[str, Any]:
         whole = whole and document["images"] == sum(shard["nsamples"] for shard in document["shardlist"]) > 0
         whole = whole and all(shard["nsamples"] > 0 for shard in document["shardlist"])
         names = [(shard["url"], shard["sha256"]) for shard in document["shardlist"]]
-        whole = whole and all("/" not in name and _SHA256.fullmatch(checksum) for name, checksum in names)
+        whole = whole and all(_SHARD_NAME.fullmatch(name) and _SHA256.fullmatch(sum_) for name, sum_ in names)
         whole = whole and _SHA256.fullmatch(document["table_sha256"]) is not None
         whole = whole and all(len(document[word]) == 2 for word in ("smallest_image", "largest_image"))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -159,6 +159,7 @@ _FIELDS += [
     ("kinds", dict),
     ("table_sha256", str),
 ]
+_SHARD_NAME = re.compile(r"[^/\0]+\.tar")
 _SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
 
 
