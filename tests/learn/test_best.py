@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.learn.classify import Classify
 from vitexp.record import read_record
 
@@ -15,22 +14,9 @@ WORDS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-
-
 @pytest.fixture
-def fit(digits, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words, verb="fit"):
-        try:
-            return cli.main([verb, *WORDS, f"--data.shards={digits}", *words])
-        except SystemExit as error:
-            return error.code
-
-    return run
+def fit(door):
+    return lambda *words, verb="fit": door(verb, *WORDS, *words)
 
 
 def kept(folder):

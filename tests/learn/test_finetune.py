@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.learn.finetune import DEFAULTS
 from vitexp.nn import weights_npz, weights_timm
 from vitexp.nn.vit import ViT, ViTConfig
@@ -19,23 +18,10 @@ QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--
 SHORT = ["--model.arch=micro/4", "--data.batch_size=200", "--trainer.max_steps=9", "--model.warmup_steps=2"]
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-
-
 @pytest.fixture
-def run(digits, tmp_path, monkeypatch):
+def run(door):
     """Runs a verb in an empty folder; gives its exit status."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(verb, *words):
-        try:
-            return cli.main([verb, *SHORT, *QUIET, f"--data.shards={digits}", "--run.dir=run", *words])
-        except SystemExit as error:
-            return error.code
-
-    return run
+    return lambda verb, *words: door(verb, *SHORT, *QUIET, "--run.dir=run", *words)
 
 
 def network(**options):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.data.batch import Batch
 from vitexp.learn.classify import Classify
 from vitexp.learn.masked import Corruption, colours, corruption, cut
@@ -153,9 +152,8 @@ TINY = ["--model.arch=micro/4", "--data.image_size=16", "--data.batch_size=200",
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    shards = write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-    return [*TINY, f"--data.shards={shards}", "--trainer.max_epochs=2", "--model.objective=masked_mean"]
+def words(digits):
+    return [*TINY, f"--data.shards={digits}", "--trainer.max_epochs=2", "--model.objective=masked_mean"]
 
 
 def test_a_run_is_measured_in_colours_and_then_fine_tuned(words, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.learn.classify import Classify
 from vitexp.record import read_record
 
@@ -17,23 +16,10 @@ TINY = ["--model.arch=micro/4", "--data.batch_size=200", f"--trainer.max_epochs=
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--run.wandb=off"]
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-
-
 @pytest.fixture
-def fit(digits, tmp_path, monkeypatch):
+def fit(door):
     """Runs a verb in an empty folder; gives its exit status."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words, verb="fit"):
-        try:
-            return cli.main([verb, *TINY, *QUIET, f"--data.shards={digits}", "--run.dir=run", *words])
-        except SystemExit as error:
-            return error.code
-
-    return run
+    return lambda *words, verb="fit": door(verb, *TINY, *QUIET, "--run.dir=run", *words)
 
 
 def weights(path):

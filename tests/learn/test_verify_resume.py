@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.learn import verify_resume as verify
 from vitexp.learn.verify_resume import Cut, Outline, Trace, cuts, default_steps
 from vitexp.learn.witness import digest
@@ -75,11 +74,10 @@ def test_one_bit_is_another_digest():
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    shards = write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
+def words(digits):
     return [
         "--model.arch=micro/4", "--data.batch_size=200", "--trainer.max_epochs=2", "--model.warmup_steps=2",
-        "--trainer.accelerator=cpu", f"--data.shards={shards}", "--data.augment=crop_flip", "--data.mix=mixup_cutmix",
+        "--trainer.accelerator=cpu", f"--data.shards={digits}", "--data.augment=crop_flip", "--data.mix=mixup_cutmix",
         "--model.dropout=0.1",
     ]  # fmt: skip
 

@@ -87,13 +87,12 @@ class LocalFiles:
         for shard in shards[wrong | (ends > self._sizes[shards])]:
             raise self._changed(shard)
         view, places = self._gathered(samples, shards, begins, ends)
-        names = [shard.name for shard in self.index.shards]
         columns = (column.tolist() for column in (places, rows["length"], rows["kind"], shards))
         return [
             File(
                 view[place + BLOCK : place + BLOCK + length],
                 EXTENSIONS[kind],
-                Where(names[shard], view[place : place + BLOCK]),
+                Where(self.index.shards[shard].name, view[place : place + BLOCK]),
             )
             for place, length, kind, shard in zip(*columns, strict=True)
         ]

@@ -68,7 +68,8 @@ class Classify(L.LightningModule):
         losses = self._losses(batch)
         loss = losses.sum() * (self.trainer.world_size / batch.total)
         self.images_seen += batch.total
-        self.epoch_loss += torch.stack([losses.detach().sum(), losses.new_tensor(len(losses))])
+        self.epoch_loss[0] += losses.detach().sum()
+        self.epoch_loss[1] += len(losses)  # as a plain number: a tensor made here would wait for the device
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss", loss.detach(), sync_dist=True)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -1,7 +1,7 @@
-"""Frozen features of a network over a split of a data set: each image goes through it once."""
+"""Frozen features of a network over a split of a data set: each image goes through it once, on any number of ranks."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from vitexp.data.module import ShardData, Split
 
 @torch.no_grad()
 def read_features(
-    network: nn.Module, data: ShardData, split: Split, device: str, middle: int | None = None
+    network: nn.Module, data: ShardData, split: Split, device: str | torch.device, middle: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Features and labels in the order of the samples; the network is in eval mode and on `device`.
 
@@ -24,6 +24,15 @@ def read_features(
     for batch in data.eval_loader(split):
         batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device(device), 0), 0)
         parts.append((read(batch.images[:, :, seen, seen]).float().cpu(), batch.labels.cpu(), batch.samples.cpu()))
-    features, labels, samples = (torch.cat(column) for column in zip(*parts, strict=True))
+    features, labels, samples = (torch.cat(column) for column in zip(*gathered(parts), strict=True))
     order = samples.argsort()
     return features[order], labels[order]
+
+
+def gathered(parts: list[Any]) -> list[Any]:
+    """The parts of all ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return parts
+    everywhere: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, parts)
+    return [part for rank in everywhere for part in rank]

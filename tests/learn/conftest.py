@@ -1,0 +1,25 @@
+"""One set of digits and one door for the runs of this floor's tests."""
+
+import pytest
+
+from vitexp import cli
+from vitexp.data import write
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
+
+
+@pytest.fixture
+def door(digits, tmp_path, monkeypatch):
+    """Runs a verb on the digits in an empty folder; gives its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb, *words):
+        try:
+            return cli.main([verb, f"--data.shards={digits}", *words])
+        except SystemExit as error:
+            return error.code
+
+    return run
