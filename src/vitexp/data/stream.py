@@ -34,14 +34,13 @@ class StreamedFiles(LocalFiles):
 
         Raises: ValueError when there is no room for what is needed together.
         """
-        room, sizes = room_bytes(), np.array([shard.filesize for shard in self.index.shards])
-        wanted = sizes[now].sum()
+        room, wanted = room_bytes(), self._sizes[now].sum()
         if wanted > room:
             raise ValueError(
                 f"one window of {self.index.name} takes {wanted} bytes of shards, and VITEXP_CACHE_BYTES leaves "
                 f"{room}; set it higher, or copy the shards to this disk"
             )
-        together = wanted + sizes[then].sum() <= room
+        together = wanted + self._sizes[then].sum() <= room
         for shard in [*now.tolist(), *(then.tolist() if together else [])]:
             with self._lock:
                 new = shard not in self._open and shard not in self._coming
