@@ -31,6 +31,7 @@ def test_sizes(name: str, sizes: tuple[int, ...]) -> None:
         ("R50+B/16", "resnet50", (3, 4, 9), 1),
         ("R50+L/32", "resnet50", (3, 4, 6, 3), 1),
         ("R26+S/32", "resnet26", (2, 2, 2, 2), 1),
+        ("R14+micro/16", "resnet14", (1, 1, 2), 1),
         ("R+Ti/16", "root", (), 8),
     ],
 )
@@ -45,6 +46,7 @@ def test_hybrids(name: str, stem: str, blocks: tuple[int, ...], feature_patch: i
 @pytest.mark.parametrize(
     ("name", "blocks", "width"),
     [
+        ("R14x0.5", (1, 1, 1, 1), 0.5),
         ("R26x1", (2, 2, 2, 2), 1),
         ("R50x1", (3, 4, 6, 3), 1),
         ("R50x2", (3, 4, 6, 3), 2),

@@ -91,9 +91,9 @@ def reference(blocks: tuple[int, ...], order: str, **choices: Any) -> ResNetV2:
 
 
 @pytest.mark.parametrize("order", ["preact", "postact"])
-@pytest.mark.parametrize(("width", "size"), [(1, (64, 64)), (2, (32, 48)), (1, (33, 47))])
+@pytest.mark.parametrize(("width", "size"), [(1, (64, 64)), (2, (32, 48)), (0.5, (33, 47))])
 @torch.no_grad()
-def test_logits_equal_timm(order: Any, width: int, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_equal_timm(order: Any, width: float, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     # timm has other epsilons of the standardisation; ours are tested in test_resnet.py and test_resnet_preact.py.
     monkeypatch.setattr(resnet, "STANDARDISE_EPS", 0.0)
     monkeypatch.setattr(resnet_preact, "STANDARDISE_EPS", TIMM_EPS)

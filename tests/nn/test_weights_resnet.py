@@ -182,6 +182,12 @@ def test_a_file_says_which_network_it_holds(tmp_path, arrays, order, classes):
     assert config_of(stored, "file.npz").image_size == 224
 
 
+def test_a_file_of_half_the_channels_is_x05(tmp_path):
+    half = {"resnet/root_block/standardized_conv2d/kernel": np.zeros((7, 7, 3, 32), np.float32)}
+    stored = Stored(read_tensors(written(tmp_path / "half.npz", bit() | half)))
+    assert config_of(stored, "half.npz").arch == "R26x0.5"
+
+
 @pytest.mark.parametrize(
     ("arrays", "order", "message"),
     [

@@ -51,7 +51,7 @@ class Sizes:
     """whether a hidden layer of width D comes before the head"""
     resnet_blocks: tuple[int, ...] | None = None
     """bottlenecks per stage; () is the root alone, None no ResNet at all"""
-    resnet_width: int = 1
+    resnet_width: float = 1
     """factor on every channel count of the ResNet"""
 
 
@@ -134,14 +134,14 @@ def _probe(tokens: int, width: int, mlp_width: int) -> int:
 
 
 def _trunk(
-    size: tuple[int, int], blocks: tuple[int, ...], factor: int, as_computed: bool
+    size: tuple[int, int], blocks: tuple[int, ...], factor: float, as_computed: bool
 ) -> tuple[int, tuple[int, int], int]:
     """MACs, size of the maps, and channels after root and stages."""
-    channels = 64 * factor
+    channels = int(64 * factor)
     macs = _convolution(size, 7, 2, 3 * channels, as_computed)
     size = _strided(_strided(size, 2), 2)  # the root's convolution and its pooling
     for stage, units in enumerate(blocks):
-        middle = 64 * factor * 2**stage
+        middle = int(64 * factor) * 2**stage
         for unit in range(units):
             stride = 2 if stage and not unit else 1
             out = _strided(size, stride)

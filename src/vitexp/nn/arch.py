@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Stem = Literal["auto", "patch", "resnet50", "resnet26", "root"]
+Stem = Literal["auto", "patch", "resnet50", "resnet26", "resnet14", "root"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,19 @@ class Hybrid:
 
 # ViT paper, section 3.1 and appendix B.1: at /16 the fourth stage is gone and its three blocks sit in the third.
 # R26 and R: "How to train your ViT" (2021). "R" is the root alone; it strides by 4 and is then cut into 8x8 patches, so
-# R+Ti/16 really strides by 32. The name is kept because released files carry it.
+# R+Ti/16 really strides by 32. The name is kept because released files carry it. R14, by the same rule, is not from a
+# paper: a hybrid that a laptop trains.
 HYBRIDS = {
     "resnet50": Hybrid("R50", {16: (3, 4, 9), 32: (3, 4, 6, 3)}),
     "resnet26": Hybrid("R26", {32: (2, 2, 2, 2)}),
+    "resnet14": Hybrid("R14", {16: (1, 1, 2), 32: (1, 1, 1, 1)}),
     "root": Hybrid("R", {16: ()}, feature_patch=8),
 }
 
-# Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
+# Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021). 14 is
+# the same with one a stage: like micro not from a paper, and with half the channels (R14x0.5) the smallest there is.
 RESNETS = {
+    14: (1, 1, 1, 1),
     26: (2, 2, 2, 2),
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
@@ -63,7 +67,7 @@ RESNETS = {
     200: (3, 24, 36, 3),
 }
 
-_RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x([1-9]\d?)")
+_RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x(0\.5|[1-9]\d?)")
 # A body without a name, by its width, depth, MLP width and heads: w1024d8m2048h16, where the paper's Fig. 8 starts.
 _FREE = r"w[1-9]\d*d[1-9]\d*m[1-9]\d*h[1-9]\d*"
 _PATTERN = re.compile(
@@ -88,7 +92,7 @@ class Arch:
     patch: int
     feature_patch: int
     resnet_blocks: tuple[int, ...] | None
-    resnet_width: int = 1
+    resnet_width: float = 1
 
     @property
     def full_name(self) -> str:
@@ -102,7 +106,7 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
     Raises: ValueError for an unknown name, and for a stem that the name contradicts or that this patch does not have.
     """
     if match := _RESNET.fullmatch(name):
-        return _resnet(name, int(match[1]), int(match[2]), stem)
+        return _resnet(name, int(match[1]), float(match[2]), stem)
     match = _PATTERN.fullmatch(name)
     if match is None:
         hybrids = ", ".join(f"{hybrid.prefix}+BODY/{patch}" for hybrid in HYBRIDS.values() for patch in hybrid.blocks)
@@ -110,7 +114,7 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
             f"arch {name!r} is unknown; write BODY/PATCH, or for a hybrid {hybrids}, where BODY is one of "
             f"{', '.join(BODIES)}, or in numbers w64d4m256h4 (width, depth, MLP width, heads), and PATCH a number of "
             "pixels, for example B/16 or R50+B/16; or for a ResNet "
-            f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH up to 99, as in R50x1"
+            f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH 0.5 or 1 to 99, as in R50x1"
         )
     prefix, body, patch = match[1], match[2], int(match[3])
     stem = _choose_stem(name, prefix, stem)
@@ -129,7 +133,7 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
     )
 
 
-def _resnet(name: str, layers: int, width: int, stem: str) -> Arch:
+def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:
     if stem != "auto":
         raise ValueError(f"stem {stem} has no effect on the ResNet {name}, which has a root of its own; leave it out")
     return Arch(

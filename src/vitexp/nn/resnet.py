@@ -86,14 +86,14 @@ class Trunk(nn.Module):
     Without blocks it is the root alone.
     """
 
-    def __init__(self, blocks: tuple[int, ...], width_factor: int = 1) -> None:
+    def __init__(self, blocks: tuple[int, ...], width_factor: float = 1) -> None:
         super().__init__()
-        self.channels = 64 * width_factor
+        self.channels = int(64 * width_factor)
         self.conv_root, self.gn_root = StandardisedConv(3, self.channels, 7, 2), group_norm(self.channels)
         self.stages = nn.ModuleList(self._stage(stage, units, width_factor) for stage, units in enumerate(blocks))
 
-    def _stage(self, stage: int, units: int, width_factor: int) -> nn.Sequential:
-        middle = 64 * width_factor * 2**stage
+    def _stage(self, stage: int, units: int, width_factor: float) -> nn.Sequential:
+        middle = int(64 * width_factor) * 2**stage
         channels, self.channels = self.channels, 4 * middle
         first = Unit(channels, middle, stride=1 if stage == 0 else 2)
         return nn.Sequential(first, *(Unit(self.channels, middle, stride=1) for _ in range(units - 1)))

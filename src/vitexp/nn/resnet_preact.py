@@ -73,15 +73,15 @@ class PreactTrunk(nn.Module):
     The pool's border is of zeros, not of minus infinity: BiT pads first and pools afterwards.
     """
 
-    def __init__(self, blocks: tuple[int, ...], width_factor: int = 1) -> None:
+    def __init__(self, blocks: tuple[int, ...], width_factor: float = 1) -> None:
         super().__init__()
-        self.channels = 64 * width_factor
+        self.channels = int(64 * width_factor)
         self.conv_root = Conv(3, self.channels, 7, 2)
         self.stages = nn.ModuleList(self._stage(stage, units, width_factor) for stage, units in enumerate(blocks))
         self.gn = group_norm(self.channels)
 
-    def _stage(self, stage: int, units: int, width_factor: int) -> nn.Sequential:
-        middle = 64 * width_factor * 2**stage
+    def _stage(self, stage: int, units: int, width_factor: float) -> nn.Sequential:
+        middle = int(64 * width_factor) * 2**stage
         channels, self.channels = self.channels, 4 * middle
         first = Unit(channels, middle, stride=1 if stage == 0 else 2)
         return nn.Sequential(first, *(Unit(self.channels, middle, stride=1) for _ in range(units - 1)))

@@ -115,8 +115,8 @@ def _of_resnet(arrays: Mapping[str, Tensor], order: Resnet, source: str, image_s
     if layers is None:
         raise ValueError(f"{source} holds a ResNet with {units} units per stage, which has no name here")
     classes = len(arrays[head]) if head in arrays else 1
-    width = arrays[root].shape[-1] // 64
-    return ViTConfig(arch=f"R{layers}x{width}", image_size=image_size or 224, classes=classes, resnet=order)
+    width = arrays[root].shape[-1] / 64
+    return ViTConfig(arch=f"R{layers}x{width:g}", image_size=image_size or 224, classes=classes, resnet=order)
 
 
 def _arch(sizes: Sizes, patch: int, blocks: tuple[int, ...] | None, source: str) -> str:

@@ -19,7 +19,7 @@ EXPRESSIBLE = {
     "pos_embed": ("1d", "none"),
     "pos_at": ("stem",),
     "pool": ("cls", "gap", "map"),
-    "stem": ("patch", "resnet50", "resnet26", "root"),
+    "stem": ("patch", "resnet50", "resnet26", "resnet14", "root"),
     "head": ("linear",),
 }
 MARKER = "patch_embed.proj.weight"

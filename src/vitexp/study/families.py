@@ -22,7 +22,7 @@ _NEAR, _COMPARABLE = 1.1, 2.0
 def family_of(arm: Arm) -> str:
     """Which kind of network an arm trains, by the names that its runs give it: B/16, R50+B/16, R50x1."""
     arch, stem = str(setting_of(arm, "model.arch")), setting_of(arm, "model.stem")
-    if re.fullmatch(r"R\d+x\d+", arch):
+    if re.fullmatch(r"R\d+x[\d.]+", arch):
         return RESNET
     return HYBRID if "+" in arch or stem not in (None, "patch", "auto") else VIT
 
