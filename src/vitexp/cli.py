@@ -23,6 +23,18 @@ BAD_INPUT = 2
 class OneSentence(argparse.ArgumentParser):
     """An argparse parser whose complaints are raised, so that they come out as all others do."""
 
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Takes words before, between and behind flags: `sweep lint --quick FILE` and `sweep lint FILE --quick`."""
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True  # argparse calls this again, once for the flags and once for the words
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
     def error(self, message: str) -> NoReturn:
         """Raises: ValueError."""
         raise ValueError(f"{message} (`{self.prog} --help` shows what there is)")

@@ -45,3 +45,22 @@ def test_ray_is_told_to_report_nothing(refused, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     refused(SWEEP, "--engine=ray")
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lint", "{}", "--quick"],
+        ["lint", "--quick", "{}"],
+        ["--quick", "lint", "{}"],
+        ["lint", "--root", "elsewhere", "{}", "--quick"],
+        ["--workers=2", "{}", "--retry"],
+    ],
+)
+def test_flags_may_stand_before_between_and_behind_the_words(refused, words, tmp_path):
+    absent = f"{tmp_path / 'absent.yaml'}"
+    assert f"vitexp: {absent} cannot be read" in refused(*(absent if word == "{}" else word for word in words))
+
+
+def test_an_unknown_flag_between_the_words_is_named(refused):
+    assert "unrecognized arguments: --fast" in refused("lint", "--fast", SWEEP)
