@@ -10,23 +10,52 @@ import torch
 
 from vitexp import cli
 from vitexp.learn import verify_resume as verify
-from vitexp.learn.verify_resume import Cut, Outline, Trace, cuts, default_steps
+from vitexp.learn.verify_resume import Cut, Outline, Trace, cuts, default_steps, first_validation
 from vitexp.learn.witness import digest
 
 WHOLE = Trace({(0, 0): ([1, 2], "a"), (0, 1): ([3, 4], "b"), (1, 0): ([2, 4], "c")}, "w", [1.0, 2.0])
 
 
 def outline(**changes):
-    return Outline(**{"steps": 100, "epoch": 21, "workers": 0, "validates": True} | changes)
+    return Outline(**{"steps": 100, "epoch": 21, "workers": 0, "validation": 21} | changes)
 
 
-def test_an_epochs_end_is_looked_at_where_it_is_near():
+def test_an_epochs_end_and_a_validation_are_looked_at_where_they_are_near():
     assert default_steps(outline()) == 25
     assert cuts(outline(), 25) == [Cut(11), Cut(21, True), Cut(24)]
-    assert cuts(outline(validates=False), 25) == [Cut(12), Cut(22), Cut(24)]
-    assert cuts(outline(epoch=1), 5) == [Cut(1, True), Cut(4)]
-    assert default_steps(outline(epoch=5000)) == verify.STEPS
-    assert cuts(outline(epoch=5000), 24) == [Cut(7), Cut(12), Cut(23)]
+    assert cuts(outline(validation=0), 25) == [Cut(12), Cut(22), Cut(24)]
+    assert default_steps(outline(validation=50)) == 54
+    assert cuts(outline(validation=50), 54) == [Cut(12), Cut(22), Cut(50, True), Cut(53)]
+    assert cuts(outline(validation=50), 25) == [Cut(12), Cut(22), Cut(24)]
+    assert cuts(outline(validation=5), 25) == [Cut(3), Cut(5, True), Cut(22), Cut(24)]
+    assert cuts(outline(epoch=1, validation=1), 5) == [Cut(1, True), Cut(4)]
+    assert cuts(outline(epoch=5, validation=5), 6) == [Cut(3), Cut(5), Cut(5, True)]
+    far = outline(epoch=5000, validation=5000)
+    assert default_steps(far) == verify.STEPS
+    assert cuts(far, 24) == [Cut(7), Cut(12), Cut(23)]
+
+
+@pytest.mark.parametrize(
+    ("interval", "every", "accumulated", "step"),
+    [
+        (None, 1, 1, 21),
+        (1.0, 10, 1, 210),
+        (0.5, 1, 1, 10),
+        (0.5, 3, 1, 52),
+        (7, 1, 1, 7),
+        (50, None, 1, 50),
+        (50, None, 4, 14),
+        (None, 2, 4, 12),
+        (8, 1, 4, 2),
+        ("00:00:10:00", None, 1, 0),
+    ],
+)
+def test_the_first_validation_is_where_lightning_has_it(interval, every, accumulated, step):
+    """Of 21 batches an epoch; 50 are two epochs, of 6 updates each where 4 batches make one, and 8 batches more."""
+    asked = {"val_check_interval": interval, "check_val_every_n_epoch": every, "limit_val_batches": None}
+    trainer = asked | {"accumulate_grad_batches": accumulated}
+    assert first_validation(trainer, 21) == step
+    assert first_validation(trainer | {"limit_val_batches": 0}, 21) == 0
 
 
 def part(batches, weights=None, sums=()):

@@ -30,7 +30,7 @@ from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
-from vitexp.learn.verify_resume import Outline
+from vitexp.learn.verify_resume import Outline, first_validation
 
 LAST = "last.ckpt"
 _BUILT: dict[str, Any] = {}
@@ -182,8 +182,8 @@ class TrainingCommand(LightningCLI):
         """What a check of its resuming needs to know."""
         trainer = self._get(self.config_init, "trainer")
         epoch = -(-self.datamodule.steps_per_epoch // trainer["accumulate_grad_batches"])
-        validates = bool(self.datamodule.val_count) and trainer["limit_val_batches"] != 0
-        return Outline(self.steps(), epoch, self.datamodule.workers, validates)
+        validation = first_validation(trainer, self.datamodule.steps_per_epoch) if self.datamodule.val_count else 0
+        return Outline(self.steps(), epoch, self.datamodule.workers, validation)
 
     def _facts(self) -> dict[str, Any]:
         """What is known of a run beforehand: its size, its length and its cost."""

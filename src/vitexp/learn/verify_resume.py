@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class Outline:
     epoch: int
     """Optimiser steps of an epoch."""
     workers: int
-    validates: bool
+    validation: int
+    """Optimiser steps before the first validation; 0 where none comes."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,36 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def default_steps(outline: Outline) -> int:
-    """Past the end of an epoch where that is near."""
-    return outline.epoch + 4 if outline.epoch <= LONGEST_EPOCH else STEPS
+    """Past the end of an epoch and the first validation where they are near."""
+    near = [step for step in (outline.epoch, outline.validation) if 0 < step <= LONGEST_EPOCH]
+    return max(near) + 4 if near else STEPS
 
 
 def cuts(outline: Outline, steps: int) -> list[Cut]:
-    """Early, in the validation at the first epoch's end or else in the middle, and late."""
-    ends = outline.epoch < steps
-    middle = Cut(outline.epoch, True) if ends and outline.validates else Cut(outline.epoch + 1 if ends else steps // 2)
-    early = [Cut(middle.step // 2 + 1)] if middle.step > 2 else []
-    late = [Cut(steps - 1)] if steps - 1 > middle.step else []
-    return [*early, middle, *late]
+    """Early, in the first validation, behind the first epoch's end, or else in the middle, and late."""
+    validation = [Cut(outline.validation, True)] if 0 < outline.validation < steps else []
+    ends = outline.epoch < steps and outline.epoch != outline.validation
+    middle = validation + ([Cut(outline.epoch + 1)] if ends else []) or [Cut(steps // 2)]
+    first = min(cut.step for cut in middle)
+    every = {*middle, *([Cut(first // 2 + 1)] if first > 2 else []), Cut(steps - 1)}
+    return sorted((cut for cut in every if cut.step < steps), key=lambda cut: (cut.step, cut.in_validation))
+
+
+def first_validation(trainer: Mapping[str, Any], epoch_batches: int) -> int:
+    """Optimiser steps before the first validation, as the trainer's options ask for it; 0 where they do not tell.
+
+    Source: Lightning counts `val_check_interval` in batches, as a share of an epoch where it is no whole number.
+    """
+    interval, every = trainer["val_check_interval"], trainer["check_val_every_n_epoch"]
+    interval = 1.0 if interval is None else interval
+    if isinstance(interval, float):
+        interval = max(1, int(epoch_batches * interval))
+    if not isinstance(interval, int) or trainer["limit_val_batches"] == 0:
+        return 0
+    epochs, left = divmod(interval, epoch_batches) if every is None else (every - 1, interval)
+    accumulated: int = trainer["accumulate_grad_batches"]
+    whole = -(-epoch_batches // accumulated)
+    return int(epochs * whole + (whole if left == epoch_batches else left // accumulated))
 
 
 def _verify(folder: Path, words: list[str], outline: Outline, steps: int, workers: int | None) -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitexp.data.batch import Batch
+from vitexp.learn.best import Best
 
 WEIGHTS = "weights"
 
@@ -69,11 +70,14 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 
 def _state(module: L.LightningModule, trainer: L.Trainer) -> Iterable[Tensor]:
-    """Everything that the next step depends on: weights, buffers, and what the optimiser remembers."""
+    """What the next step and the end depend on: weights, buffers, what the optimiser remembers, the best so far."""
     yield from (value for _, value in sorted(module.state_dict().items()))
     for optimizer in trainer.optimizers:
         for state in optimizer.state.values():
             yield from (value for _, value in sorted(state.items()) if isinstance(value, Tensor))
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Best):
+            yield from (value for _, value in sorted(callback.weights.items()))
 
 
 def _sums(module: L.LightningModule) -> list[float]:
