@@ -20,7 +20,7 @@ STATUSES = ("running", "finished", "failed")
 
 # What cannot change the numbers of a run: where things lie, who watches, how the work is spread over machines.
 _NEUTRAL = re.compile(
-    r"(run\.(root|dir|wandb|project|checkpoint\w*)|study|config|ckpt_path|trainer\.(logger|callbacks|default_root_dir|devices|num_nodes|accelerator|strategy|plugins|"
+    r"(run\.(root|dir|wandb|project|download|checkpoint\w*)|study|config|ckpt_path|trainer\.(logger|callbacks|default_root_dir|devices|num_nodes|accelerator|strategy|plugins|"
     r"enable_\w+|log_every_n_steps|profiler|barebones|use_distributed_sampler|sync_batchnorm|detect_anomaly)|"
     r"data\.(shards|workers|reader|seed)|model\.(classes|image_size))(\..*)?"
 )

@@ -123,7 +123,10 @@ def test_each_verdict_says_why(lab, tmp_path, capsys, none, margin, verdict, tol
     ("gap", "told"),
     [
         (0.9, "within ±2 points"),
-        (0.8, "a difference is shown tuned on val_acc: class token: learning rate 0.003 (of 10 runs)"),
+        (
+            0.8,
+            "tuned on top-1 accuracy on the validation slice: class token: learning rate 0.003 (of 10 runs)",
+        ),
         (0.879, "a difference is shown, which may still lie within ±2 points"),
     ],
 )

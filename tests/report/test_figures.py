@@ -130,7 +130,8 @@ def test_a_tuned_curve_prints_the_value_chosen_at_every_size(lab, tmp_path):
 
     lab.fill(study, metrics)
     text = " ".join(shown(write_curve(study.path, lab.root, tmp_path)).split())
-    assert "The learning rate that is best by val_acc at each size: the only arm 0.003, 0.001." in text
+    best = "top-1 accuracy on the validation slice"
+    assert f"The learning rate that is best by {best} at each size: the only arm 0.003, 0.001." in text
     rows = rows_of(tmp_path / "rates" / "curve.csv")
     assert [(row["size"], row["tuned model.lr"], row["n"]) for row in rows] == [
         ("64", "0.003", "3"), ("128", "0.001", "3")

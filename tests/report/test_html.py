@@ -85,7 +85,7 @@ def test_missing_runs_stand_there_with_their_reason_and_no_number(lab, filled, t
     text = write_html(study.path, lab.root, tmp_path).read_text()
     (row,) = [row for row in Page(text).rows if "failed" in " ".join(row) and len(row) == 9]
     assert [cell.strip() for cell in row] == [
-        "none, at the stem", "0", "–", "–", "", "", "", "failed (the loss is <NaN>)", ""
+        "no position embedding", "0", "–", "–", "", "", "", "failed (the loss is <NaN>)", ""
     ]  # fmt: skip
 
 

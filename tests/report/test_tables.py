@@ -113,8 +113,17 @@ def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):
     text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
     assert re.search(r"◆ class token +86\.00 ± 2\.48 +learning rate 0\.001", text)
     assert re.search(r"global average pooling +87\.00 ± 4\.97 +\+1\.00 ± 2\.48 +no difference shown +0\.\d{3}", text)
-    assert "Each arm has the learning rate that is best for it by val_acc" in text
+    assert "Each arm has the learning rate that is best for it by top-1 accuracy on the validation slice" in text
     assert "Paper: Figure 9, drawn only" in text
+
+
+@pytest.mark.parametrize(("table", "stands"), [("table8", True), ("table5", False)])
+def test_footnotes_speak_of_nothing_that_is_not_there(lab, filled, table, stands):
+    study = lab.positions(**{"study.paper": table})
+    lab.fill(study, filled.metrics_of)
+    text = " ".join(text_of(TerminalTable(make_view(make_table(study, lab.root)))).split())
+    assert ("In brackets its difference to the same baseline" in text) == stands
+    assert "mean over data sets" not in text
 
 
 def test_equal_seeds_show_no_interval_and_the_footnote_says_why(lab):

@@ -15,7 +15,8 @@ DEFAULTS = {
     "data.batch_size": "512",
 }
 """Source: paper sheet 2.3, Table 4 and what is common to it; momentum is always 0.9."""
-INIT = "--run.init"
+SHORT = {"--init": "--run.init", "--download": "--run.download"}
+"""Flags that finetune knows under shorter names too."""
 
 
 class Finetune(TrainingCommand):
@@ -25,7 +26,7 @@ class Finetune(TrainingCommand):
         """Raises: ValueError when no weights are given."""
         if self.run.init == NONE:
             raise ValueError(
-                "finetune starts from given weights; add --init CHECKPOINT, .safetensors, .npz or timm/NAME"
+                "finetune starts from given weights; add --init CHECKPOINT, .safetensors, .npz or timm:NAME"
             )
 
 
@@ -37,4 +38,6 @@ def as_fit(words: Sequence[str]) -> list[str]:
 
 def _long(word: str) -> str:
     name, equals, value = word.partition("=")
-    return f"{INIT}{equals}{value}" if name == "--init" else word
+    if word == "--download":  # as the verbs that measure have it; the flags of fit all take a value
+        equals, value = "=", "true"
+    return f"{SHORT.get(name, name)}{equals}{value}"

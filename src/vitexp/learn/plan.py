@@ -48,7 +48,7 @@ def make_plan(
         "content": data["shards_fingerprint"],
         "subset": data["subset_fingerprint"],
     }
-    if digest := content_of(run.init):
+    if digest := content_of(run.init, run.download):
         config["run"] = config["run"] | {"init_content": digest}
     seed = int(config.get("seed_everything", 0))
     cell = f"{slug(model)}-{cell_fingerprint(config)[:8]}"

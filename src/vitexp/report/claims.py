@@ -141,7 +141,15 @@ def _numbers(line: Line, one: Judged) -> dict[str, Any]:
         "p_equivalence_holm": judged.p_equivalence,
         "detectable": judged.detectable,
         "paper_difference": say.paper_difference(line, one),
+        **_factor(line, one),
     }
+
+
+def _factor(line: Line, one: Judged) -> dict[str, Any]:
+    """Where compute is compared, the difference is one of natural logarithms, and these are the factors."""
+    if line.claim.unit != "compute":
+        return {}
+    return dict(zip(("factor", "factor_low", "factor_high"), say.factors(one.judgement.difference), strict=True))
 
 
 def as_json(ledger: Ledger) -> str:

@@ -1,5 +1,6 @@
 """The ledger of claims in words: what every rendering of a line says."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ def setting(line: Line) -> list[str]:
 def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
     difference, judged = one.judgement.difference, one.judgement
+    if line.claim.unit == "compute":
+        tests = f"n {difference.n}, p {words.probability(judged.p_holm)}"
+        return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), tests
     sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
     half = "" if difference.high is None else f" ± {words.number(difference.high - difference.mean, line.metric)}"
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
@@ -43,6 +47,17 @@ def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
     if beside is not None:
         tests.append(f"paper {words.signed(beside, line.metric)}")
     return MINUS.join(sides), words.signed(difference.mean, line.metric) + half, ", ".join(tests)
+
+
+def factors(difference: stats.Difference) -> list[float | None]:
+    """How many times less compute, with the ends of the interval, where a difference is one of logarithms."""
+    ends = (difference.mean, difference.low, difference.high)
+    return [None if end is None else math.exp(end) for end in ends]
+
+
+def _times(difference: stats.Difference) -> str:
+    middle, *ends = ("" if factor is None else f"{factor:.2f}" for factor in factors(difference))
+    return f"{middle} times less compute" + (f" (95 % interval {' to '.join(ends)})" if all(ends) else "")
 
 
 def reason(line: Line) -> str:
@@ -84,7 +99,7 @@ def tuned_words(line: Line) -> str:
             name = words.label_words(tuple((k, v) for k, v in arm.factors.items() if k == line.claim.axis))
             values = ", ".join(f"{words.key_words(key)} {words.value_words(key, v)}" for key, v in arm.tuned.items())
             chosen.append(f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)")
-    return f"tuned on {line.study.config.select}: {'; '.join(chosen)}" if chosen else ""
+    return f"tuned on {words.metric_words(line.study.config.select)}: {'; '.join(chosen)}" if chosen else ""
 
 
 def runs_words(line: Line) -> str:
@@ -109,6 +124,11 @@ def footnotes(ledger: Ledger) -> list[str]:
         "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise. "
         "What was measured on these data and sizes says nothing about others: the paper's are not ours.",
     ]
+    if any(line.claim.unit == "compute" for line in ledger.lines):
+        found.append(
+            "Times less compute: the horizontal distance of two lines of networks, averaged over accuracies that both "
+            "reach, seed by seed; the tests are on its logarithm."
+        )
     if ledger.silent:
         found.append(f"No claim is touched by: {', '.join(ledger.silent)}.")
     notes = dict.fromkeys(f"{line.study.name}: {note}." for line in ledger.lines for note in line.notes)
@@ -142,6 +162,8 @@ def _undecided(line: Line, margin: float | None) -> str:
         text += f", nor likeness within ±{words.points(margin)}" if margin else ""
         text += "" if margin else "; without a margin (study.margin) nothing can be shown to be alike"
     if known:
+        if line.claim.unit == "compute":
+            return f"{text}; factors are shown with 80 % probability from {math.exp(max(known)):.2f} on"
         ends = list(dict.fromkeys(words.number(end, line.metric) for end in (min(known), max(known))))
         text += f"; differences are shown with 80 % probability from {' to '.join(ends)} points on"
     return text
@@ -197,7 +219,7 @@ def _images(runs: Sequence[RunRecord]) -> str:
 
 
 def _arch(runs: Sequence[RunRecord]) -> str:
-    return ", ".join(dict.fromkeys(str(flatten(run.config).get("model.arch", "")) for run in runs))
+    return ", ".join(dict.fromkeys(words.arch_words(str(flatten(run.config).get("model.arch", ""))) for run in runs))
 
 
 def _length(runs: Sequence[RunRecord]) -> str:

@@ -127,7 +127,8 @@ def _tuned(curve: Curve, metric: str) -> list[str]:
     for key in curve.study.config.tune if series else ():
         chosen = (", ".join(words.value_words(key, point.tuned.get(key)) for point in one.points) for one in series)
         arms = "; ".join(f"{_label(one)} {values}" for one, values in zip(series, chosen, strict=True))
-        found.append(f"The {words.key_words(key)} that is best by {curve.study.config.select} at each size: {arms}.")
+        best = words.metric_words(curve.study.config.select)
+        found.append(f"The {words.key_words(key)} that is best by {best} at each size: {arms}.")
     return found
 
 

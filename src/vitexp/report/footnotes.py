@@ -10,19 +10,19 @@ from vitexp.study.table import Entry, Label, Table
 LEVELS = "compare the differences, not the levels"
 
 
-def footnotes(table: Table, paper: Published | None) -> tuple[str, ...]:
-    """The sentences below a table, without those that do not apply."""
+def footnotes(table: Table, paper: Published | None, beside: bool) -> tuple[str, ...]:
+    """The sentences below a table that apply to it; `beside` says whether figures of the paper stand in it."""
     entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
     judged = [entry for entry in entries if entry.judgement is not None]
     found = [_means(entries)]
     if judged:
         found += [_comparison(table, judged), *_margin(table), *_power(judged)]
-    if table.means:
+    if any(table.means.values()):
         found.append("A mean over data sets is taken seed by seed, and every data set counts the same in it.")
     if any(len(arm.tuned) for arm in table.arms):
         found.append(_tuning(table))
     if paper is not None:
-        found.append(_paper(table, paper))
+        found.append(_paper(paper, beside))
     return (*found, *(f"{note[0].upper()}{note[1:]}." for note in table.notes))
 
 
@@ -86,9 +86,10 @@ def _tuning(table: Table) -> str:
     config = table.study.config
     keys = " and ".join(words.key_words(key) for key in config.tune)
     budgets = [arm.tuning_runs for arm in table.arms]
+    best = words.metric_words(config.select)
     return (
-        f"Each arm has the {keys} that is best for it by {config.select}, chosen from {words.span(budgets)} runs; test "
-        "numbers of the others were not read."
+        f"Each arm has the {keys} that is best for it by {best}, chosen from {words.span(budgets)} runs; test numbers "
+        "of the others were not read."
     )
 
 
@@ -97,8 +98,8 @@ def paper_words(paper: Published) -> str:
     return f"Paper: {paper.source}, {paper.caveat}."
 
 
-def _paper(table: Table, paper: Published) -> str:
+def _paper(paper: Published, beside: bool) -> str:
     text = paper_words(paper)
-    if paper.metric in table.study.config.metrics and paper.figures:
+    if beside:
         text += f" In brackets its difference to the same baseline. Its data and scale are not ours: {LEVELS}."
     return text

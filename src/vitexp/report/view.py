@@ -79,8 +79,13 @@ def make_view(table: Table) -> View:
         title=config.title or f"Study {config.name}",
         setting=_setting(table),
         sections=tuple(sections),
-        footnotes=footnotes(table, paper),
+        footnotes=footnotes(table, paper, any(_is_beside(section) for section in sections)),
     )
+
+
+def _is_beside(section: Section) -> bool:
+    """Whether a figure of the paper stands beside any cell."""
+    return any(cell is not None and cell.paper for _, row in section.rows for cell in row)
 
 
 def _section(table: Table, metric: str, paper: Published | None) -> Section:
@@ -206,8 +211,9 @@ def _setting(table: Table) -> str:
     asked = sum(len(arm.asked) for arm in table.arms)
     seeds = sorted({seed for arm in table.arms for seed in arm.runs})
     images, epochs = _shared(runs, lambda run: run.data.get("train_images")), _shared(runs, lambda run: run.epochs)
+    arch = _shared(runs, lambda run: flatten(run.config).get("model.arch"))
     parts = [
-        _shared(runs, lambda run: flatten(run.config).get("model.arch")),
+        arch and words.arch_words(str(arch)),
         _shared(runs, lambda run: run.data.get("name")),
         images and f"{images:,} training images",
         epochs and f"{epochs:.4g} epochs",

@@ -1,41 +1,19 @@
 """Dotted keys, their values and metrics in the words of the field, and numbers as a reader wants them.
 
-A key or value without an entry stands for itself, so that a new one needs no line here.
+The words are in vocabulary.py. A key or value without an entry stands for itself, so that a new one needs no line.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
+from vitexp.report.vocabulary import FORMS, KEYS, METRICS, VALUES
 from vitexp.study.table import Label, is_accuracy
 
-KEYS = {
-    "model.pos_embed": "position embedding",
-    "model.pos_at": "added",
-    "model.pool": "readout",
-    "model.lr": "learning rate",
-    "model.arch": "model",
-    "data.train_images": "training images",
-    "data.train_fraction": "share of the training images",
-    "data.shards": "data set",
-}
-VALUES = {
-    ("model.pos_embed", "1d"): "1-D",
-    ("model.pos_embed", "2d"): "2-D",
-    ("model.pos_at", "stem"): "at the stem",
-    ("model.pos_at", "every"): "every layer",
-    ("model.pos_at", "shared"): "every layer, shared",
-    ("model.pool", "cls"): "class token",
-    ("model.pool", "gap"): "global average pooling",
-    ("model.stem", "patch"): "patches",
-    ("model.stem", "resnet50"): "ResNet-50 stem",
-    ("data.train_images", None): "all",
-}
-METRICS = {
-    "test_acc": "top-1 accuracy",
-    "val_acc": "top-1 accuracy on the validation slice",
-    "test_loss": "loss on the test split",
-    "val_loss": "loss on the validation slice",
-}
+_SIZES = re.compile(r"(?:(\w+)\+)?w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
+_RESNET = re.compile(r"R\d+x\d+\S*")
+_SEED = re.compile(r"seed-\d+")
 
 
 def key_words(key: str) -> str:
@@ -45,22 +23,86 @@ def key_words(key: str) -> str:
 
 def value_words(key: str, value: Any) -> str:
     """What a value of a key means."""
-    if isinstance(value, str | None) and (key, value) in VALUES:
-        return VALUES[key, value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+    known = VALUES.get(key, {})
+    if isinstance(value, str | None) and value in known:
+        return known[value]
+    if isinstance(value, str):
+        return _NAMES.get(key, str)(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if not isinstance(value, int | float):
+        return "unset" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
+def is_known(key: str, value: Any) -> bool:
+    """Whether there are words for a key, and for a value of it that is not a number."""
+    named = isinstance(value, str) and key in _NAMES
+    return key in KEYS and (named or isinstance(value, int | float) or value in VALUES.get(key, {}))
+
+
 def label_words(label: Label) -> str:
-    """A row, column or arm in words: its values, with the key where a value is a bare number or switch."""
-    return ", ".join(_one(key, value) for key, value in label)
+    """A row, column or arm in words: its values, with the key where a value would not be understood alone."""
+    values = dict(label)
+    told = [_one(key, value, len(values) > 1) for key, value in label if not _goes_without(key, value, values)]
+    return ", ".join(told)
 
 
-def _one(key: str, value: Any) -> str:
-    if key == "data.train_images":
-        return f"{value_words(key, value)} {key_words(key)}"
-    return f"{key_words(key)} {value_words(key, value)}" if isinstance(value, int | float) else value_words(key, value)
+def _one(key: str, value: Any, among_others: bool) -> str:
+    if among_others and (key, value) == ("model.pos_embed", "none"):
+        return f"no {key_words(key)}"
+    text = value_words(key, value)
+    if key in FORMS:
+        form = FORMS[key].format(text)
+        return form.removesuffix("s") if value == 1 and isinstance(value, int) else form
+    if key in _NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
+        return text
+    return f"{key_words(key)} {text}"
+
+
+def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
+    """What says nothing beside the rest of a label: where no positions are added, which stem a name means."""
+    if key == "model.pos_at":
+        return label.get("model.pos_embed") == "none"
+    if key == "model.stem":
+        return value == "auto" and "model.arch" in label
+    return key == "model.resnet" and not _RESNET.fullmatch(str(label.get("model.arch", "R50x1")))
+
+
+def arch_words(name: str) -> str:
+    """A network by its name, or by its sizes where the name is made of them."""
+    sizes = _SIZES.fullmatch(name)
+    if sizes is None:
+        return name
+    stem, *numbers = sizes.groups()
+    words = zip(("width", "depth", "MLP", "heads", "patch"), numbers, strict=True)
+    return (f"{stem} + " if stem else "") + ", ".join(f"{word} {number}" for word, number in words)
+
+
+def start_words(init: str) -> str:
+    """Weights to start from by who left them: a run's study and cell, a file's name, or timm's."""
+    if init.startswith(("timm:", "timm/")):
+        return f"from timm's {init[5:]}"
+    path = PurePosixPath(init)
+    if path.parent.name != "checkpoints":
+        return f"from {path.stem}"
+    *_, study, cell, last = ("", "", *path.parent.parent.parts)
+    run = (study, cell, last) if _SEED.fullmatch(last) else (cell, last)
+    named = [part.replace("-", " ") if _SEED.fullmatch(part) else part for part in run if part not in ("", "last")]
+    return f"from {' '.join(named)}"
+
+
+def _folder(shards: str) -> str:
+    return shards.rstrip("/").rpartition("/")[2]
+
+
+_NAMES: dict[str, Callable[[str], str]] = {
+    "model.arch": arch_words,
+    "data.shards": _folder,
+    "data.name": str,
+    "run.init": start_words,
+}
+"""Keys whose values are names, without number."""
 
 
 def metric_words(metric: str) -> str:

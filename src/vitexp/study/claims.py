@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Expected = Literal["lower", "higher", "alike"]
-Reading = Literal["values", "hybrid lead", "hybrid fade", "data hunger"]
+Reading = Literal["values", "hybrid lead", "hybrid fade", "data hunger", "compute saving", "depth over width"]
+Unit = Literal["accuracy", "compute"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,9 @@ class Claim:
     """One claim.
 
     `reading` says how a study's arms are compared: by the `pairs` of values of `axis` (the first is expected to be
-    lower than, or like, the second), or as `families.py` does for families of networks. `tuned` must be tuned in
-    each arm. `published` names the paper's figures.
+    lower than, or like, the second), or as `families.py` and `compute_claims.py` do for families of networks. `unit`
+    is what is compared: accuracy, or compute, as the natural logarithm of how many times less. `tuned` must be tuned
+    in each arm. `published` names the paper's figures.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Claim:
     expected: Expected
     needs: str
     reading: Reading = "values"
+    unit: Unit = "accuracy"
     pairs: tuple[tuple[str, str], ...] = ()
     tuned: str = ""
 
@@ -111,6 +114,28 @@ CLAIMS = (
         expected="lower",
         reading="data hunger",
         needs="a ViT and a ResNet (model.arch such as R50x1) of like cost at several data.train_images",
+    ),
+    Claim(
+        name="compute saving",
+        sentence="For equal accuracy a ViT takes less compute than a ResNet (the paper: 2 to 4 times less)",
+        source="Figure 5",
+        published="figure5",
+        axis="model.arch",
+        expected="higher",
+        reading="compute saving",
+        unit="compute",
+        needs="two or more ViTs and two or more ResNets (model.arch such as R50x1) that reach common accuracies",
+    ),
+    Claim(
+        name="depth over width",
+        sentence="For equal accuracy more depth takes less compute than more width",
+        source="Figure 8",
+        published="figure8",
+        axis="model.arch",
+        expected="higher",
+        reading="depth over width",
+        unit="compute",
+        needs="one network in numbers (model.arch such as w32d2m64h2/4) with others that differ in d alone, and in w",
     ),
 )
 

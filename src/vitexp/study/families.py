@@ -14,7 +14,7 @@ from vitexp.study.select import Arm
 from vitexp.study.table import Label
 
 VIT, HYBRID, RESNET = "vit", "hybrid", "resnet"
-_NETWORK = ("model.arch", "model.stem")
+NETWORK = ("model.arch", "model.stem")
 _NEAR, _COMPARABLE = 1.1, 2.0
 """Factors of compute: up to the first it counts as equal, up to the second as comparable."""
 
@@ -82,7 +82,7 @@ def hybrid_fade(arms: Sequence[Arm], metric: str) -> list[Finding]:
 def data_hunger(arms: Sequence[Arm], metric: str, size_key: str) -> list[Finding]:
     """Each ViT with the ResNet nearest in cost: how far it is behind on the least data, and what more data changes."""
     found = []
-    for label, group in by_context(arms, [*_NETWORK, size_key]):
+    for label, group in by_context(arms, [*NETWORK, size_key]):
         vits, resnets = (_by_size(group, family, size_key) for family in (VIT, RESNET))
         for name, vit in vits.items() if resnets else ():
             other = min(resnets, key=lambda key: _apart(vit, resnets[key]))
@@ -128,7 +128,7 @@ def _hunger(
 def _hybrids_and_plain(arms: Sequence[Arm]) -> list[tuple[Label, list[Arm], list[Arm]]]:
     """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
     found = []
-    for label, group in by_context(arms, _NETWORK):
+    for label, group in by_context(arms, NETWORK):
         known = sorted((arm for arm in group if flops_of(arm)), key=lambda arm: flops_of(arm) or 0.0)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
         if hybrids and plain:

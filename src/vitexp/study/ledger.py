@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vitexp import stats
 from vitexp.record import RECORD_NAME, RunRecord, run_directory
-from vitexp.study import families
+from vitexp.study import compute_claims, families
 from vitexp.study.claims import CLAIMS, Claim, Expected
 from vitexp.study.contrast import Contrast, Finding, by_values
 from vitexp.study.curve import size_key, varies_size
@@ -131,7 +131,8 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
         for row, (_, finding) in enumerate(found)
         for column, contrast in enumerate(finding.contrasts)
     }
-    judgements = stats.judge(family, margin=study.config.margin, alpha=ALPHA)
+    margin = study.config.margin if claim.unit == "accuracy" else None
+    judgements = stats.judge(family, margin=margin, alpha=ALPHA)
     lines = []
     for row, (metric, finding) in enumerate(found):
         judged = tuple(
@@ -183,6 +184,10 @@ def _find(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> list[
         return families.hybrid_lead(measured, metric)
     if claim.reading == "hybrid fade":
         return families.hybrid_fade(measured, metric)
+    if claim.reading == "compute saving":
+        return compute_claims.compute_saving(measured, metric)
+    if claim.reading == "depth over width":
+        return compute_claims.depth_over_width(measured, metric)
     if claim.reading == "data hunger":
         return families.data_hunger(measured, metric, size_key(study)) if varies_size(study) else []
     return by_values(claim, measured, metric)

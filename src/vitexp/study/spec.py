@@ -19,6 +19,7 @@ from vitexp.record import flatten
 from vitexp.study import agent, space, strict
 from vitexp.study.cell import SEED, Cell, make_cells, varying
 from vitexp.study.groups import SHARDS, check_groups
+from vitexp.study.lines import MEASURED, check_lines
 
 # The keys that W&B's sweep schema knows; it refuses all others.
 TOP_KEYS = (
@@ -31,6 +32,10 @@ _TOP_KINDS: tuple[tuple[str, type, str], ...] = (
     ("program", str, "a program"),
     ("metric", dict, "name and goal"),
 )
+_NAMED_LISTS = {
+    "groups": "group a list of data sets, as data.shards names them",
+    "lines": "line a list of arms, as one factor names them",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,11 @@ class StudyConfig:
     paper: str = ""
     """The published table to print beside ours, for example table8"""
     x: str = ""
-    """The dotted key on the horizontal axis of a curve, for example data.train_images"""
+    """The horizontal axis of a curve: a dotted key, for example data.train_images, or a cost that the records hold:
+    train_flops, relative_flops (the baseline is 1), parameters, train_seconds"""
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    """The arms on each line of a curve against a cost, by the values of one factor, for example {Depth: [w32d2m64h2/4,
+    w32d4m64h2/4]}; without it the lines are families of networks"""
     groups: dict[str, list[str]] = field(default_factory=dict)
     """The data sets of a suite by the name of their group, for example {natural: [digits]}: also prints the means"""
 
@@ -212,9 +221,9 @@ def _check_setting(name: str, value: Any) -> None:
     if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
         words = {str: "text", dict: "a mapping", list: "a list of names", float: "a number"}
         raise ValueError(f"study.{name} is {value!r}; give {words[kind]}")
-    lists = value.values() if name == "groups" else ()
+    lists = value.values() if name in _NAMED_LISTS else ()
     if not all(isinstance(names, list) and names and all(isinstance(one, str) for one in names) for names in lists):
-        raise ValueError(f"study.groups is {value!r}; give each group a list of data sets, as data.shards names them")
+        raise ValueError(f"study.{name} is {value!r}; give each {_NAMED_LISTS[name]}")
     if name == "margin" and not 0 < value < 1:
         raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
     if name == "name" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
@@ -226,7 +235,7 @@ def _check_cells(study: Study) -> None:
     cells, config = study.cells(), study.config
     study.argv(cells[0], "cell.json")
     known = set().union(*(cell.overrides for cell in cells))
-    axis = [config.x] if config.x else []
+    axis = [config.x] if config.x and config.x not in MEASURED else []
     named = {
         "rows": config.rows,
         "columns": config.columns,
@@ -238,7 +247,13 @@ def _check_cells(study: Study) -> None:
         if absent := [key for key in keys if key not in known]:
             raise ValueError(
                 f"study.{setting} names {absent[0]}, which no parameter sets; there are {', '.join(sorted(known))}"
+                + (f"; or a cost, which the runs record: {', '.join(MEASURED)}" if setting == "x" else "")
             )
+    compared = [
+        {key: value for key, value in cell.overrides.items() if key != SEED and key not in config.tune}
+        for cell in cells
+    ]
+    check_lines(config.x, config.lines, compared, config.baseline)
     if config.groups:
         check_groups(config.groups, list(dict.fromkeys(cell.overrides.get(SHARDS) for cell in cells)))
     if not any(cell.overrides | config.baseline == cell.overrides for cell in cells):
