@@ -162,11 +162,16 @@ def test_a_run_is_measured_in_colours_and_then_fine_tuned(words, tmp_path, monke
     record = read_record("pre")
     assert set(record.metrics) == {"val_colour_acc", "val_loss", "test_colour_acc", "test_loss", "fewshot_5"}
     assert [step for step, _ in record.curves["val_colour_acc"]] == [7, 14]
-    assert "colours right" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "parameters, predicts masked patches (masked_mean), 1,294 training images of 16x16, 14 steps" in told
+    assert "colours right" in told
     transfer = [word for word in words if "objective" not in word]
     tuned = ["finetune", "--init=pre/checkpoints/last.ckpt", *transfer, *QUIET, "--run.dir=ft", "--model.lr=0.01"]
     assert cli.main(tuned) == 0
     assert "test_acc" in read_record("ft").metrics
+    told = capsys.readouterr().out
+    assert "parameters, from pre/checkpoints/last.ckpt, 1,294 training images" in told
+    assert "predicts" not in told
     assert cli.main(["predict", *words, *QUIET, "--run.dir=pre"]) == cli.BAD_INPUT
     assert "knows no classes" in capsys.readouterr().err
 

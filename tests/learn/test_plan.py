@@ -4,6 +4,7 @@ from vitexp.learn.config import RunConfig
 from vitexp.learn.plan import make_plan, slug
 
 MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "attention": "full", "lr": 0.1}
+MODEL |= {"stem": "auto", "objective": "classify"}
 DATA = {"shards_fingerprint": "abc", "subset_fingerprint": "def"}
 
 
@@ -48,7 +49,22 @@ def test_where_it_runs_and_where_it_writes_changes_nothing():
 
 
 def test_a_slug_suits_a_folder():
-    model = {"arch": "H/14", "pos_embed": "2d", "pos_at": "every", "pool": "gap", "attention": "full"}
+    model = MODEL | {"arch": "H/14", "pos_embed": "2d", "pos_at": "every", "pool": "gap"}
     assert slug(model) == "H-14-2d-every-gap"
     assert slug(model | {"attention": "axial"}) == "H-14-2d-every-gap-axial"
     assert slug(model | {"arch": "R50x1", "resnet": "postact"}) == "R50x1-postact"
+    assert slug(model | {"arch": "B/16", "stem": "resnet50"}) == "R50+B-16-2d-every-gap"
+    assert slug(model | {"objective": "masked_mean"}) == "H-14-2d-every-gap-masked-mean"
+
+
+@pytest.mark.parametrize(
+    ("init", "name"),
+    [
+        ("runs/pretrain_tiny/last/checkpoints/last.ckpt", "pretrain-tiny"),
+        ("/far/runs/pos/B-16-1d-ab12/seed-2/checkpoints/last.ckpt", "B-16-1d-ab12"),
+        ("../ViT-B_16.npz", "ViT-B-16"),
+        ("timm:vit_base_patch16_224.augreg_in21k", "timm-vit-base-patch16-224.augreg-in21k"),
+    ],
+)
+def test_a_transfer_is_named_by_whose_weights_it_begins_with(init, name):
+    assert slug(MODEL, init) == f"R50+B-16-1d-stem-cls-from-{name}"

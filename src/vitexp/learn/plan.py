@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.learn.config import RunConfig
-from vitexp.learn.initial import content_of
+from vitexp.learn.initial import NONE, content_of
 from vitexp.nn.arch import parse_arch
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 
 _OPTIONAL = ("train_images", "train_fraction", "image_size")
 """Data options whose absence is a choice of its own."""
+_SUFFIXES = (".ckpt", ".safetensors", ".npz", ".pt", ".bin")
+_EVERYWHERE = ("/", ".", "..", "runs", "checkpoints", "last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +53,33 @@ def make_plan(
     if digest := content_of(run.init, run.download):
         config["run"] = config["run"] | {"init_content": digest}
     seed = int(config.get("seed_everything", 0))
-    cell = f"{slug(model)}-{cell_fingerprint(config)[:8]}"
+    cell = f"{slug(model, run.init)}-{cell_fingerprint(config)[:8]}"
     directory = Path(run.dir) if run.dir else run_directory(run.root, study, cell, seed)
     return RunPlan(
         study=study, cell=cell, seed=seed, fingerprint=fingerprint(config), directory=directory, config=config
     )
 
 
-def slug(model: Mapping[str, Any]) -> str:
-    """The network in a few words that suit a folder's name."""
-    words = [model["arch"], model["pos_embed"], model["pos_at"], model["pool"]]
-    if parse_arch(model["arch"]).family == "resnet":
-        words = [model["arch"], model["resnet"]]
+def slug(model: Mapping[str, Any], init: str = NONE) -> str:
+    """The network, what it learns and whose weights it begins with, in a few words that suit a folder's name."""
+    arch = parse_arch(model["arch"], model["stem"])
+    words = [arch.full_name, model["pos_embed"], model["pos_at"], model["pool"]]
+    if arch.family == "resnet":
+        words = [arch.name, model["resnet"]]
     elif model["attention"] != "full":
         words.append(model["attention"])
+    if model["objective"] != "classify":
+        words.append(model["objective"])
+    if init != NONE:
+        words += ["from", _whose(init)]
     return re.sub(r"[^A-Za-z0-9.+]+", "-", "-".join(str(word) for word in words)).strip("-")
+
+
+def _whose(init: str) -> str:
+    """Who left the weights: the study or the cell of a run, the name of a file, or a network of timm's."""
+    parts = Path(init).with_suffix("").parts if init.endswith(_SUFFIXES) else Path(init).parts
+    telling = [part for part in parts if part not in _EVERYWHERE and not re.fullmatch(r"seed-\d+", part)]
+    return telling[-1] if telling else "weights"
 
 
 def _set_only(config: Mapping[str, Any]) -> dict[str, Any]:

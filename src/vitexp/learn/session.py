@@ -13,6 +13,7 @@ from vitexp.learn.best import Best
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
+from vitexp.learn.initial import NONE
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
@@ -199,12 +200,13 @@ def _outcome(command: Command, metrics: dict[str, float]) -> dict[str, Any]:
 
 
 def opening(record: RunRecord, command: Command) -> str:
-    """The first line of a run: what trains on how much."""
+    """The first line of a run: what trains, from which weights if they are given, to which end, on how much."""
     config, data = command.model.config, command.datamodule
     return ", ".join(
         [
-            *([] if config.objective == "classify" else [config.objective]),
             f"{network_words(config)}: {record.parameters:,} parameters",
+            *([] if command.run.init == NONE else [f"from {command.run.init}"]),
+            *([] if config.objective == "classify" else [f"predicts masked patches ({config.objective})"]),
             f"{data.train_count:,} training images of {data.size}x{data.size}",
             f"{command.steps():,} steps",
         ]
@@ -214,7 +216,7 @@ def opening(record: RunRecord, command: Command) -> str:
 def network_words(config: ViTConfig) -> str:
     """What a network is, by what it has: a ResNet has no positions and no readout to choose."""
     if parse_arch(config.arch, config.stem).family == "resnet":
-        return f"{config.arch} ({config.resnet})"
+        return f"ResNet {config.arch} ({config.resnet})"
     where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
     pattern = [] if config.attention == "full" else [f"{config.attention} attention"]
     words = [f"{config.arch} ({config.stem} stem)", f"position {config.pos_embed}{where}", *pattern, config.pool]
