@@ -13,6 +13,7 @@ from vitexp.study.crossover import Crossover
 from vitexp.study.ledger import ALPHA, CONTRADICT, SUPPORT, UNDECIDED, Judged, Ledger, Line
 
 MINUS = " − "
+_MOST_NAMES = 6  # of networks in the heading of a line
 
 
 def heading(line: Line) -> str:
@@ -36,8 +37,8 @@ def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
     difference, judged = one.judgement.difference, one.judgement
     if line.claim.unit == "compute":
-        tests = f"n {difference.n}, p {words.probability(judged.p_holm)}"
-        return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), tests
+        told = f"n {difference.n}, p {words.probability(judged.p_holm)}"
+        return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), told
     sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
     half = "" if difference.high is None else f" ± {words.number(difference.high - difference.mean, line.metric)}"
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
@@ -219,7 +220,8 @@ def _images(runs: Sequence[RunRecord]) -> str:
 
 
 def _arch(runs: Sequence[RunRecord]) -> str:
-    return ", ".join(dict.fromkeys(words.arch_words(str(flatten(run.config).get("model.arch", ""))) for run in runs))
+    named = list(dict.fromkeys(words.arch_words(str(flatten(run.config).get("model.arch", ""))) for run in runs))
+    return ", ".join(named) if len(named) <= _MOST_NAMES else f"{len(named)} networks"
 
 
 def _length(runs: Sequence[RunRecord]) -> str:

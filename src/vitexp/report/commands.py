@@ -16,8 +16,9 @@ def add_commands(verbs: Any) -> None:
     table.set_defaults(run=show_table)
     curve = verbs.add_parser(
         "curve",
-        help="accuracy against data size, with bands, as PNG, SVG and CSV",
-        description="Draws a study's metrics against data size and writes the numbers beside them. Trains nothing.",
+        help="accuracy against data size or training compute, as PNG, SVG and CSV",
+        description="Draws a study's metrics against data size, or against what its runs cost (study.x), and writes "
+        "the numbers beside them. Trains nothing.",
     )
     _add_places(curve)
     curve.set_defaults(run=show_curve)

@@ -6,10 +6,13 @@ from typing import Any
 
 from vitexp.record import write_atomically
 from vitexp.report import style, tidy
+from vitexp.report.cost_text import cost_text, equal_csv, points_csv
 from vitexp.report.curve_text import curve_text
+from vitexp.report.draw_cost import draw_cost
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.tables import Written
+from vitexp.study.cost_curve import against_cost, make_cost_curve
 from vitexp.study.curve import make_curve
 from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
@@ -22,18 +25,25 @@ def write_curve(
     results: str | Path = "results",
     where: Mapping[str, Any] | None = None,
 ) -> Written:
-    """Accuracy against data size of the study in `sweep`; writes results/NAME/curve.{png,svg,csv} and curve-fits.csv.
+    """Accuracy against data size, or against what the runs of the study in `sweep` cost, where its study.x says so.
+
+    Writes results/NAME/curve.{png,svg,csv} and curve-fits.csv, which holds what was read off.
 
     Raises: ValueError when the study varies no data size, or the records in `runs` do not make a curve.
     """
-    curve = make_curve(as_study(sweep), runs, where)
-    folder = Path(results) / curve.study.name
-    numbers = {"curve.csv": tidy.points(curve), "curve-fits.csv": tidy.fits(curve)}
-    for name, content in numbers.items():
-        write_atomically(folder / name, content)
+    study = as_study(sweep)
+    folder = Path(results) / study.name
     with style.settings():
-        pictures = style.save(draw_curve(curve), folder, "curve")
-    return Written(curve_text(curve), (*pictures, *(folder / name for name in numbers)))
+        if against_cost(study):
+            priced = make_cost_curve(study, runs, where)
+            text, figure, numbers = cost_text(priced), draw_cost(priced), (points_csv(priced), equal_csv(priced))
+        else:
+            curve = make_curve(study, runs, where)
+            text, figure, numbers = curve_text(curve), draw_curve(curve), (tidy.points(curve), tidy.fits(curve))
+        paths = style.save(figure, folder, "curve")
+    for name, content in zip(("curve.csv", "curve-fits.csv"), numbers, strict=True):
+        write_atomically(folder / name, content)
+    return Written(text, (*paths, folder / "curve.csv", folder / "curve-fits.csv"))
 
 
 def write_dots(

@@ -1,4 +1,4 @@
-"""One offline file about a study: its table, its pictures, every run behind them. No script, nothing from outside."""
+"""One offline file about a study: its table, pictures, claims, every run. No script, nothing from outside."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.record import RunRecord, write_atomically
-from vitexp.report import style, words
+from vitexp.report import cost_words, style, words
 from vitexp.report.curve_text import sentences
+from vitexp.report.draw_cost import draw_cost
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
+from vitexp.report.html_claims import claims_section
 from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
+from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
 from vitexp.study.curve import make_curve, varies_size
 from vitexp.study.select import Arm, Root
 from vitexp.study.spec import Study, as_study
@@ -29,7 +32,8 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }} .wide 
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid #e6e6e6 }}
 thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img {{ max-width: 100%; height: auto }}
 .worse {{ color: #a33c00 }} .better {{ color: #00704f }} .equivalent {{ color: #00598c }} li {{ margin: .15rem 0 }}
-.runs {{ font-size: 12px }} code {{ font-size: .92em }}
+.contradicts {{ color: #a33c00 }} .supports {{ color: #00704f }} .cannot {{ color: #7a5c00 }}
+.runs {{ font-size: 12px }} .claims {{ font-size: 14px }} i {{ font-style: normal }} code {{ font-size: .92em }}
 </style></head><body>
 <h1>{title}</h1><p class="faint">{setting}</p>
 {body}
@@ -54,11 +58,13 @@ def write_html(
     parts.append(_items(view.footnotes))
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
-        if varies_size(study):
+        if against_cost(study):
+            parts += _against_cost(make_cost_curve(study, runs, where))
+        elif varies_size(study):
             curve = make_curve(study, runs, where)
             read = [f"{words.metric_words(m)}: {text}" for m in curve.series for text in sentences(curve, m)]
             parts += [_picture("Against data size", style.svg(draw_curve(curve))), _items(read)]
-    parts.append(_runs(table))
+    parts += [claims_section(study, runs, where), _runs(table)]
     page = _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts))
     path = Path(results) / study.name / "report.html"
     write_atomically(path, page)
@@ -94,6 +100,12 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _against_cost(curve: CostCurve) -> list[str]:
+    """The picture, and what is read off it."""
+    read = [text for metric in curve.lines for text in cost_words.sentences(curve, metric)]
+    return [_picture(f"Against {cost_words.AXES[curve.x]}", style.svg(draw_cost(curve))), _items(read)]
 
 
 def _items(texts: Sequence[str]) -> str:
