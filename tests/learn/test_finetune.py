@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from vitexp import cli
 from vitexp.learn.finetune import DEFAULTS
-from vitexp.nn import weights_npz, weights_timm
+from vitexp.learn.initial import file_of
+from vitexp.nn import timm_network, weights_npz, weights_timm
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.record import read_record
 
@@ -93,9 +95,69 @@ def test_weights_of_timm_by_name_come_from_where_its_hub_left_them(run, tmp_path
     save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    after = begun(run, "ft", "timm/micro_patch4_8.ours")
+    after = begun(run, "ft", "timm:hf-hub:timm/micro_patch4_8.ours")
     assert torch.equal(after["blocks.0.attention.qkv.weight"], source.state_dict()["blocks.0.attention.qkv.weight"])
-    assert run("finetune", "--init=timm/absent") == cli.BAD_INPUT
+
+
+def test_a_name_of_timms_is_looked_up_where_its_hub_keeps_that_network(monkeypatch):
+    asked = []
+
+    def cached(repository, file):
+        asked.append((repository, file))
+        return "/cache/of/the/hub" if file == "pytorch_model.bin" else None
+
+    monkeypatch.setattr(timm_network.huggingface_hub, "try_to_load_from_cache", cached)
+    assert str(file_of("timm:vit_base_patch16_224.augreg_in1k")) == "/cache/of/the/hub"
+    hub = "timm/vit_base_patch16_224.augreg_in1k"
+    assert asked == [(hub, "model.safetensors"), (hub, "pytorch_model.bin")]
+
+
+def test_an_exported_folder_is_a_start(run):
+    torch.save(network(image_size=16).state_dict(), "own.pt")
+    assert run("finetune", "--init=own.pt", "--data.image_size=16", "--run.dir=whole") == 0
+    assert cli.main(["export", "whole/checkpoints/last.ckpt", "exported", "--format=timm"]) == 0
+    after = begun(run, "ft", "timm:local-dir:exported")
+    before = torch.load("whole/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(after["blocks.0.attention.qkv.weight"], before["network.blocks.0.attention.qkv.weight"])
+
+
+@pytest.fixture
+def nothing_cached(tmp_path, monkeypatch):
+    """An empty cache and no hub to ask; gives what would have been fetched."""
+    from huggingface_hub import constants
+
+    fetched = []
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(timm_network, "check_cached_file", lambda url: False)
+
+    def fetch(repository, file):
+        fetched.append((repository, file))
+        raise OfflineModeIsEnabled("no network in a test")
+
+    monkeypatch.setattr(timm_network.huggingface_hub, "hf_hub_download", fetch)
+    return fetched
+
+
+def test_nothing_is_fetched_unless_told(run, nothing_cached, capsys):
+    name = "timm:vit_tiny_patch16_224"
+    assert run("finetune", f"--init={name}") == cli.BAD_INPUT
+    assert "are not on this machine (timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k); fetch" in capsys.readouterr().err
+    assert run("fit", f"--run.init={name}") == cli.BAD_INPUT
+    assert nothing_cached == []
+    for verb, *told in (
+        ["finetune", "--init", name, "--download"],
+        ["fit", f"--run.init={name}", "--run.download=true"],
+    ):
+        assert run(verb, *told) == cli.BAD_INPUT
+        assert "gave no model.safetensors (no network in a test)" in capsys.readouterr().err
+    assert nothing_cached == [("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "model.safetensors")] * 2
+
+
+def test_being_allowed_to_fetch_is_no_other_run(run):
+    torch.save(network().state_dict(), "own.pt")
+    assert run("finetune", "--init=own.pt", "--run.dir=one") == 0
+    assert run("finetune", "--init=own.pt", "--download", "--run.dir=other") == 0
+    assert read_record("one").fingerprint == read_record("other").fingerprint
 
 
 def test_other_weights_under_the_same_name_are_another_run(run, capsys):
@@ -113,6 +175,9 @@ def test_other_weights_under_the_same_name_are_another_run(run, capsys):
     [
         ([], "starts from given weights"),
         (["--init=absent.ckpt"], "absent.ckpt', which is no file"),
+        (["--init=timm/vit_tiny_patch16_224"], "for weights of timm's write timm:vit_tiny_patch16_224"),
+        (["--init=timm:vit_tinny"], "timm has no model 'vit_tinny'"),
+        (["--init=timm:local-dir:absent"], "absent/model.safetensors is no file"),
         (["--init=text"], "no weights file"),
         (["--init=pickle.pt"], "more than arrays"),
         (["--init=narrow.pt"], "shape"),

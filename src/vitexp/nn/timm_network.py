@@ -4,13 +4,15 @@ Nothing is fetched unless asked for: weights come from a folder, from the cache 
 """
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
 import huggingface_hub
 import timm
 import torch
-from timm.models._hub import check_cached_file
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from timm.models._hub import check_cached_file, download_cached_file
 from torch import Tensor, nn
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
@@ -60,6 +62,55 @@ def open_timm(name: str, image_size: int | None, *, random: bool, download: bool
     except (RuntimeError, TypeError, AssertionError, OSError, ValueError) as error:
         raise ValueError(f"timm cannot build {name} for images of {image_size or 'its own'} size: {error}") from error
     return TimmNetwork(model), size
+
+
+def weights_file(name: str, *, download: bool) -> Path:
+    """The file with the weights that timm knows by this name: in a folder, in the cache on this machine, or fetched.
+
+    Raises: ValueError for a name without weights, and for weights that are not there or cannot be fetched.
+    """
+    if name.startswith(LOCAL):
+        return _exported(name)
+    repository, files, url = _source(name)
+    for file in files if repository else ():
+        found = huggingface_hub.try_to_load_from_cache(repository, file)
+        if isinstance(found, str):
+            return Path(found)
+    if repository and download:
+        return _fetched(name, repository, files[0])
+    if url and (download or check_cached_file(url)):
+        return Path(download_cached_file(url))
+    raise ValueError(
+        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with "
+        "`finetune --download` or `fit --run.download true`"
+    )
+
+
+def _exported(name: str) -> Path:
+    path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
+    if not path.is_file():
+        raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
+    return path
+
+
+def _source(name: str) -> tuple[str, tuple[str, ...], str]:
+    """The repository on the hub, the files there that may hold the weights, and an address beyond the hub."""
+    if name.startswith(HUB):
+        return name.removeprefix(HUB), _WEIGHTS, ""
+    _check_name(name, download=False)
+    told = timm.get_pretrained_cfg(name)
+    if told is None or not (told.hf_hub_id or told.url):
+        raise ValueError(f"timm has no weights for {name}; name a network that has some")
+    files = (str(told.hf_hub_filename),) if told.hf_hub_filename else _WEIGHTS
+    return str(told.hf_hub_id or ""), files, str(told.url or "")
+
+
+def _fetched(name: str, repository: str, file: str) -> Path:
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"timm:{name}: {repository} gave no {file} ({reason})") from error
 
 
 def _check_name(name: str, download: bool) -> None:
