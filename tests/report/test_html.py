@@ -67,6 +67,45 @@ def test_the_table_says_what_the_terminal_says(page):
     assert re.fullmatch(r"\S+ ± \S+ +[+−]\S+ ± \S+ +equivalent +paper 63\.96 \(−0\.24\) +", row[2])
 
 
+def claims_of(read):
+    """The rows of the table of claims: a claim is a row of one cell, and the rows below it are its lines."""
+    start = next(i for i, row in enumerate(read.rows) if row and row[0].strip() == "verdict")
+    width = len(read.rows[start])
+    found = [row for row in read.rows[start + 1 :] if len(row) in (1, width)]
+    return [[" ".join(cell.split()) for cell in row] for row in found]
+
+
+def test_the_claims_that_the_study_speaks_to_are_there_with_verdict_and_numbers(page):
+    rows = claims_of(page[1])
+    claims = [row[0] for row in rows if len(row) == 1]
+    assert [claim.split(" Table 8")[0] for claim in claims] == [
+        "Without a position embedding accuracy is lower",
+        "1-D, 2-D and relative position embeddings are alike",
+        "Positions added at the stem, in every layer, or in every layer from one table are alike",
+    ]
+    verdict, place, differences, _ = rows[1]
+    assert verdict == "supports"
+    assert place.startswith("digits · at the stem · top-1 accuracy")
+    assert differences.startswith("none − 1-D: −1.94 ± 0.24 n 5, p < 0.001 none − 2-D: ")
+    assert [row[3] for row in rows if len(row) == 4][2] == "within ±1 point"
+    assert "Both are Holm-corrected over all contrasts" in page[0]
+
+
+def test_claims_rest_on_the_runs_that_are_asked_for(lab, filled, tmp_path):
+    study = lab.positions(**{"study.name": "two"})
+    lab.fill(study, filled.metrics_of, config={"trainer.max_epochs": 10})
+    lab.fill(study, lambda cell: {"test_acc": 0.5, "fewshot_5": 0.5}, config={"trainer.max_epochs": 20})
+    text = write_html(study.path, lab.root, tmp_path, {"trainer.max_epochs": 10}).read_text()
+    assert claims_of(Page(text))[1][2].startswith("none − 1-D: −1.94 ± 0.24 n 5")
+
+
+def test_a_study_that_no_claim_is_about_says_so(lab, tmp_path):
+    study = lab.study({"study.name": "s"}, {"model.dropout": [0.0, 0.1], "seed_everything": [0, 1, 2]})
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    text = write_html(study.path, lab.root, tmp_path).read_text()
+    assert "Nothing: no claim of the paper is about what this study compares." in text
+
+
 def test_every_run_is_listed_with_its_numbers(page, filled):
     runs = [row for row in page[1].rows if len(row) == 9 and row[1].strip().isdigit()]
     assert len(runs) == 40
