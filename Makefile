@@ -5,7 +5,11 @@ WORKERS ?= 2
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce-table curve claims test test-slow bench-data lint clean
+# The paper's protocols in small, in the order of its tables and figures; those in CURVES are drawn as well.
+STUDIES := finetune compute adam_sgd pos_embed datasize_models scaling pooling_time attention vtab
+CURVES := compute datasize_models scaling pooling_time
+
+.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench-data lint clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -22,6 +26,17 @@ $(STAMP): pyproject.toml constraints.txt
 reproduce-table: $(STAMP) ## the position ablation: mean and interval over seeds, beside the paper's Table 8
 	@$(BIN)/vitexp sweep sweeps/pos_embed.yaml --workers $(WORKERS)
 	@$(BIN)/vitexp table sweeps/pos_embed.yaml
+
+reproduce-paper: $(STAMP) ## every protocol of the paper in small: about an hour on 2 cores, goes on where it was stopped
+	@$(BIN)/vitexp fit --config experiments/pretrain_tiny.yaml
+	@$(BIN)/vitexp fit --config experiments/masked_tiny.yaml
+	@$(BIN)/python experiments/make_shapes.py
+	@for set in what where count; do \
+	  test -d shards/shapes-$$set || $(BIN)/vitexp shards make shards/shapes-$$set.npz shards/shapes-$$set || exit; done
+	@for study in $(STUDIES); do \
+	  $(BIN)/vitexp sweep sweeps/$$study.yaml --workers $(WORKERS) && $(BIN)/vitexp table sweeps/$$study.yaml || exit; done
+	@for study in $(CURVES); do $(BIN)/vitexp curve sweeps/$$study.yaml || exit; done
+	@$(BIN)/vitexp fewshot runs/pretrain_tiny/last/checkpoints/last.ckpt --data shards/digits
 
 curve: $(STAMP) ## accuracy against data size
 	@$(BIN)/vitexp sweep sweeps/datasize.yaml --workers $(WORKERS)
