@@ -53,6 +53,8 @@ def caption(curve: CostCurve) -> str:
     """What points, bars and names mean, with exact counts of seeds."""
     counts = [len(point.values) for lines in curve.lines.values() for line in lines for point in line.points]
     text = f"Mean over n = {words.span(counts)} seeds at the cost of a run; bars: 95 % interval (Student t)."
+    if not curve.study.config.lines:
+        text += " Lines: the running best of a family."
     base = _base_name(curve)
     if any(say.short_name(name, base) != name for name in map(_network, curve.points)):
         text += f" Names say what differs from {base}: w width, d depth, m MLP width, h heads, /patch."
@@ -63,7 +65,7 @@ def _panel(axes: Axes, curve: CostCurve, metric: str) -> None:
     scale = 100 if is_accuracy(metric) else 1
     lines = curve.lines[metric]
     for index, line in enumerate(lines):
-        _line(axes, line, style.look(index), scale)
+        _line(axes, line, _drawn(curve, line), style.look(index), scale)
     on = say.lines_of_arms(lines)
     points = list({id(point): point for line in lines for point in line.points}.values())
     for point in points:
@@ -78,7 +80,13 @@ def _panel(axes: Axes, curve: CostCurve, metric: str) -> None:
     _names(axes, curve, metric, scale)
 
 
-def _line(axes: Axes, line: Line, look: dict[str, Any], scale: float) -> None:
+def _drawn(curve: CostCurve, line: Line) -> list[tuple[float, float]]:
+    """Where a line runs: through every arm of a named one, through the running best of a family."""
+    points = line.points if curve.study.config.lines or not is_accuracy(line.metric) else line.best
+    return [(point.cost, point.interval.mean) for point in points]
+
+
+def _line(axes: Axes, line: Line, drawn: Sequence[tuple[float, float]], look: dict[str, Any], scale: float) -> None:
     costs = [point.cost for point in line.points]
     intervals = [point.interval for point in line.points]
     means = [scale * interval.mean for interval in intervals]
@@ -86,7 +94,8 @@ def _line(axes: Axes, line: Line, look: dict[str, Any], scale: float) -> None:
     bars = [[mean - low for mean, (low, _) in zip(means, ends, strict=True)],
             [high - mean for mean, (_, high) in zip(means, ends, strict=True)]]  # fmt: skip
     axes.errorbar(costs, means, bars, fmt="none", ecolor=look["color"], elinewidth=1, alpha=0.6, capsize=0)
-    axes.plot(costs, means, **look, linewidth=1.6, markersize=7, markeredgecolor="white")
+    axes.plot([cost for cost, _ in drawn], [scale * mean for _, mean in drawn], color=look["color"], linewidth=1.6)
+    axes.plot(costs, means, **look, linestyle="none", markersize=7, markeredgecolor="white")
 
 
 def _names(axes: Axes, curve: CostCurve, metric: str, scale: float) -> None:
@@ -102,7 +111,7 @@ def _names(axes: Axes, curve: CostCurve, metric: str, scale: float) -> None:
             text = say.short_name(names[id(point.arm)], base)
             mean = scale * point.interval.mean
             labels.setdefault(id(point), Label(x=point.cost, y=mean, low=low, high=high, text=text, colour=colour))
-    drawn = [[(point.cost, scale * point.interval.mean) for point in line.points] for line in lines]
+    drawn = [[(cost, scale * mean) for cost, mean in _drawn(curve, line)] for line in lines]
     annotate(axes, list(labels.values()), drawn)
 
 

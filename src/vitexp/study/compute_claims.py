@@ -11,13 +11,14 @@ from vitexp.study.equal_accuracy import equal_accuracy
 from vitexp.study.families import family_of, flops_of
 from vitexp.study.select import Arm
 
+_LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 _SIZES = re.compile(r"w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 
 
 def compute_saving(arms: Sequence[Arm], metric: str) -> list[Finding]:
-    """ViTs beside ResNets: how many times less compute they take for equal accuracy."""
+    """ViTs beside ResNets, of any size and trained for any time: how many times less compute for equal accuracy."""
     found = []
-    for label, group in by_context(arms, families.NETWORK):
+    for label, group in by_context(arms, [*families.NETWORK, *_LENGTHS]):
         vits, resnets = ([arm for arm in group if family_of(arm) == kind] for kind in (families.VIT, families.RESNET))
         finding = _compared("ViT", vits, "ResNet", resnets, metric)
         found += [Finding(context=label, **finding)] if finding else []

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study import families
-from vitexp.study.equal_accuracy import EqualAccuracy, equal_accuracy
+from vitexp.study.equal_accuracy import EqualAccuracy, equal_accuracy, running_best
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.select import Arm, Root, name, select
 from vitexp.study.spec import Study
@@ -44,6 +44,13 @@ class Line:
     name: str
     metric: str
     points: tuple[Point, ...]
+
+    @property
+    def best(self) -> tuple[Point, ...]:
+        """The points whose mean no cheaper one matches."""
+        means = [(point.cost, point.interval.mean) for point in self.points]
+        kept = running_best(means)
+        return tuple(self.points[means.index(found)] for found in kept)
 
 
 @dataclass(frozen=True, kw_only=True)
