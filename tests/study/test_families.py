@@ -38,7 +38,7 @@ def lines_of(study, lab, claim):
         ("micro/4@patch", VIT, "micro/4"),
         ("R50+B/16", HYBRID, "R50+B/16"),
         ("R26+S/32", HYBRID, "R26+S/32"),
-        ("micro/16@resnet50", HYBRID, "resnet50+micro/16"),
+        ("micro/16@resnet50", HYBRID, "R50+micro/16"),
         ("R50x1", RESNET, "R50x1"),
         ("R152x2", RESNET, "R152x2"),
     ],

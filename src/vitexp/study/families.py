@@ -28,9 +28,9 @@ def family_of(arm: Arm) -> str:
 
 
 def network(arm: Arm) -> str:
-    """The network of an arm in a word; the stem is named where the architecture does not tell it."""
-    arch, stem = str(setting_of(arm, "model.arch")), setting_of(arm, "model.stem")
-    return arch if "+" in arch or family_of(arm) != HYBRID else f"{stem}+{arch}"
+    """The network of an arm in a word; the stem is named, as in R50+B/16, where the architecture does not tell it."""
+    arch, stem = str(setting_of(arm, "model.arch")), str(setting_of(arm, "model.stem"))
+    return arch if "+" in arch or family_of(arm) != HYBRID else f"{stem.replace('resnet', 'R')}+{arch}"
 
 
 def flops_of(arm: Arm) -> float | None:
