@@ -93,6 +93,16 @@ def test_a_study_of_data_sizes_is_not_reproached_for_its_data(plan):
     assert lint(study, derived) == []
 
 
+@pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
+def test_a_study_of_lengths_is_not_reproached_for_its_steps(plan, key):
+    study, planned = plan(settings={"baseline": {key: 1}}, **{key: {"values": [1, 2]}})
+    longer = [replace(c, facts={"steps": 5 * c.cell.overrides[key], "images_seen": c.cell.overrides[key]})
+              for c in planned]  # fmt: skip
+    assert lint(study, longer) == []
+    drawn = [with_config(c, "data.subset", c.cell.overrides[key]) for c in longer]
+    assert len(texts(lint(study, drawn), "error")) == 1
+
+
 def test_facts_known_beforehand_are_compared_too(plan):
     study, planned = plan()
     facts = [

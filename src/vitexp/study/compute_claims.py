@@ -9,16 +9,16 @@ from vitexp.study import families
 from vitexp.study.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.equal_accuracy import equal_accuracy
 from vitexp.study.families import family_of, flops_of
+from vitexp.study.lines import LENGTHS
 from vitexp.study.select import Arm
 
-_LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 _SIZES = re.compile(r"w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 
 
 def compute_saving(arms: Sequence[Arm], metric: str) -> list[Finding]:
     """ViTs beside ResNets, of any size and trained for any time: how many times less compute for equal accuracy."""
     found = []
-    for label, group in by_context(arms, [*families.NETWORK, *_LENGTHS]):
+    for label, group in by_context(arms, [*families.NETWORK, *LENGTHS]):
         vits, resnets = ([arm for arm in group if family_of(arm) == kind] for kind in (families.VIT, families.RESNET))
         finding = _compared("ViT", vits, "ResNet", resnets, metric)
         found += [Finding(context=label, **finding)] if finding else []

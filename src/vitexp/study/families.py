@@ -10,6 +10,7 @@ from vitexp import stats
 from vitexp.study import mixture
 from vitexp.study.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.crossover import find_crossover
+from vitexp.study.lines import LENGTHS
 from vitexp.study.select import Arm
 from vitexp.study.table import Label
 
@@ -128,7 +129,7 @@ def _hunger(
 def _hybrids_and_plain(arms: Sequence[Arm]) -> list[tuple[Label, list[Arm], list[Arm]]]:
     """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
     found = []
-    for label, group in by_context(arms, NETWORK):
+    for label, group in by_context(arms, [*NETWORK, *LENGTHS]):
         known = sorted((arm for arm in group if flops_of(arm)), key=lambda arm: flops_of(arm) or 0.0)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
         if hybrids and plain:

@@ -7,6 +7,8 @@ from typing import Any
 RELATIVE = "relative_flops"
 MEASURED = ("train_flops", RELATIVE, "parameters", "train_seconds")
 """What a record holds of a run's cost; relative is divided by that of the baseline arm."""
+LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+"""Factors by which a run costs more without being of another network."""
 
 Overrides = Sequence[Mapping[str, Any]]
 """What each cell of a study sets, as dotted keys, without what is tuned and without the seed."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from vitexp.record import result_config
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.cell import SEED, varying
+from vitexp.study.lines import LENGTHS
 from vitexp.study.mixture import FOLLOWS
 from vitexp.study.plan import FACTS, PlannedCell, changed_values
 from vitexp.study.spec import Study
@@ -94,6 +95,8 @@ def _differences(cell: PlannedCell, partner: PlannedCell, study: Study) -> dict[
     moved = {key for key in study.factors if cell.cell.overrides.get(key) != partner.cell.overrides.get(key)}
     if any(key.startswith("data.") for key in moved):
         keys -= {"data.subset", "steps", "images_seen"}
+    if not moved.isdisjoint(LENGTHS):
+        keys -= {"steps", "images_seen"}
     keys -= {follows for factor, follows in FOLLOWS.items() if factor in moved}
     return {key: (one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in sorted(keys)}
 
