@@ -60,3 +60,19 @@ def test_a_value_given_in_both_ways_is_refused(config):
 )
 def test_any_other_config_stays_as_it_is(config):
     assert joined(config) == config
+
+
+def test_an_arm_is_taken_apart():
+    config = {"arm": {"model.arch": "L/16", "trainer.max_epochs": 14}, "model": {"dropout": 0.0}, "data.workers": 2}
+    wanted = {"model": {"dropout": 0.0, "arch": "L/16"}, "trainer.max_epochs": 14, "data.workers": 2}
+    assert json.loads(joined(json.dumps(config))) == wanted
+
+
+@pytest.mark.parametrize("config", [{"arm": "B/16"}, {"arm": {"model.lr": 1}, "model.lr": 2}])
+def test_an_arm_that_is_none_or_is_contradicted_is_refused(config):
+    with pytest.raises(
+        ValueError, match=r"the config's arm is .*; give a mapping of dotted keys that stand nowhere else"
+    ):
+        joined(json.dumps(config))
+    with pytest.raises(ValueError, match=r"the config sets model\.lr twice"):
+        joined(json.dumps({"arm": {"model.lr": 1}, "model": {"lr": 2}}))

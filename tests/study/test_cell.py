@@ -43,3 +43,20 @@ def test_true_is_not_one_and_absent_is_not_null():
 def test_a_key_that_two_parameters_set_is_refused():
     with pytest.raises(ValueError, match=r"two parameters set model\.lr"):
         make_cells([{"model": {"lr": 0.1}, "model.lr": 0.2}])
+
+
+def test_an_arm_sets_options_of_several_groups_at_once():
+    points = [
+        {"arm": {"model.arch": arch, "trainer.max_epochs": epochs}, "a.b": 1} for arch, epochs in (("B", 7), ("L", 14))
+    ]
+    cells = make_cells(points)
+    assert [cell.overrides for cell in cells] == [
+        {"model.arch": "B", "trainer.max_epochs": 7, "a.b": 1},
+        {"model.arch": "L", "trainer.max_epochs": 14, "a.b": 1},
+    ]
+    assert json.loads(cells[1].args_json) == points[1]
+    assert cells[1].label == "arch=L max_epochs=14"
+    with pytest.raises(ValueError, match=r"two parameters set a\.b"):
+        make_cells([{"arm": {"a.b": 1}, "a.b": 2}])
+    with pytest.raises(ValueError, match=r"arm is 'B/16'; give a mapping of dotted keys"):
+        make_cells([{"arm": "B/16"}])

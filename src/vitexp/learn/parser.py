@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 # The line beneath a config field is its help text.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
+ARM = "arm"
 _KEY = re.compile(r'(?:Parser key|[Kk]ey) "?\'?([\w.]+)"?\'?:?\s*', re.S)
 _LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", re.S)
 _UNKNOWN = (re.compile(r"unrecognized arguments: (\S+)"), re.compile(r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected"))
@@ -40,7 +41,8 @@ class Parser(LightningArgumentParser):
 def joined(content: str) -> str:
     """A config in which no group is spelt both as a block and as dotted names: those move into the block.
 
-    Left apart, a block that comes after a dotted name would silently put that value back to its default.
+    Left apart, a block that comes after a dotted name would silently put that value back to its default. What stands
+    under `arm`, where a sweep sets options of several groups at once, is taken out of it first.
 
     Raises: ValueError for a value that is given in both ways.
     """
@@ -50,10 +52,14 @@ def joined(content: str) -> str:
         return content  # the parser itself says what is wrong
     if not isinstance(config, dict):
         return content
+    arm = config.pop(ARM, {})
+    if not isinstance(arm, dict) or arm.keys() & config.keys():
+        raise ValueError(f"the config's {ARM} is {arm!r}; give a mapping of dotted keys that stand nowhere else")
+    config |= arm
     moved = [key for key in config if "." in str(key) and isinstance(config.get(key.split(".")[0]), dict)]
     for key in moved:
         _move(config, key)
-    return json.dumps(config) if moved else content
+    return json.dumps(config) if moved or arm else content
 
 
 def _move(config: dict[str, Any], key: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from vitexp.record import flatten
 
 SEED = "seed_everything"
+ARM = "arm"
+"""The parameter whose values set options of several groups at once, as dotted keys; the door takes it apart alike."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ def _flatten_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name.split(".")[0] == "study":
             continue
-        for key, item in flatten({name: value}).items():
+        if name == ARM and not isinstance(value, Mapping):
+            raise ValueError(f"{ARM} is {value!r}; give a mapping of dotted keys, such as {{model.arch: B/16}}")
+        for key, item in flatten(value if name == ARM else {name: value}).items():
             if key in flat:
                 raise ValueError(f"two parameters set {key}; take one out")
             flat[key] = item
