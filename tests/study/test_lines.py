@@ -28,7 +28,7 @@ def test_what_the_runs_measured_may_be_the_axis(lab, x):
         ({"study.x": "relative_flops", "study.baseline": None}, "name it with study.baseline"),
         (
             {"study.lines": {**LINES, "X": ["S/32", "H/14"]}},
-            "study.lines puts H/14 on X, which is no value of model.arch",
+            "puts H/14 on X, which is no value of model.arch",
         ),
         ({"study.lines": {**LINES, "X": ["S/32", "S/32"]}}, "study.lines names S/32 twice on X"),
         ({"study.lines": {**LINES, "X": ["S/32"]}}, "study.lines gives X a single arm, S/32"),
