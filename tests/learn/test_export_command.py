@@ -1,4 +1,7 @@
 import json
+import typing
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -6,12 +9,18 @@ import torch
 from vitexp import torch_ops  # noqa: F401  (before timm)
 
 import timm  # isort: skip
+from timm.layers import StdConv2d
+from timm.models.resnetv2 import ResNetV2
 
 from vitexp import cli
+from vitexp.learn import export_command
 from vitexp.learn.network import open_network
+from vitexp.nn.arch import HYBRIDS, RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.nn.weights_own import save_own
 
+ALL = {"timm", "npz", "onnx", "safetensors"}
+ANY = {"onnx", "safetensors"}  # what runs or reads any network
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
@@ -69,7 +78,8 @@ def test_our_own_form_holds_what_no_other_can(tmp_path):
 @pytest.mark.parametrize(
     "axes",
     [{"pos_embed": "relative"}, *(pytest.param(axes, marks=pytest.mark.slow) for axes in (
-        {}, {"pool": "gap", "pos_embed": "2d", "pos_at": "every"}, {"pool": "map", "pos_embed": "rope"},
+        {}, {"pos_embed": "1d", "pos_at": "shared"},
+        {"pool": "gap", "pos_embed": "2d", "pos_at": "every"}, {"pool": "map", "pos_embed": "rope"},
         {"attention": "local", "pos_embed": "sincos2d"}, {"attention": "axial", "pool": "gap"},
         {"head": "tanh", "pos_embed": "none"},
     ))],
@@ -86,24 +96,178 @@ def test_onnxruntime_gives_the_same_logits_for_any_number_of_images(tmp_path, ax
         torch.testing.assert_close(torch.from_numpy(read), logits[:count], rtol=0, atol=1e-4)
 
 
+CONV = partial(StdConv2d, eps=1e-10)
+TRUNKS = {
+    "bit": {"arch": "R50x0.5"},
+    "plain": {"arch": "R14x0.5"},
+    "hybrid": {"arch": "R50+micro/16"},
+    "root": {"arch": "R+micro/16", "pool": "gap"},
+}
+
+
+@pytest.mark.parametrize("axes", TRUNKS.values(), ids=TRUNKS)
+def test_timm_computes_a_convolutional_trunk_as_we_do_whatever_its_epsilons(tmp_path, axes, trunk):
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    model = trunk(**axes)
+    assert export(tmp_path, "hub", "timm") == 0
+    read = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    assert any("Std" in type(part).__name__ for part in read.modules()) == (axes["arch"] != "R14x0.5")
+    with torch.no_grad():
+        logits = model(images)
+        assert logits.std() > 0.1
+        torch.testing.assert_close(read(images), logits, rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def trunk(tmp_path):
+    """Saves a network with kernels so short and scales so small that epsilons are a part of what it computes."""
+
+    def make(**axes):
+        torch.manual_seed(0)
+        model = build(ViTConfig(**{"image_size": 32, "classes": 10} | axes)).eval()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "conv" in name:
+                    parameter.mul_(0.01 * (1.5 + torch.rand(1)))
+                else:
+                    parameter.add_((0.02 if "head" in name else 0.1) * torch.randn_like(parameter))
+                if name.startswith("stem.") and (".gn1" in name or ".gn2" in name):
+                    parameter.mul_(1e-3)
+        save_own(model, tmp_path / "own.safetensors")
+        return model
+
+    return make
+
+
+@pytest.mark.parametrize("order", ["preact", "postact"])
+def test_a_resnet_written_in_googles_names_gives_the_same_bits(tmp_path, order, trunk):
+    model = trunk(arch="R14x0.5", resnet=order)
+    assert export(tmp_path, "out.npz", "npz") == 0
+    images, again = torch.rand(2, 3, 32, 32), open_network(str(tmp_path / "out.npz"), 32)
+    assert again.ours.config == model.config
+    with torch.no_grad():
+        assert torch.equal(again.network(images), model(images))
+    if order == "preact":  # and timm reads BiT's files too
+        theirs = ResNetV2(
+            [1] * 4, (128, 256, 512, 1024), num_classes=10, stem_chs=32, stem_type="fixed", conv_layer=CONV
+        )
+        theirs.load_pretrained(str(tmp_path / "out.npz"))
+        with torch.no_grad():
+            torch.testing.assert_close(theirs.eval()(images), model(images), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("order", ["preact", "postact"])
 def test_resnets_are_kept_in_our_own_form_and_refused_in_others(tmp_path, order, capsys):
     torch.manual_seed(0)
-    model = build(ViTConfig(arch="R26x1", image_size=32, classes=3, resnet=order)).eval()
+    model = build(ViTConfig(arch="R14x0.5", image_size=32, classes=3, resnet=order)).eval()
     save_own(model, tmp_path / "own.safetensors")
     assert export(tmp_path, "out.safetensors", "safetensors") == 0
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         again = open_network(str(tmp_path / "out.safetensors")).network
         assert torch.equal(again.features(images), model.features(images))
-    assert export(tmp_path, "out", "timm") == cli.BAD_INPUT
-    assert "needs a ViT of vitexp, not a ResNet" in capsys.readouterr().err
+    if order == "postact":
+        assert export(tmp_path, "out", "timm") == cli.BAD_INPUT
+        assert "timm weights cannot express resnet postact, only preact" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "axes", [{"arch": "R14x0.5"}, *(pytest.param(axes, marks=pytest.mark.slow) for axes in (
+        {"arch": "R14x0.5", "resnet": "postact"}, {"arch": "R14+micro/16"}, {"arch": "R+micro/16"},
+    ))],
+    ids=str,
+)  # fmt: skip
+def test_onnxruntime_computes_a_convolutional_trunk_as_we_do(tmp_path, axes, trunk, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(RESNETS, 14, (1,))
+    trunk(**axes)
+    assert export(tmp_path, "out.onnx", "onnx") == 0
+    assert "Read back by onnxruntime" in capsys.readouterr().out
+
+
+# Every word of every axis, and which forms take it. A new word must be written here, on one side or the other.
+TAKEN_BY = {
+    "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY, "rope": ANY},
+    "pos_at": {"stem": ALL, "every": ANY, "shared": ANY},
+    "pool": {"cls": ALL, "gap": ALL, "map": ALL},
+    "stem": {"auto": ALL, "patch": ALL, "resnet50": ALL, "resnet26": ALL, "resnet14": ANY | {"npz"}, "root": ALL},
+    "attention": {"full": ALL, "local": ANY, "axial": ANY},
+    "resnet": {"preact": ALL, "postact": ANY | {"npz"}},
+    "head": {"linear": ALL, "tanh": ANY | {"npz"}},
+}
+BESIDE = {
+    "every": {"pos_embed": "1d"}, "axial": {"pool": "gap", "pos_embed": "none"}, "resnet50": {"arch": "micro/16"},
+    "resnet26": {"arch": "micro/32"}, "resnet14": {"arch": "micro/16"}, "root": {"arch": "micro/16"},
+    "postact": {"arch": "R14x0.5"}, "preact": {"arch": "R14x0.5"},
+}  # fmt: skip
+
+
+def words():
+    """Every axis of a network with each of its words, as the config types them."""
+    for axis, kind in typing.get_type_hints(ViTConfig).items():
+        if typing.get_origin(kind) is typing.Literal:
+            yield from ((axis, word) for word in typing.get_args(kind))
+
+
+def both():
+    """The same for each form; a whole ResNet-50 takes its time, and the test of trunks above has one already."""
+    for axis, word in words():
+        long = [pytest.mark.slow] if word in ("resnet50", "resnet26") else []
+        yield pytest.param(axis, word, "timm", marks=long)
+        yield pytest.param(axis, word, "npz")
+
+
+@pytest.mark.parametrize(("axis", "word", "form"), list(both()))
+def test_every_word_is_exported_or_refused_by_its_name(tmp_path, axis, word, form, capsys, monkeypatch):
+    torch.manual_seed(0)
+    if form == "npz" and word in ("resnet50", "resnet26"):  # timm builds them at their own depth alone
+        monkeypatch.setitem(HYBRIDS, word, replace(HYBRIDS[word], blocks=dict.fromkeys(HYBRIDS[word].blocks, (1, 1))))
+    size = 8 if not {"stem", "resnet"} & {axis} else 32
+    chosen = {"arch": "micro/2", "image_size": size, "classes": 3, axis: word} | BESIDE.get(word, {})
+    save_own(build(ViTConfig(**chosen)), tmp_path / "own.safetensors")
+    status, said = export(tmp_path, "out", form), capsys.readouterr()
+    if form in TAKEN_BY[axis][word]:
+        assert status == 0, said.err
+        assert "differ by at most" in said.out
+        assert "a random one was compared" in said.out  # these have a head of zeros, and are compared all the same
+    else:
+        assert status == cli.BAD_INPUT
+        refused = said.err.splitlines()[-1]
+        assert (
+            f"cannot express {axis} {word}" in refused or "timm has no hybrid with the ResNet of R14+micro" in refused
+        )
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_difference_behind_a_head_of_zeros_is_seen(tmp_path, capsys, monkeypatch):
+    torch.manual_seed(0)
+    save_own(ViT(ViTConfig(**MICRO)), tmp_path / "own.safetensors")
+    other = ViT(ViTConfig(**MICRO)).eval()
+    form = export_command.FORMS["npz"]._replace(read=lambda place, model: other)
+    monkeypatch.setitem(export_command.FORMS, "npz", form)
+    assert export(tmp_path, "out", "npz") == cli.BAD_INPUT
+    assert "computes other logits than the network" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_of_a_checkpoint_the_averaged_weights_are_written(tmp_path, form):
+    torch.manual_seed(0)
+    last, average = (ViT(ViTConfig(**MICRO)).eval() for _ in range(2))
+    state = {f"network.{name}": value for name, value in last.state_dict().items()}
+    state |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    kept = {"model": {**MICRO, "objective": "classify", "polyak": 0.99}}
+    torch.save({"state_dict": state, "vitexp": kept}, tmp_path / "last.ckpt")
+    assert cli.main(["export", str(tmp_path / "last.ckpt"), str(tmp_path / "out"), "--format", form]) == 0
+    again = open_network(str(tmp_path / "out")).network
+    with torch.no_grad():
+        assert torch.equal(again.features(IMAGES), average.features(IMAGES))
 
 
 @pytest.mark.parametrize(
     ("axes", "form", "told"),
     [
-        ({"pos_embed": "relative"}, "timm", "timm VisionTransformer weights cannot express pos_embed relative"),
+        ({"pos_embed": "relative"}, "timm", "timm weights cannot express pos_embed relative"),
         ({"pos_at": "every"}, "timm", "cannot express pos_at every"),
         ({"head": "tanh"}, "timm", "cannot express head tanh"),
         ({"pos_embed": "2d"}, "npz", "Google .npz weights cannot express pos_embed 2d"),

@@ -1,11 +1,12 @@
 """`vitexp export`: a network in the form that other programs read, compared with what it was made from."""
 
 import contextlib
+import copy
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
 import timm
@@ -13,113 +14,148 @@ import torch
 from torch import Tensor
 
 from vitexp.learn.network import open_network
-from vitexp.nn.vit import ViT, build
+from vitexp.nn import weights_npz, weights_resnet
+from vitexp.nn.resnet_network import ResNet
+from vitexp.nn.vit import build
 from vitexp.nn.weights import load_tensors, read_tensors
-from vitexp.nn.weights_npz import save_npz
 from vitexp.nn.weights_onnx import onnx_bytes, onnx_logits
-from vitexp.nn.weights_own import save_own
+from vitexp.nn.weights_own import own_bytes
 from vitexp.nn.weights_timm_hub import hub_files
 from vitexp.record import write_atomically
 
 LARGEST_DIFFERENCE = 1e-4
 """Between the logits of two programs, as a share of the largest one where that is above 1."""
 _FOLDER_MODE = 0o755
+_COUNTS = (1, 3)  # of images at a time
+
+Content = bytes | Mapping[str, bytes]
+Network = Callable[[Tensor], Tensor]
+
+
+class Form(NamedTuple):
+    """A format: what is written, and the network that its own program makes of that."""
+
+    content: Callable[[Any], Content]
+    read: Callable[[Path, Any], Network]
+    reader: str
 
 
 @torch.no_grad()
 def export(chosen: Any) -> int:
     """Writes the network and says how far the logits read back are from its own."""
-    opened = open_network(chosen.network, chosen.image_size)
-    model: Any = opened.vit if chosen.format in ("timm", "npz") else opened.ours
-    out = Path(chosen.out)
+    model: Any = open_network(chosen.network, chosen.image_size).ours
+    out, form = Path(chosen.out), FORMS[chosen.format]
     if chosen.format != "timm" and out.is_dir():
         raise ValueError(f"{out} is a folder; --format {chosen.format} writes a file")
-    write, reader = _FORMS[chosen.format]
-    difference = write(model, out)
+    content, headless = form.content(model), not model.head.weight.any()
+    with _laid(content, out) as fresh:
+        if headless:
+            told = _with_a_head(model)
+            with _laid(form.content(told), out) as other:
+                difference = _compared(told, form.read(other, told), form.reader)
+        else:
+            difference = _compared(model, form.read(fresh, model), form.reader)
+        _put(fresh, out)
     parameters = sum(value.numel() for value in model.parameters())
-    print(f"Written: {out} ({chosen.format}, {parameters:,} parameters of {opened.words})")
-    print(f"Read back by {reader}: logits of random images differ by at most {difference:.1e}")
+    print(f"Written: {out} ({chosen.format}, {parameters:,} parameters of {chosen.network})")
+    print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
+    if headless:
+        print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
     return 0
 
 
-def _timm(model: ViT, out: Path) -> float:
-    files = hub_files(model)
-    with _whole_folder(out, files) as folder:
-        read = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-        images = _images(model, 2)
-        return _difference(model(images), read(images), "timm")
+def _npz_bytes(model: Any) -> bytes:
+    state = weights_resnet.npz_state(model) if isinstance(model, ResNet) else weights_npz.npz_state(model)
+    return weights_npz.npz_bytes(state)
 
 
-def _onnx(model: ViT, out: Path) -> float:
-    size = model.config.image_size
-    content, found = onnx_bytes(model, (size, size) if isinstance(size, int) else size), []
-    for count in (1, 3):
-        images = _images(model, count)
-        read = torch.from_numpy(onnx_logits(content, images.numpy()))
-        found.append(_difference(model(images), read, "onnxruntime"))
-    write_atomically(out, content)
-    return max(found)
+def _onnx_bytes(model: Any) -> bytes:
+    return onnx_bytes(model, _shape(model))
 
 
-def _npz(model: ViT, out: Path) -> float:
-    save_npz(model, out)
-    return _read_again(model, out)
+def _by_timm(place: Path, model: Any) -> Network:
+    read: Network = timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+    return read
 
 
-def _safetensors(model: ViT, out: Path) -> float:
-    save_own(model, out)
-    return _read_again(model, out)
+def _by_onnxruntime(place: Path, model: Any) -> Network:
+    return lambda images: torch.from_numpy(onnx_logits(place, images.numpy()))
 
 
-_FORMS = {
-    "timm": (_timm, "timm"),
-    "onnx": (_onnx, "onnxruntime"),
-    "npz": (_npz, "vitexp"),
-    "safetensors": (_safetensors, "vitexp"),
+def _by_us(place: Path, model: Any) -> Network:
+    read = build(model.config).eval()
+    load_tensors(read, read_tensors(place), source=str(place))
+    return read
+
+
+FORMS = {
+    "timm": Form(hub_files, _by_timm, "timm"),
+    "onnx": Form(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
+    "npz": Form(_npz_bytes, _by_us, "vitexp"),
+    "safetensors": Form(own_bytes, _by_us, "vitexp"),
 }
 
 
-def _read_again(model: ViT, out: Path) -> float:
-    read = build(model.config).eval()
-    load_tensors(read, read_tensors(out), source=str(out))
-    images = _images(model, 2)
-    return _difference(model(images), read(images), "vitexp")
+def _with_a_head(model: Any) -> Any:
+    """The same network with random numbers in a head of zeros, behind which no difference would be seen."""
+    other = copy.deepcopy(model)
+    weight = other.head.weight
+    weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / weight.shape[1] ** 0.5)
+    return other
 
 
-def _images(model: ViT, count: int) -> Tensor:
+def _shape(model: Any) -> tuple[int, int]:
     size = model.config.image_size
-    shape = (size, size) if isinstance(size, int) else size
-    return torch.rand(count, 3, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return (size, size) if isinstance(size, int) else size
 
 
-def _difference(own: Tensor, read: Tensor, reader: str) -> float:
+def _compared(model: Any, read: Network, reader: str) -> float:
     """The largest difference of a logit. Raises: ValueError where it is too large to be rounding."""
-    difference, allowed = float((read - own).abs().max()), LARGEST_DIFFERENCE * max(1.0, float(own.abs().max()))
-    if not difference <= allowed:
-        raise ValueError(
-            f"{reader} computes other logits than the network, by {difference:.1e}; {allowed:.1e} is allowed"
+    found = []
+    for count in _COUNTS:
+        images = torch.rand(count, 3, *_shape(model), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        own = model(images)
+        difference, allowed = (
+            float((read(images) - own).abs().max()),
+            LARGEST_DIFFERENCE * max(1.0, float(own.abs().max())),
         )
-    return difference
+        if not difference <= allowed:
+            raise ValueError(
+                f"{reader} computes other logits than the network, by {difference:.1e}; {allowed:.1e} is allowed"
+            )
+        found.append(difference)
+    return max(found)
 
 
 @contextlib.contextmanager
-def _whole_folder(out: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A folder with these files beside `out`, which takes its place when all went well."""
+def _laid(content: Content, out: Path) -> Iterator[Path]:
+    """The file or folder, whole, in a folder beside `out` that goes when all is done."""
+    files = content if isinstance(content, Mapping) else None
     _check_place(out, files)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         fresh = Path(beside) / "fresh"
-        fresh.mkdir(mode=_FOLDER_MODE)
-        for name, content in files.items():
-            write_atomically(fresh / name, content)
+        if files is None:
+            assert isinstance(content, bytes), "a form writes a file or a folder of files"
+            write_atomically(fresh, content)
+        else:
+            fresh.mkdir(mode=_FOLDER_MODE)
+            for name, part in files.items():
+                write_atomically(fresh / name, part)
         yield fresh
-        if out.exists():
-            shutil.move(out, Path(beside) / "earlier")
-        fresh.replace(out)
 
 
-def _check_place(out: Path, files: Collection[str]) -> None:
+def _put(fresh: Path, out: Path) -> None:
+    """What was laid beside `out` takes its place."""
+    if out.is_dir():
+        shutil.move(out, fresh.with_name("earlier"))
+    fresh.replace(out)
+
+
+def _check_place(out: Path, files: Collection[str] | None) -> None:
     """Only a folder that an export made is replaced. Raises: ValueError for anything else that is there."""
+    if files is None:
+        return
     if out.is_file():
         raise ValueError(f"{out} is a file; --format timm writes a folder")
     others = sorted(path.name for path in out.iterdir() if path.name not in files) if out.exists() else []

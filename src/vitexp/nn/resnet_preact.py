@@ -88,7 +88,10 @@ class PreactTrunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, 3, rows, columns) -> (B, channels, rows / 32, columns / 32), rounded up, with four stages."""
-        hidden = F.max_pool2d(F.pad(self.conv_root(images), (1, 1, 1, 1)), 3, 2)
+        padded = F.pad(self.conv_root(images), (1, 1, 1, 1))
+        if torch.compiler.is_exporting():  # onnxruntime takes a border of zeros before a pool for one of minus infinity
+            padded = padded.clamp_min(torch.finfo(padded.dtype).min)
+        hidden = F.max_pool2d(padded, 3, 2)
         for stage in self.stages:
             hidden = stage(hidden)
         return F.relu(self.gn(hidden))

@@ -48,10 +48,19 @@ def npz_entries(model: ViT) -> list[Entry]:
 
 def save_npz(model: ViT, path: str | Path) -> None:
     """Writes the weights as a Google file, pre-Linen numbers, whole or not at all."""
-    arrays = {name: tensor.cpu().numpy() for name, tensor in written(model, npz_entries(model)).items()}
+    write_atomically(path, npz_bytes(npz_state(model)))
+
+
+def npz_state(model: ViT) -> dict[str, Tensor]:
+    """The weights by Google's names, pre-Linen numbers. Raises: as `npz_entries`."""
+    return written(model, npz_entries(model))
+
+
+def npz_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """The content of a file with these arrays."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    write_atomically(path, buffer.getvalue())
+    np.savez(buffer, allow_pickle=False, **{name: tensor.cpu().numpy() for name, tensor in state.items()})
+    return buffer.getvalue()
 
 
 def in_first_dialect(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

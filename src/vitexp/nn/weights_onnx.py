@@ -6,6 +6,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,11 +42,11 @@ def onnx_bytes(model: nn.Module, image_size: tuple[int, int]) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def onnx_logits(content: bytes, images: np.ndarray) -> np.ndarray:
+def onnx_logits(path: str | Path, images: np.ndarray) -> np.ndarray:
     """What onnxruntime computes from the file. Shapes: (B, 3, rows, columns) -> (B, classes)."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     logits: np.ndarray = session.run(["logits"], {"images": images})[0]
     return logits
 

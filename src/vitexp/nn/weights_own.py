@@ -14,6 +14,11 @@ from vitexp.record import write_atomically
 
 def save_own(model: nn.Module, path: str | Path) -> None:
     """Writes every network of ours, whole or not at all."""
+    write_atomically(path, own_bytes(model))
+
+
+def own_bytes(model: nn.Module) -> bytes:
+    """The content of the file."""
     words = {field.name: getattr(model.config, field.name) for field in fields(ViTConfig)}
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    write_atomically(path, safetensors.torch.save(tensors, metadata={OWN_KEY: json.dumps(words)}))
+    return safetensors.torch.save(tensors, metadata={OWN_KEY: json.dumps(words)})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vitexp.nn.resnet_network import ResNet
-from vitexp.nn.weights_entry import Codec, Entry, Rule, check_expressible, entries_of
+from vitexp.nn.weights_entry import Codec, Entry, Rule, check_expressible, entries_of, written
 from vitexp.nn.weights_npz import CONVOLUTION, DENSE, pair, trunk_rules
 
 OWN_MARKER = "trunk.conv_root.weight"
@@ -60,6 +60,16 @@ def postact_entries(model: ResNet, source: str) -> list[Entry]:
     check_expressible(model.config, words, "Google .npz")
     rules = [*trunk_rules(r"trunk\."), *pair("(pre_logits|head)", "{0}", "kernel", DENSE)]
     return entries_of(model.state_dict(), rules)
+
+
+def npz_state(model: ResNet) -> dict[str, Tensor]:
+    """The weights by the names of a BiT file, or with units after activation by those of the later code.
+
+    Raises: as `bit_entries`.
+    """
+    if model.config.resnet == "postact":
+        return written(model, postact_entries(model, "the file"))
+    return {f"{BIT_PREFIXES[0]}{name}": value for name, value in written(model, bit_entries(model, "the file")).items()}
 
 
 def in_one_spelling(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -62,10 +62,16 @@ def timm_arguments(model: ViT) -> dict[str, Any]:
     Raises: ValueError for a hybrid, whose stem is not an argument but a module.
     """
     check_expressible(model.config, EXPRESSIBLE | {"stem": ("patch",)}, "timm VisionTransformer")
-    config, layout, arch = model.config, model.layout, parse_arch(model.config.arch)
+    return encoder_arguments(model)
+
+
+def encoder_arguments(model: ViT) -> dict[str, Any]:
+    """The same for what comes after any stem."""
+    config, layout = model.config, model.layout
+    arch = parse_arch(config.arch, config.stem)
     return {
         "img_size": config.image_size,
-        "patch_size": arch.patch,
+        "patch_size": arch.feature_patch,
         "num_classes": config.classes,
         "embed_dim": arch.width,
         "depth": arch.depth,
