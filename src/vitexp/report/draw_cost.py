@@ -20,7 +20,7 @@ from vitexp.study.table import is_accuracy
 
 ONE_PANEL_INCHES, PANEL_INCHES, HEIGHT_INCHES = 7.0, 5.6, 3.9
 _STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
-_LETTER_INCHES, _BETWEEN_INCHES = 0.085, 0.15
+_LETTER_INCHES, _BETWEEN_INCHES = 0.085, 0.1
 SHARED: dict[str, Any] = {
     "marker": "o",
     "markerfacecolor": style.GROUND,
