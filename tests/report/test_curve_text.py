@@ -29,7 +29,13 @@ def crossover(**changes):
     ],
 )
 def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
-    assert words in crossover_words(NONE, ONE_D, crossover(**changes))
+    assert words in crossover_words(NONE, ONE_D, crossover(**changes), "data.train_images")
+
+
+def test_a_crossing_in_training_length_is_not_one_in_images():
+    assert "1-D overtakes none at epochs 5.5; 95 %" in crossover_words(
+        NONE, ONE_D, crossover(size=5.5), "trainer.max_epochs"
+    )
 
 
 def test_a_fit_is_told_with_its_uncertainty_or_its_reason():

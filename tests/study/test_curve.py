@@ -119,6 +119,18 @@ def test_a_size_that_one_arm_lacks_is_left_out_of_the_comparison_alone(lab):
     assert curve.crossovers["test_acc"][0][2].size == pytest.approx(256, rel=1e-6)
 
 
+def test_over_training_length_there_is_no_power_law_and_no_count_of_epochs(lab):
+    swept = {"model.pos_embed": ["none", "1d"], "trainer.max_epochs": [2, 4, 8, 16], "seed_everything": [0, 1, 2]}
+    study = lab.study({**SETTINGS, "study.x": "trainer.max_epochs"}, swept)
+    for cell in study.cells():
+        epochs = cell.overrides["trainer.max_epochs"]
+        accuracy = 1 - 0.5 * epochs**-0.6 + 0.001 * cell.seed
+        lab.run(cell, {"test_acc": accuracy, "val_acc": 0.5}, study="size", images_seen=100 * epochs)
+    curve = make_curve(study, lab.root)
+    assert curve.fits["test_acc"] == ("fitted over the number of training images only",) * 2
+    assert curve.budget == "200 to 1,600 images seen"
+
+
 def test_few_sizes_or_seeds_leave_the_fit_out_and_say_so(lab):
     study = study_of(lab, seeds=2)
     fill(lab, study)

@@ -13,7 +13,7 @@ from vitexp.report.footnotes import paper_words
 from vitexp.report.paper import published
 from vitexp.report.terminal import footnote
 from vitexp.study.crossover import Crossover
-from vitexp.study.curve import Curve, Series
+from vitexp.study.curve import SIZES, Curve, Series
 from vitexp.study.powerlaw import PowerLaw
 
 MOST_COLUMNS = 4
@@ -39,7 +39,7 @@ def curve_text(curve: Curve) -> RenderableType:
 
 def sentences(curve: Curve, metric: str) -> list[str]:
     """What is read off the points of a metric: fits, then crossovers."""
-    crossings = [f"{crossover_words(*found)}." for found in curve.crossovers[metric]]
+    crossings = [f"{crossover_words(*found, curve.x)}." for found in curve.crossovers[metric]]
     return [*_fits(curve, metric), *crossings, *_tuned(curve, metric)]
 
 
@@ -64,8 +64,8 @@ def _floor(fit: PowerLaw) -> str:
     return f"floor {' to '.join(words.number(end, 'test_acc') for end in fit.c_interval)} %"
 
 
-def crossover_words(one: Series, base: Series, found: Crossover) -> str:
-    """Which arm leads where, and how sure that is."""
+def crossover_words(one: Series, base: Series, found: Crossover, x: str) -> str:
+    """Which arm leads where along `x`, and how sure that is."""
     ahead, behind = (_label(one), _label(base))[:: found.leader or 1]
     if not found.leader:
         return f"{_label(one)} and {_label(base)} do not differ at any size"
@@ -73,7 +73,7 @@ def crossover_words(one: Series, base: Series, found: Crossover) -> str:
         return f"{_label(one)} and {_label(base)} change places {found.crossings} times in the mean: no one crossover"
     if found.size is None:
         return f"{ahead} is ahead of {behind} in the mean at every size"
-    text = f"{behind} overtakes {ahead} at {found.size:,.0f} images"
+    text = f"{behind} overtakes {ahead} at {place_words(x, found.size)}"
     if found.low is None or found.high is None:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
     low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
@@ -81,6 +81,11 @@ def crossover_words(one: Series, base: Series, found: Crossover) -> str:
     return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds)" + (
         "" if found.shown else ", so that a crossing is not shown"
     )
+
+
+def place_words(x: str, size: float) -> str:
+    """A place between two points of the axis."""
+    return f"{size:,.0f} images" if x in SIZES else f"{words.key_words(x)} {size:.3g}"
 
 
 def _label(series: Series) -> str:

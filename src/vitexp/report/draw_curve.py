@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitexp.report import style, words
+from vitexp.report.curve_text import place_words
 from vitexp.study.crossover import Crossover
 from vitexp.study.curve import Curve, Series
 from vitexp.study.powerlaw import PowerLaw
@@ -66,7 +67,8 @@ def _panel(axes: Axes, curve: Curve, metric: str) -> None:
     shown = [found for found in curve.crossovers[metric] if found[2].shown]
     for one, base, crossover in shown if len(shown) <= MOST_MARKS else ():
         sides = [words.label_words(side.label) for side in (one, base)]
-        _mark(axes, crossover, f"{' × '.join(sides)}: " if len(curve.series[metric]) > 2 else "")
+        who = f"{' × '.join(sides)}: " if len(curve.series[metric]) > 2 else ""
+        _mark(axes, crossover, f" {who}{place_words(curve.x, crossover.size or 0)}")
     for index, (series, fit) in enumerate(zip(curve.series[metric], curve.fits[metric], strict=True)):
         _line(axes, series, fit, index, scale)
     sizes = sorted({point.size for series in curve.series[metric] for point in series.points})
@@ -104,15 +106,14 @@ def _line(axes: Axes, series: Series, fit: PowerLaw | str, index: int, scale: fl
     axes.plot(sizes, means, **look, label=label, linestyle=solid, linewidth=1.8, markersize=7, markeredgecolor="white")
 
 
-def _mark(axes: Axes, crossover: Crossover, sides: str) -> None:
-    """A crossing and its interval, with the arms that cross where there are others."""
+def _mark(axes: Axes, crossover: Crossover, text: str) -> None:
+    """A crossing and its interval."""
     if crossover.size is not None and crossover.low is not None and crossover.high is not None:
         axes.axvspan(crossover.low, crossover.high, color="#000000", alpha=0.07, linewidth=0)
         axes.axvline(crossover.size, color=style.FAINT, linewidth=1, linestyle=(0, (1, 2)))
-        place = (crossover.size, 1)
         axes.annotate(
-            f" {sides}{crossover.size:,.0f} images",
-            place,
+            text,
+            (crossover.size, 1),
             xycoords=("data", "axes fraction"),
             fontsize=8,
             color=style.FAINT,

@@ -86,9 +86,9 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         study=study,
         x=x,
         series=series,
-        fits={metric: tuple(_fit(one) for one in found) for metric, found in series.items()},
+        fits={metric: tuple(_fit(one, x) for one in found) for metric, found in series.items()},
         crossovers={metric: _crossovers(found, study.config.baseline) for metric, found in series.items()},
-        budget=budget([point for one in next(iter(series.values())) for point in one.points]),
+        budget=budget([point for one in next(iter(series.values())) for point in one.points], x),
         notes=(*selection.notes, *gaps(selection.arms, study.config.metrics)),
     )
 
@@ -125,7 +125,7 @@ def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] =
     )
 
 
-def budget(points: Sequence[Point]) -> str:
+def budget(points: Sequence[Point], x: str) -> str:
     """Whether arms and sizes had equal epochs or equal steps, in words, from the images that they really saw."""
     seen = [(images, point.size) for point in points for images in point.images_seen]
     if not seen:
@@ -133,9 +133,10 @@ def budget(points: Sequence[Point]) -> str:
     images, epochs = [count for count, _ in seen], [count / size for count, size in seen]
     if max(images) <= _SAME * min(images):
         return f"fixed steps: {max(images):,} images seen at every size"
-    if max(epochs) <= _SAME * min(epochs):
+    if x in SIZES and max(epochs) <= _SAME * min(epochs):
         return f"fixed epochs: {max(epochs):.3g} at every size"
-    return f"neither steps nor epochs fixed: {min(images):,} to {max(images):,} images seen"
+    without = "neither steps nor epochs fixed: " if x in SIZES else ""
+    return f"{without}{min(images):,} to {max(images):,} images seen"
 
 
 def _sizes_varied(study: Study) -> list[str]:
@@ -152,7 +153,9 @@ def _size(arm: Arm, x: str) -> float:
     return value
 
 
-def _fit(series: Series) -> PowerLaw | str:
+def _fit(series: Series, x: str) -> PowerLaw | str:
+    if x not in SIZES:
+        return "fitted over the number of training images only"
     if not is_accuracy(series.metric):
         return "fitted to accuracies only"
     sizes, seeds = series.common()
