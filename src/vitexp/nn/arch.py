@@ -56,8 +56,8 @@ HYBRIDS = {
     "root": Hybrid("R", {16: ()}, feature_patch=8),
 }
 
-# Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021). 14 is
-# the same with one a stage: like micro not from a paper, and with half the channels (R14x0.5) the smallest there is.
+# Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
+# 14, one a stage, is like micro not from a paper; with half the channels (R14x0.5) it is the smallest there is.
 RESNETS = {
     14: (1, 1, 1, 1),
     26: (2, 2, 2, 2),
@@ -114,7 +114,7 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
             f"arch {name!r} is unknown; write BODY/PATCH, or for a hybrid {hybrids}, where BODY is one of "
             f"{', '.join(BODIES)}, or in numbers w64d4m256h4 (width, depth, MLP width, heads), and PATCH a number of "
             "pixels, for example B/16 or R50+B/16; or for a ResNet "
-            f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH 0.5 or 1 to 99, as in R50x1"
+            f"RLAYERSxWIDTH, where LAYERS is one of {', '.join(map(str, RESNETS))} and WIDTH 0.5 or 1 to 99: R50x1"
         )
     prefix, body, patch = match[1], match[2], int(match[3])
     stem = _choose_stem(name, prefix, stem)
