@@ -120,6 +120,7 @@ def test_the_first_images_and_the_chosen_penalty(model, capsys, tmp_path):
     best = max(found, key=lambda penalty: (found[penalty], penalty))
     assert (score["penalty"], score["mean"]) == (best, pytest.approx(found[best], abs=1e-12))
     assert "ranks best on the test images" in shown
+    assert f"    5   {100 * score['mean']:6.2f}   {best:g}" in shown
 
 
 def test_a_random_network_of_timms_at_the_size_that_is_asked_for(model, capsys):

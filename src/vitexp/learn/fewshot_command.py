@@ -44,6 +44,11 @@ class Score:
         each = ", ".join(f"{100 * draw:.2f}" for draw in self.draws)
         return f"{self.shots:>5}   {100 * self.mean:6.2f}{spread:<9}{len(self.draws):>3}   {each}"
 
+    @property
+    def words_of_one(self) -> str:
+        """The same without draws."""
+        return f"{self.shots:>5}   {100 * self.mean:6.2f}   {self.penalty:g}"
+
 
 @dataclass(frozen=True)
 class Features:
@@ -165,11 +170,15 @@ def _show(opened: Opened, found: Sequence[Features], scores: Sequence[Score], pr
     for each in found:
         images = f"{len(each.train_y):,} training and {len(each.test_y):,} test images"
         print(f"\n{each.name}: {images}, {each.data.classes} classes; few-shot test accuracy, %")
-        head = "each draw" if protocol == DRAWN else "penalty chosen on these test images"
-        print(f"shots     mean ± 95 %      n   {head}")
+        head = (
+            "    mean ± 95 %      n   each draw"
+            if protocol == DRAWN
+            else "accuracy   penalty, chosen on these test images"
+        )
+        print(f"shots {head}")
         for score in scores:
             if score.data == each.name:
-                print(score.words if protocol == DRAWN else f"{score.words}   penalty {score.penalty:g}")
+                print(score.words if protocol == DRAWN else score.words_of_one)
     if protocol == FIRST:
         print("\nnote: the penalty is the one that ranks best on the test images of these data sets, as the older code")
         print("chose it; over few data sets that flatters")
