@@ -52,7 +52,7 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    for name in ("fashion-mnist", "cifar100", "imagenet", "jft300m", "shapes-what", "shapes-where", "shapes-count"):
+    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", "shapes-what", "shapes-where", "shapes-count"):
         (tmp_path / "shards" / name).symlink_to(stand_in)
     for name in ("pretrain_tiny", "masked_tiny"):  # a plan asks whose content it is, and no more
         (tmp_path / "runs" / name / "last" / "checkpoints").mkdir(parents=True)
@@ -153,16 +153,34 @@ def test_every_yaml_says_its_command_and_cost(path):
     assert "Cost:" in header
 
 
+def telling(cells):
+    """Cells that between them have every combination of words and every number, each number once at least."""
+    seen, chosen = set(), []
+    for cell in cells:
+        values = {key: value for key, value in cell.overrides.items() if key != "seed_everything"}
+        numbers = {(key, value) for key, value in values.items() if isinstance(value, int | float)}
+        words = tuple((key, str(value)) for key, value in values.items() if not isinstance(value, int | float))
+        if not {words, *numbers} <= seen:
+            chosen.append(cell)
+        seen |= {words, *numbers}
+    return chosen
+
+
+def test_telling_cells_have_every_number_and_every_combination_of_words():
+    cells = read_study(SWEEPS[0].parent / "fashion_pos_embed.yaml").cells()
+    found = [(cell.overrides["model.pos_embed"], cell.overrides["model.lr"]) for cell in telling(cells)]
+    assert {kind for kind, _ in found} == {"none", "1d", "2d", "relative"}
+    assert {rate for _, rate in found} == {1.5e-3, 3.0e-3, 6.0e-3, 1.2e-2}
+    assert len(found) == 7
+
+
 @pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", [path for path in SWEEPS if not trial(path)], ids=lambda path: path.stem)
 def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
     """Those of the paper's size: learn/test_paper_scale.py."""
     study = read_study(f"sweeps/{path.name}")
     assert study.name == path.stem
-    first = {}
-    for cell in study.cells():
-        first.setdefault(cell.label.split(" seed=")[0], cell)
-    for cell in first.values():
+    for cell in telling(study.cells()):
         file = tmp_path / "cell.json"
         file.write_text(cell.args_json)
         plan = cli.plan(study.argv(cell, file))
