@@ -85,6 +85,26 @@ def test_both_sources_give_the_same_numbers(verb, sweep, study, lab):
     assert written("named") == here
 
 
+def test_a_curve_against_compute_needs_no_folder_either(account, lab):
+    lines = {"MLP width": ["S/32", "S/16"], "All": ["S/32", "B/16"]}
+    settings = {"study.name": "priced", "study.x": "relative_flops", "study.lines": lines}
+    settings |= {"study.baseline": {"model.arch": "S/32"}}
+    study = lab.study(settings, {"model.arch": ["S/32", "S/16", "B/16"], "seed_everything": [0, 1, 2]})
+    records = []
+    for cell in study.cells():
+        place = ["S/32", "S/16", "B/16"].index(cell.overrides["model.arch"])
+        facts = {"train_flops": 4.0**place * 1e12, "parameters": 1000, "train_seconds": 2.0, "data": {"name": "digits"}}
+        value = 0.5 + 0.1 * place + 0.003 * cell.seed * (place + 1)
+        records.append(lab.run(cell, {"test_acc": value}, study="priced", **facts))
+    sweep = to_server(account, study, records)
+    assert cli.main(["curve", str(study.path), "--root", str(lab.root), "--results", "here"]) == 0
+    assert cli.main(["curve", "--from", "wandb", sweep, "--results", "there"]) == 0
+    here = written("here")
+    assert {row["relative_flops"] for row in csv.DictReader(io.StringIO(here["curve.csv"]))} == {"1.0", "4.0", "16.0"}
+    assert "equal accuracy,test_acc,MLP width,All,relative_flops" in here["curve-fits.csv"]
+    assert written("there") == here
+
+
 def test_a_failed_run_is_counted_as_that(sweep, capsys):
     assert cli.main(["curve", "--from", "wandb", sweep]) == 0
     told = " ".join(capsys.readouterr().out.split())
