@@ -52,7 +52,8 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", "shapes-what", "shapes-where", "shapes-count"):
+    shapes = ("shapes-what", "shapes-where", "shapes-count")
+    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", *shapes):
         (tmp_path / "shards" / name).symlink_to(stand_in)
     for name in ("pretrain_tiny", "masked_tiny"):  # a plan asks whose content it is, and no more
         (tmp_path / "runs" / name / "last" / "checkpoints").mkdir(parents=True)
