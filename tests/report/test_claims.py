@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 
 import pytest
 
@@ -141,3 +142,23 @@ def test_likeness_is_told_with_its_margin_and_the_chosen_rates(lab, tmp_path, ca
         lab.run(cell, {"test_acc": value, "val_acc": value - 0.1 * (not best)}, study="s")
     _, out, _ = shown(capsys, str(study.path), "--root", str(lab.root), "--results", str(tmp_path))
     assert told in " ".join(out.split())
+
+
+def test_compute_at_equal_accuracy_is_told_as_a_factor(lab, tmp_path, capsys):
+    networks = {"S/32": (1.0, 0.6), "S/16": (4.0, 0.7), "R26x1": (2.0, 0.6), "R50x1": (8.0, 0.7)}
+    settings = {"study.name": "c", "study.metrics": ["test_acc"], "study.margin": 0.02}
+    study = lab.study(settings, {"model.arch": list(networks), "seed_everything": [0, 1, 2]})
+    for cell in study.cells():
+        cost, value = networks[cell.overrides["model.arch"]]
+        value += 0.001 * cell.seed * list(networks).index(cell.overrides["model.arch"])
+        lab.run(cell, {"test_acc": value}, study="c", train_flops=cost * 1e12)
+    status, out, _ = shown(capsys, str(study.path), "--root", str(lab.root), "--results", str(tmp_path))
+    text = " ".join(out.replace("\u00a0", " ").split())
+    assert status == 0
+    (row,) = [row for row in csv.DictReader(io.StringIO((tmp_path / "claims.csv").read_text()))
+              if row["claim"] == "compute saving"]  # fmt: skip
+    factor, low, high = (float(row[name]) for name in ("factor", "factor_low", "factor_high"))
+    assert math.log(factor) == pytest.approx(float(row["difference"]))
+    assert low < factor < high
+    assert f"ViT beside ResNet {factor:.2f} times less compute (95 % interval {low:.2f} to {high:.2f}) n 3, p" in text
+    assert "the tests are on its logarithm" in text
