@@ -53,7 +53,7 @@ def test_seeds_layers_and_parts_differ() -> None:
     assert not any(torch.equal(one, two) for one, two in itertools.combinations((query, key, value, other), 2))
 
 
-@pytest.mark.parametrize("choices", [*ARMS, {"arch": "R26+micro/32", "image_size": 32}], ids=str)
+@pytest.mark.parametrize("choices", [*ARMS, {"arch": "R14+micro/32", "image_size": 32}], ids=str)
 def test_building_leaves_the_global_generator_alone(choices: dict[str, object]) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()

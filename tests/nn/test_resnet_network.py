@@ -128,17 +128,17 @@ def test_r50x1_equals_timms_own_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("order", ["preact", "postact"])
 def test_contract(order: Any) -> None:
-    config = ViTConfig(arch="R26x1", image_size=(8, 12), classes=3, resnet=order, head="tanh", head_bias=-6.9)
+    config = ViTConfig(arch="R14x0.5", image_size=(8, 12), classes=3, resnet=order, head="tanh", head_bias=-6.9)
     net = build(config)
     images = torch.randn(2, 3, 8, 12)
-    assert net.features(images).shape == (2, 2048)  # type: ignore[operator]
+    assert net.features(images).shape == (2, 1024)  # type: ignore[operator]
     assert torch.equal(net(images), torch.full((2, 3), -6.9))
     with pytest.raises(ValueError, match=r"images of shape \(3, 8, 8\) met a network built for \(3, 8, 12\)"):
         net(torch.randn(2, 3, 8, 8))
 
 
 def test_every_parameter_is_trained() -> None:
-    net = build(ViTConfig(arch="R26x1", image_size=(40, 33), classes=3))
+    net = build(ViTConfig(arch="R26x0.5", image_size=(40, 33), classes=3))
     nn.init.normal_(net.head.weight)  # type: ignore[union-attr, arg-type]
     net(torch.randn(2, 3, 40, 33)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
