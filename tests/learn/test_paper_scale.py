@@ -250,7 +250,10 @@ def test_every_cell_passes_the_door_and_the_lint(path, words):
         argv = [*words(path, cell), *TRIAL]
         planned.append(resolved_cell(cell, argv, cli.plan(argv)))
     study = study_of(path)
-    assert not [finding.text for finding in lint(study, planned) if finding.severity == "error"]
+    errors = [finding.text for finding in lint(study, planned) if finding.severity == "error"]
+    if path.stem == "vtab_paper":  # 19 names of one stand-in
+        assert "and 16 more are one and the same run" in errors.pop()
+    assert not errors
     assert not [cell.label for cell in planned if changed_values(cell).keys() & set(study.factors)]
 
 
