@@ -18,6 +18,7 @@ from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
+from vitexp.learn.sigterm import end_together
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
@@ -107,6 +108,7 @@ def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     recorder = _recorder(command)
     trainer = command.trainer
+    end_together(trainer)
     trainer.callbacks.insert(0, recorder)  # before the keeper of checkpoints, which hold what it has collected
     code = 1
     try:
