@@ -60,6 +60,22 @@ def test_a_hybrid_is_set_beside_the_line_between_plain_networks_in_the_logarithm
     assert len(line.runs) == 15
 
 
+def test_a_plain_network_that_trained_longer_may_cost_as_much(lab):
+    cells = [("R26+S/32", 1, 0.85), ("S/32", 1, 0.6), ("S/32", 4, 0.8)]
+    settings = {"study.name": "f"}
+    swept = {"model.arch": ["R26+S/32", "S/32"], "trainer.max_epochs": [1, 4], "seed_everything": SEEDS}
+    study = lab.study(settings, swept)
+    for cell in study.cells():
+        network, epochs = cell.overrides["model.arch"], cell.overrides["trainer.max_epochs"]
+        for row, (arch, length, level) in enumerate(cells):
+            if (arch, length) == (network, epochs):
+                cost = 4e12 if "+" in arch else length * 1e12
+                lab.run(cell, {"test_acc": level + NOISE[row][cell.seed]}, study="f", train_flops=cost)
+    (line,) = lines_of(study, lab, "hybrid lead")
+    leads = NOISE[0] - NOISE[2] + 0.05
+    assert line.judged[0].judgement.difference.mean == pytest.approx(np.mean(leads), rel=1e-9)
+
+
 def test_a_plain_network_of_equal_cost_stands_alone(lab):
     study, values = fill(lab, {"S/32": (1.0, 0.7), "S/16": (10.5, 0.9), "R26+S/32": (10.0, 0.85)})
     (line,) = lines_of(study, lab, "hybrid lead")
