@@ -38,6 +38,15 @@ def begun(run, folder, init, *words):
     return {name.removeprefix("network."): value for name, value in state.items()}
 
 
+def test_weights_of_another_network_are_refused_with_the_flags_that_fit(run, capsys):
+    assert run("fit", "--run.dir=pre") == 0
+    other = ("--model.arch=Ti/8", "--model.pool=gap")
+    assert run("finetune", "--init=pre/checkpoints/last.ckpt", *other) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert "holds a network of arch micro/4, pool cls, and the run has arch Ti/8, pool gap" in told
+    assert "give --model.arch micro/4 --model.pool cls, or other weights" in told
+
+
 def test_a_run_of_ours_is_carried_to_another_resolution(run):
     assert run("fit", "--model.head=tanh", "--model.loss=sigmoid", "--model.head_bias=-10", "--run.dir=pre") == 0
     before = torch.load("pre/checkpoints/last.ckpt", weights_only=True)["state_dict"]

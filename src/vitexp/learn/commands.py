@@ -61,10 +61,10 @@ def _add_export(verbs: Any) -> None:
     export.add_argument("out", metavar="OUT", help="the file to write; for timm the folder")
     export.add_argument(
         "--format",
-        required=True,
         choices=["timm", "npz", "onnx", "safetensors"],
         help="timm: a folder with model.safetensors and config.json, which timm loads as local-dir:OUT; npz: Google's "
-        "names; onnx: for any number of images; safetensors: our own names with the config",
+        "names; onnx: for any number of images; safetensors: our own names with the config; "
+        "without it: what OUT ends in, timm where it ends in nothing",
     )
     export.add_argument("--image-size", type=int, help="resize the network's positions to this many pixels")
     export.set_defaults(run=_export)

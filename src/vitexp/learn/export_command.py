@@ -44,9 +44,11 @@ class Form(NamedTuple):
 def export(chosen: Any) -> int:
     """Writes the network and says how far the logits read back are from its own."""
     model: Any = open_network(chosen.network, chosen.image_size).ours
-    out, form = Path(chosen.out), FORMS[chosen.format]
-    if chosen.format != "timm" and out.is_dir():
-        raise ValueError(f"{out} is a folder; --format {chosen.format} writes a file")
+    out = Path(chosen.out)
+    named = chosen.format or _format_of(out)
+    form = FORMS[named]
+    if named != "timm" and out.is_dir():
+        raise ValueError(f"{out} is a folder; --format {named} writes a file")
     content, headless = form.content(model), not model.head.weight.any()
     with _laid(content, out) as fresh:
         if headless:
@@ -57,11 +59,23 @@ def export(chosen: Any) -> int:
             difference = _compared(model, form.read(fresh, model), form.reader)
         _put(fresh, out)
     parameters = sum(value.numel() for value in model.parameters())
-    print(f"Written: {out} ({chosen.format}, {parameters:,} parameters of {chosen.network})")
+    print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
     print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
     if headless:
         print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
     return 0
+
+
+def _format_of(out: Path) -> str:
+    """What a name ends in. Raises: ValueError for an ending that is no format."""
+    if not out.suffix or out.is_dir():
+        return "timm"
+    if (named := out.suffix.removeprefix(".")) in FORMS:
+        return named
+    raise ValueError(
+        f"{out} ends in {out.suffix}, which is no format: let it end in .npz, .onnx or .safetensors, or in nothing for "
+        "timm's folder, or give --format"
+    )
 
 
 def _npz_bytes(model: Any) -> bytes:

@@ -5,13 +5,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from vitexp.learn.classify import Classify
-from vitexp.nn.weights import load_weights
+from vitexp.nn.weights import load_weights, read_weights
+from vitexp.nn.weights_config import config_of
 
 NONE = "none"
 TIMM = "timm:"
 _ONCE = "timm/"
 """How TIMM was spelt before."""
 _HEX = 16
+_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "resnet")
+"""What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
 
 
 def begin(module: Classify, init: str, download: bool = False) -> None:
@@ -21,9 +24,28 @@ def begin(module: Classify, init: str, download: bool = False) -> None:
     """
     if init == NONE:
         return
-    load_weights(module.network, file_of(init, download), new_head=True)
+    path = file_of(init, download)
+    try:
+        load_weights(module.network, path, new_head=True)
+    except ValueError as error:
+        raise ValueError(_other_network(path, module) or str(error)) from error
     if module.average is not None:
         module.average.load_state_dict(module.network.state_dict())
+
+
+def _other_network(path: Path, module: Classify) -> str:
+    """In a sentence, by which options the network in a file is another than the run's; empty where none is known."""
+    try:
+        held = config_of(read_weights(path), str(path))
+    except ValueError:
+        return ""
+    wanted = module.network.config
+    apart = [option for option in _OPTIONS if getattr(held, option) != getattr(wanted, option)]
+    if not apart:
+        return ""
+    has, trains = (", ".join(f"{option} {getattr(one, option)}" for option in apart) for one in (held, wanted))
+    options = " ".join(f"--model.{option} {getattr(held, option)}" for option in apart)
+    return f"{path} holds a network of {has}, and the run has {trains}: give {options}, or other weights"
 
 
 def content_of(init: str, download: bool = False) -> str | None:
