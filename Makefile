@@ -36,7 +36,7 @@ reproduce-paper: $(STAMP) ## every protocol of the paper in small: about an hour
 	@for study in $(STUDIES); do \
 	  $(BIN)/vitexp sweep sweeps/$$study.yaml --workers $(WORKERS) && $(BIN)/vitexp table sweeps/$$study.yaml || exit; done
 	@for study in $(CURVES); do $(BIN)/vitexp curve sweeps/$$study.yaml || exit; done
-	@$(BIN)/vitexp fewshot runs/pretrain_tiny/last/checkpoints/last.ckpt --data shards/digits
+	@$(BIN)/vitexp fewshot runs/pretrain_tiny/last/checkpoints/last.ckpt --data shards/digits --image-size 16
 
 curve: $(STAMP) ## accuracy against data size
 	@$(BIN)/vitexp sweep sweeps/datasize.yaml --workers $(WORKERS)

@@ -67,6 +67,15 @@ def test_folders_are_found_at_and_below_a_place(lab, monkeypatch):
     assert [str(folder) for folder in study_folders("runs")] == ["runs/kinds"]
 
 
+def test_a_run_with_a_folder_of_its_own_makes_no_study_of_all_the_others(lab):
+    filled_lab(lab)
+    record = next(lab.root.rglob("record.json"))
+    own = lab.root / "pretrain_tiny" / "last"
+    own.mkdir(parents=True)
+    (own / "record.json").write_bytes(record.read_bytes())
+    assert study_folders(lab.root) == [(lab.root / "kinds").resolve()]
+
+
 @pytest.mark.parametrize("block", [{"tune": "model.lr"}, {"margin": "2"}, {"metrics": 1}])
 def test_a_damaged_study_block_is_refused_by_name(lab, block):
     study = lab.study({"study.name": "s"}, {"seed_everything": [0]})

@@ -28,8 +28,11 @@ class FoundStudy(Study):
 
 
 def study_folders(place: str | Path) -> list[Path]:
-    """Every folder at or below `place` that holds the runs of a study (ROOT/STUDY/CELL/seed-N/record.json)."""
-    found = sorted({path.parents[2] for path in Path(place).resolve().rglob(RECORD_NAME)})
+    """Every folder at or below `place` that holds the runs of a study (ROOT/STUDY/CELL/seed-N/record.json).
+
+    A run with a folder of its own choice, such as ROOT/NAME/last, belongs to none: it would make a study of all ROOT.
+    """
+    found = sorted({path.parents[2] for path in Path(place).resolve().rglob(f"seed-*/{RECORD_NAME}")})
     here = Path.cwd()
     return [folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder for folder in found]
 
