@@ -117,6 +117,16 @@ def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):
     assert "Paper: Figure 9, drawn only" in text
 
 
+def test_one_learning_rate_per_arm_is_not_called_a_choice(lab):
+    settings = {"study.name": "fixed", "study.tune": ["model.lr"], "study.rows": ["model.pool"]}
+    pairs = [{"pool": "cls", "lr": 0.003}, {"pool": "gap", "lr": 0.001}]
+    study = lab.study(settings, {"model": pairs, "seed_everything": [0, 1, 2]})
+    lab.fill(study, lambda cell: {"val_acc": 0.5 + 0.1 * cell.seed, "test_acc": 0.5 + 0.1 * cell.seed})
+    text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
+    assert "Each arm has one learning rate, which goes with it: none was chosen from several." in text
+    assert "that is best for it" not in text
+
+
 @pytest.mark.parametrize(("table", "stands"), [("table8", True), ("table5", False)])
 def test_footnotes_speak_of_nothing_that_is_not_there(lab, filled, table, stands):
     study = lab.positions(**{"study.paper": table})

@@ -93,13 +93,13 @@ def paper_words(claim: Claim) -> str:
 
 
 def tuned_words(line: Line) -> str:
-    """The values that tuning chose in each arm, and from how many runs."""
-    chosen = []
+    """The values that tuning chose in each arm, and from how many runs; nothing of arms with a single value."""
+    chosen: dict[str, None] = {}
     for arm in line.arms:
-        if arm.tuned:
+        if arm.tuned and arm.tuning_runs > len(arm.runs):
             name = words.label_words(tuple((k, v) for k, v in arm.factors.items() if k == line.claim.axis))
             values = ", ".join(f"{words.key_words(key)} {words.value_words(key, v)}" for key, v in arm.tuned.items())
-            chosen.append(f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)")
+            chosen[f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)"] = None
     return f"tuned on {words.metric_words(line.study.config.select)}: {'; '.join(chosen)}" if chosen else ""
 
 

@@ -86,6 +86,8 @@ def _tuning(table: Table) -> str:
     config = table.study.config
     keys = " and ".join(words.key_words(key) for key in config.tune)
     budgets = [arm.tuning_runs for arm in table.arms]
+    if all(arm.tuning_runs <= len(arm.runs) for arm in table.arms):
+        return f"Each arm has one {keys}, which goes with it: none was chosen from several."
     best = words.metric_words(config.select)
     return (
         f"Each arm has the {keys} that is best for it by {best}, chosen from {words.span(budgets)} runs; test numbers "
