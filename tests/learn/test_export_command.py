@@ -297,3 +297,14 @@ def test_an_earlier_export_is_replaced_and_other_folders_are_not(tmp_path, capsy
 def test_a_network_that_is_not_ours_is_not_exported(tmp_path, capsys):
     assert cli.main(["export", str(tmp_path / "none.ckpt"), str(tmp_path / "x"), "--format", "npz"]) == cli.BAD_INPUT
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_form_is_what_a_name_ends_in(tmp_path, capsys):
+    saved(tmp_path)
+    own = str(tmp_path / "own.safetensors")
+    for out, form in (("a.npz", "npz"), ("b.safetensors", "safetensors"), ("hub", "timm")):
+        assert cli.main(["export", own, str(tmp_path / out)]) == 0
+        assert f"{out} ({form}, " in capsys.readouterr().out
+    assert cli.main(["export", own, str(tmp_path / "x.bin")]) == cli.BAD_INPUT
+    assert "ends in .bin, which is no format" in capsys.readouterr().err
+    assert not (tmp_path / "x.bin").exists()
