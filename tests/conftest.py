@@ -1,6 +1,7 @@
 """Shared by the whole suite: no network, no accounts, one thread, the torchvision guard first."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import torch
 from vitexp import torch_ops  # noqa: F401  (before timm, torchmetrics and lightning)
 
 torch.set_num_threads(1)
+# A shell that runs the suite in its background has it ignore SIGINT, and whatever it starts, which tests then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is no failure; and the same commit passes twice: new cases are for `make test-slow` to find.
 hypothesis.settings.register_profile("house", deadline=None, derandomize="slow" not in " ".join(sys.argv))
 hypothesis.settings.load_profile("house")
