@@ -16,7 +16,7 @@ import torch
 from vitexp import torch_ops  # noqa: F401  (before timm, torchmetrics and lightning)
 
 torch.set_num_threads(1)
-# A shell that runs the suite in its background has it ignore SIGINT, and whatever it starts, which tests then interrupt.
+# A shell that runs the suite in its background has it ignore SIGINT, and with it all that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine is no failure; and the same commit passes twice: new cases are for `make test-slow` to find.
