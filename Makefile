@@ -45,7 +45,7 @@ curve: $(STAMP) ## accuracy against data size
 claims: $(STAMP) ## what the runs at hand say about each claim of the paper
 	@$(BIN)/vitexp claims
 
-test: $(STAMP) ## the suite: some 4 minutes on 2 cores, no network, no GPU
+test: $(STAMP) ## the suite: some 5 minutes on 2 cores, no network, no GPU
 	@$(BIN)/python -m pytest -q -n auto
 
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing

@@ -31,6 +31,8 @@ def test_two_ranks_end_together_and_the_record_says_why(moment, digits, tmp_path
         _gone(run.pid)
     finally:
         _kill(run.pid)
+        run.wait()
+        run.stderr.close()
 
 
 def _wait_for(path: Path, run: subprocess.Popen) -> None:
