@@ -40,7 +40,7 @@ def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
         told = f"n {difference.n}, p {words.probability(judged.p_holm)}"
         return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), told
     sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
-    half = "" if difference.high is None else f" ± {words.number(difference.high - difference.mean, line.metric)}"
+    half = words.half_width(difference, line.metric)
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
     if judged.p_equivalence is not None and one.contrast.expected == "alike":
         tests.append(f"p alike {words.probability(judged.p_equivalence)}")

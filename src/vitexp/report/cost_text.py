@@ -26,9 +26,7 @@ def cost_text(curve: CostCurve) -> RenderableType:
     ]
     for metric, lines in curve.lines.items():
         counts = [len(point.values) for line in lines for point in line.points]
-        unit = ", %" if words.is_accuracy(metric) else ""
-        heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
-        parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _table(curve, metric)]
+        parts += [Text(), Text(words.headline(metric, counts), style="bold"), _table(curve, metric)]
         parts += [footnote(sentence) for sentence in say.sentences(curve, metric)]
     if any(point.is_baseline for point in curve.points):
         parts.append(footnote("◆ is the baseline."))
@@ -50,11 +48,7 @@ def points_csv(curve: CostCurve) -> str:
                 "baseline": point.is_baseline,
                 **{name: fact(point.arm, name) for name in FACTS},
                 **({} if curve.x in FACTS else {curve.x: point.cost}),
-                "n": point.interval.n,
-                "mean": point.interval.mean,
-                "sd": point.interval.sd,
-                "low": point.interval.low,
-                "high": point.interval.high,
+                **tidy.spread(point.interval),
                 "values": tidy.by_seed(point.values),
             }
             for metric, lines in curve.lines.items()
@@ -129,6 +123,4 @@ def _beside(point: Point, name: str) -> str:
 
 
 def _mean(line: Line, point: Point) -> str:
-    interval = point.interval
-    mean = words.number(interval.mean, line.metric)
-    return mean if interval.high is None else f"{mean} ± {words.number(interval.high - interval.mean, line.metric)}"
+    return words.number(point.interval.mean, line.metric) + words.half_width(point.interval, line.metric)

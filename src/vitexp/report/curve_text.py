@@ -28,9 +28,7 @@ def curve_text(curve: Curve) -> RenderableType:
     ]
     for metric, series in curve.series.items():
         counts = [len(point.values) for one in series for point in one.points]
-        unit = ", %" if words.is_accuracy(metric) else ""
-        heading = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
-        parts += [Text(), Text(heading[0].upper() + heading[1:], style="bold"), _points(curve, metric)]
+        parts += [Text(), Text(words.headline(metric, counts), style="bold"), _points(curve, metric)]
         parts += [footnote(sentence) for sentence in sentences(curve, metric)]
     if curve.study.config.paper:
         parts.append(footnote(paper_words(published(curve.study.config.paper))))
@@ -141,5 +139,4 @@ def _cell(series: Series, size: float) -> str:
     interval = next((point.interval for point in series.points if point.size == size), None)
     if interval is None:
         return "no finished run"
-    mean = words.number(interval.mean, series.metric)
-    return mean if interval.high is None else f"{mean} ± {words.number(interval.high - interval.mean, series.metric)}"
+    return words.number(interval.mean, series.metric) + words.half_width(interval, series.metric)

@@ -5,11 +5,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitexp import stats
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.curve import Curve
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Entry, Table
+
+_SPREAD = ("mean", "sd", "low", "high")
 
 
 def table(table: Table) -> str:
@@ -39,11 +42,7 @@ def points(curve: Curve) -> str:
                 **dict(one.label),
                 **{f"tuned {key}": value for key, value in point.tuned.items()},
                 "size": point.size,
-                "n": point.interval.n,
-                "mean": point.interval.mean,
-                "sd": point.interval.sd,
-                "low": point.interval.low,
-                "high": point.interval.high,
+                **spread(point.interval),
                 "images_seen": " ".join(map(str, sorted(set(point.images_seen)))),
                 "values": by_seed(point.values),
             }
@@ -88,24 +87,27 @@ def write(lines: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
+def spread(interval: stats.Interval | None) -> dict[str, Any]:
+    """A mean with its seeds, deviation and interval; the values are absent where there is none."""
+    if interval is None:
+        return {"n": 0, **dict.fromkeys(_SPREAD)}
+    return {key: getattr(interval, key) for key in ("n", *_SPREAD)}
+
+
 def by_seed(values: Mapping[int, float]) -> str:
     """The single values behind a mean: `0:0.951 1:0.944`."""
     return " ".join(f"{seed}:{value!r}" for seed, value in sorted(values.items()))
 
 
 def _of_entry(entry: Entry) -> dict[str, Any]:
-    interval, judged = entry.interval, entry.judgement
+    judged = entry.judgement
     difference = judged.difference if judged else None
     return {
         **entry.arm.factors,
         **{f"tuned {key}": value for key, value in entry.arm.tuned.items()},
         "metric": entry.metric,
         "baseline": entry.is_baseline,
-        "n": interval.n if interval else 0,
-        "mean": interval.mean if interval else None,
-        "sd": interval.sd if interval else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
+        **spread(entry.interval),
         "pairs": difference.n if difference else None,
         "difference": difference.mean if difference else None,
         "difference_sd": difference.sd if difference else None,

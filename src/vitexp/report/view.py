@@ -91,8 +91,6 @@ def _is_beside(section: Section) -> bool:
 def _section(table: Table, metric: str, paper: Published | None) -> Section:
     grid = 1 < len(table.columns) <= MOST_COLUMNS
     counts = [entry.interval.n if entry.interval else 0 for entry in table.entries[metric]]
-    unit = ", %" if words.is_accuracy(metric) else ""
-    title = f"{words.metric_words(metric)}{unit}: mean ± 95 % interval, n = {words.span(counts)} seeds"
     if grid:
         columns = tuple(words.label_words(column) for column in table.columns)
         rows = tuple((words.label_words(row), _row(table, metric, row, paper, counts)) for row in table.rows)
@@ -106,7 +104,7 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
             for entry in table.entries[metric]
         )
     corner = ", ".join(words.key_words(key) for key, _ in table.rows[0])
-    return Section(metric=metric, title=title[0].upper() + title[1:], corner=corner, columns=columns, rows=rows)
+    return Section(metric=metric, title=words.headline(metric, counts), corner=corner, columns=columns, rows=rows)
 
 
 def _means(table: Table, metric: str) -> Section:
@@ -172,19 +170,14 @@ def short_verdict(verdict: str) -> str:
 
 
 def _mean(interval: stats.Interval, metric: str) -> str:
-    return words.number(interval.mean, metric) + _half_width(interval, metric)
+    return words.number(interval.mean, metric) + words.half_width(interval, metric)
 
 
 def _difference(difference: stats.Difference, entry: Entry) -> str:
     """The difference, with its own n where not every seed of the arm has a partner."""
     alone = entry.interval is not None and entry.interval.n != difference.n
     pairs = f" (n = {difference.n})" if alone else ""
-    return words.signed(difference.mean, entry.metric) + _half_width(difference, entry.metric) + pairs
-
-
-def _half_width(interval: stats.Interval, metric: str) -> str:
-    """Half of the interval, where the seeds differ at all."""
-    return "" if interval.high is None else f" ± {words.number(interval.high - interval.mean, metric)}"
+    return words.signed(difference.mean, entry.metric) + words.half_width(difference, entry.metric) + pairs
 
 
 def _paper_words(table: Table, entry: Entry, paper: Published | None) -> str:

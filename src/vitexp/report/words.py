@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from vitexp import stats
 from vitexp.report.vocabulary import FORMS, KEYS, METRICS, VALUES
 from vitexp.study.table import Label, is_accuracy
 
@@ -121,6 +122,18 @@ def signed(value: float, metric: str) -> str:
     """A difference of a metric with its sign: accuracies in percentage points."""
     text = f"{100 * value:+.2f}" if is_accuracy(metric) else f"{value:+.4f}"
     return text.replace("-", "−") if float(text) else text[1:]
+
+
+def headline(metric: str, counts: Sequence[int]) -> str:
+    """What stands over the means of a metric, with the seeds behind each."""
+    unit = ", %" if is_accuracy(metric) else ""
+    text = f"{metric_words(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
+    return text[0].upper() + text[1:]
+
+
+def half_width(interval: stats.Interval, metric: str) -> str:
+    """Half of an interval behind its mean, where the seeds differ at all."""
+    return "" if interval.high is None else f" ± {number(interval.high - interval.mean, metric)}"
 
 
 def points(value: float) -> str:
