@@ -10,10 +10,9 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.report.vocabulary import FORMS, KEYS, METRICS, VALUES
+from vitexp.study import families
 from vitexp.study.table import Label, is_accuracy
 
-_SIZES = re.compile(r"(?:(\w+)\+)?w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
-_RESNET = re.compile(r"R\d+x\d+\S*")
 _SEED = re.compile(r"seed-\d+")
 
 
@@ -67,12 +66,12 @@ def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
         return label.get("model.pos_embed") == "none"
     if key == "model.stem":
         return value == "auto" and "model.arch" in label
-    return key == "model.resnet" and not _RESNET.fullmatch(str(label.get("model.arch", "R50x1")))
+    return key == "model.resnet" and not families.is_resnet(str(label.get("model.arch", "R50x1")))
 
 
 def arch_words(name: str) -> str:
     """A network by its name, or by its sizes where the name is made of them."""
-    sizes = _SIZES.fullmatch(name)
+    sizes = families.sizes_in(name)
     if sizes is None:
         return name
     stem, *numbers = sizes.groups()

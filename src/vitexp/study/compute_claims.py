@@ -1,7 +1,6 @@
 """What the paper says of compute for equal accuracy: of ViTs beside ResNets (Figure 5), of depth beside width (8)."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
 
 from vitexp import stats
@@ -11,8 +10,6 @@ from vitexp.study.equal_accuracy import equal_accuracy
 from vitexp.study.families import family_of, flops_of
 from vitexp.study.lines import LENGTHS
 from vitexp.study.select import Arm
-
-_SIZES = re.compile(r"w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 
 
 def compute_saving(arms: Sequence[Arm], metric: str) -> list[Finding]:
@@ -73,5 +70,5 @@ def _alike(
 
 def _sizes(arm: Arm) -> tuple[int, ...] | None:
     """Width, depth, MLP width, heads and patch of a network that is named by them."""
-    match = _SIZES.fullmatch(str(setting_of(arm, "model.arch")))
-    return tuple(map(int, match.groups())) if match else None
+    match = families.sizes_in(str(setting_of(arm, "model.arch")))
+    return tuple(map(int, match.groups()[1:])) if match and not match[1] else None

@@ -16,6 +16,7 @@ from vitexp.study.table import Label
 
 VIT, HYBRID, RESNET = "vit", "hybrid", "resnet"
 NETWORK = ("model.arch", "model.stem")
+_SIZES = re.compile(r"(?:(\w+)\+)?w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 _NEAR, _COMPARABLE = 1.1, 2.0
 """Factors of compute: up to the first it counts as equal, up to the second as comparable."""
 
@@ -23,9 +24,19 @@ _NEAR, _COMPARABLE = 1.1, 2.0
 def family_of(arm: Arm) -> str:
     """Which kind of network an arm trains, by the names that its runs give it: B/16, R50+B/16, R50x1."""
     arch, stem = str(setting_of(arm, "model.arch")), setting_of(arm, "model.stem")
-    if re.fullmatch(r"R\d+x[\d.]+", arch):
+    if is_resnet(arch):
         return RESNET
     return HYBRID if "+" in arch or stem not in (None, "patch", "auto") else VIT
+
+
+def is_resnet(name: str) -> bool:
+    """Whether an architecture's name is that of a ResNet, such as R50x1."""
+    return re.fullmatch(r"R\d+x[\d.]+", name) is not None
+
+
+def sizes_in(name: str) -> re.Match[str] | None:
+    """The parts of a name made of sizes, w32d2m64h2/4: stem (if any), width, depth, MLP width, heads and patch."""
+    return _SIZES.fullmatch(name)
 
 
 def network(arm: Arm) -> str:
