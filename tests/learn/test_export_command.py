@@ -1,3 +1,8 @@
+"""Every form of an export, read by its own program; every word of every axis, exported or refused by its name.
+
+Longer than the house asks: forms and words are held against the same network behind the same door, made at the top.
+"""
+
 import json
 import typing
 from dataclasses import replace
