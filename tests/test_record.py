@@ -77,6 +77,22 @@ def test_what_can_change_the_result_changes_the_fingerprint(change):
     assert record.fingerprint({**BASE, **change}) != record.fingerprint(BASE)
 
 
+def test_an_option_that_came_later_keeps_old_fingerprints_at_what_runs_did_before():
+    def with_gelu(word):
+        return record.fingerprint({**BASE, "model": {**BASE["model"], "gelu": word}})
+
+    assert with_gelu("tanh") == record.fingerprint(BASE) != with_gelu("exact")
+
+
+def test_a_record_without_a_format_is_one_of_the_first(tmp_path):
+    path = record.write_record(make(), tmp_path)
+    assert record.read_record(path).format == 2
+    stored = json.loads(path.read_text())
+    del stored["format"]
+    path.write_text(json.dumps(stored))
+    assert record.read_record(path).format == 1
+
+
 def test_the_cell_is_the_same_for_every_seed():
     assert record.cell_fingerprint({**BASE, "seed_everything": 7}) == record.cell_fingerprint(BASE)
 

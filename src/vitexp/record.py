@@ -1,7 +1,8 @@
 """The record of a run: the file format in which the training wing and the study wing meet.
 
-A record is written once as "running" and once as "finished" or "failed", each time atomically. Nothing else says
-whether a run is done: a terminated process may exit with status 0.
+A record is written once as "running" and once as "finished", "stopped" or "failed", each time atomically. Nothing else
+says whether a run is done: a terminated process may exit with status 0. "finished" means that the last planned step was
+taken; "stopped" means that training ended before it, with the reason and both numbers of steps.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 RECORD_NAME = "record.json"
-STATUSES = ("running", "finished", "failed")
+STATUSES = ("running", "finished", "stopped", "failed")
+FORMAT = 2
+"""Version of the record's format. Records of format 1 have no planned steps, no answers and no learning."""
 
 # What cannot change the numbers of a run: where things lie, who watches, how the work is spread over machines.
 _NEUTRAL = re.compile(
@@ -24,6 +27,9 @@ _NEUTRAL = re.compile(
     r"enable_\w+|log_every_n_steps|profiler|barebones|use_distributed_sampler|sync_batchnorm|detect_anomaly)|"
     r"data\.(shards|workers|reader|seed)|model\.(classes|image_size))(\..*)?"
 )
+
+_ADDED = {"model.gelu": "tanh"}
+"""Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +49,15 @@ class RunRecord:
     train_flops: float | None = None
     images_seen: int | None = None
     steps: int | None = None
+    planned_steps: int | None = None
+    """Optimiser steps that the config asks for; `steps` are those taken."""
     epochs: float | None = None
     train_seconds: float | None = None
+    learning: dict[str, float] = field(default_factory=dict)
+    """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc (share of the largest class)."""
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """One packed bit per image that was measured, by metric (test_acc, fewshot_5/draw-0): file, images, right, sha256,
+    and the fingerprint of the order of the images."""
     data: dict[str, Any] = field(default_factory=dict)
     code: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -52,6 +65,7 @@ class RunRecord:
     files: dict[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str | None = None
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -95,7 +109,7 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
     known = {f.name for f in fields(RunRecord)}
     try:
         stored = json.loads(path.read_text())
-        record = RunRecord(**{name: value for name, value in stored.items() if name in known})
+        record = RunRecord(**{"format": 1, **{name: value for name, value in stored.items() if name in known}})
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a run record ({error}); move it away and run the cell again") from error
     return RunRecord(**{**vars(record), "metrics": _numbers(record.metrics), "curves": _curves(record.curves)})
@@ -119,7 +133,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of `config` that can change a run's numbers."""
-    return {key: value for key, value in sorted(flatten(config).items()) if not _NEUTRAL.fullmatch(key)}
+    flat = sorted(flatten(config).items())
+    return {k: v for k, v in flat if not _NEUTRAL.fullmatch(k) and (k not in _ADDED or v != _ADDED[k])}
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
