@@ -22,14 +22,54 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
     json.loads((tmp_path / "record.json").read_text(), parse_constant=lambda word: pytest.fail(f"not JSON: {word}"))
 
 
+NESTED = "[" * 3000 + "]" * 3000
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"study": 1}', '{"study":"s","cell":"c","seed":0,"fingerprint":"f","status":"done","config":{}}'],
+    ("change", "why"),
+    [
+        ({"metrics": None}, "metrics is None, which is not a mapping"),
+        ({"metrics": {"test_acc": "0.5"}}, "metrics.test_acc is '0.5', which is not a number"),
+        ({"metrics": {"test_acc": True}}, "metrics.test_acc is True"),
+        ({"metrics": {"test_acc": 10**400}}, "metrics.test_acc is beyond any floating-point number"),
+        ({"curves": 7}, "curves is 7"),
+        ({"curves": {"val_acc": [[1]]}}, "curves.val_acc"),
+        ({"config": [1]}, "config is"),
+        ({"config": {"model": None}}, "config.model is None"),
+        ({"seed": "x"}, "seed is 'x', which is not a whole number"),
+        ({"seed": 1, "config": {"seed_everything": 0}}, "seed is 1, but the config says seed_everything 0"),
+        ({"data": 3}, "data is 3"),
+        ({"data": {"train_images": "many"}}, "data.train_images is 'many'"),
+        ({"answers": {"test_acc": 5}}, "answers.test_acc is 5"),
+        ({"versions": {"torch": 2}}, "versions.torch is 2"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"reason": ["a"]}, "reason is"),
+        ({"status": "done"}, "status 'done' is none of"),
+        ({"cell": "\ud800"}, "surrogates not allowed"),
+        ({"fingerprint": None}, "fingerprint is None"),
+    ],
 )
-def test_a_damaged_record_is_refused_by_name(tmp_path, text):
-    (tmp_path / "record.json").write_text(text)
-    with pytest.raises(ValueError, match=r"record\.json is not a run record"):
+def test_a_record_of_another_shape_is_refused_by_the_field(tmp_path, change, why):
+    stored = {**vars(make()), **change}
+    (tmp_path / "record.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"record\.json is not a run record") as refused:
         record.read_record(tmp_path)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"7", b'{"study": 1}', b"\xff\x00\x01", NESTED.encode(), b'{"config": %s}' % NESTED.encode(),
+     json.dumps({**vars(make()), "config": {"a": json.loads("[" * 60 + "]" * 60)}}).encode()],
+)  # fmt: skip
+def test_damaged_records_are_named_beside_the_sound_ones(tmp_path, content):
+    record.write_record(make(), tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_bytes(content)
+    (tmp_path / "c" / "record.json").mkdir(parents=True)
+    records, damaged = record.read_records(tmp_path)
+    assert [found.fingerprint for found in records] == ["f"]
+    assert [str(tmp_path / name) in text for name, text in zip("ac", damaged, strict=True)] == [True, True]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

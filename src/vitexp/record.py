@@ -12,9 +12,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 RECORD_NAME = "record.json"
 STATUSES = ("running", "finished", "stopped", "failed")
@@ -30,6 +32,14 @@ _NEUTRAL = re.compile(
 
 _ADDED = {"model.gelu": "tanh"}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
+
+_DEEPEST = 50
+_NOT_FINITE = ("nan", "inf", "-inf")
+_ANY: dict[type, tuple[type, tuple[Any, ...]]] = {dict: (dict, (str, Any)), list: (list, (Any,))}
+_KINDS = {str: "text", int: "a whole number", float: "a number", dict: "a mapping", list: "a list", tuple: "a pair"}
+_COUNTS = {"name": str, "train_images": int, "test_images": int, "classes": int}
+"""Facts of the data that readers compute with, where they are recorded."""
+_GROUPS = {"model", "data", "trainer", "run", "study"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +116,53 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
     """
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
-    known = {f.name for f in fields(RunRecord)}
     try:
-        stored = json.loads(path.read_text())
-        record = RunRecord(**{"format": 1, **{name: value for name, value in stored.items() if name in known}})
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a run record ({error}); move it away and run the cell again") from error
-    return RunRecord(**{**vars(record), "metrics": _numbers(record.metrics), "curves": _curves(record.curves)})
+        return record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))})
+    except (TypeError, ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path} is not a run record ({why}); move it away and run the cell again") from error
+
+
+def record_of(stored: Mapping[str, Any]) -> RunRecord:
+    """The record that plain values from a file or a server describe; unknown fields are passed over.
+
+    Raises: ValueError for a field of another type than `RunRecord` declares, or one that is missing.
+    """
+    types = _types()
+    given = {name: _checked(value, types[name], name) for name, value in stored.items() if name in types}
+    if missing := [f for f in ("study", "cell", "seed", "fingerprint", "status", "config") if f not in given]:
+        raise ValueError(f"it has no {missing[0]}")
+    for key in _COUNTS.keys() & given.get("data", {}).keys():
+        _checked(given["data"][key], _COUNTS[key], f"data.{key}")
+    for group in _GROUPS & given["config"].keys():
+        _checked(given["config"][group], dict[str, Any], f"config.{group}")
+    drawn = given["config"].get("seed_everything", given["seed"])
+    if type(drawn) is int and drawn != given["seed"]:
+        raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
+    return RunRecord(**given)
 
 
 def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:
-    """Every record below `root`, in the order of their paths."""
+    """Every record below `root`, in the order of their paths.
+
+    Raises: ValueError naming the first one that is damaged.
+    """
     return [read_record(path) for path in sorted(Path(root).rglob(RECORD_NAME))]
+
+
+def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:
+    """Every sound record below `root` in the order of their paths, and a sentence for each that cannot be read."""
+    records, damaged = [], []
+    for path in sorted(Path(root).rglob(RECORD_NAME)):
+        try:
+            if not path.is_file():
+                raise ValueError(f"{path} is not a file")
+            records.append(read_record(path))
+        except ValueError as error:
+            damaged.append(str(error))
+        except OSError as error:
+            damaged.append(f"{path} cannot be read ({error.strerror})")
+    return records, damaged
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -170,9 +215,48 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in metrics.items()}
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
 
 
-def _curves(curves: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    return {name: [(int(step), float(value)) for step, value in points] for name, points in curves.items()}
+def _checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
+    """`value` as the type `kind` of a field, or of a part of it, called `place`.
+
+    Raises: ValueError naming the place when it is of another type.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"{place} is nested too deeply")
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair could not be printed later
+    base, inner = get_origin(kind) or kind, get_args(kind)
+    if base is Any:
+        base, inner = _ANY.get(type(value), (type(value), ()))
+    if base is UnionType:
+        return None if value is None else _checked(value, inner[0], place, depth)
+    if base is dict and isinstance(value, Mapping):
+        key_kind, item_kind = inner
+        return {
+            _checked(key, key_kind, place): _checked(item, item_kind, f"{place}.{key}", depth + 1)
+            for key, item in value.items()
+        }
+    if base in (list, tuple) and isinstance(value, list | tuple) and (base is list or len(value) == len(inner)):
+        kinds = inner if base is tuple else inner * len(value)
+        return base(_checked(item, one, place, depth + 1) for item, one in zip(value, kinds, strict=True))
+    if base is float and (value in _NOT_FINITE or type(value) in (int, float)):
+        return _as_float(value, place)
+    if type(value) is not base:
+        raise ValueError(f"{place} is {_short(value)}, which is not {_KINDS.get(base, 'a plain value')}")
+    return value
+
+
+def _as_float(value: Any, place: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{place} is beyond any floating-point number") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
