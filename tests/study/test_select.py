@@ -161,7 +161,8 @@ def test_runs_of_several_commits_are_told(lab):
             code={"commit": "abc" if cell.seed else "def"},
             versions={"torch": "2.13"},
         )
-    assert select(study, lab.root).notes == ("the runs come from 2 code commits: abc (4 runs), def (2 runs)",)
+    (caution,) = select(study, lab.root).cautions
+    assert "source code: commit abc (4 runs), commit def (pool=cls seed 0, pool=gap seed 0)" in caution
 
 
 @pytest.mark.parametrize(("content", "remarked"), [("one", False), ("set{}", True)])

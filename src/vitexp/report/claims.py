@@ -12,10 +12,10 @@ from rich.text import Text
 
 from vitexp.record import write_atomically
 from vitexp.report import claims_words as say
-from vitexp.report import tidy
+from vitexp.report import tidy, words
 from vitexp.report.markdown import escape, lines_of_table
 from vitexp.report.tables import Written
-from vitexp.report.terminal import footnote
+from vitexp.report.terminal import caution, footnote
 from vitexp.study.claims import CLAIMS, OUT_OF_REACH, Claim
 from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
 
@@ -45,6 +45,7 @@ def write_claims(
 def terminal(ledger: Ledger) -> RenderableType:
     """The ledger claim by claim."""
     parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(say.summary(ledger), style="dim")]
+    parts += map(caution, say.cautions(ledger))
     for claim in CLAIMS:
         parts += [Text(), Text(claim.sentence, style="bold"), _indented(say.paper_words(claim), 2, "dim")]
         for line in ledger.of(claim):
@@ -79,6 +80,7 @@ def _indented(text: str | Text, blanks: int, style: str = "") -> RenderableType:
 def markdown(ledger: Ledger) -> str:
     """The ledger as one table a claim."""
     parts = [f"### {TITLE}", escape(say.summary(ledger))]
+    parts += [f"**{escape(text)}**" for text in say.cautions(ledger)]
     for claim in CLAIMS:
         parts += [f"**{escape(claim.sentence)}** — {escape(say.paper_words(claim))}"]
         rows = [_markdown_row(line) for line in ledger.of(claim)]
@@ -120,6 +122,7 @@ def _csv_rows(line: Line) -> list[dict[str, Any]]:
     }
     first |= {"study": line.study.name, "setting": " · ".join(say.setting(line)), "metric": line.metric}
     first |= {"runs": len(line.runs), "place": line.place, "margin": line.study.config.margin}
+    first["notes"] = " ".join((*words.cautions(line.cautions), *map(words.sentence, line.notes)))
     return [{**first, **_numbers(line, one)} for one in line.judged] or [first]
 
 
@@ -173,6 +176,7 @@ def _json_line(line: Line) -> dict[str, Any]:
         "verdict": line.verdict,
         "reason": say.reason(line),
         "margin": line.study.config.margin,
+        "notes": [*line.cautions, *line.notes],
         "contrasts": [_numbers(line, one) for one in line.judged],
         "tuned": [dict(arm.tuned) for arm in line.arms],
         "records": [{"path": line.path_of(run), "seed": run.seed, "fingerprint": run.fingerprint} for run in line.runs],

@@ -136,6 +136,12 @@ def footnotes(ledger: Ledger) -> list[str]:
     return [*found, *notes, *(f"Left out: {sentence}." for sentence in ledger.unread)]
 
 
+def cautions(ledger: Ledger) -> list[str]:
+    """What stands above the first claim, by study."""
+    found = dict.fromkeys(f"{line.study.name}: {text}" for line in ledger.lines for text in line.cautions)
+    return list(words.cautions(list(found)))
+
+
 def paper_difference(line: Line, one: Judged) -> float | None:
     """The paper's difference for the same pair at the same place, if it prints it in this metric."""
     context = dict(line.finding.context)

@@ -11,9 +11,9 @@ from vitexp.report import cost_words as say
 from vitexp.report import tidy, words
 from vitexp.report.footnotes import paper_words
 from vitexp.report.paper import published
-from vitexp.report.terminal import footnote
+from vitexp.report.terminal import caution, footnote
+from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import CostCurve, Line, Point
-from vitexp.study.select import Arm
 
 FACTS = ("train_flops", "parameters", "train_seconds")
 
@@ -23,6 +23,7 @@ def cost_text(curve: CostCurve) -> RenderableType:
     parts: list[RenderableType] = [
         Text(curve.study.config.title or f"Study {curve.study.name}", style="bold"),
         Text(say.budget(curve), style="dim"),
+        *map(caution, words.cautions(curve.cautions)),
     ]
     for metric, lines in curve.lines.items():
         counts = [len(point.values) for line in lines for point in line.points]
@@ -32,7 +33,7 @@ def cost_text(curve: CostCurve) -> RenderableType:
         parts.append(footnote("◆ is the baseline."))
     if curve.study.config.paper:
         parts.append(footnote(paper_words(published(curve.study.config.paper))))
-    return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
+    return Group(*parts, *(footnote(words.sentence(note)) for note in curve.notes), Text())
 
 
 def points_csv(curve: CostCurve) -> str:
@@ -50,6 +51,7 @@ def points_csv(curve: CostCurve) -> str:
                 **({} if curve.x in FACTS else {curve.x: point.cost}),
                 **tidy.spread(point.interval),
                 "values": tidy.by_seed(point.values),
+                "notes": tidy.notes(curve),
             }
             for metric, lines in curve.lines.items()
             for line in lines
@@ -80,6 +82,7 @@ def equal_csv(curve: CostCurve) -> str:
                     "accuracy_low": accuracy_low,
                     "accuracy_high": accuracy_high,
                     "log_factors": tidy.by_seed(equal.log_factors),
+                    "notes": tidy.notes(curve),
                 }
             )
     return tidy.write(found) if found else "kind\n"

@@ -8,10 +8,10 @@ from typing import Any
 from vitexp import stats
 from vitexp.report import words
 from vitexp.study import families, mixture
+from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import CostCurve, Line, Point
 from vitexp.study.equal_accuracy import EqualAccuracy
 from vitexp.study.lines import RELATIVE
-from vitexp.study.select import Arm
 
 AXES = {
     "train_flops": "training compute",

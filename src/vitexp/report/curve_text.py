@@ -11,7 +11,7 @@ from rich.text import Text
 from vitexp.report import words
 from vitexp.report.footnotes import paper_words
 from vitexp.report.paper import published
-from vitexp.report.terminal import footnote
+from vitexp.report.terminal import caution, footnote
 from vitexp.study.crossover import Crossover
 from vitexp.study.curve import SIZES, Curve, Series
 from vitexp.study.powerlaw import PowerLaw
@@ -25,6 +25,7 @@ def curve_text(curve: Curve) -> RenderableType:
     parts: list[RenderableType] = [
         Text(title, style="bold"),
         Text(curve.budget[0].upper() + curve.budget[1:], style="dim"),
+        *map(caution, words.cautions(curve.cautions)),
     ]
     for metric, series in curve.series.items():
         counts = [len(point.values) for one in series for point in one.points]
@@ -32,7 +33,7 @@ def curve_text(curve: Curve) -> RenderableType:
         parts += [footnote(sentence) for sentence in sentences(curve, metric)]
     if curve.study.config.paper:
         parts.append(footnote(paper_words(published(curve.study.config.paper))))
-    return Group(*parts, *(footnote(f"{note[0].upper()}{note[1:]}.") for note in curve.notes), Text())
+    return Group(*parts, *(footnote(words.sentence(note)) for note in curve.notes), Text())
 
 
 def sentences(curve: Curve, metric: str) -> list[str]:

@@ -33,7 +33,7 @@ SHARED: dict[str, Any] = {
 def draw_cost(curve: CostCurve) -> Figure:
     """The figure of a curve against cost, drawn within `style.settings()`."""
     width = ONE_PANEL_INCHES if len(curve.lines) == 1 else PANEL_INCHES * len(curve.lines)
-    texts = caption(curve)
+    texts = " ".join((*words.cautions(curve.cautions), caption(curve)))
     below = style.caption_inches(texts, width)
     height = HEIGHT_INCHES + 1.5 + below
     figure = Figure(figsize=(width, height))

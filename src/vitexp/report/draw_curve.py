@@ -22,7 +22,7 @@ _FITTED = 100  # points of a fitted line
 
 def draw_curve(curve: Curve) -> Figure:
     """The figure of a curve, drawn within `style.settings()`."""
-    text = caption(curve)
+    text = " ".join((*words.cautions(curve.cautions), caption(curve)))
     below = style.caption_inches(text, _width(curve))
     height = HEIGHT_INCHES + 1.3 + below
     figure = Figure(figsize=(_width(curve), height))

@@ -20,7 +20,7 @@ _BOLD = 1.13  # how much wider bold letters are
 def draw_dots(table: Table) -> Figure:
     """The figure of a table, drawn within `style.settings()`."""
     paper = published(table.study.config.paper) if table.study.config.paper else None
-    text = caption(table, paper)
+    text = " ".join((*words.cautions(table.cautions), caption(table, paper)))
     foot, count = _FOOT + style.caption_inches(text, WIDTH_INCHES), len(table.entries)
     panel = ARM_INCHES * len(table.arms) + 0.15
     height = _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + foot

@@ -23,7 +23,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> tuple[str,
         found.append(_tuning(table))
     if paper is not None:
         found.append(_paper(paper, beside))
-    return (*found, *(f"{note[0].upper()}{note[1:]}." for note in table.notes))
+    return (*found, *map(words.sentence, table.notes))
 
 
 def _means(entries: Sequence[Entry]) -> str:

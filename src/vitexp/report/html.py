@@ -14,9 +14,10 @@ from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.html_claims import claims_section
 from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
+from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
 from vitexp.study.curve import make_curve, varies_size
-from vitexp.study.select import Arm, Root
+from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Table, make_table
 
@@ -32,7 +33,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }} .wide 
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid #e6e6e6 }}
 thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img {{ max-width: 100%; height: auto }}
 .worse {{ color: #a33c00 }} .better {{ color: #00704f }} .equivalent {{ color: #00598c }} li {{ margin: .15rem 0 }}
-.contradicts {{ color: #a33c00 }} .supports {{ color: #00704f }} .cannot {{ color: #7a5c00 }}
+.contradicts {{ color: #a33c00 }} .supports {{ color: #00704f }} .cannot, .caution {{ color: #7a5c00 }}
 .runs {{ font-size: 12px }} .claims {{ font-size: 14px }} i {{ font-style: normal }} code {{ font-size: .92em }}
 </style></head><body>
 <h1>{title}</h1><p class="faint">{setting}</p>
@@ -54,7 +55,8 @@ def write_html(
     study = as_study(sweep)
     table = make_table(study, runs, where)
     view = make_view(table)
-    parts = [_section(section) for section in view.sections]
+    parts = [f'<p class="caution">{escape(caution)}</p>' for caution in view.cautions]
+    parts += [_section(section) for section in view.sections]
     parts.append(_items(view.footnotes))
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))

@@ -27,6 +27,7 @@ def table(view: View) -> str:
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(view.title)} ({escape(view.setting)}).}}",
             rf"\label{{tab:{_label(view.name)}}}",
+            *(rf"\parbox{{\linewidth}}{{\textbf{{{escape(caution)}}}}}\par\medskip" for caution in view.cautions),
             *sections,
             r"\begin{minipage}{\linewidth}\footnotesize",
             *(rf"{escape(note)}\par" for note in view.footnotes),

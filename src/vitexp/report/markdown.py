@@ -8,6 +8,7 @@ from vitexp.report.view import NOTHING, CellView, Section, View
 def table(view: View) -> str:
     """The whole table with its heading and footnotes."""
     parts = [f"### {escape(view.title)}", escape(view.setting)]
+    parts += [f"**{escape(caution)}**" for caution in view.cautions]
     for section in view.sections:
         parts += [f"**{escape(section.title)}**", _grid(section) if section.columns else _list(section)]
     parts.append("\n".join(f"- {escape(note)}" for note in view.footnotes))

@@ -23,6 +23,7 @@ class TerminalTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         yield Text(self.view.title, style="bold")
         yield Text(self.view.setting, style="dim")
+        yield from map(caution, self.view.cautions)
         for section in self.view.sections:
             yield Text()
             yield Text(section.title, style="bold")
@@ -30,6 +31,11 @@ class TerminalTable:
         for note in self.view.footnotes:
             yield footnote(note)
         yield Text()
+
+
+def caution(text: str) -> RenderableType:
+    """A sentence above the numbers that no reader may miss."""
+    return Text(text, style="bold yellow")
 
 
 def footnote(note: str) -> RenderableType:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitexp import stats
+from vitexp.report import words
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
+from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Entry, Table
@@ -28,7 +30,8 @@ def table(table: Table) -> str:
             "paper_difference": None if figure is None or base is None else figure - base,
             "paper_source": paper.source if paper and figure is not None else None,
         }
-        lines.append({"study": config.name, **_of_entry(entry), "margin": config.margin, **beside})
+        remarks = {"notes": notes(table)}
+        lines.append({"study": config.name, **_of_entry(entry), "margin": config.margin, **beside, **remarks})
     return write(lines)
 
 
@@ -45,6 +48,7 @@ def points(curve: Curve) -> str:
                 **spread(point.interval),
                 "images_seen": " ".join(map(str, sorted(set(point.images_seen)))),
                 "values": by_seed(point.values),
+                "notes": notes(curve),
             }
             for metric, series in curve.series.items()
             for one in series
@@ -66,7 +70,12 @@ def fits(curve: Curve) -> str:
                 "shown": crossover.shown,
             }
             lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
-    return write(lines)
+    return write([{**line, "notes": notes(curve)} for line in lines])
+
+
+def notes(shown: Table | Curve | CostCurve) -> str:
+    """Everything that the reader of any number of a table or curve must know, cautions first."""
+    return " ".join((*words.cautions(shown.cautions), *map(words.sentence, shown.notes)))
 
 
 def _of_fit(fit: PowerLaw | str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from vitexp.record import RunRecord, flatten
 from vitexp.report import words
 from vitexp.report.footnotes import footnotes
 from vitexp.report.paper import Published, published
-from vitexp.study.select import Arm
+from vitexp.study.arm import Arm
 from vitexp.study.suite import ALL, GROUP
 from vitexp.study.table import Entry, Label, Table, place
 
@@ -64,6 +64,7 @@ class View:
     name: str
     title: str
     setting: str
+    cautions: tuple[str, ...]
     sections: tuple[Section, ...]
     footnotes: tuple[str, ...]
 
@@ -78,6 +79,7 @@ def make_view(table: Table) -> View:
         name=config.name,
         title=config.title or f"Study {config.name}",
         setting=_setting(table),
+        cautions=words.cautions(table.cautions),
         sections=tuple(sections),
         footnotes=footnotes(table, paper, any(_is_beside(section) for section in sections)),
     )

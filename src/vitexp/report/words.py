@@ -41,6 +41,16 @@ def is_known(key: str, value: Any) -> bool:
     return key in KEYS and (named or isinstance(value, int | float) or value in VALUES.get(key, {}))
 
 
+def sentence(clause: str) -> str:
+    """A note as a sentence of its own."""
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
+def cautions(clauses: Sequence[str]) -> tuple[str, ...]:
+    """What stands above the numbers, because they are not to be read without it."""
+    return tuple(f"Caution: {clause}." for clause in clauses)
+
+
 def label_words(label: Label) -> str:
     """A row, column or arm in words: its values, with the key where a value would not be understood alone."""
     values = dict(label)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 from vitexp import stats
 from vitexp.study import families
+from vitexp.study.arm import Arm
 from vitexp.study.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.equal_accuracy import equal_accuracy
 from vitexp.study.families import family_of, flops_of
 from vitexp.study.lines import LENGTHS
-from vitexp.study.select import Arm
 
 
 def compute_saving(arms: Sequence[Arm], metric: str) -> list[Finding]:

@@ -7,9 +7,9 @@ from typing import Any
 from vitexp import stats
 from vitexp.record import flatten
 from vitexp.study import mixture
+from vitexp.study.arm import Arm
 from vitexp.study.claims import Claim, Expected
 from vitexp.study.crossover import Crossover
-from vitexp.study.select import Arm
 from vitexp.study.table import Label
 
 

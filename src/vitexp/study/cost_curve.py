@@ -12,9 +12,10 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study import families
+from vitexp.study.arm import Arm, name
 from vitexp.study.equal_accuracy import EqualAccuracy, equal_accuracy, running_best
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
-from vitexp.study.select import Arm, Root, name, select
+from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
 from vitexp.study.table import baseline_of, check_runs, gaps, is_accuracy
 from vitexp.study.tune import tune
@@ -61,6 +62,7 @@ class CostCurve:
     x: str
     lines: Mapping[str, tuple[Line, ...]]
     equal: Mapping[str, tuple[tuple[Line, Line, EqualAccuracy], ...]]
+    cautions: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -93,6 +95,7 @@ def make_cost_curve(study: Study, root: Root, where: Mapping[str, Any] | None = 
         x=x,
         lines=lines,
         equal={metric: _compared(lines[metric], base) if is_accuracy(metric) else () for metric in metrics},
+        cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, metrics), *_unpriced(arms, costs, x)),
     )
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from vitexp import stats
 from vitexp.study import mixture
+from vitexp.study.arm import Arm
 from vitexp.study.crossover import Crossover, find_crossover
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
-from vitexp.study.select import Arm, Root, select
+from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps, is_accuracy
 from vitexp.study.tune import tune
@@ -69,6 +70,7 @@ class Curve:
     fits: Mapping[str, tuple[PowerLaw | str, ...]]
     crossovers: Mapping[str, tuple[tuple[Series, Series, Crossover], ...]]
     budget: str
+    cautions: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -89,6 +91,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         fits={metric: tuple(_fit(one, x) for one in found) for metric, found in series.items()},
         crossovers={metric: _crossovers(found, study.config.baseline) for metric, found in series.items()},
         budget=budget([point for one in next(iter(series.values())) for point in one.points], x),
+        cautions=selection.cautions,
         notes=(*selection.notes, *gaps(selection.arms, study.config.metrics)),
     )
 

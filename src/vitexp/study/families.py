@@ -8,10 +8,10 @@ import numpy as np
 
 from vitexp import stats
 from vitexp.study import mixture
+from vitexp.study.arm import Arm
 from vitexp.study.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.crossover import find_crossover
 from vitexp.study.lines import LENGTHS
-from vitexp.study.select import Arm
 from vitexp.study.table import Label
 
 VIT, HYBRID, RESNET = "vit", "hybrid", "resnet"

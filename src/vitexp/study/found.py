@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from vitexp.record import RECORD_NAME, RunRecord, find_records, flatten, result_config
+from vitexp.record import RECORD_NAME, RunRecord, flatten, read_records, result_config
 from vitexp.study import mixture
 from vitexp.study.cell import SEED, Cell, make_cells
 from vitexp.study.spec import Study, StudyConfig
@@ -43,9 +43,12 @@ def found_study(folder: str | Path) -> FoundStudy:
     Raises: ValueError when there is no run, or a file of it is damaged.
     """
     folder = Path(folder)
-    records = find_records(folder)
+    records, damaged = read_records(folder)
     if not records:
-        raise ValueError(f"{folder} holds no run; run a study there first (`vitexp sweep`)")
+        why = (
+            f"no run that can be read: {damaged[0]}" if damaged else "no run; run a study there first (`vitexp sweep`)"
+        )
+        raise ValueError(f"{folder} holds {why}")
     newest = max(records, key=lambda record: record.started)
     planned = _planned_cells(folder / PLAN_NAME)
     return FoundStudy(

@@ -11,11 +11,12 @@ from pathlib import Path
 from vitexp import stats
 from vitexp.record import RECORD_NAME, RunRecord, run_directory
 from vitexp.study import compute_claims, families
+from vitexp.study.arm import Arm
 from vitexp.study.claims import CLAIMS, Claim, Expected
 from vitexp.study.contrast import Contrast, Finding, by_values
 from vitexp.study.curve import size_key, varies_size
 from vitexp.study.found import found_study, study_folders
-from vitexp.study.select import Arm, Runs, Selection, select
+from vitexp.study.select import Runs, Selection, select
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import is_accuracy
 from vitexp.study.tune import tune
@@ -48,6 +49,7 @@ class Line:
     comparisons: int
     verdict: str
     hindrance: str
+    cautions: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -156,6 +158,7 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
                 comparisons=len(family),
                 verdict=UNDECIDED if hindrance else _together([one.verdict for one in judged]),
                 hindrance=hindrance,
+                cautions=selection.cautions,
                 notes=selection.notes,
             )
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.record import RunRecord, flatten, result_config
+from vitexp.study.trained import cut_short
 
 # The folder of a data set is no part of a fingerprint; what it held is.
 _DATA_IDENTITY = ("name", "classes", "test_images")
@@ -34,7 +35,7 @@ def refuse(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Pat
 
 
 def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]:
-    """What else differs between finished runs: settings that go with the arm, repetitions, versions of the code."""
+    """What else differs between finished runs: settings that go with the arm, and repetitions."""
     done = [finished(arm) for arm in arms]
     every = [record for arm in done for record in arm]
     beyond = "the arms differ in more than the studied factors"
@@ -42,17 +43,13 @@ def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]
     found = [f"{beyond}: {key} is {counts(every, key)}" for key in others]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     if twice:
-        found.append(f"{_runs(twice)} of a cell and seed that had been run before: the newest counts")
-    sources = {
-        "code commits": Counter(str(record.code.get("commit"))[:7] for record in every),
-        "versions of torch": Counter(str(record.versions.get("torch")) for record in every),
-    }
-    return found + [f"the runs come from {len(n)} {name}: {_listed(n)}" for name, n in sources.items() if len(n) > 1]
+        found.append(f"{runs_text(twice)} of a cell and seed that had been run before: the newest counts")
+    return found
 
 
 def finished(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """The records that hold a result."""
-    return [record for record in records if record.status == "finished"]
+    """The records that hold the result of a whole training."""
+    return [record for record in records if record.status == "finished" and not cut_short(record)]
 
 
 def flat(record: RunRecord) -> dict[str, Any]:
@@ -97,10 +94,11 @@ def _identity(record: RunRecord) -> dict[str, Any]:
 
 def _listed(values: Counter[str]) -> str:
     most_first = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{value} ({_runs(count)})" for value, count in most_first)
+    return ", ".join(f"{value} ({runs_text(count)})" for value, count in most_first)
 
 
-def _runs(count: int) -> str:
+def runs_text(count: int) -> str:
+    """A number of runs with its noun."""
     return f"{count} run" if count == 1 else f"{count} runs"
 
 

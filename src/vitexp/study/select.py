@@ -7,45 +7,28 @@ going on is counted as that, never as 0.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vitexp.record import RunRecord, find_records, result_config
-from vitexp.study import mixture
+from vitexp.record import RunRecord, read_records, result_config
+from vitexp.study import cautions, mixture
+from vitexp.study.arm import Arm
 from vitexp.study.spec import Cell, Study
+from vitexp.study.trained import cut_short, stopped_at
 
 SEED = "seed_everything"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed.
-
-    `tuning_runs` is how many runs the tuned values were chosen from.
-    """
-
-    factors: Mapping[str, Any]
-    tuned: Mapping[str, Any] = field(default_factory=dict)
-    tuning_runs: int = 0
-    asked: tuple[int, ...]
-    runs: Mapping[int, RunRecord] = field(default_factory=dict)
-    unfinished: Mapping[int, str] = field(default_factory=dict)
-
-    def values(self, metric: str) -> dict[int, float]:
-        """The metric by seed, of the finished runs that hold it as a finite number."""
-        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
-        return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Records that lie elsewhere than below a folder, and the words for where."""
+    """Records that lie elsewhere than below a folder, where that is in words, and why others could not be read."""
 
     place: str
     records: tuple[RunRecord, ...]
+    damaged: tuple[str, ...] = ()
 
 
 Root = str | Path | Runs
@@ -61,6 +44,14 @@ class Selection:
     notes: tuple[str, ...]
     place: str
     """Where the runs are, in words"""
+    damaged: tuple[str, ...] = ()
+    """A sentence for each record that could not be read"""
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader must know before the first number, of the runs that the arms now have."""
+        left_out = [f"left out: {sentence}" for sentence in self.damaged]
+        return (*cautions.find(self.arms), *left_out)
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
@@ -68,9 +59,9 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
 
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    place, records, planned = _lookup(study, root)
-    cells, planned = study.cells(), {} if where else planned
-    shelf = _Shelf(_kept(records, where or {}, place))
+    runs, planned = _lookup(study, root)
+    place, cells, planned = runs.place, study.cells(), {} if where else planned
+    shelf = _Shelf(_kept(list(runs.records), where or {}, place))
     keys = factor_keys(cells)
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
     for cell in cells:
@@ -82,12 +73,8 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
         arms=tuple(_arm(members, keys) for members in arms.values()),
         notes=tuple(mixture.notes(found, keys)),
         place=place,
+        damaged=runs.damaged,
     )
-
-
-def name(arm: Arm) -> str:
-    """The arm in the words of the study file."""
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.factors.items()) or "the only arm"
 
 
 def factor_keys(cells: Sequence[Cell]) -> list[str]:
@@ -138,12 +125,13 @@ def _answers(cell: Cell, shelf: _Shelf, keys: Sequence[str], planned: Mapping[st
     return shelf.of_values({key: value for key, value in cell.overrides.items() if key in matters})
 
 
-def _lookup(study: Study, root: Root) -> tuple[str, list[RunRecord], dict[str, str]]:
-    """Where the runs are, in words; the runs; the fingerprints by cell where the local runner has noted them."""
+def _lookup(study: Study, root: Root) -> tuple[Runs, dict[str, str]]:
+    """The runs, and the fingerprints by cell where the local runner has noted them."""
     if isinstance(root, Runs):
-        return root.place, list(root.records), {}
+        return root, {}
     folder = Path(root) / study.name
-    return str(folder), find_records(folder), _planned(folder)
+    records, damaged = read_records(folder)
+    return Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged)), _planned(folder)
 
 
 def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +141,7 @@ def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
 def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
     runs, unfinished = {}, {}
     for cell, found in members:
-        done = [record for record in found if record.status == "finished"]
+        done = mixture.finished(found)
         if done:
             runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
         else:
@@ -167,9 +155,12 @@ def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -
 
 
 def _why(found: Sequence[RunRecord]) -> str:
+    """Why a cell has no finished run, from the newest of its records."""
     if not found:
         return "not run"
     last = max(found, key=lambda record: record.started)
+    if last.status in ("stopped", "finished"):
+        return cut_short(last) or stopped_at(last)
     return f"{last.status} ({last.reason})" if last.reason else last.status
 
 

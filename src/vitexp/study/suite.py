@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vitexp.study import mixture
+from vitexp.study.arm import Arm
 from vitexp.study.groups import SHARDS
-from vitexp.study.select import Arm
 
 GROUP = "study.groups"
 ALL = "all"

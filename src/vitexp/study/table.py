@@ -10,7 +10,8 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study import mixture
-from vitexp.study.select import Arm, Root, Selection, name, select
+from vitexp.study.arm import Arm, name
+from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig
 from vitexp.study.suite import mean_arms
 from vitexp.study.tune import higher_is_better, tune
@@ -46,6 +47,7 @@ class Table:
     comparisons: int
     rows: tuple[Label, ...]
     columns: tuple[Label, ...]
+    cautions: tuple[str, ...]
     notes: tuple[str, ...]
     means: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     """Per metric the means over data sets, where the study groups them"""
@@ -82,6 +84,7 @@ def tabulate(selection: Selection) -> Table:
         comparisons=len(judged),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
+        cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, config.metrics)),
     )
 

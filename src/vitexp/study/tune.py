@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from vitexp.study import mixture
-from vitexp.study.select import Arm, Selection, name
+from vitexp.study.arm import Arm, name
+from vitexp.study.select import Selection
 
 
 def tune(selection: Selection) -> Selection:

@@ -1,0 +1,53 @@
+import pytest
+
+from vitexp.record import RunRecord
+from vitexp.study.trained import cut_short, stopped_at, why_untrained
+
+ASKED = {"trainer": {"max_epochs": 4}}
+
+
+def make(**changes):
+    given = {"study": "s", "cell": "c", "seed": 0, "fingerprint": "f", "status": "finished", "config": ASKED}
+    return RunRecord(**given | {"data": {"classes": 10, "test_images": 360}} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"steps": 0}, "it took no step"),
+        ({"learning": {"train_loss_start": 2.3, "train_loss_end": 2.4}}, "training loss 2.3 at the start, 2.4 at"),
+        (
+            {"learning": {"train_loss_start": 2.3, "train_loss_end": float("nan")}},
+            "training loss 2.3 at the start, nan",
+        ),
+        ({"metrics": {"test_acc": 0.12}}, "test_acc 12.0 %, and guessing gives 10.0 %"),
+        ({"metrics": {"val_acc": 0.35}, "learning": {"chance_acc": 0.4}}, "val_acc 35.0 %, and guessing gives 40.0 %"),
+        ({"curves": {"train_loss": [(21, 2.31), (42, 2.32)]}}, "training loss 2.31 at the start, 2.32 at the end"),
+        ({"metrics": {"test_acc": 0.35}, "learning": {"train_loss_start": 2.3, "train_loss_end": 1.7}}, ""),
+        ({"metrics": {"test_acc": 0.1}, "data": {}}, ""),
+    ],
+)
+def test_a_run_that_did_not_train_is_known_by_its_record(changes, why):
+    found = why_untrained(make(**changes))
+    assert found.startswith(why) if why else not found
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"steps": 42, "epochs": 2.0}, "stopped at 42 steps, in epoch 2 of 4"),
+        ({"steps": 84, "epochs": 3.99}, ""),
+        ({"steps": 42, "epochs": 2.0, "format": 2}, ""),
+        ({"steps": 42, "config": {"trainer": {"max_steps": 84, "max_epochs": None}}}, "stopped at 42 of 84 steps"),
+        ({"steps": 84, "epochs": 2.0, "config": {"trainer": {"max_steps": 84, "max_epochs": 4}}}, ""),
+        ({"steps": 42, "config": {"trainer": {"max_steps": -1, "max_epochs": None}}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_finished_record_of_format_1_that_ended_early_is_seen(changes, why):
+    assert cut_short(make(**{"format": 1, **changes})) == why
+
+
+def test_a_stopped_run_says_how_far_it_came():
+    stopped = make(status="stopped", steps=84, planned_steps=210, reason="EarlyStopping")
+    assert stopped_at(stopped) == "stopped at 84 of 210 steps: EarlyStopping"
