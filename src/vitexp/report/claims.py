@@ -13,7 +13,8 @@ from rich.text import Text
 from vitexp.record import write_atomically
 from vitexp.report import claims_words as say
 from vitexp.report import tidy, words
-from vitexp.report.markdown import escape, lines_of_table
+from vitexp.report.escape import as_markdown as escape
+from vitexp.report.markdown import lines_of_table
 from vitexp.report.tables import Written
 from vitexp.report.terminal import caution, footnote
 from vitexp.study.claims import CLAIMS, OUT_OF_REACH, Claim

@@ -67,9 +67,10 @@ def show_curve(chosen: argparse.Namespace) -> int:
 
 def show_report(chosen: argparse.Namespace) -> int:
     """Writes the HTML report of a study."""
+    from vitexp.report.escape import visible
     from vitexp.report.html import write_html
 
-    print(f"Written: {write_html(**_places(chosen))}")
+    print(visible(f"Written: {write_html(**_places(chosen))}"))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from vitexp.report.curve_text import sentences
 from vitexp.report.draw_cost import draw_cost
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
+from vitexp.report.escape import as_html as escape
 from vitexp.report.html_claims import claims_section
 from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
 from vitexp.study.arm import Arm

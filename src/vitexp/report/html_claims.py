@@ -1,10 +1,10 @@
 """What a study says about the claims of the ViT paper, as a part of its page."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from vitexp.report import claims_words as say
+from vitexp.report.escape import as_html as escape
 from vitexp.study.claims import CLAIMS, Claim
 from vitexp.study.ledger import Line, make_ledger
 from vitexp.study.select import Root, Runs, select

@@ -1,20 +1,10 @@
 """A table as LaTeX for the booktabs package, which is all that it needs."""
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from vitexp.report.escape import as_latex as escape
 from vitexp.report.view import NOTHING, CellView, Section, View
-
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "±": r"$\pm$", "−": r"$-$", "–": "--", "—": "---",
-    "◆": r"$\diamond$", "·": r"$\cdot$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
-    "’": "'", "‘": "`", "“": "``", "”": "''",
-}  # fmt: skip
-_LAST_LATIN = "\u017f"
-"""LaTeX reads letters up to here without a package."""
 
 
 def table(view: View) -> str:
@@ -36,17 +26,6 @@ def table(view: View) -> str:
             "",
         ]
     )
-
-
-def escape(text: str) -> str:
-    """Any text as LaTeX that prints it; a sign that plain LaTeX lacks becomes ASCII, or a question mark."""
-    return "".join(_SPECIAL.get(sign) or _letter(sign) for sign in text)
-
-
-def _letter(sign: str) -> str:
-    if sign <= _LAST_LATIN:
-        return sign
-    return unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode() or "?"
 
 
 def _label(name: str) -> str:

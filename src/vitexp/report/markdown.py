@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vitexp.report.escape import as_markdown as escape
 from vitexp.report.view import NOTHING, CellView, Section, View
 
 
@@ -35,10 +36,3 @@ def lines_of_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of cells that are Markdown already."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def escape(text: str) -> str:
-    """What Markdown or HTML would read as its own stays as it is typed."""
-    for sign in "\\`*_|<>[]#":
-        text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
-    return text

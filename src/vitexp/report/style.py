@@ -2,7 +2,9 @@
 
 import io
 import textwrap
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ SETTINGS: Mapping[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "axes.edgecolor": "#9A9A9A",
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
@@ -42,10 +45,13 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 
-def settings() -> Any:
-    """A context in which all our pictures are drawn."""
+@contextmanager
+def settings() -> Iterator[None]:
+    """A context in which all our pictures are drawn; a control character in a name is drawn as a box."""
     every: dict[Any, Any] = dict(matplotlib.rcParamsDefault) | dict(SETTINGS) | {"backend": "agg"}
-    return matplotlib.rc_context(every)
+    with matplotlib.rc_context(every), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph (\d|[12]\d|3[01]|12[7-9]|1[3-5]\d) ")
+        yield
 
 
 def look(index: int) -> dict[str, Any]:

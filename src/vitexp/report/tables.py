@@ -10,6 +10,7 @@ from rich.text import Text
 
 from vitexp.record import write_atomically
 from vitexp.report import latex, markdown, tidy
+from vitexp.report.escape import Visible
 from vitexp.report.terminal import TerminalTable
 from vitexp.report.view import make_view
 from vitexp.study.select import Root
@@ -49,8 +50,9 @@ def write_table(
 
 def print_written(written: Written, console: Console | None = None) -> None:
     """Shows a result and where it lies."""
-    console = console or Console(highlight=False)
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names in brackets are no styles
+    console = console or Console(**plain)
     if not console.is_terminal:
-        console = Console(file=console.file, width=PLAIN_COLUMNS, highlight=False)
-    console.print(written.renderable)
-    console.print(Text("Written: " + ", ".join(str(path) for path in written.paths), style="dim"))
+        console = Console(file=console.file, width=PLAIN_COLUMNS, **plain)
+    console.print(Visible(written.renderable))
+    console.print(Visible(Text("Written: " + ", ".join(str(path) for path in written.paths), style="dim")))

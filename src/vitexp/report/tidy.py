@@ -7,6 +7,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.report import words
+from vitexp.report.escape import as_csv
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.cost_curve import CostCurve
@@ -90,9 +91,9 @@ def write(lines: Sequence[Mapping[str, Any]]) -> str:
     """CSV with one column for each key of any line; what is absent stays empty."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     file = io.StringIO()
-    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(as_csv, names))
+    writer.writerows([as_csv(line.get(name, "")) for name in names] for line in lines)
     return file.getvalue()
 
 
