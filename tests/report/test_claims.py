@@ -101,9 +101,9 @@ NOISE = {"none": [2, -1, 0, 1, -2], "1d": [0, 1, -2, 1, 0]}
     [
         (0.80, 0.02, "SUPPORTS", ""),
         (0.895, 0.02, "SUPPORTS", "though by less than 2 points"),
-        (0.95, 0.02, "CONTRADICTS", "the opposite is shown"),
-        (0.9, 0.02, "CONTRADICTS", "shown to be alike within ±2 points"),
-        (0.95, None, "CONTRADICTS", "the opposite is shown"),
+        (0.95, 0.02, "DIFFERS FROM THE PAPER HERE", "the opposite is shown"),
+        (0.9, 0.02, "DIFFERS FROM THE PAPER HERE", "shown to be alike within ±2 points"),
+        (0.95, None, "DIFFERS FROM THE PAPER HERE", "the opposite is shown"),
         (0.9, None, "CANNOT DECIDE", "no difference is shown; differences are shown with 80 % probability from 0."),
     ],
 )
@@ -117,6 +117,7 @@ def test_each_verdict_says_why(lab, tmp_path, capsys, none, margin, verdict, tol
     text = " ".join(out.split())
     assert f"{verdict} s · digits" in text
     assert told in text
+    assert ("under another protocol: digits" in text) == verdict.startswith("DIFFERS")
     assert "no arm 2-D or relative here" in text
 
 
@@ -126,14 +127,14 @@ def test_each_verdict_says_why(lab, tmp_path, capsys, none, margin, verdict, tol
         (0.9, "within ±2 points"),
         (
             0.8,
-            "tuned on top-1 accuracy on the validation slice: class token: learning rate 0.003 (of 10 runs)",
+            "tuned on top-1 accuracy on the validation slice: class token: learning rate 0.003 (of 15 runs)",
         ),
         (0.879, "a difference is shown, which may still lie within ±2 points"),
     ],
 )
 def test_likeness_is_told_with_its_margin_and_the_chosen_rates(lab, tmp_path, capsys, gap, told):
     settings = {"study.name": "s", "study.margin": 0.02, "study.tune": ["model.lr"]}
-    swept = {"model.pool": ["cls", "gap"], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2, 3, 4]}
+    swept = {"model.pool": ["cls", "gap"], "model.lr": [0.001, 0.003, 0.01], "seed_everything": [0, 1, 2, 3, 4]}
     study = lab.study(settings, swept)
     for cell in study.cells():
         pool, best = cell.overrides["model.pool"], cell.overrides["model.lr"] == 0.003

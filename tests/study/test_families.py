@@ -3,7 +3,7 @@ import pytest
 from scipy import stats as reference
 
 from vitexp.study.families import HYBRID, RESNET, VIT, family_of, network
-from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
 from vitexp.study.select import select
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -81,7 +81,7 @@ def test_a_plain_network_of_equal_cost_stands_alone(lab):
     (line,) = lines_of(study, lab, "hybrid lead")
     leads = [values["R26+S/32", 0, seed] - values["S/16", 0, seed] for seed in SEEDS]
     assert line.judged[0].judgement.difference.mean == pytest.approx(np.mean(leads), rel=1e-9)
-    assert line.verdict == CONTRADICT
+    assert line.verdict == DIFFER
 
 
 @pytest.mark.parametrize("cost", [0.5, 300.0])
@@ -92,7 +92,7 @@ def test_nothing_is_extrapolated(lab, cost):
     assert f"1 to 1e+02 beside {cost:.2g} TFLOP a run" in line.hindrance
 
 
-@pytest.mark.parametrize(("late", "verdict"), [(0.90, SUPPORT), (0.97, CONTRADICT)])
+@pytest.mark.parametrize(("late", "verdict"), [(0.90, SUPPORT), (0.97, DIFFER)])
 def test_a_lead_fades_or_grows_from_the_smallest_hybrid_to_the_largest(lab, late, verdict):
     arms = {"S/32": (1.0, 0.7), "B/32": (10.0, 0.9), "R26+S/32": (1.0, 0.75), "R26+B/32": (10.0, late)}
     study, _ = fill(lab, arms)
@@ -112,7 +112,7 @@ SIZES = {"data.train_images": [100, 400]}
 
 
 @pytest.mark.parametrize(
-    ("vit", "verdict"), [((0.50, 0.85), SUPPORT), ((0.70, 0.85), CONTRADICT), ((0.50, 0.70), UNDECIDED)]
+    ("vit", "verdict"), [((0.50, 0.85), SUPPORT), ((0.70, 0.85), DIFFER), ((0.50, 0.70), UNDECIDED)]
 )
 def test_a_vit_falls_behind_on_little_data_and_catches_up(lab, vit, verdict):
     study, values = fill(lab, {"S/32": (1.0, *vit), "R50x1": (1.2, 0.60, 0.80)}, SIZES)

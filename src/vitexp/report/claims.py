@@ -18,11 +18,11 @@ from vitexp.report.markdown import lines_of_table
 from vitexp.report.tables import Written
 from vitexp.report.terminal import caution, footnote
 from vitexp.study.claims import CLAIMS, OUT_OF_REACH, Claim
-from vitexp.study.ledger import CONTRADICT, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
+from vitexp.study.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
-STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", UNDECIDED: "bold yellow"}
+STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta", UNDECIDED: "bold yellow"}
 COLUMNS = 100
 
 

@@ -10,7 +10,7 @@ from vitexp.report import words
 from vitexp.report.paper import published
 from vitexp.study.claims import Claim
 from vitexp.study.crossover import Crossover
-from vitexp.study.ledger import ALPHA, CONTRADICT, SUPPORT, UNDECIDED, Judged, Ledger, Line
+from vitexp.study.ledger import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Ledger, Line
 
 MINUS = " − "
 _MOST_NAMES = 6  # of networks in the heading of a line
@@ -66,7 +66,7 @@ def reason(line: Line) -> str:
     if line.hindrance:
         return line.hindrance
     margin = line.study.config.margin
-    parts = [_undecided(line, margin)] if line.verdict == UNDECIDED else [_decided(line, margin)]
+    parts = [_undecided(line, margin)] if line.verdict == UNDECIDED else [_protocol(line), _decided(line, margin)]
     if line.finding.absent:
         missing = " or ".join(words.value_words(line.claim.axis, value) for value in line.finding.absent)
         parts.append(f"no arm {missing} here")
@@ -111,7 +111,7 @@ def runs_words(line: Line) -> str:
 def summary(ledger: Ledger) -> str:
     """What the ledger rests on."""
     verdicts = [line.verdict for line in ledger.lines]
-    counted = ", ".join(f"{word} {verdicts.count(word)}" for word in (SUPPORT, CONTRADICT, UNDECIDED))
+    counted = ", ".join(f"{word} {verdicts.count(word)}" for word in (SUPPORT, CONTRADICT, DIFFER, UNDECIDED))
     studies = f"{len(ledger.studies)} {'study' if len(ledger.studies) == 1 else 'studies'}"
     return f"{studies} ({', '.join(ledger.studies)}) · {len(ledger.lines)} lines: {counted}"
 
@@ -122,8 +122,9 @@ def footnotes(ledger: Ledger) -> list[str]:
         "Differences are in points of accuracy, paired by seed, with their own 95 % intervals. p: no difference; "
         "p alike: the difference exceeds the margin of the study (two one-sided tests). Both are Holm-corrected over "
         f"all contrasts that a study gives to a claim, and judged at {100 * ALPHA:g} %.",
-        "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise. "
-        "What was measured on these data and sizes says nothing about others: the paper's are not ours.",
+        "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise on "
+        "the paper's own data and networks. Differs from the paper here: one is shown to be otherwise on others, of "
+        "which the paper says nothing. Cannot decide: nothing is shown, or the runs cannot, for the cause given.",
     ]
     if any(line.claim.unit == "compute" for line in ledger.lines):
         found.append(
@@ -176,10 +177,18 @@ def _undecided(line: Line, margin: float | None) -> str:
     return text
 
 
+def _protocol(line: Line) -> str:
+    """What makes a difference to the paper no contradiction: what was measured, beside what the paper has measured."""
+    if line.verdict != DIFFER:
+        return ""
+    paper = published(line.claim.published)
+    return f"under another protocol: {', '.join(setting(line))} (the paper: {paper.source}, {paper.caveat})"
+
+
 def _decided(line: Line, margin: float | None) -> str:
     alike = line.claim.expected == "alike"
-    if line.verdict == CONTRADICT:
-        return _against([one for one in line.judged if one.verdict == CONTRADICT], alike, margin)
+    if line.verdict in (CONTRADICT, DIFFER):
+        return _against([one for one in line.judged if one.verdict == line.verdict], alike, margin)
     if margin is None or not all(_is_within(one) for one in line.judged):
         return ""
     return f"within ±{words.points(margin)}" if alike else f"though by less than {words.points(margin)}"

@@ -33,7 +33,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }} .wide 
 th, td {{ text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid #e6e6e6 }}
 thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img {{ max-width: 100%; height: auto }}
 .worse {{ color: #a33c00 }} .better {{ color: #00704f }} .equivalent {{ color: #00598c }} li {{ margin: .15rem 0 }}
-.contradicts {{ color: #a33c00 }} .supports {{ color: #00704f }} .cannot, .caution {{ color: #7a5c00 }}
+.contradicts, .differs {{ color: #a33c00 }} .supports {{ color: #00704f }} .cannot, .caution {{ color: #7a5c00 }}
 .runs {{ font-size: 12px }} .claims {{ font-size: 14px }} i {{ font-style: normal }} code {{ font-size: .92em }}
 </style></head><body>
 <h1>{title}</h1><p class="faint">{setting}</p>

@@ -27,7 +27,7 @@ def find(arms: Sequence[Arm]) -> list[str]:
 def untrained(arms: Sequence[Arm]) -> list[str]:
     """The runs that did not train, by arm and seed, and what shows it."""
     found = [f"{run_name} ({why})" for run_name, run in _named(arms) if (why := why_untrained(run))]
-    return [f"did not train, but counted: {_cut(found)}"] if found else []
+    return [f"did not train, but counted: {cut(found)}"] if found else []
 
 
 def _lengths(arms: Sequence[Arm]) -> list[str]:
@@ -88,7 +88,7 @@ def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
     first, *others = most_first
     told = [
         f"{first[0]} ({mixture.runs_text(len(first[1]))})",
-        *(f"{value} ({_cut(names)})" for value, names in others),
+        *(f"{value} ({cut(names)})" for value, names in others),
     ]
     return f"{what}: {', '.join(told)}"
 
@@ -97,6 +97,7 @@ def _named(arms: Sequence[Arm]) -> Named:
     return [(f"{name(arm)} seed {seed}", run) for arm in arms for seed, run in sorted(arm.runs.items())]
 
 
-def _cut(names: Sequence[str]) -> str:
+def cut(names: Sequence[str]) -> str:
+    """A list of runs or arms, of which the first few are named."""
     more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more

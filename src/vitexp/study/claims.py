@@ -18,7 +18,7 @@ class Claim:
     `reading` says how a study's arms are compared: by the `pairs` of values of `axis` (the first is expected to be
     lower than, or like, the second), or as `families.py` and `compute_claims.py` do for families of networks. `unit`
     is what is compared: accuracy, or compute, as the natural logarithm of how many times less. `tuned` must be tuned
-    in each arm. `published` names the paper's figures.
+    in each arm. `published` names the paper's figures, `networks` those that it measured them on, all on JFT-300M.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Claim:
     unit: Unit = "accuracy"
     pairs: tuple[tuple[str, str], ...] = ()
     tuned: str = ""
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,15 @@ class OutOfReach:
     reason: str
 
 
+PAPERS_DATA = "jft300m"
+
 CLAIMS = (
     Claim(
         name="no positions",
         sentence="Without a position embedding accuracy is lower",
         source="Table 8",
         published="table8",
+        networks=("B/16",),
         axis="model.pos_embed",
         expected="lower",
         pairs=(("none", "1d"), ("none", "2d"), ("none", "relative")),
@@ -59,6 +63,7 @@ CLAIMS = (
         sentence="1-D, 2-D and relative position embeddings are alike",
         source="Table 8",
         published="table8",
+        networks=("B/16",),
         axis="model.pos_embed",
         expected="alike",
         pairs=(("2d", "1d"), ("relative", "1d"), ("relative", "2d")),
@@ -69,6 +74,7 @@ CLAIMS = (
         sentence="Positions added at the stem, in every layer, or in every layer from one table are alike",
         source="Table 8",
         published="table8",
+        networks=("B/16",),
         axis="model.pos_at",
         expected="alike",
         pairs=(("every", "stem"), ("shared", "stem"), ("shared", "every")),
@@ -79,6 +85,7 @@ CLAIMS = (
         sentence="Class token and average pooling are alike, each at its own learning rate",
         source="Figure 9",
         published="figure9",
+        networks=("B/16",),
         axis="model.pool",
         expected="alike",
         pairs=(("gap", "cls"),),

@@ -4,24 +4,29 @@ The contrasts that one study gives to one claim, in every metric and at every co
 family: their p-values are Holm-corrected together. Only accuracies are judged.
 """
 
+import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitexp import stats
-from vitexp.record import RECORD_NAME, RunRecord, run_directory
+from vitexp.record import RECORD_NAME, RunRecord, flatten, run_directory
 from vitexp.study import compute_claims, families
 from vitexp.study.arm import Arm
-from vitexp.study.claims import CLAIMS, Claim, Expected
+from vitexp.study.claims import CLAIMS, PAPERS_DATA, Claim, Expected
 from vitexp.study.contrast import Contrast, Finding, by_values
 from vitexp.study.curve import size_key, varies_size
 from vitexp.study.found import found_study, study_folders
+from vitexp.study.hindrance import hindrances
 from vitexp.study.select import Runs, Selection, select
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import is_accuracy
 from vitexp.study.tune import tune
 
 SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"
+DIFFER = "differs from the paper here"
+"""What contradicts the paper in runs that were not made as the paper's were."""
 ALPHA = 0.05
 Known = tuple[Study, Runs]
 
@@ -137,15 +142,15 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
     judgements = stats.judge(family, margin=margin, alpha=ALPHA)
     lines = []
     for row, (metric, finding) in enumerate(found):
+        hindrance, same = hindrances(claim, study, finding, metric), is_papers_protocol(claim, finding.arms)
         judged = tuple(
             Judged(
                 contrast=contrast,
                 judgement=judgements[row, column],
-                verdict=verdict_of(contrast.expected, judgements[row, column]),
+                verdict=UNDECIDED if hindrance else _here(contrast.expected, judgements[row, column], same),
             )
             for column, contrast in enumerate(finding.contrasts)
         )
-        hindrance = finding.hindrance or _unfair(claim, study, finding.arms)
         lines.append(
             Line(
                 claim=claim,
@@ -156,7 +161,7 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
                 finding=finding,
                 judged=judged,
                 comparisons=len(family),
-                verdict=UNDECIDED if hindrance else _together([one.verdict for one in judged]),
+                verdict=UNDECIDED if hindrance else _together({one.verdict for one in judged}),
                 hindrance=hindrance,
                 cautions=selection.cautions,
                 notes=selection.notes,
@@ -196,22 +201,24 @@ def _find(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> list[
     return by_values(claim, measured, metric)
 
 
-def _together(verdicts: Sequence[str]) -> str:
+def _here(expected: Expected, judgement: stats.Judgement, papers_protocol: bool) -> str:
+    """What a contrast says; under another protocol than the paper's it contradicts nothing."""
+    verdict = verdict_of(expected, judgement)
+    return DIFFER if verdict == CONTRADICT and not papers_protocol else verdict
+
+
+def _together(verdicts: AbstractSet[str]) -> str:
     """A claim falls with any of its contrasts, and stands with all of them."""
-    if CONTRADICT in verdicts:
-        return CONTRADICT
-    return SUPPORT if verdicts and set(verdicts) == {SUPPORT} else UNDECIDED
+    fallen = set(verdicts) & {CONTRADICT, DIFFER}
+    return fallen.pop() if fallen else SUPPORT if verdicts == {SUPPORT} else UNDECIDED
 
 
-def _unfair(claim: Claim, study: Study, arms: Sequence[Arm]) -> str:
-    """Why nothing follows from these arms: they were not tuned where the claim says so, or not alike."""
-    tuned = claim.tuned in study.config.tune and all(claim.tuned in arm.tuned for arm in arms)
-    if claim.tuned and not tuned:
-        return f"{claim.tuned} was not tuned in each arm; sweep it and name it under study.tune"
-    budgets = {arm.tuning_runs for arm in arms}
-    if len(budgets) > 1:
-        return f"the arms were tuned on unequal numbers of runs ({', '.join(map(str, sorted(budgets)))})"
-    return ""
+def is_papers_protocol(claim: Claim, arms: Sequence[Arm]) -> bool:
+    """Whether all runs are of the data and the networks that the paper's statement is about."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    data = {re.sub("[^a-z0-9]", "", str(run.data.get("name")).lower()) for run in runs}
+    networks = {str(flatten(run.config).get("model.arch")) for run in runs}
+    return data == {PAPERS_DATA} and (not claim.networks or networks <= set(claim.networks))
 
 
 def _studies(places: Sequence[str | Path], root: Path) -> tuple[list[tuple[Study, Path]], list[str]]:

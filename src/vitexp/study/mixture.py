@@ -38,13 +38,17 @@ def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]
     """What else differs between finished runs: settings that go with the arm, and repetitions."""
     done = [finished(arm) for arm in arms]
     every = [record for arm in done for record in arm]
-    beyond = "the arms differ in more than the studied factors"
-    others = [key for key in _varying(every, keys) if key not in _following(keys)]
-    found = [f"{beyond}: {key} is {counts(every, key)}" for key in others]
+    more = "the arms differ in more than the studied factors"
+    found = [f"{more}: {key} is {counts(every, key)}" for key in beyond(every, keys)]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     if twice:
         found.append(f"{runs_text(twice)} of a cell and seed that had been run before: the newest counts")
     return found
+
+
+def beyond(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+    """The settings in which records differ, apart from the studied `keys` and what follows from them."""
+    return [key for key in _varying(records, keys) if key not in _following(keys)]
 
 
 def finished(records: Iterable[RunRecord]) -> list[RunRecord]:

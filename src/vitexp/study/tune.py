@@ -32,7 +32,10 @@ def tune(selection: Selection) -> Selection:
     arms = [_best(group, metric) for group in groups.values()]
     notes = [note for group, arm in zip(groups.values(), arms, strict=True) for note in _notes(group, arm, metric)]
     budget = _budget(list(groups.values()), metric)
-    arms = [replace(arm, tuning_runs=_runs(group, metric)) for group, arm in zip(groups.values(), arms, strict=True)]
+    arms = [
+        replace(arm, tuning_runs=_runs(group, metric), grids=_grids(group, metric, keys))
+        for group, arm in zip(groups.values(), arms, strict=True)
+    ]
     return replace(selection, arms=tuple(arms), notes=(*selection.notes, *notes, *budget))
 
 
@@ -61,8 +64,8 @@ def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
     """The chosen value lies at the end of its grid, or candidates were left out of the choice."""
     found = []
     for key, value in chosen.tuned.items():
-        grid = sorted({arm.tuned[key] for arm in group if _is_number(arm.tuned[key])})
-        if len(grid) > 2 and value in (grid[0], grid[-1]):
+        grid = sorted({arm.tuned[key] for arm in group if mixture.is_number(arm.tuned.get(key))})
+        if len(grid) > 1 and value in (grid[0], grid[-1]):
             found.append(f"{name(chosen)}: the chosen {key} {value:g} ends its grid ({_span(grid)}): widen it")
     absent = sum(len(set(arm.asked) - set(arm.values(metric))) for arm in group)
     if absent:
@@ -80,6 +83,12 @@ def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
     return [f"the arms had unequal tuning budgets, in runs for so many values: {told}"]
 
 
+def _grids(group: Sequence[Arm], metric: str, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """The values of each tuned key that have a run to choose by."""
+    tried = [arm.tuned for arm in group if arm.values(metric)]
+    return {key: tuple({mixture.text(one[key]): one[key] for one in tried if key in one}.values()) for key in keys}
+
+
 def _runs(group: Sequence[Arm], metric: str) -> int:
     """The runs that a choice rests on."""
     return sum(len(arm.values(metric)) for arm in group)
@@ -87,7 +96,3 @@ def _runs(group: Sequence[Arm], metric: str) -> int:
 
 def _span(grid: Sequence[float]) -> str:
     return f"{grid[0]:g} to {grid[-1]:g}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
