@@ -97,6 +97,7 @@ HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", 
         ["curve"],
         ["report"],
         ["claims"],
+        ["diff"],
         ["fewshot"],
         ["export"],
         ["attention"],
@@ -112,7 +113,7 @@ def test_help_needs_nothing_heavy(verb):
 
 def test_the_first_help_names_every_verb():
     shown = run_without(HEAVY, "--help").stdout
-    others = ("sweep", "table", "curve", "report", "claims", "shards", "fewshot", "export", "attention")
+    others = ("sweep", "table", "curve", "report", "claims", "diff", "shards", "fewshot", "export", "attention")
     for verb in (*cli.TRAINING, *others):
         assert f"\n    {verb} " in shown
 

@@ -1,11 +1,11 @@
-"""The commands that read records: table, curve, report, claims. Until one is called, only the standard library."""
+"""The commands that read records: table, curve, report, claims, diff. Only a call of one imports what it needs."""
 
 import argparse
 from typing import Any
 
 
 def add_commands(verbs: Any) -> None:
-    """Adds `table`, `curve`, `report` and `claims`."""
+    """Adds `table`, `curve`, `report`, `claims` and `diff`."""
     table = verbs.add_parser(
         "table",
         help="mean, interval and paired difference of a study's arms, beside the paper's numbers",
@@ -40,6 +40,15 @@ def add_commands(verbs: Any) -> None:
     claims.add_argument("--root", default="runs", help="folder of the records (default: runs)")
     claims.add_argument("--results", default="results", help="folder for what is written (default: results)")
     claims.set_defaults(run=show_claims)
+    diff = verbs.add_parser(
+        "diff",
+        help="what makes two runs different: config, code, data, versions, numbers",
+        description="Sets two runs beside each other: what differs in their configs, code, data, versions and devices, "
+        "their numbers, and on how many images they disagree. Trains and writes nothing.",
+    )
+    for side in ("one", "other"):
+        diff.add_argument(side, metavar="RUN", help="the folder of a run, or its record.json")
+    diff.set_defaults(run=show_diff)
 
 
 def show_table(chosen: argparse.Namespace) -> int:
@@ -84,6 +93,15 @@ def show_claims(chosen: argparse.Namespace) -> int:
         chosen.file, *places = chosen.places or [None]
         read.append(_study_and_runs(chosen))
     print_written(write_claims(places, chosen.root, chosen.results, read))
+    return 0
+
+
+def show_diff(chosen: argparse.Namespace) -> int:
+    """Prints two runs beside each other."""
+    from vitexp.report.diff import show_difference
+    from vitexp.report.tables import show
+
+    show(show_difference(chosen.one, chosen.other))
     return 0
 
 

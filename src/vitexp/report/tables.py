@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from vitexp.record import write_atomically
@@ -50,9 +50,14 @@ def write_table(
 
 def print_written(written: Written, console: Console | None = None) -> None:
     """Shows a result and where it lies."""
+    where = Text("Written: " + ", ".join(str(path) for path in written.paths), style="dim")
+    show(Group(written.renderable, where), console)
+
+
+def show(renderable: RenderableType, console: Console | None = None) -> None:
+    """Prints on a terminal as wide as it is, and elsewhere at a fixed width."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names in brackets are no styles
     console = console or Console(**plain)
     if not console.is_terminal:
         console = Console(file=console.file, width=PLAIN_COLUMNS, **plain)
-    console.print(Visible(written.renderable))
-    console.print(Visible(Text("Written: " + ", ".join(str(path) for path in written.paths), style="dim")))
+    console.print(Visible(renderable))
