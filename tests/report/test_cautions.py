@@ -52,6 +52,7 @@ def test_cautions_stand_above_the_numbers_and_in_every_line_of_a_csv(spoilt, tmp
     study, lab = spoilt
     cli.main(["table", str(study.path), "--root", str(lab.root), "--results", str(tmp_path)])
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 120
     assert shown.index("Caution: did not train") < shown.index("Top-1 accuracy")
     lines = list(csv.DictReader((tmp_path / "s" / "table.csv").read_text().splitlines()))
     assert len(lines) == 4

@@ -61,8 +61,8 @@ class Visible:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.inner, options):
-            keep = segment.control or segment.text == "\n"
-            yield segment if keep else Segment(visible(segment.text), segment.style)
+            lines = "\n".join(map(visible, segment.text.split("\n")))  # a text that was wrapped holds its line ends
+            yield segment if segment.control else Segment(lines, segment.style)
 
 
 def _letter(sign: str) -> str:
