@@ -15,6 +15,7 @@ from types import FrameType
 from vitexp.record import RunRecord
 from vitexp.study import lock
 from vitexp.study.engine import Engine, LocalEngine
+from vitexp.study.lint import confounding
 from vitexp.study.plan import PlannedCell, plan_cells, write_plan
 from vitexp.study.progress import Progress
 from vitexp.study.result import Failure, Outcome, Standing, cut_off, failure_of, standing_of
@@ -68,7 +69,7 @@ def run_study(
     "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
     `workers` processes of this machine.
 
-    Raises: ValueError before anything trains, when a cell is refused.
+    Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     if study.early_terminate:
         raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
@@ -85,6 +86,8 @@ def run_study(
         if cells:
             progress.plan(len(cells))
         planned = door(cells)
+        if found := [] if search else confounding(study, planned):
+            raise ValueError(f"{study.path}: {found[0].text}")
         write_plan(study, planned, root)
         if search:
             search.resume(planned)
