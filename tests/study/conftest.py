@@ -132,6 +132,10 @@ class Ground:
     def statuses(self):
         return sorted(json.loads(path.read_text())["status"] for path in self.root.rglob("record.json"))
 
+    def server(self):
+        """The fork server from which the cells in training came."""
+        return int(Path(f"/proc/{self.pids()[0]}/stat").read_text().rpartition(")")[2].split()[1])
+
     def start(self, study, workers=2, machine=""):
         """A runner in a process of its own, on another machine if that is named."""
         arguments = [str(study.path), str(self.root), str(workers)]

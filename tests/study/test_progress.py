@@ -92,7 +92,7 @@ def test_the_end_lists_what_failed_and_what_to_do(tmp_path):
     assert out.getvalue().splitlines()[1:] == [
         "pos: 4 of 5 cells finished, 2 started now; done in 1 min 15 s",
         f"failed seed=2: [x] out of memory (log: {tmp_path}/seed-2/fit.log)",
-        "to run failed cells again: --retry",
+        "to run failed cells again, from their first step: --retry",
     ]
     progress.end(Outcome(finished=4, started=1, failures=(), interrupted=True, seconds=75.0))
     assert out.getvalue().splitlines()[4:] == [

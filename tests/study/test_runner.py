@@ -1,5 +1,7 @@
 """Real processes and real locks; only the training itself is a sleep (trainer.py)."""
 
+import importlib.metadata
+import json
 import os
 import re
 
@@ -7,6 +9,7 @@ import pytest
 
 from vitexp.record import read_record
 from vitexp.study.plan import read_plan
+from vitexp.study.runner import MOST_LOSSES
 
 
 def value(*choices):
@@ -95,7 +98,7 @@ def test_a_failed_cell_is_reported_and_retried_on_request(study, run):
     [
         ("no record", "ended with status 3 and no finished record: nothing to train"),
         ("exit 0 unfinished", "ended with status 0 and no finished record: it wrote nothing"),
-        ("killed", r"killed by signal 9 (SIGKILL)"),
+        ("crashes", "killed by signal 11 (SIGSEGV)"),
     ],
 )
 def test_a_cell_without_a_finished_record_has_failed_whatever_its_status(study, run, trouble, reason):
@@ -109,18 +112,107 @@ def test_a_cell_with_a_finished_record_is_finished_whatever_its_status(study, ru
     assert (outcome.finished, outcome.exit_status) == (2, 0)
 
 
-def test_a_killed_worker_leaves_a_record_that_says_so(study, run, ground):
-    run(study(**{"model.trouble": value("killed")}))
-    records = [read_record(folder) for folder in ground.folders()]
-    assert [(r.status, r.reason) for r in records] == [("failed", "killed by signal 9 (SIGKILL)")] * 2
+def test_a_cell_that_is_killed_each_time_ends_with_its_reason_and_is_cut_off_not_failed(study, run, ground):
+    made = study(seeds=(0,), **{"model.trouble": value("killed")})
+    outcome, said = run(made, resume=["--ckpt_path", "last"])
+    (failure,) = outcome.failures
+    assert failure.reason == (
+        "killed by signal 9 (SIGKILL), several times, perhaps for lack of memory; the same command goes on with it"
+    )
+    assert (ground.trainings(), outcome.exit_status) == ([1 + MOST_LOSSES], 1)
+    assert said.count("its process was ended from outside; it goes on from its last checkpoint") == MOST_LOSSES
+    assert "--retry" not in said
+    (folder,) = ground.folders()
+    record = read_record(folder)
+    assert (record.status, record.reason[-27:]) == ("stopped", "go on with --ckpt_path last")
+    first, *others = (folder / "trainings").read_text().splitlines()
+    assert "--ckpt_path" not in first
+    assert all(line.endswith("--ckpt_path last") for line in others)
+    again, _ = run(made)
+    assert again.started == 1 + MOST_LOSSES
 
 
-def test_a_directory_of_another_run_is_never_taken_for_the_cell(study, run, ground):
+def change_record(folder, **changes):
+    path = folder / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"fingerprint": "x"}, r"seed-0 holds another run \(fingerprint x, .*move it away and run the study again"),
+        ({"status": "?"}, r"seed-0/record.json is not a run record .*move it away"),
+    ],
+)
+def test_a_folder_that_holds_something_else_is_left_alone_and_named_while_the_rest_trains(
+    study, run, ground, content, sentence
+):
     run(study())
-    path = ground.folders()[0] / "record.json"
-    path.write_text(path.read_text().replace('"fingerprint": "', '"fingerprint": "x'))
-    with pytest.raises(ValueError, match=r"seed-0 holds another run \(fingerprint x.*move it away"):
-        run(study())
+    folder = ground.folders()[0]
+    change_record(folder, **content)
+    before = (folder / "record.json").read_bytes()
+    outcome, said = run(study(seeds=(0, 1, 2)), retry=True, stale="rerun")
+    assert re.search(f"failed seed=0: .*{sentence}", said)
+    assert (outcome.finished, outcome.started, outcome.exit_status) == (2, 1, 1)
+    assert (folder / "record.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_what_was_cut_off_goes_on_from_its_checkpoint_without_retry(study, run, ground, status):
+    made = study()
+    run(made)
+    change_record(ground.folders()[1], status=status, reason="interrupted in step 5; go on with --ckpt_path last")
+    outcome, _ = run(made, resume=["--ckpt_path", "last"])
+    assert (outcome.finished, outcome.started, ground.trainings()) == (2, 1, [1, 2])
+    first, second = (ground.folders()[1] / "trainings").read_text().splitlines()
+    assert "--ckpt_path last" not in first
+    assert second.endswith("--ckpt_path last")
+
+
+def test_a_run_that_ended_early_by_its_own_rule_is_not_taken_up_blindly(study, run, ground):
+    made = study()
+    run(made)
+    change_record(ground.folders()[1], status="stopped", reason="trainer.max_time ended it after 7 of 20 steps")
+    outcome, said = run(made, resume=["--ckpt_path", "last"])
+    assert (outcome.finished, outcome.started, outcome.exit_status) == (1, 0, 1)
+    assert "failed seed=1: trainer.max_time ended it after 7 of 20 steps" in said
+    outcome, _ = run(made, resume=["--ckpt_path", "last"], retry=True)
+    assert outcome.exit_status == 0
+    assert "--ckpt_path" not in (ground.folders()[1] / "trainings").read_text()
+
+
+def test_a_finished_run_of_another_length_is_no_result_of_the_cell(study, run, ground, tmp_path):
+    run(study())
+    folder = ground.folders()[0]
+    change_record(folder, steps=7)
+    outcome, said = run(study())
+    assert (outcome.finished, outcome.started, outcome.exit_status) == (1, 0, 1)
+    assert f"failed seed=0: {folder} is finished after 7 steps, the study plans 20" in said
+    outcome, said = run(study(), stale="rerun")
+    assert (outcome.finished, outcome.started, outcome.exit_status) == (2, 1, 0)
+    assert read_record(tmp_path.with_name(f"{tmp_path.name}-aside") / folder.relative_to(tmp_path)).steps == 7
+
+
+def test_cells_that_other_code_has_made_are_counted_and_kept_or_set_aside(study, run, ground, tmp_path):
+    made = study(seeds=(0, 1, 2, 3))
+    assert "today's code" not in run(made)[1]
+    assert "today's code" not in run(made)[1]
+    one, two, three, _ = ground.folders()
+    change_record(one, code={"source": "0"})
+    change_record(two, code={}, format=1)
+    change_record(three, versions={"numpy": "0.1", "wandb": "0"})
+    outcome, said = run(made)
+    assert (outcome.finished, outcome.started) == (4, 0)
+    words = (
+        f"other source code (1); source code not recorded (1); numpy 0.1, now {importlib.metadata.version('numpy')} (1)"
+    )
+    assert f"s: 3 of 4 finished cells were not made by today's code: {words}; they are kept (--stale rerun" in said
+    outcome, said = run(made, stale="rerun")
+    assert (outcome.finished, outcome.started, outcome.exit_status) == (4, 3, 0)
+    assert f"{words}; they are set aside and trained again" in said
+    aside = sorted(tmp_path.with_name(f"{tmp_path.name}-aside").rglob("record.json"))
+    assert [path.parent.name for path in aside] == ["seed-0", "seed-1", "seed-2"]
+    assert run(made, stale="rerun")[0].started == 0
 
 
 def test_cells_that_are_the_same_run_train_once(study, run, ground):
@@ -128,16 +220,17 @@ def test_cells_that_are_the_same_run_train_once(study, run, ground):
     assert (outcome.finished, ground.trainings()) == (2, [1, 1])
 
 
-def test_an_unfinished_cell_goes_on_with_the_resume_arguments(study, run, ground):
-    made = study(seeds=(0, 1))
-    run(made)
-    path = ground.folders()[1] / "record.json"
-    path.write_text(path.read_text().replace('"status": "finished"', '"status": "running"'))
-    outcome, _ = run(made, resume=["--ckpt_path", "last"])
-    assert (outcome.finished, outcome.started, ground.trainings()) == (2, 1, [1, 2])
-    first, second = (ground.folders()[1] / "trainings").read_text().splitlines()
-    assert "--ckpt_path last" not in first
-    assert second.endswith("--ckpt_path last")
+@pytest.mark.parametrize(
+    ("trouble", "sentence"), [("parser killed once", ""), ("parser killed always", "were killed 3 times; there may be")]
+)
+def test_a_process_that_parses_and_is_killed_is_replaced_but_not_for_ever(study, run, ground, trouble, sentence):
+    made = study(seeds=range(6), **{"model.trouble": value(trouble)})
+    if not sentence:
+        assert run(made)[0].finished == 6
+        return
+    with pytest.raises(ValueError, match=sentence):
+        run(made)
+    assert ground.folders() == []
 
 
 def test_early_termination_is_left_to_wandb(study, run):

@@ -48,16 +48,49 @@ def test_kill_9_of_the_runner_ends_its_workers_and_loses_only_cells_in_flight(st
     assert (ground.statuses(), sorted(ground.trainings())) == (["finished"] * 6, [1, 1, 1, 1, 2, 2])
 
 
-def test_kill_9_of_a_worker_fails_its_cell_and_no_other(study, tmp_path, ground):
+@pytest.mark.parametrize("victim", ["a worker", "the fork server", "the fork server and its resource tracker"])
+def test_a_cell_whose_process_is_killed_goes_on_and_nobody_sees_a_traceback(study, tmp_path, ground, victim):
     made = study(seeds=range(3), **{"model.trouble": value("waits")})
     runner = ground.start(made)
     wait_for(lambda: ground.statuses() == ["running"] * 2)
-    os.kill(ground.pids()[0], signal.SIGKILL)
+    workers, server = ground.pids(), ground.server()
+    trackers = [pid for pid in children_of(runner.process.pid) if pid != server] if "tracker" in victim else []
+    for pid in [workers[0]] if victim == "a worker" else [*trackers, server]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: sum(ground.trainings()) == 2 + (1 if victim == "a worker" else 2))
     (tmp_path / "go").touch()
     status, said = runner.end()
-    assert status == 1
-    assert "killed by signal 9 (SIGKILL)" in said
-    assert ground.statuses() == ["failed", "finished", "finished"]
+    assert (status, "Traceback" in said, "Warning" in said) == (0, False, False), said
+    assert "its process was ended from outside; it goes on from its last checkpoint" in said
+    assert (ground.statuses(), sum(ground.trainings())) == (["finished"] * 3, 4 if victim == "a worker" else 5)
+    lines = [line for folder in ground.folders() for line in (folder / "trainings").read_text().splitlines()]
+    assert [line.split()[1] for line in lines] == ["1"] * len(lines)  # threads, also after the server's second start
+    assert sum(line.endswith("--ckpt_path last") for line in lines) == len(lines) - 3
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_an_interrupted_plan_ends_in_one_line_with_its_processes(study, ground, tmp_path):
+    runner = ground.start(study(**{"model.trouble": value("parser waits")}))
+    wait_for(lambda: list(tmp_path.glob("parser-*")))
+    parsers = [int(path.name.removeprefix("parser-")) for path in tmp_path.glob("parser-*")]
+    status, said = runner.end(signal.SIGINT)
+    assert (status, said.splitlines()[1:]) == (130, ["vitexp: interrupted"])
+    wait_for(lambda: all(gone(pid) for pid in parsers), 5.0)
+
+
+def test_an_interrupted_study_lets_its_cells_save_and_goes_on_from_there(study, run, tmp_path, ground):
+    made = study(seeds=(0,), **{"model.trouble": value("saves")})
+    runner = ground.start(made)
+    wait_for(lambda: ground.statuses() == ["running"])
+    assert runner.end(signal.SIGINT)[0] == 130
+    assert ground.statuses() == ["stopped"]
+    (tmp_path / "go").touch()
+    outcome, _ = run(made, resume=["--ckpt_path", "last"])
+    assert (outcome.finished, ground.statuses()) == (1, ["finished"])
+    assert (ground.folders()[0] / "trainings").read_text().endswith("--ckpt_path last\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -122,10 +155,10 @@ def test_a_cell_whose_worker_is_lost_is_run_again_but_not_for_ever(study, run, g
     made = study(seeds=(0,), **{"model.trouble": value("none", "killed")})
     engine = Forgetful(fork_server(["vitexp.record"]), trainer.train, 2)
     outcome, said = run(made, engine=engine, resume=["--ckpt_path", "last"])
-    assert [failure.reason for failure in outcome.failures] == ["its worker was lost with its machine, several times"]
-    assert said.count("trouble=killed: its worker is lost; it is run again") == MOST_LOSSES
+    assert outcome.failures[0].reason.startswith("its worker was lost with its machine or its parent process, several")
+    assert said.count("trouble=killed: its process was ended from outside; it goes on") == MOST_LOSSES
     assert sorted(ground.trainings()) == [1, 1 + MOST_LOSSES]
-    assert (outcome.finished, outcome.exit_status, ground.statuses()) == (1, 1, ["failed", "finished"])
+    assert (outcome.finished, outcome.exit_status, ground.statuses()) == (1, 1, ["finished", "stopped"])
 
 
 def test_a_cell_held_by_another_runner_is_waited_for(study, run, tmp_path, ground):

@@ -27,5 +27,5 @@ def refuse(argv):
 
 @pytest.mark.parametrize(("kind", "sentence"), [("0", "usage"), ("1", "KeyError: 'x'"), ("2", "given, allowed")])
 def test_whatever_a_parser_raises_becomes_a_sentence(kind, sentence, capfd):
-    assert worker.parse_cells(refuse, [[kind]]) == [sentence]
+    assert worker.parse_cell(refuse, [kind]) == sentence
     assert capfd.readouterr() == ("", "")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory, write_record
+from vitexp.source import package_versions, source_hash
 
 BEST_LR = 0.01
 
@@ -59,6 +60,11 @@ def _resolved(config, root):
     trouble = config["model"]["trouble"]
     if config["model"].pop("lost", False):
         config["model"]["lr"] = 0.1
+    if trouble.startswith("parser killed") and (trouble.endswith("always") or _first_time(Path(root) / "parsed")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trouble == "parser waits":
+        (Path(root) / f"parser-{os.getpid()}").touch()
+        time.sleep(60)
     if trouble == "refused":
         raise ValueError("model.trouble cannot be refused; allowed: none")
     if trouble == "refused with status 2":
@@ -67,7 +73,14 @@ def _resolved(config, root):
         raise SystemExit(2)
     cell = f"tiny-{cell_fingerprint(config)[:8]}"
     folder = run_directory(root, config["study"]["name"], cell, config["seed_everything"])
-    return {"fingerprint": fingerprint(config), "cell": cell, "run_directory": str(folder), "config": config}
+    answer = {"fingerprint": fingerprint(config), "cell": cell, "run_directory": str(folder), "config": config}
+    return answer | {"steps": 20}
+
+
+def _first_time(mark):
+    found = mark.exists()
+    mark.touch()
+    return not found
 
 
 def train(argv, log_path):
@@ -82,6 +95,9 @@ def train(argv, log_path):
         sys.exit(3)
     facts = {name: plan[name] for name in ("cell", "fingerprint", "config")}
     facts |= {"study": plan["config"]["study"]["name"], "seed": plan["config"]["seed_everything"]}
+    facts |= {"steps": 20, "code": {"source": source_hash()}, "versions": package_versions()}
+    if model["trouble"] == "saves":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_save(facts, folder)))
     write_record(RunRecord(status="running", **facts), folder)
     _spend(model, folder)
     metrics = {
@@ -102,19 +118,28 @@ def train(argv, log_path):
         sys.exit(1)
 
 
+def _save(facts, folder):
+    """What a run does that is asked to end: its record says how to go on."""
+    reason = "ended by SIGTERM in step 7; go on with --ckpt_path last"
+    write_record(RunRecord(status="stopped", reason=reason, **facts), folder)
+    return 143
+
+
 def _spend(model, folder):
     log = folder / "metrics" / "version_0" / "metrics.csv"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("epoch,step,train_loss,val_acc\n0,10,2.0,\n0,10,,0.25\n")
     if model["trouble"] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if model["trouble"] == "crashes":
+        os.kill(os.getpid(), signal.SIGSEGV)
     time.sleep(model["seconds"])
     go, end = folder.parents[2] / "go", time.monotonic() + 60
-    while model["trouble"] == "waits" and not go.exists() and time.monotonic() < end:
+    while model["trouble"] in ("waits", "saves") and not go.exists() and time.monotonic() < end:
         time.sleep(0.02)
 
 
-if __name__ == "__main__":
+def main():
     from vitexp.study.runner import run_study
     from vitexp.study.spec import read_study
 
@@ -127,6 +152,13 @@ if __name__ == "__main__":
         workers=int(sys.argv[3]),
         retry="retry" in sys.argv,
         extra=["--run.root", root],
+        resume=["--ckpt_path", "last"],
         preload=["vitexp.record"],
     )
-    sys.exit(outcome.exit_status)
+    return outcome.exit_status
+
+
+if __name__ == "__main__":
+    from vitexp.cli import guarded
+
+    sys.exit(guarded(main))

@@ -28,7 +28,14 @@ def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None
     sweep.add_argument("--workers", type=_count, help="cells at a time (default: one a core)")
     sweep.add_argument("--threads", type=_count, default=1, help="threads a cell (default: 1)")
     sweep.add_argument("--root", default="runs", help="folder of the records (default: runs)")
-    sweep.add_argument("--retry", action="store_true", help="run failed cells again")
+    sweep.add_argument("--retry", action="store_true", help="run failed cells again, from their first step")
+    sweep.add_argument(
+        "--stale",
+        choices=["keep", "rerun"],
+        default="keep",
+        help="finished cells that other code or library versions have made: keep them, or set them aside (in "
+        "ROOT-aside) and train them again (default: keep)",
+    )
     sweep.add_argument(
         "--wandb", choices=["off", "offline", "online", "auto"], default="off", help="W&B for the cells (default: off)"
     )
@@ -61,6 +68,7 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         workers=chosen.workers,
         threads=chosen.threads,
         retry=chosen.retry,
+        stale=chosen.stale,
         extra=_extra(chosen),
         resume=["--ckpt_path=last"],
         engine=_engine(chosen, train),

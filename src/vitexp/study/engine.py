@@ -9,10 +9,12 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from vitexp.study.plan import PlannedCell
-from vitexp.study.worker import Train, kill, train_cell, visible_gpus
+from vitexp.study.worker import Train, end_gently, kill, train_cell, visible_gpus
 
 LOST = 256
 """The status of a cell whose process is gone with its machine: nothing is known of it, so it may be run again."""
+_NO_SERVER = 255
+"""What Python says of a process whose fork server was killed, and the process with it."""
 _END_SECONDS = 10.0
 
 
@@ -69,12 +71,8 @@ class LocalEngine:
         return {job: self._collect(job) for job in list(jobs) if not self.processes[job][0].is_alive()}
 
     def stop(self, jobs: Collection[Hashable]) -> None:
-        """Kills processes with all that they started."""
-        processes = [self.processes[job][0] for job in jobs]
-        for process in processes:
-            kill(process)
-        for process in processes:
-            process.join(_END_SECONDS)
+        """Ends processes with all that they started; those that train have some time to save a checkpoint."""
+        end_gently([self.processes[job][0] for job in jobs], _END_SECONDS)
 
     def close(self) -> None:
         """Nothing is held but processes, and they have ended."""
@@ -84,6 +82,8 @@ class LocalEngine:
         process.join()
         self.slots.append(slot)
         status = process.exitcode
+        if status == _NO_SERVER:
+            kill(process)  # with what it started
         process.close()
         assert status is not None
-        return status
+        return LOST if status == _NO_SERVER else status

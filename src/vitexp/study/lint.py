@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vitexp.record import result_config
+from vitexp.record import flatten, result_config
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.cell import SEED, varying
+from vitexp.study.confounded import aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
 from vitexp.study.mixture import FOLLOWS
 from vitexp.study.plan import FACTS, PlannedCell, changed_values
+from vitexp.study.space import Parameter
 from vitexp.study.spec import Study
 
 _ABSENT = "nothing"
@@ -30,6 +32,7 @@ def lint(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
         *_changed(planned),
         *_duplicates(planned),
         *_beyond_the_factors(study, planned),
+        *confounding(study, planned),
         *_seeds(study, planned),
         *_tuning(study, planned),
     ]
@@ -69,6 +72,55 @@ def _beyond_the_factors(study: Study, planned: Sequence[PlannedCell]) -> list[Fi
         for key, (here, there) in _differences(cell, partner, study).items():
             told[key, str(here), str(there)].append(cell)
     return [_told(key, here, there, cells) for (key, here, there), cells in told.items()]
+
+
+def confounding(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
+    """Factors that no arm separates, and comparisons with the baseline that change several factors at once."""
+    if study.method == "random":  # its parameters are drawn independently; the options of one parameter are not
+        kinds = [[key for key in study.arm_factors if key in _set_by(one)] for one in study.parameters]
+    else:
+        kinds = [list(study.arm_factors)]
+    found = [finding for keys in kinds for finding in _confounding(study, planned, factors(keys, study.config))]
+    return [Finding("error", text) for text in dict.fromkeys(found)]
+
+
+def _confounding(study: Study, planned: Sequence[PlannedCell], keys: Sequence[str]) -> list[str]:
+    arms = {cell.fingerprint: arm_of(cell.config, cell.cell.overrides, keys) for cell in planned}
+    different = list({tuple(arm.values()): arm for arm in arms.values()}.values())
+    never = aliases(different, study.config)
+    found = [f"{alias}; {_remedy(alias.keys)}" for alias in never]
+    if study.method == "random":
+        return found
+    mixed = defaultdict(list)
+    for cell in planned:
+        partner = partner_of(cell, study, planned)
+        names = tuple(confounded(arms[cell.fingerprint], arms[partner.fingerprint], different, study.config))
+        if names and not any(set(alias.keys) <= set(names) for alias in never):
+            mixed[names].append((cell, partner))
+    for names, pairs in mixed.items():
+        one, other = (_named(names, side) for side in pairs[0])
+        cells = _some([cell for cell, _ in pairs])
+        found.append(f"{one} is compared with {other}, and no arm lies between ({cells}); {_remedy(names)}")
+    return found
+
+
+def _remedy(names: Sequence[str]) -> str:
+    return (
+        f"add arms that change one of them at a time, or say that they go together: study.together: {{value: "
+        f"[[{', '.join(names)}]]}}"
+    )
+
+
+def _named(keys: Sequence[str], cell: PlannedCell) -> str:
+    values = flatten(cell.config) | cell.cell.overrides
+    return " ".join(f"{key}={values.get(key)}" for key in keys)
+
+
+def _set_by(parameter: Parameter) -> set[str]:
+    """The dotted keys that one parameter of the sweep sets; a block of options sets several."""
+    values = parameter.settings.get("values", [])
+    inside = {key for value in values if isinstance(value, Mapping) for key in flatten(value)}
+    return {parameter.name} | inside | {f"{parameter.name}.{key}" for key in inside}
 
 
 def partner_of(cell: PlannedCell, study: Study, planned: Sequence[PlannedCell]) -> PlannedCell:

@@ -3,21 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cell import SEED, Cell
 from vitexp.study.spec import Study
-from vitexp.study.worker import Parse, end_with_parent, parse_cells
+from vitexp.study.worker import Parse, kill, parse_cells
 
 PLAN_NAME = "study.json"
 FACTS = ("parameters", "steps", "images_seen", "train_flops")
-_CELLS_PER_TASK = 4
+_PARSE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,16 +134,45 @@ def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:
     """The door's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
-    if not argvs:
-        return []
-    chunks = [argvs[start : start + _CELLS_PER_TASK] for start in range(0, len(argvs), _CELLS_PER_TASK)]
-    with ProcessPoolExecutor(min(workers, len(chunks)), context, initializer=end_with_parent) as pool:
-        try:
-            return [answer for answers in pool.map(parse_cells, [parse] * len(chunks), chunks) for answer in answers]
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a process that parsed cells was killed; there may be too little memory: use fewer workers"
-            ) from error
+    answers: dict[int, Mapping[str, Any] | str] = {}
+    for _ in range(_PARSE_ATTEMPTS):
+        missing = {number: argv for number, argv in enumerate(argvs) if number not in answers}
+        if not missing:
+            break
+        answers |= _parse_in_processes(parse, missing, context, min(workers, len(missing)))
+    if len(answers) < len(argvs):
+        raise ValueError(
+            f"the processes that parse cells were killed {_PARSE_ATTEMPTS} times; there may be too little memory: use "
+            "fewer --workers"
+        )
+    return [answers[number] for number in range(len(argvs))]
+
+
+def _parse_in_processes(
+    parse: Parse, argvs: Mapping[int, list[str]], context: BaseContext, workers: int
+) -> dict[int, Mapping[str, Any] | str]:
+    """The answers by number; those of a process that was killed are missing."""
+    answers: dict[int, Mapping[str, Any] | str] = {}
+    processes: dict[Connection, BaseProcess] = {}
+    try:
+        for worker in range(workers):
+            share = dict(list(argvs.items())[worker::workers])
+            receiving, sending = context.Pipe(duplex=False)
+            with sending:  # its copy in the process alone keeps the pipe open
+                processes[receiving] = process = context.Process(target=parse_cells, args=(parse, share, sending))  # type: ignore[attr-defined]
+                process.start()
+        while processes:
+            for ready in cast("list[Connection]", wait(list(processes))):
+                try:
+                    number, answer = ready.recv()
+                    answers[number] = answer
+                except (EOFError, OSError):
+                    processes.pop(ready).join()
+                    ready.close()
+    finally:
+        for process in processes.values():  # after Ctrl-C
+            kill(process)
+    return answers
 
 
 def _write_arguments(cell: Cell, folder: Path) -> Path:

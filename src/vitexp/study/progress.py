@@ -50,6 +50,10 @@ class Progress:
         """Says what is done before the first cell can start, which takes some seconds."""
         self._print(f"{self.title}: parsing {cells} cells before anything trains")
 
+    def note(self, line: str) -> None:
+        """Says something about the whole study before it starts."""
+        self._print(f"{self.title}: {line}")
+
     def start(self, finished: int, failures: Sequence[Failure], waiting: int, workers: int) -> None:
         """Takes up what earlier runs have left."""
         self.done, self.failures, self.workers = finished, list(failures), workers
@@ -82,8 +86,8 @@ class Progress:
         self._print(f"{self.title}: {words}; {how}")
         for failure in outcome.failures:
             self._print(f"failed {failure.cell.label}: {failure.reason} (log: {failure.log})")
-        if outcome.failures:
-            self._print("to run failed cells again: --retry")
+        if any(failure.retry for failure in outcome.failures):
+            self._print("to run failed cells again, from their first step: --retry")
         for line in found:
             self._print(line)
 

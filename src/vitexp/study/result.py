@@ -4,6 +4,7 @@ import signal
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from vitexp.record import RunRecord, write_record
 from vitexp.study import lock
@@ -12,6 +13,9 @@ from vitexp.study.plan import PlannedCell
 from vitexp.study.worker import LOG_NAME, find_record
 
 INTERRUPTED = 130
+GO_ON = "go on with --ckpt_path last"
+"""How a record's reason ends when its run was cut off and can go on from its checkpoint."""
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class Failure:
 
     cell: PlannedCell
     reason: str
+    retry: bool = True
+    """Whether --retry is what runs it again."""
 
     @property
     def log(self) -> Path:
@@ -45,44 +51,86 @@ class Outcome:
         return INTERRUPTED if self.interrupted else int(bool(self.failures))
 
 
-def record_of(cell: PlannedCell) -> RunRecord | None:
-    """The record of a cell, if it has one.
+@dataclass(frozen=True)
+class Standing:
+    """Where a cell stands by what its folder holds."""
 
-    Raises: ValueError when its directory holds another run.
-    """
-    record = find_record(cell.run_directory)
-    if record is not None and record.fingerprint != cell.fingerprint:
-        raise ValueError(
-            f"{cell.run_directory} holds another run (fingerprint {record.fingerprint}, cell {cell.label!r} has "
-            f"{cell.fingerprint}); move it away"
+    state: Literal["absent", "cut off", "finished", "short", "failed", "not its own"]
+    record: RunRecord | None = None
+    reason: str = ""
+    """Why a cell that has not finished cannot go on by itself."""
+
+
+def standing_of(cell: PlannedCell) -> Standing:
+    """Where a cell stands, whoever trained it; a record that is damaged or of another run is "not its own"."""
+    try:
+        record = find_record(cell.run_directory)
+    except (ValueError, OSError) as error:
+        return Standing("not its own", None, str(error))
+    if record is None:
+        return Standing("absent")
+    if record.fingerprint != cell.fingerprint:
+        reason = (
+            f"{cell.run_directory} holds another run (fingerprint {record.fingerprint}, this cell has "
+            f"{cell.fingerprint}); move it away and run the study again"
         )
-    return record
+        return Standing("not its own", None, reason)
+    if record.status == "finished":
+        reason = _other_length(cell, record)
+        return Standing("short" if reason else "finished", record, reason)
+    if record.status == "running" or (record.status == "stopped" and GO_ON in (record.reason or "")):
+        return Standing("cut off", record)
+    return Standing("failed", record, record.reason or "it did not finish")
 
 
-def failure_of(cell: PlannedCell, record: RunRecord | None, status: int | None) -> Failure:
-    """Why a cell whose process ended with `status` is not finished; one that was killed gets its record closed."""
-    if record is not None and record.status == "failed":
-        return Failure(cell, record.reason or "it failed")
+def failure_of(cell: PlannedCell, standing: Standing, status: int | None) -> Failure:
+    """Why a cell whose process ended with `status` is not finished; its record then says so too."""
+    if standing.reason:
+        return Failure(cell, standing.reason, standing.state == "failed")
     reason = _reason_of_status(cell, status)
-    if record is not None:
-        _close_record(cell, record, reason)
+    if cut_off(status):
+        _close_record(cell, standing.record, "stopped", f"{reason}; {GO_ON}")
+        return Failure(cell, f"{reason}; the same command goes on with it", retry=False)
+    _close_record(cell, standing.record, "failed", reason)
     return Failure(cell, reason)
+
+
+def cut_off(status: int | None) -> bool:
+    """Whether a process was ended from outside, as by a lack of memory, and not by an error of its own."""
+    return status == LOST or (status is not None and -status in _FROM_OUTSIDE)
+
+
+def _other_length(cell: PlannedCell, record: RunRecord) -> str:
+    """A run that ended early is no result of the cell, unless the cell's own config says when to end early."""
+    planned, trainer = cell.facts.get("steps"), cell.config.get("trainer") or {}
+    if not planned or record.steps in (None, planned) or trainer.get("callbacks"):
+        return ""
+    return (
+        f"{cell.run_directory} is finished after {record.steps} steps, the study plans {planned}: it is not a result "
+        "of this cell; --stale rerun sets it aside and trains the cell"
+    )
 
 
 def _reason_of_status(cell: PlannedCell, status: int | None) -> str:
     if status == LOST:
-        return "its worker was lost with its machine, several times"
+        return "its worker was lost with its machine or its parent process, several times"
     if status is not None and status < 0:
-        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+        killed = f"killed by signal {-status} ({signal.Signals(-status).name})"
+        return f"{killed}, several times{_perhaps_memory(status)}" if cut_off(status) else killed
     log = Path(cell.run_directory) / LOG_NAME
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
     last = next((line for line in reversed(lines) if line), "it wrote nothing")
     return f"ended with status {status} and no finished record: {last}"
 
 
-def _close_record(cell: PlannedCell, record: RunRecord, reason: str) -> None:
-    held = lock.acquire(cell.run_directory)
-    if held is not None:
+def _perhaps_memory(status: int) -> str:
+    return ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
+
+
+def _close_record(cell: PlannedCell, record: RunRecord | None, status: str, reason: str) -> None:
+    """So that a reader sees how a run ended whose process could not write it."""
+    held = lock.acquire(cell.run_directory) if record is not None and record.status == "running" else None
+    if record is not None and held is not None:
         ended = datetime.now(UTC).isoformat(timespec="seconds")
-        write_record(replace(record, status="failed", reason=reason, finished=ended), cell.run_directory)
+        write_record(replace(record, status=status, reason=reason, finished=ended), cell.run_directory)
         lock.release(held)

@@ -12,13 +12,17 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from vitexp.record import RunRecord
 from vitexp.study import lock
-from vitexp.study.engine import LOST, Engine, LocalEngine
+from vitexp.study.engine import Engine, LocalEngine
+from vitexp.study.lint import confounding
 from vitexp.study.plan import PlannedCell, plan_cells, write_plan
 from vitexp.study.progress import Progress
-from vitexp.study.result import Failure, Outcome, failure_of, record_of
+from vitexp.study.result import Failure, Outcome, Standing, cut_off, failure_of, standing_of
 from vitexp.study.search import Search
 from vitexp.study.spec import Study
+from vitexp.study.stale import Stale, differences, set_aside
+from vitexp.study.stale import line as stale_line
 from vitexp.study.worker import BUSY, Parse, Train, fork_server
 
 PRELOAD = ("vitexp.preload",)
@@ -35,9 +39,11 @@ class _Work:
     elsewhere: list[PlannedCell] = field(default_factory=list)
     finished: list[PlannedCell] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    records: list[RunRecord] = field(default_factory=list)
+    """Of the cells that were finished before, those to be run again included."""
     started: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    """How often the worker of a cell was lost with its machine, by run directory."""
+    """How often the process of a cell was ended from outside, by run directory."""
 
 
 def run_study(
@@ -49,6 +55,7 @@ def run_study(
     workers: int | None = None,
     threads: int = 1,
     retry: bool = False,
+    stale: Stale = "keep",
     extra: Sequence[str] = (),
     resume: Sequence[str] = (),
     preload: Sequence[str] = PRELOAD,
@@ -58,10 +65,11 @@ def run_study(
     """Plans the study, then trains every cell that has no finished record.
 
     `parse` and `train` are functions of the door, importable by name. `extra` arguments go to every cell, `resume` ones
-    to cells that an earlier runner left unfinished. Failed cells are run again only with `retry`. Without an `engine`,
-    they run in `workers` processes of this machine.
+    to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
+    "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
+    `workers` processes of this machine.
 
-    Raises: ValueError before anything trains, when a cell is refused or its directory holds another run.
+    Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     if study.early_terminate:
         raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
@@ -78,13 +86,17 @@ def run_study(
         if cells:
             progress.plan(len(cells))
         planned = door(cells)
+        if found := [] if search else confounding(study, planned):
+            raise ValueError(f"{study.path}: {found[0].text}")
         write_plan(study, planned, root)
         if search:
             search.resume(planned)
         engine = engine or LocalEngine(context, train, workers)
-        runner = _Runner(engine, resume, _sort(planned, retry), progress, search)
+        work = _sort(planned, retry, stale)
+        if said := stale_line(work.records, stale):
+            progress.note(said)
+        runner = _Runner(engine, resume, work, progress, search, root, stale)
         interrupted = _run_until_interrupted(runner)
-    work = runner.work
     seconds = time.monotonic() - started
     outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, seconds)
     progress.end(outcome, search.summary() if search else ())
@@ -103,31 +115,50 @@ def _run_until_interrupted(runner: "_Runner") -> bool:
     return False
 
 
-def _sort(planned: Sequence[PlannedCell], retry: bool) -> _Work:
+def _sort(planned: Sequence[PlannedCell], retry: bool, stale: Stale) -> _Work:
     """Where each cell stands before anything starts; cells that are one and the same run count once."""
     work = _Work(waiting=[])
     for cell in {cell.run_directory: cell for cell in planned}.values():
-        record = record_of(cell)
-        if record is not None and record.status == "finished":
-            work.finished.append(cell)
-        elif record is not None and record.status == "failed" and not retry:
-            work.failures.append(failure_of(cell, record, None))
-        else:
+        standing = standing_of(cell)
+        if standing.state == "finished" and standing.record is not None:
+            work.records.append(standing.record)
+        if standing.state in ("absent", "cut off") or is_to_rerun(standing, stale):
             work.waiting.append(cell)
+        elif standing.state == "finished":
+            work.finished.append(cell)
+        elif standing.state == "failed" and retry:
+            work.waiting.append(cell)
+        else:
+            work.failures.append(failure_of(cell, standing, None))
     return work
+
+
+def is_to_rerun(standing: Standing, stale: Stale) -> bool:
+    """Whether a finished record is to be set aside: other code made it, or it has another length than the cell."""
+    if stale == "keep" or standing.record is None:
+        return False
+    return standing.state == "short" or (standing.state == "finished" and bool(differences(standing.record)))
 
 
 class _Runner:
     """Keeps cells going until none is left."""
 
     def __init__(
-        self, engine: Engine, resume: Sequence[str], work: _Work, progress: Progress, search: Search | None = None
+        self,
+        engine: Engine,
+        resume: Sequence[str],
+        work: _Work,
+        progress: Progress,
+        search: Search | None,
+        root: str | Path,
+        stale: Stale,
     ) -> None:
         self.engine = engine
         self.resume = resume
         self.work = work
         self.progress = progress
         self.search = search
+        self.root, self.stale = root, stale
 
     def run(self) -> None:
         """Ends when every cell is finished or failed, and none is to be chosen any more."""
@@ -151,8 +182,7 @@ class _Runner:
         """One more cell, from the results so far; one that was chosen before is not run again."""
         assert self.search is not None
         cell, repeated = self.search.ask()
-        record = record_of(cell)
-        if repeated or record is None or record.status == "running":
+        if repeated or standing_of(cell).state in ("absent", "cut off"):
             self.work.waiting += [] if repeated else [cell]
         else:
             self._settle(cell, None, 0.0)
@@ -161,13 +191,19 @@ class _Runner:
         if lock.is_held(cell.run_directory):
             self._leave(cell)
             return
-        owner, left = lock.owner_of(cell.run_directory), record_of(cell)
-        if left is not None and left.status == "finished":  # by another runner, since this one looked
+        owner, standing = lock.owner_of(cell.run_directory), standing_of(cell)
+        if is_to_rerun(standing, self.stale):
+            aside = set_aside(cell.run_directory, self.root)
+            if aside is None:
+                self._leave(cell)
+                return
+            self.progress.say(f"{cell.label}: what was there lies in {aside} now")
+        elif standing.state not in ("absent", "cut off", "failed"):  # by another runner, since this one looked
             self._settle(cell, None, 0.0)
             return
         if owner is not None and owner.boot != lock.boot_id():
             self.progress.say(f"{cell.label}: taken over from {owner}, which has been silent")
-        argv = [*cell.argv, *self.resume] if left is not None and left.status == "running" else cell.argv
+        argv = [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv
         self.work.running[self.engine.start(cell, argv)] = cell, time.monotonic()
         self.work.started += 1
 
@@ -176,12 +212,19 @@ class _Runner:
         if status == BUSY:
             self.work.started -= 1
             self._leave(cell)
-        elif status == LOST and self.work.lost[cell.run_directory] < MOST_LOSSES:
+        elif self._goes_on(cell, status):
             self.work.lost[cell.run_directory] += 1
-            self.progress.say(f"{cell.label}: its worker is lost; it is run again")
+            self.progress.say(f"{cell.label}: its process was ended from outside; it goes on from its last checkpoint")
             self.work.waiting.append(cell)
         else:
             self._settle(cell, status, time.monotonic() - began)
+
+    def _goes_on(self, cell: PlannedCell, status: int) -> bool:
+        """Whether a cell whose process has ended was cut off, by a signal or by its own account; not for ever."""
+        standing = standing_of(cell)
+        by_itself = standing.state == "cut off" and standing.record is not None and standing.record.status == "stopped"
+        unfinished = standing.state in ("absent", "cut off")
+        return unfinished and (by_itself or cut_off(status)) and self.work.lost[cell.run_directory] < MOST_LOSSES
 
     def _leave(self, cell: PlannedCell) -> None:
         """To whoever holds its lock."""
@@ -191,14 +234,14 @@ class _Runner:
 
     def _settle(self, cell: PlannedCell, status: int | None, seconds: float) -> None:
         """Counts a cell by its record."""
-        record = record_of(cell)
+        standing = standing_of(cell)
         if self.search is not None:
-            self.search.tell(cell, record)
-        if record is not None and record.status == "finished":
+            self.search.tell(cell, standing.record)
+        if standing.state == "finished" and standing.record is not None:
             self.work.finished.append(cell)
-            self.progress.finished(cell, record, seconds)
+            self.progress.finished(cell, standing.record, seconds)
             return
-        failure = failure_of(cell, record, status)
+        failure = failure_of(cell, standing, status)
         self.work.failures.append(failure)
         self.progress.failed(failure)
 
@@ -208,11 +251,10 @@ class _Runner:
             if lock.is_held(cell.run_directory):
                 continue
             self.work.elsewhere.remove(cell)
-            record = record_of(cell)
-            if record is not None and record.status != "running":
-                self._settle(cell, None, 0.0)
-            else:
+            if standing_of(cell).state in ("absent", "cut off"):
                 self.work.waiting.append(cell)
+            else:
+                self._settle(cell, None, 0.0)
 
 
 @contextmanager

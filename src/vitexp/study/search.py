@@ -15,8 +15,8 @@ from vitexp.record import RunRecord, write_atomically
 from vitexp.study import bayes, lock
 from vitexp.study.cell import Cell, make_cell
 from vitexp.study.plan import PlannedCell
+from vitexp.study.result import standing_of
 from vitexp.study.spec import Study
-from vitexp.study.worker import find_record
 
 Door = Callable[[Sequence[Cell]], list[PlannedCell]]
 
@@ -86,9 +86,9 @@ class Search:
         for trial, cell in zip(self.trials, planned, strict=True):
             trial.label, trial.run_directory = cell.label, cell.run_directory
         for cell in planned:
-            record = find_record(cell.run_directory)
-            if record is not None and record.status != "running":
-                self.tell(cell, record)
+            standing = standing_of(cell)
+            if standing.state not in ("absent", "cut off"):
+                self.tell(cell, standing.record)
 
     def close(self) -> None:
         """Lets another runner search."""

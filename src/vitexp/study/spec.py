@@ -58,6 +58,9 @@ class StudyConfig:
     """The difference in accuracy (0..1) below which two arms count as equivalent; without it none do"""
     tune: list[str] = field(default_factory=list)
     """Dotted keys that are tuned in each arm, rather than compared"""
+    together: list[list[str]] = field(default_factory=list)
+    """Dotted keys that change together by intention and count as one factor, in lists of two or more, for example
+    [[model.arch, trainer.max_epochs]]; other factors that no arm separates are an error"""
     select: str = "val_acc"
     """The metric that chooses the tuned values; never a test metric"""
     paper: str = ""
@@ -218,7 +221,9 @@ def _check_setting(name: str, value: Any) -> None:
         raise ValueError(f"unknown parameter study.{name}; the study takes {', '.join(defaults)}")
     kind = type(defaults[name]) if defaults[name] is not None else float
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if not fits or (kind is list and not all(isinstance(item, str) for item in value)):
+    if name == "together":
+        _check_together(value)
+    elif not fits or (kind is list and not all(isinstance(item, str) for item in value)):
         words = {str: "text", dict: "a mapping", list: "a list of names", float: "a number"}
         raise ValueError(f"study.{name} is {value!r}; give {words[kind]}")
     lists = value.values() if name in _NAMED_LISTS else ()
@@ -228,6 +233,20 @@ def _check_setting(name: str, value: Any) -> None:
         raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
     if name == "name" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
         raise ValueError(f"study.name is {value!r}, which is no directory name; use letters, digits, '.', '_' and '-'")
+
+
+def _check_together(value: Any) -> None:
+    lists: list[Any] = value if isinstance(value, list) else [None]
+    if not all(
+        isinstance(keys, list) and len(keys) > 1 and all(isinstance(key, str) for key in keys) for keys in lists
+    ):
+        raise ValueError(
+            f"study.together is {value!r}; give a list of lists of two or more dotted keys, such as [[model.arch, "
+            "trainer.max_epochs]]"
+        )
+    every = [key for keys in lists for key in keys]
+    if twice := [key for key in every if every.count(key) > 1]:
+        raise ValueError(f"study.together names {twice[0]} twice; put all keys that go with it into one list")
 
 
 def _check_cells(study: Study) -> None:
@@ -240,6 +259,7 @@ def _check_cells(study: Study) -> None:
         "rows": config.rows,
         "columns": config.columns,
         "tune": config.tune,
+        "together": [key for keys in config.together for key in keys],
         "x": axis,
         "baseline": config.baseline,
     }

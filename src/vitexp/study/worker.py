@@ -11,9 +11,12 @@ import os
 import signal
 import sys
 import threading
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,26 +30,58 @@ Train = Callable[[list[str], str], None]
 LOG_NAME = "fit.log"
 BUSY = 75  # the exit status of a worker that found its cell in the hands of another, or finished by it
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_ENVIRONMENT: dict[str, str] = {}
+"""What the fork server is started with; there is one in a process, as Python has it."""
+_SERVER_STARTS = 3
 _PR_SET_PDEATHSIG = 1
+
+
+class Process(ForkServerProcess):
+    """A process of the fork server, which is started anew with the same settings when it has been killed."""
+
+    def start(self) -> None:
+        """Raises: ValueError when no fork server stays alive long enough to start a process."""
+        for _ in range(_SERVER_STARTS):
+            _ensure_running()
+            with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
+                return super().start()
+        raise ValueError(f"the process that starts cells was killed {_SERVER_STARTS} times; is there enough memory?")
+
+
+class ForkServer(ForkServerContext):
+    """Starts processes in which some modules are imported already."""
+
+    Process = Process
 
 
 def fork_server(preload: Sequence[str], threads: int = 1) -> ForkServerContext:
     """A way to start processes in which the modules of `preload` are imported already, with `threads` threads each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    # A killed resource tracker is started again by Python itself.
+    warnings.filterwarnings("ignore", message="resource_tracker: process died")
+    forkserver.set_forkserver_preload(list(preload))
+    _ENVIRONMENT.update(dict.fromkeys(_THREADS, str(threads)))
+    _ensure_running()
+    return ForkServer()
+
+
+def parse_cells(parse: Parse, argvs: Mapping[int, list[str]], answers: Connection) -> None:
+    """Sends each cell as the parser resolves it, or the sentence in which it refuses it, with the cell's number."""
+    end_with_parent()
+    for number, argv in argvs.items():
+        answers.send((number, parse_cell(parse, argv)))
+
+
+def parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
+    """A cell as the parser resolves it, or the sentence in which it refuses it."""
+    said = io.StringIO()
     try:
-        forkserver.ensure_running()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-    return context
-
-
-def parse_cells(parse: Parse, argvs: Sequence[list[str]]) -> list[Mapping[str, Any] | str]:
-    """Each cell as the door resolves it, or the sentence in which it refuses it."""
-    return [_parse_cell(parse, argv) for argv in argvs]
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse(argv)
+    except SystemExit as error:
+        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
+        return lines[-1] if lines else f"the parser ended with status {error.code}"
+    except Exception as error:
+        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, environment: Mapping[str, str]) -> None:
@@ -78,6 +113,7 @@ def find_record(directory: str | os.PathLike[str]) -> RunRecord | None:
 
 def end_with_parent() -> None:
     """Ties this process to the runner; it also leaves the terminal's group, so that Ctrl-C reaches the runner alone."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked in the fork server
     with contextlib.suppress(PermissionError):  # already the leader of a group
         os.setsid()
     if sys.platform == "linux":
@@ -95,12 +131,28 @@ def visible_gpus() -> list[str]:
 
 def kill(process: BaseProcess) -> None:
     """Ends a worker with all that it started; it leads its own process group."""
-    if process.pid is None or not process.is_alive():
+    if process.pid is None:
         return
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:  # it has no group yet, or is gone
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def end_gently(processes: Sequence[BaseProcess], seconds: float) -> None:
+    """Ends workers with all that they started; each has some time to save a checkpoint first."""
+    end = time.monotonic() + seconds
+    try:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(max(0.0, end - time.monotonic()))
+    finally:  # also after a second Ctrl-C
+        for process in processes:
+            kill(process)
+        for process in processes:
+            process.join(seconds)
 
 
 def _watch_parent() -> None:
@@ -111,16 +163,17 @@ def _watch_parent() -> None:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
-    said = io.StringIO()
+def _ensure_running() -> None:
+    """Starts the fork server if there is none. Ctrl-C at a terminal must not reach it while it imports."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return parse(argv)
-    except SystemExit as error:
-        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
-        return lines[-1] if lines else f"the parser ended with status {error.code}"
-    except Exception as error:
-        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _redirect_output(path: Path) -> None:
