@@ -75,7 +75,7 @@ def test_same_fingerprint_of_different_configs_is_said(shown):
     [
         ("o" * 16, b"", "test_acc: of 10 images both right 5, only A 2, only B 1, neither 2."),
         ("p" * 16, b"", "the runs measured other images, or in another order"),
-        ("o" * 16, b"\x00\x00", "is not what its record says"),
+        ("o" * 16, b"\x00\x00", "it is not what was written with the record"),
     ],
 )
 def test_images_are_compared_one_by_one_where_both_runs_kept_the_same_order(shown, tmp_path, order, spoil, told):
@@ -90,7 +90,7 @@ def test_answers_outside_the_run_are_not_read(shown, tmp_path):
     facts = answers(tmp_path / "a", [1, 0])
     (tmp_path / "secret").write_bytes(b"\x80")
     other = {"test_acc": {**facts["test_acc"], "file": "../secret"}}
-    assert "outside the run's folder" in shown(make(answers=facts), make(answers=other))
+    assert "lie outside its folder" in shown(make(answers=facts), make(answers=other))
 
 
 def test_what_is_no_run_is_refused_in_one_sentence(tmp_path, capsys):

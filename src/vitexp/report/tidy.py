@@ -127,6 +127,6 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
         "p_holm": judged.p_holm if judged else None,
         "p_equivalence_holm": judged.p_equivalence if judged else None,
         "detectable": judged.detectable if judged else None,
-        "verdict": judged.verdict if judged else None,
+        "verdict": judged.verdict if judged else f"not compared: {entry.left_out}" if entry.left_out else None,
         "values": by_seed(entry.values),
     }

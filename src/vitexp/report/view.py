@@ -149,7 +149,7 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
         mean=_mean(entry.interval, entry.metric),
         count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
         difference=_difference(judgement.difference, entry) if judgement else "",
-        verdict=short_verdict(judgement.verdict) if judgement else "",
+        verdict=short_verdict(judgement.verdict) if judgement else "not compared" if entry.left_out else "",
         p=words.probability(judgement.p_holm) if judgement else "",
         tuned=tuned,
         paper=beside,

@@ -13,11 +13,12 @@ from typing import Any
 from vitexp import stats
 from vitexp.study import families
 from vitexp.study.arm import Arm, name
+from vitexp.study.comparison import baseline_of
 from vitexp.study.equal_accuracy import EqualAccuracy, equal_accuracy, running_best
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
-from vitexp.study.table import baseline_of, check_runs, gaps, is_accuracy
+from vitexp.study.table import check_runs, gaps, is_accuracy
 from vitexp.study.tune import tune
 
 FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet"}

@@ -21,8 +21,11 @@ RISING = 0.05
 """Gain in validation accuracy over the last quarter of the steps from which on a training has not come to its end."""
 
 
-def hindrances(claim: Claim, study: Study, finding: Finding, metric: str) -> str:
-    """Every cause why the arms of a finding decide nothing, in one clause each; empty where they may decide."""
+def hindrances(claim: Claim, study: Study, finding: Finding, metric: str, every: Sequence[Arm]) -> str:
+    """Every cause why the arms of a finding decide nothing, in one clause each; empty where they may.
+
+    `every` are all arms of the study, which may tell factors apart that two of them do not.
+    """
     arms = finding.arms
     causes = (
         finding.hindrance,
@@ -34,7 +37,7 @@ def hindrances(claim: Claim, study: Study, finding: Finding, metric: str) -> str
         _end_of_grid(arms),
         _unequal_budgets(arms),
         _unequal_lengths(claim, arms),
-        *_confounded(study, finding),
+        *_confounded(study, finding, every),
     )
     return "; ".join(dict.fromkeys(filter(None, causes)))
 
@@ -124,10 +127,10 @@ def _unequal_lengths(claim: Claim, arms: Sequence[Arm]) -> str:
     return ""
 
 
-def _confounded(study: Study, finding: Finding) -> list[str]:
+def _confounded(study: Study, finding: Finding, every: Sequence[Arm]) -> list[str]:
     """The two sides of a contrast differ in more than what is compared."""
     pairs = [contrast.arms for contrast in finding.contrasts if len(contrast.arms) == 2]
-    found = [(arm, other, text) for arm, other in pairs if (text := unlike(study, arm, other))]
+    found = [(arm, other, text) for arm, other in pairs if (text := unlike(study, arm, other, every))]
     return [f"confounded: {name(arm)} and {name(other)} {text}" for arm, other, text in found]
 
 

@@ -142,7 +142,8 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
     judgements = stats.judge(family, margin=margin, alpha=ALPHA)
     lines = []
     for row, (metric, finding) in enumerate(found):
-        hindrance, same = hindrances(claim, study, finding, metric), is_papers_protocol(claim, finding.arms)
+        hindrance = hindrances(claim, study, finding, metric, selection.arms)
+        same = is_papers_protocol(claim, finding.arms)
         judged = tuple(
             Judged(
                 contrast=contrast,

@@ -8,13 +8,14 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vitexp.record import RunRecord, read_records, result_config
-from vitexp.study import cautions, mixture
+from vitexp.study import cautions, comparison, mixture
 from vitexp.study.arm import Arm
 from vitexp.study.spec import Cell, Study
 from vitexp.study.trained import cut_short, stopped_at
@@ -47,11 +48,11 @@ class Selection:
     damaged: tuple[str, ...] = ()
     """A sentence for each record that could not be read"""
 
-    @property
+    @cached_property
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before the first number, of the runs that the arms now have."""
         left_out = [f"left out: {sentence}" for sentence in self.damaged]
-        return (*cautions.find(self.arms), *left_out)
+        return (*cautions.find(self.arms), *comparison.cautions(self.study, self.arms), *left_out)
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:

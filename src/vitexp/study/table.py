@@ -11,11 +11,14 @@ from typing import Any
 from vitexp import stats
 from vitexp.study import mixture
 from vitexp.study.arm import Arm, name
+from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig
-from vitexp.study.suite import mean_arms
+from vitexp.study.suite import MeanArm, mean_arms
 from vitexp.study.tune import higher_is_better, tune
 
+Place = tuple[int, str]
+"""The place of an arm among those of a table, and a metric"""
 Label = tuple[tuple[str, Any], ...]
 """The dotted keys and values that name a row, a column or an arm."""
 
@@ -30,6 +33,8 @@ class Entry:
     interval: stats.Interval | None
     baseline: Arm | None
     judgement: stats.Judgement | None
+    left_out: str = ""
+    """Why it is not compared with its baseline, where that is so"""
 
     @property
     def is_baseline(self) -> bool:
@@ -72,21 +77,34 @@ def tabulate(selection: Selection) -> Table:
     check_runs(selection)
     means = mean_arms(arms, config.groups)
     every = (*arms, *means)
-    judged = _judge(every, config)
+    barred = _barred(every, study, _confounded(study, arms, means))
+    judged = _judge(every, config, barred)
     places = [place(arm, config) for arm in arms]
+
+    def entries(metric: str, indices: range) -> tuple[Entry, ...]:
+        return tuple(_entry((i, metric), every, config, judged, barred.get((i, metric), "")) for i in indices)
+
     return Table(
         study=study,
         arms=arms,
-        entries={m: tuple(_entry(i, m, every, config, judged) for i in range(len(arms))) for m in config.metrics},
-        means={
-            m: tuple(_entry(i, m, every, config, judged) for i in range(len(arms), len(every))) for m in config.metrics
-        },
+        entries={metric: entries(metric, range(len(arms))) for metric in config.metrics},
+        means={metric: entries(metric, range(len(arms), len(every))) for metric in config.metrics},
         comparisons=len(judged),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, config.metrics)),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(barred, every)),
     )
+
+
+def _confounded(study: Study, arms: Sequence[Arm], means: Sequence[MeanArm]) -> dict[int, str]:
+    """The arms, and behind them the means over data sets of which one is so, that are confounded with the baseline."""
+    found = confounded_arms(study, arms)
+    places = {id(arm): index for index, arm in enumerate(arms)}
+    for index, mean in enumerate(means, len(arms)):
+        texts = [found[places[id(arm)]] for arm in mean.members if places[id(arm)] in found]
+        found |= {index: texts[0]} if texts else {}
+    return found
 
 
 def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
@@ -99,35 +117,47 @@ def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
     return row, column
 
 
-def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:
-    """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
-    named = {key: value for key, value in baseline.items() if key in arm.factors}
-    wanted = mixture.text({**arm.factors, **named})
-    return next((other for other in arms if named and mixture.text(dict(other.factors)) == wanted), None)
-
-
 def is_accuracy(metric: str) -> bool:
     """Whether a metric is a share of images, which readers see in per cent."""
     return metric.endswith("_acc") or metric.startswith("fewshot_")
 
 
-def _judge(arms: Sequence[Arm], config: StudyConfig) -> dict[tuple[int, str], stats.Judgement]:
-    families: dict[tuple[bool, bool], dict[tuple[int, str], stats.Difference]] = {}
+def _judge(arms: Sequence[Arm], config: StudyConfig, barred: Mapping[Place, str]) -> dict[Place, stats.Judgement]:
+    families: dict[tuple[bool, bool], dict[Place, stats.Difference]] = {}
     for metric in config.metrics:
         family = families.setdefault((is_accuracy(metric), higher_is_better(metric)), {})
         for index, arm in enumerate(arms):
             base = baseline_of(arm, arms, config.baseline)
-            if base is not None and base is not arm and arm.values(metric).keys() & base.values(metric).keys():
+            if base is not None and base is not arm and (index, metric) not in barred:
                 family[index, metric] = stats.paired_difference(arm.values(metric), base.values(metric))
-    judged: dict[tuple[int, str], stats.Judgement] = {}
+    judged: dict[Place, stats.Judgement] = {}
     for (accuracy, higher), family in families.items():
         judged |= stats.judge(family, margin=config.margin if accuracy else None, higher_is_better=higher)
     return judged
 
 
+def _barred(arms: Sequence[Arm], study: Study, confounded: Mapping[int, str]) -> dict[Place, str]:
+    """The comparisons that are left out, and why: by arm and metric. There are none without a baseline."""
+    config = study.config
+    found: dict[Place, str] = {}
+    for index, arm in enumerate(arms):
+        base = baseline_of(arm, arms, config.baseline)
+        for metric in config.metrics if config.baseline and base is not arm else ():
+            why = confounded.get(index) or why_not(arm, base, metric)
+            found |= {(index, metric): why} if why else {}
+    return found
+
+
+def _left_out(barred: Mapping[Place, str], arms: Sequence[Arm]) -> list[str]:
+    """One clause for all comparisons that are left out."""
+    found = list(dict.fromkeys(f"{name(arms[index])} ({why})" for (index, _), why in barred.items()))
+    return [f"comparisons with the baseline left out: {'; '.join(_short(found))}"] if found else []
+
+
 def _entry(
-    index: int, metric: str, arms: Sequence[Arm], config: StudyConfig, judged: Mapping[tuple[int, str], stats.Judgement]
+    place: Place, arms: Sequence[Arm], config: StudyConfig, judged: Mapping[Place, stats.Judgement], left_out: str
 ) -> Entry:
+    index, metric = place
     arm = arms[index]
     values = arm.values(metric)
     return Entry(
@@ -136,7 +166,8 @@ def _entry(
         values=values,
         interval=stats.interval(list(values.values())) if values else None,
         baseline=baseline_of(arm, arms, config.baseline),
-        judgement=judged.get((index, metric)),
+        judgement=judged.get(place),
+        left_out=left_out,
     )
 
 
