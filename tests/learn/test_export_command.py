@@ -198,6 +198,7 @@ TAKEN_BY = {
     "stem": {"auto": ALL, "patch": ALL, "resnet50": ALL, "resnet26": ALL, "resnet14": ANY | {"npz"}, "root": ALL},
     "attention": {"full": ALL, "local": ANY, "axial": ANY},
     "resnet": {"preact": ALL, "postact": ANY | {"npz"}},
+    "gelu": {"tanh": ALL, "exact": ANY | {"timm"}},
     "head": {"linear": ALL, "tanh": ANY | {"npz"}},
 }
 BESIDE = {
