@@ -274,7 +274,7 @@ def test_halves_are_read_as_the_numbers_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pos_embed": "2d"}, "pos_embed 2d, only 1d or none"),
+        ({"pos_embed": "2d"}, "pos_embed 2d, only 1d or sincos2d or none"),
         ({"pos_embed": "relative"}, "pos_embed relative"),
         ({"pos_at": "every"}, "pos_at every, only stem"),
         ({"pos_at": "shared"}, "pos_at shared"),
