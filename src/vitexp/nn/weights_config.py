@@ -157,7 +157,9 @@ def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str,
             f"{source} does not say which network it holds: {held} by the names of {FORMS[network.form].words}, "
             "without a config; give the checkpoint, or a .safetensors that `vitexp export` wrote"
         )
-    return replace(config, gelu=stated.get("gelu") or gelu_of(stored, source))  # type: ignore[arg-type]
+    said = network.form == "google" or _activation(stored.beside or {})
+    gelu: Any = gelu_of(stored, source) if said else stated.get("gelu", "exact")
+    return replace(config, gelu=gelu)
 
 
 def _of_google(arrays: Mapping[str, Tensor], source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
