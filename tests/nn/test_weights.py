@@ -228,8 +228,11 @@ def test_a_file_that_is_not_weights_is_refused_by_name_and_never_executed(tmp_pa
     BAD_FILES[kind](path)
     refusals = {"empty": "is no weights file", "text": "is no weights file", "image": "is no weights file"}
     refusal = refusals.get(kind, "holds no Vision Transformer" if kind == "other" else "was not read")
-    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}.*{refusal}"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}.*{refusal}") as caught:
         load_weights(network(), path)
+    if kind in ("pickle", "pt"):
+        assert "can run code: with the program that wrote it, save the state dict alone" in str(caught.value)
+        assert "safetensors.torch.save_file" in str(caught.value)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -110,8 +110,11 @@ def _check_stated(config: ViTConfig, stated: Mapping[str, str], source: str) -> 
 def _check_amount(config: ViTConfig, stored: Stored, resized: bool) -> None:
     """Raises: ValueError for a config that asks for more weights than its file holds, before memory is taken for it."""
     arch, held = parse_arch(config.arch, config.stem), sum(value.numel() for value in stored.tensors.values())
-    if arch.depth <= len(stored.tensors) and _values(config, resized) <= held + _SPARE:
-        return
+    try:
+        if arch.depth <= len(stored.tensors) and _values(config, resized) <= held + _SPARE:
+            return
+    except ValueError as error:
+        raise ValueError(f"{stored.name} cannot be opened: {error}") from error
     raise ValueError(
         f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
         f"{config.image_size} pixels, and its {held:,} values are too few for one"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.config import ViTConfig
+from vitexp.nn.weights_read import shown
 from vitexp.nn.weights_resize import can_resize
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -131,7 +132,7 @@ def _refuse(source: str, missing: Sequence[str], unexpected: Sequence[str], wron
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(shown, names[:limit])) + more
 
 
 def written(model: nn.Module, entries: Sequence[Entry]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vitexp.nn import weights_npz, weights_ports, weights_resnet, weights_timm
-from vitexp.nn.weights_read import Stored, read_file
+from vitexp.nn.weights_read import Stored, read_file, shown
 
 _OWN_MARKER = "stem.embedding.weight"
 # Names under which Hugging Face and torchvision keep the head beside the encoder, and the encoder's own prefix there.
@@ -149,11 +149,11 @@ def _bare(stored: Mapping[str, Tensor], at: str, form: str, found: Iterable[str]
 
 
 def _listed(found: Mapping[str, str]) -> str:
-    return " and ".join(at.strip("./") or "one without a prefix ('.')" for at in sorted(found))
+    return " and ".join(shown(at.strip("./")) or "one without a prefix ('.')" for at in sorted(found))
 
 
 def _none(stored: Sequence[str] | Mapping[str, Tensor], source: str) -> str:
     known = ", ".join(dict.fromkeys(form.words for form in FORMS.values()))
-    names = ", ".join(sorted(stored)[:3])
+    names = ", ".join(map(shown, sorted(stored)[:3]))
     holds = f"its names are such as {names}" if names else "there are no arrays in it"
     return f"{source} holds no Vision Transformer or ResNet by the names of {known}: {holds}"

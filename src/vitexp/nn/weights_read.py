@@ -107,8 +107,14 @@ def _refusal(path: Path, error: Exception) -> str:
             "object can run code: with the program that wrote it, save the state dict alone, best as .safetensors "
             "(safetensors.torch.save_file(model.state_dict(), FILE))"
         )
-    reason = str(error).split("\n", 1)[0] or type(error).__name__
+    reason = shown(str(error).split("\n", 1)[0] or type(error).__name__)
     return f"{path} is damaged or holds more than arrays, and was not read ({reason})"
+
+
+def shown(text: str, most: int = 160) -> str:
+    """Text that a file chose, fit for a sentence: without control characters, and not endless."""
+    plain = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return plain if len(plain) <= most else f"{plain[:most]} ..."
 
 
 def _reader_of(path: Path) -> Callable[[Path], Stored] | None:
