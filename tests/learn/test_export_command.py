@@ -8,8 +8,10 @@ import typing
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vitexp import torch_ops  # noqa: F401  (before timm)
 
@@ -23,6 +25,7 @@ from vitexp.learn.network import open_network
 from vitexp.nn.arch import HYBRIDS, RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.nn.weights_own import save_own
+from vitexp.nn.weights_timm import timm_state
 
 ALL = {"timm", "npz", "onnx", "safetensors"}
 ANY = {"onnx", "safetensors"}  # what runs or reads any network
@@ -192,12 +195,13 @@ def test_onnxruntime_computes_a_convolutional_trunk_as_we_do(tmp_path, axes, tru
 
 # Every word of every axis, and which forms take it. A new word must be written here, on one side or the other.
 TAKEN_BY = {
-    "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY, "rope": ANY},
+    "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY | {"npz"}, "rope": ANY},
     "pos_at": {"stem": ALL, "every": ANY, "shared": ANY},
     "pool": {"cls": ALL, "gap": ALL, "map": ALL},
     "stem": {"auto": ALL, "patch": ALL, "resnet50": ALL, "resnet26": ALL, "resnet14": ANY | {"npz"}, "root": ALL},
     "attention": {"full": ALL, "local": ANY, "axial": ANY},
     "resnet": {"preact": ALL, "postact": ANY | {"npz"}},
+    "gelu": {"tanh": ALL, "exact": ANY | {"timm"}},
     "head": {"linear": ALL, "tanh": ANY | {"npz"}},
 }
 BESIDE = {
@@ -313,3 +317,57 @@ def test_the_form_is_what_a_name_ends_in(tmp_path, capsys):
     assert cli.main(["export", own, str(tmp_path / "x.bin")]) == cli.BAD_INPUT
     assert "ends in .bin, which is no format" in capsys.readouterr().err
     assert not (tmp_path / "x.bin").exists()
+
+
+def test_what_a_file_does_not_say_is_stated_by_flags(tmp_path, capsys):
+    """A .npz of fixed sines and a timm state dict of the tanh GELU look like others; the flags tell them apart."""
+    logits = saved(tmp_path, pos_embed="sincos2d")
+    assert export(tmp_path, "out.npz", "npz") == 0
+    assert "note: the names of a .npz do not say pos_embed sincos2d" in capsys.readouterr().out
+    with np.load(tmp_path / "out.npz") as file:  # without the comment, as Google's own code writes it
+        np.savez(tmp_path / "bare.npz", **{name: file[name] for name in file.files})
+    bare = ["export", str(tmp_path / "bare.npz"), str(tmp_path / "again.safetensors"), "--image-size=8"]
+    assert cli.main(bare) == cli.BAD_INPUT
+    assert "state it with --pos-embed sincos2d or none" in capsys.readouterr().err
+    for words, same in (["--pos-embed=sincos2d"], True), (["--pos-embed=none"], False):
+        assert cli.main([*bare, *words]) == 0
+        with torch.no_grad():
+            again = open_network(str(tmp_path / "again.safetensors")).network(IMAGES)
+        assert torch.equal(again, logits) == same
+    assert cli.main([*bare, "--pos-embed=none", "--gelu=exact"]) == cli.BAD_INPUT
+    assert "--gelu exact contradicts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gelu", ["tanh", "exact"])
+def test_an_export_to_timm_keeps_its_activation_and_says_which(tmp_path, gelu, capsys):
+    logits = saved(tmp_path, gelu=gelu)
+    assert export(tmp_path, "hub", "timm") == 0
+    act = {"tanh": "gelu_tanh", "exact": "gelu"}[gelu]
+    assert f"note: timm's config.json says act_layer='{act}'" in capsys.readouterr().out
+    with torch.no_grad():
+        again = open_network(str(tmp_path / "hub" / "model.safetensors"))
+        assert torch.equal(again.network(IMAGES), logits)
+        state = load_file(tmp_path / "hub" / "model.safetensors")
+        save_file(state, tmp_path / "bare.safetensors")  # as another program would write it
+        read = open_network(str(tmp_path / "bare.safetensors")).network(IMAGES)
+        assert torch.equal(read, logits) == (gelu == "exact")
+        stated = open_network(str(tmp_path / "bare.safetensors"), stated={"gelu": gelu}).network(IMAGES)
+        assert torch.equal(stated, logits)
+
+
+def test_a_hybrid_exported_to_timm_is_not_read_back_as_another(tmp_path, trunk, capsys):
+    trunk(arch="R+micro/16")
+    assert export(tmp_path, "hub", "timm") == 0
+    words = ["export", str(tmp_path / "hub" / "model.safetensors"), str(tmp_path / "again.npz")]
+    assert cli.main(words) == cli.BAD_INPUT
+    assert "its kernels are fitted to timm's epsilons" in capsys.readouterr().err
+
+
+def test_a_file_without_a_head_gets_one_of_zeros_and_says_so(tmp_path, capsys):
+    saved(tmp_path)
+    state = load_file(tmp_path / "own.safetensors")
+    theirs = timm_state(open_network(str(tmp_path / "own.safetensors")).vit)
+    save_file({name: value for name, value in theirs.items() if "head" not in name}, tmp_path / "body.safetensors")
+    opened = open_network(str(tmp_path / "body.safetensors"), stated={"gelu": "tanh"})
+    assert "it holds no head, and gets one of zeros" in capsys.readouterr().out
+    assert torch.equal(opened.vit.norm.weight, state["norm.weight"])

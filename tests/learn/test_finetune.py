@@ -84,7 +84,7 @@ def test_weights_of_others_are_the_same_start(run, kind):
         torch.save(weights_timm.timm_state(source), "theirs")
     else:
         weights_npz.save_npz(source, "theirs")
-    after = begun(run, "ft", "theirs")
+    after = begun(run, "ft", "theirs", *(["--model.gelu=exact"] if kind == "timm" else []))
     for name, value in source.state_dict().items():
         if not name.startswith(("head.", "position.")):
             assert torch.equal(after[name], value), name
@@ -104,7 +104,7 @@ def test_weights_of_timm_by_name_come_from_where_its_hub_left_them(run, tmp_path
     save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    after = begun(run, "ft", "timm:hf-hub:timm/micro_patch4_8.ours")
+    after = begun(run, "ft", "timm:hf-hub:timm/micro_patch4_8.ours", "--model.gelu=exact")
     assert torch.equal(after["blocks.0.attention.qkv.weight"], source.state_dict()["blocks.0.attention.qkv.weight"])
 
 
@@ -190,6 +190,11 @@ def test_other_weights_under_the_same_name_are_another_run(run, capsys):
         (["--init=text"], "no weights file"),
         (["--init=pickle.pt"], "more than arrays"),
         (["--init=narrow.pt"], "shape"),
+        (["--init=timm.pt"], "gelu exact, and the run has gelu tanh: give --model.gelu exact, or other weights ("),
+        (["--init=two.pt"], "holds several networks, model and model_ema: say which, for example two.pt#model"),
+        (["--init=two.pt#ema", "--model.gelu=exact"], "no network under 'ema'; it holds model and model_ema"),
+        (["--init=patches.npz"], "does not say whether its network adds fixed sines (sincos2d) or nothing (none)"),
+        (["--init=fixed.npz", "--model.pos_embed=none"], "holds a network of pos_embed sincos2d, and the run has"),
         (["--model.polyak=1.0", "--init=narrow.pt"], "model.polyak is 1.0"),
     ],
 )
@@ -197,6 +202,12 @@ def test_bad_starts_are_one_sentence(run, capsys, tmp_path, words, told):
     (tmp_path / "text").write_text("no weights")
     torch.save(print, "pickle.pt")
     torch.save(network(arch="Ti/4").state_dict(), "narrow.pt")
+    state = weights_timm.timm_state(network())
+    torch.save(state, "timm.pt")
+    torch.save({"model": state, "model_ema": state}, "two.pt")
+    fixed = network(pos_embed="sincos2d")
+    np.savez("patches.npz", **{name: value.numpy() for name, value in weights_npz.npz_state(fixed).items()})
+    weights_npz.save_npz(fixed, "fixed.npz")
     assert run("finetune", *words) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert told in error
@@ -238,3 +249,14 @@ def test_a_transfer_with_an_average_is_killed_and_found_equal(digits, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "EQUAL" in done.stdout
+
+
+def test_one_of_several_networks_is_a_start_and_the_run_says_which(run, capsys):
+    source = network(gelu="exact")
+    other = {name: value + 1 for name, value in weights_timm.timm_state(source).items()}
+    torch.save({"state_dict": other, "state_dict_ema": weights_timm.timm_state(source)}, "last.pth.tar")
+    after = begun(run, "ft", "last.pth.tar#state_dict_ema", "--model.gelu=exact")
+    assert torch.equal(after["blocks.0.attention.qkv.weight"], source.state_dict()["blocks.0.attention.qkv.weight"])
+    said = capsys.readouterr().out
+    assert "weights     last.pth.tar#state_dict_ema; the head starts at zero" in said
+    assert "note: last.pth.tar#state_dict_ema does not say how its images were normalised" in said

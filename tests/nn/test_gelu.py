@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vitexp.nn.gelu import gelu
+from vitexp.nn.gelu import GELUS, gelu
 
 
 def value_and_slope(form: object, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,6 +21,11 @@ def test_equals_the_tanh_form_and_not_the_exact_one() -> None:
     torch.testing.assert_close(value, expected[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(slope, expected[1], rtol=1e-5, atol=1e-6)
     assert (value - F.gelu(x)).abs().max() > 1e-4
+
+
+def test_exact_is_the_normal_distribution() -> None:
+    x = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    torch.testing.assert_close(GELUS["exact"](x), x * torch.distributions.Normal(0, 1).cdf(x), rtol=1e-12, atol=1e-12)
 
 
 def test_input_is_left_as_it_was() -> None:

@@ -31,7 +31,8 @@ def on_meta(**axes):
 def test_names_and_shapes_tell_the_network(axes, form):
     model = on_meta(**axes)
     tensors = written(model, npz_entries(model)) if form == "google" else timm_state(model)
-    assert config_of(Stored(tensors), "the file") == model.config
+    assert config_of(Stored(tensors), "the file", stated={"gelu": "tanh"}) == model.config
+    assert config_of(Stored(tensors), "the file").gelu == {"google": "tanh", "timm": "exact"}[form]
 
 
 def test_the_hidden_layer_and_prefixes_are_seen():
@@ -43,9 +44,10 @@ def test_the_hidden_layer_and_prefixes_are_seen():
 def test_another_size_can_be_asked_for_and_must_be_without_positions():
     model = on_meta(arch="micro/2", image_size=8, pos_embed="none")
     state = timm_state(model)
+    stated = {"pos_embed": "none", "gelu": "tanh"}
     with pytest.raises(ValueError, match="does not say its image size; give --image-size"):
-        config_of(Stored(state), "the file")
-    assert config_of(Stored(state), "the file", 8) == model.config
+        config_of(Stored(state), "the file", stated=stated)
+    assert config_of(Stored(state), "the file", 8, stated) == model.config
     assert config_of(Stored(timm_state(on_meta(arch="micro/2", image_size=8))), "the file", 16).image_size == 16
 
 
@@ -58,7 +60,7 @@ def test_words_of_ours_are_taken_and_words_of_a_later_version_are_not():
 @pytest.mark.parametrize(
     ("stored", "told"),
     [
-        (Stored({"weight": torch.zeros(1)}), "does not say which network it holds"),
+        (Stored({"weight": torch.zeros(1)}), "holds no Vision Transformer or ResNet"),
         (Stored({}, {"classes": 3}), "although it is a file of vitexp"),
         (Stored({"embedding/kernel": torch.zeros(2, 2, 3, 64)}), "holds no layers"),
         (Stored({"patch_embed.proj.weight": torch.zeros(64, 3, 2, 2)}), "holds no layers"),

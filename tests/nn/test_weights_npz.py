@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 from vitexp.nn.arch import HYBRIDS, Hybrid
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.nn.weights import load_weights
+from vitexp.nn.weights_config import config_of
+from vitexp.nn.weights_find import read_weights
 from vitexp.nn.weights_npz import save_npz
 from vitexp.nn.weights_timm import timm_arguments
 
@@ -274,7 +277,7 @@ def test_halves_are_read_as_the_numbers_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"pos_embed": "2d"}, "pos_embed 2d, only 1d or none"),
+        ({"pos_embed": "2d"}, "pos_embed 2d, only 1d or sincos2d or none"),
         ({"pos_embed": "relative"}, "pos_embed relative"),
         ({"pos_at": "every"}, "pos_at every, only stem"),
         ({"pos_at": "shared"}, "pos_at shared"),
@@ -287,3 +290,36 @@ def test_what_the_format_cannot_express_is_refused_by_name(tmp_path, options, wo
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=f"cannot express {words}"):
         filled(config, written(tmp_path / "vit.npz", Google()))
+
+
+def big_visions_table(rows, columns, width):
+    """Its posemb_sincos_2d, again in NumPy."""
+    y, x = np.mgrid[:rows, :columns]
+    omega = 1.0 / 10_000 ** (np.arange(width // 4) / (width // 4 - 1))
+    y, x = (np.einsum("m,d->md", part.flatten(), omega) for part in (y, x))
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)[None].astype(np.float32)
+
+
+@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
+@torch.no_grad()
+def test_fixed_sines_are_read_and_written_without_a_table(tmp_path, pool):
+    """Against the same network with big_vision's table as a learned one, added before the class token is prepended."""
+    arrays = Google(cls=pool == "cls", table=False, map_head=pool == "map")
+    table = {"pos_embedding": big_visions_table(4, 4, WIDTH)}
+    config = replace(PURE, pool=pool)
+    fixed = filled(replace(config, pos_embed="sincos2d"), written(tmp_path / "fixed.npz", arrays))
+    learned = filled(config, written(tmp_path / "learned.npz", arrays | table))
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    torch.testing.assert_close(fixed(images), learned(images), rtol=0, atol=1e-5)
+    nothing = filled(replace(config, pos_embed="none"), tmp_path / "fixed.npz")
+    assert (nothing(images) - fixed(images)).abs().max() > 0.1
+    save_npz(fixed, tmp_path / "again.npz")
+    with np.load(tmp_path / "again.npz") as file:
+        assert set(file.files) == set(arrays)
+        assert all(np.array_equal(file[name], array) for name, array in arrays.items())
+    assert config_of(read_weights(tmp_path / "again.npz"), "again.npz") == fixed.config
+    for words in ({}, {"pos_embed": "1d"}):
+        with pytest.raises(ValueError, match="does not say whether its network adds fixed sines"):
+            config_of(read_weights(tmp_path / "fixed.npz"), "fixed.npz", 8, words)
+    stated = config_of(read_weights(tmp_path / "fixed.npz"), "fixed.npz", 8, {"pos_embed": "sincos2d"})
+    assert stated == fixed.config

@@ -16,7 +16,7 @@ from vitexp.eval.attention_maps import attention_rollout, mean_attention_distanc
 from vitexp.eval.attention_watch import watch_attention
 from vitexp.eval.filters import principal_filters
 from vitexp.learn.fewshot_command import check_size
-from vitexp.learn.network import Opened, open_network
+from vitexp.learn.network import Opened, open_chosen
 from vitexp.nn.vit import ViT
 from vitexp.record import write_atomically
 
@@ -48,7 +48,7 @@ class Grid(NamedTuple):
 
 def attention(chosen: Any, draw: Draw) -> int:
     """Computes, writes the numbers as CSV, and has them drawn."""
-    opened = open_network(chosen.network, chosen.image_size, random=chosen.random, download=chosen.download)
+    opened = open_chosen(chosen)
     if (chosen.data is None) == (chosen.what in _LOOKS_AT_IMAGES):
         need = "needs" if chosen.data is None else "is a matter of the network alone: leave out"
         raise ValueError(f"--what {chosen.what} {need} --data")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 NETWORK_HELP = (
-    "a checkpoint of ours (.ckpt, .safetensors), a Google .npz, a timm state dict (.safetensors, .pt), or timm:NAME"
+    "a checkpoint of ours (.ckpt, .safetensors), a Google .npz, weights by the names of timm, Hugging Face or "
+    "torchvision (.safetensors, .pt, .pth, .bin), FILE#prefix where a file holds several networks, or timm:NAME"
 )
 
 
@@ -67,6 +68,7 @@ def _add_export(verbs: Any) -> None:
         "without it: what OUT ends in, timm where it ends in nothing",
     )
     export.add_argument("--image-size", type=int, help="resize the network's positions to this many pixels")
+    _add_stated(export)
     export.set_defaults(run=_export)
 
 
@@ -109,8 +111,21 @@ def _attention(chosen: argparse.Namespace, draw: Callable[..., Any]) -> int:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
     parser.add_argument("--image-size", type=int, help="resize images and the network's positions to this many pixels")
+    _add_stated(parser)
     parser.add_argument("--random", action="store_true", help="timm: random weights")
     parser.add_argument("--download", action="store_true", help="timm: fetch weights that are not on this machine")
+
+
+def _add_stated(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pos-embed", choices=["sincos2d", "none"], help="what a file without a position table does not say"
+    )
+    parser.add_argument(
+        "--gelu",
+        choices=["tanh", "exact"],
+        help="the activation of weights by the names of timm and others, if not the exact GELU of the published ones",
+    )
+    parser.add_argument("--arch", help="the network's sizes, where a file does not say its heads: w384d12m1536h12/16")
 
 
 def _fewshot(chosen: argparse.Namespace) -> int:

@@ -55,7 +55,8 @@ class RunConfig:
     project: str = "vitexp"
     """W&B project."""
     init: str = "none"
-    """Weights to start from: a checkpoint, .safetensors, .npz, or timm:NAME; the head starts at zero."""
+    """Weights to start from: a checkpoint, .safetensors, .npz, .pt, FILE#prefix for one of several networks in a file,
+    or timm:NAME; the head starts at zero."""
     download: bool = False
     """Fetch timm:NAME of init where it is not on this machine."""
     keep: Keep = "last"

@@ -13,13 +13,14 @@ import timm
 import torch
 from torch import Tensor
 
-from vitexp.learn.network import open_network
+from vitexp.learn.network import open_chosen
 from vitexp.nn import weights_npz, weights_resnet
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import build
 from vitexp.nn.weights import load_tensors, read_tensors
 from vitexp.nn.weights_onnx import onnx_bytes, onnx_logits
 from vitexp.nn.weights_own import own_bytes
+from vitexp.nn.weights_timm import encoder_arguments
 from vitexp.nn.weights_timm_hub import hub_files
 from vitexp.record import write_atomically
 
@@ -43,7 +44,7 @@ class Form(NamedTuple):
 @torch.no_grad()
 def export(chosen: Any) -> int:
     """Writes the network and says how far the logits read back are from its own."""
-    model: Any = open_network(chosen.network, chosen.image_size).ours
+    model: Any = open_chosen(chosen).ours
     out = Path(chosen.out)
     named = chosen.format or _format_of(out)
     form = FORMS[named]
@@ -61,9 +62,22 @@ def export(chosen: Any) -> int:
     parameters = sum(value.numel() for value in model.parameters())
     print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
     print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
+    for note in _notes(named, model):
+        print(f"note: {note}")
     if headless:
         print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
     return 0
+
+
+def _notes(named: str, model: Any) -> Iterator[str]:
+    """What another program must be given beside the weights, because names and shapes do not say it."""
+    if isinstance(model, ResNet):
+        return
+    if named == "timm":
+        act = encoder_arguments(model)["act_layer"]
+        yield f"timm's config.json says act_layer={act!r}; where the weights go without it, give it to create_model"
+    if named == "npz" and model.config.pos_embed == "sincos2d":
+        yield "the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines"
 
 
 def _format_of(out: Path) -> str:
@@ -80,7 +94,7 @@ def _format_of(out: Path) -> str:
 
 def _npz_bytes(model: Any) -> bytes:
     state = weights_resnet.npz_state(model) if isinstance(model, ResNet) else weights_npz.npz_state(model)
-    return weights_npz.npz_bytes(state)
+    return weights_npz.npz_bytes(state, model.config)
 
 
 def _onnx_bytes(model: Any) -> bytes:

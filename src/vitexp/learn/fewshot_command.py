@@ -17,7 +17,7 @@ from vitexp.data.locate import open_all
 from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import PENALTY, accuracy_by_penalty, best_penalties, fewshot_accuracy
 from vitexp.learn.features import read_features
-from vitexp.learn.network import Opened, open_network
+from vitexp.learn.network import Opened, open_chosen
 from vitexp.record import write_atomically
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -74,7 +74,7 @@ class Features:
 def fewshot(chosen: Any) -> int:
     """Measures, prints, and writes what was asked for."""
     _check(chosen)
-    opened = open_network(chosen.network, chosen.image_size, random=chosen.random, download=chosen.download)
+    opened = open_chosen(chosen)
     sets = [_open_data(shards, opened, chosen) for shards in chosen.data]
     if len({data.name for data in sets}) < len(sets):
         raise ValueError(f"--data names one data set twice: {', '.join(str(data.name) for data in sets)}")

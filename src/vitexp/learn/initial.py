@@ -3,18 +3,26 @@
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from vitexp.learn.classify import Classify
-from vitexp.nn.weights import load_weights, read_weights
+from vitexp.nn.arch import parse_arch
+from vitexp.nn.vit import ViTConfig
+from vitexp.nn.weights import Stored, load_stored, read_weights
 from vitexp.nn.weights_config import config_of
+from vitexp.nn.weights_find import choose, split_name
 
 NONE = "none"
 TIMM = "timm:"
 _ONCE = "timm/"
 """How TIMM was spelt before."""
 _HEX = 16
-_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "resnet")
+_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "window", "resnet", "gelu")
 """What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
+_SAY_NOTHING = ("own", "own resnet", "timm resnet")
+"""Names from which no config follows: the run's own is taken for theirs."""
 
 
 def begin(module: Classify, init: str, download: bool = False) -> None:
@@ -24,28 +32,51 @@ def begin(module: Classify, init: str, download: bool = False) -> None:
     """
     if init == NONE:
         return
-    path = file_of(init, download)
-    try:
-        load_weights(module.network, path, new_head=True)
-    except ValueError as error:
-        raise ValueError(_other_network(path, module) or str(error)) from error
+    stored = _read(init, download)
+    network: Any = module.network
+    _check_same(stored, network.config)
+    notes = load_stored(network, stored, new_head=True)
     if module.average is not None:
         module.average.load_state_dict(module.network.state_dict())
+    _say(stored, notes)
 
 
-def _other_network(path: Path, module: Classify) -> str:
-    """In a sentence, by which options the network in a file is another than the run's; empty where none is known."""
-    try:
-        held = config_of(read_weights(path), str(path))
-    except ValueError:
-        return ""
-    wanted = module.network.config
+def _read(init: str, download: bool) -> Stored:
+    path = file_of(init, download)
+    prefix = "" if init.startswith(TIMM) else split_name(init)[1]
+    stored = read_weights(f"{path}#{prefix}" if prefix else path)
+    if init.startswith(TIMM) and stored.config is None:
+        from vitexp.nn.timm_network import facts_of
+
+        stored = stored._replace(beside=facts_of(init.removeprefix(TIMM), stored.beside or {}), name=init)
+    return stored
+
+
+@rank_zero_only
+def _say(stored: Stored, notes: list[str]) -> None:
+    print(f"weights     {stored.name}; the head starts at zero")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def _check_same(stored: Stored, wanted: ViTConfig) -> None:
+    """Raises: ValueError that says in one sentence by which options the file's network is another than the run's."""
+    if stored.config is None and choose(stored.tensors, stored.name).form in _SAY_NOTHING:
+        return
+    stated = {"arch": parse_arch(wanted.arch, wanted.stem).full_name, "pos_embed": wanted.pos_embed}
+    held: Any = config_of(stored, stored.name, wanted.image_size, stated)
     apart = [option for option in _OPTIONS if getattr(held, option) != getattr(wanted, option)]
     if not apart:
-        return ""
+        return
     has, trains = (", ".join(f"{option} {getattr(one, option)}" for option in apart) for one in (held, wanted))
     options = " ".join(f"--model.{option} {getattr(held, option)}" for option in apart)
-    return f"{path} holds a network of {has}, and the run has {trains}: give {options}, or other weights"
+    sentence = f"{stored.name} holds a network of {has}, and the run has {trains}: give {options}, or other weights"
+    if "gelu" in apart and stored.config is None and not stored.beside and held.gelu == "exact":
+        sentence += (
+            f" (published weights by such names have gelu exact; for others first run `vitexp export {stored.name} "
+            f"own.safetensors --gelu {wanted.gelu}`)"
+        )
+    raise ValueError(sentence)
 
 
 def content_of(init: str, download: bool = False) -> str | None:
@@ -62,7 +93,7 @@ def file_of(init: str, download: bool = False) -> Path:
 
     Raises: ValueError when there is none.
     """
-    path = Path(init)
+    path, _ = split_name(init)
     if path.is_file():
         return path
     if init.startswith(TIMM):

@@ -49,10 +49,10 @@ class AxialLayer(Block):
     has no class token, and a token beside the grid lies in no row.
     """
 
-    def __init__(self, layout: Layout, mlp_width: int, dropout: float) -> None:
+    def __init__(self, layout: Layout, mlp_width: int, dropout: float, gelu: str = "tanh") -> None:
         width, heads = layout.width, layout.heads
-        super().__init__(Row(width, heads, layout), width, mlp_width, dropout)
-        self.column = Block(Column(width, heads, layout), width, mlp_width, dropout)
+        super().__init__(Row(width, heads, layout), width, mlp_width, dropout, gelu)
+        self.column = Block(Column(width, heads, layout), width, mlp_width, dropout, gelu)
 
     def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:
         """Shapes: (B, N, D) -> (B, N, D)."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from vitexp.nn.gelu import gelu
+from vitexp.nn.gelu import GELUS
 from vitexp.nn.init import Linear, normal
 from vitexp.nn.position import Position
 
@@ -15,17 +15,18 @@ def dropout_or_nothing(rate: float) -> nn.Module:
 
 
 class Mlp(nn.Module):
-    """Dense, GELU in its tanh form, dense; dropout after each dense layer. Biases start at std 1e-6, not at 0."""
+    """Dense, GELU, dense; dropout after each dense layer. Biases start at std 1e-6, not at 0."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float, gelu: str = "tanh") -> None:
         super().__init__()
         self.fc1 = Linear(width, hidden, bias=normal(1e-6))
         self.fc2 = Linear(hidden, width, bias=normal(1e-6))
+        self.gelu = GELUS[gelu]
         self.dropout = dropout_or_nothing(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Shapes: (B, T, D) -> (B, T, D)."""
-        hidden = self.dropout(gelu(self.fc1(tokens)))
+        hidden = self.dropout(self.gelu(self.fc1(tokens)))
         out: Tensor = self.dropout(self.fc2(hidden))
         return out
 
@@ -33,12 +34,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm: x + attention(norm(x)), then x + MLP(norm(x)). Source: ViT paper, equations 2 and 3."""
 
-    def __init__(self, attention: nn.Module, width: int, mlp_width: int, dropout: float) -> None:
+    def __init__(self, attention: nn.Module, width: int, mlp_width: int, dropout: float, gelu: str = "tanh") -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.attention = attention
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width, mlp_width, dropout)
+        self.mlp = Mlp(width, mlp_width, dropout, gelu)
         self.dropout = dropout_or_nothing(dropout)
 
     def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from vitexp.nn.arch import Arch, Stem, parse_arch
+from vitexp.nn.gelu import GELUS, Gelu
 from vitexp.nn.layer import WINDOW, Attention, check_attention
 from vitexp.nn.pool import POOLS, Pool
 from vitexp.nn.pos_embed import PosAt, PosEmbed, check_position
@@ -11,7 +12,7 @@ from vitexp.nn.pos_embed import PosAt, PosEmbed, check_position
 Head = Literal["linear", "tanh"]
 Resnet = Literal["preact", "postact"]
 
-_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "dropout")
+_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "gelu", "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,9 @@ class ViTConfig:
     """patches along each side of the window of local attention, an odd number"""
     resnet: Resnet = "preact"
     """units of a ResNet (R50x1 ...): norm and ReLU before each convolution, as in BiT, or after, as in the hybrids"""
+    gelu: Gelu = "tanh"
+    """the MLP's activation: the tanh form of GELU, as in Google's code, or exact, as in timm, DeiT, Hugging Face and
+    torchvision"""
     head: Head = "linear"
     """head: one linear layer, or a hidden tanh layer before it as in the paper's pre-training"""
     head_bias: float = 0.0
@@ -59,6 +63,7 @@ def resolve(config: ViTConfig) -> ViTConfig:
     check_position(config.pos_embed, config.pos_at)
     _check_word("pool", config.pool, tuple(POOLS))
     check_attention(config.attention, config.window, config.pool, config.pos_embed)
+    _check_word("gelu", config.gelu, tuple(GELUS))
     _check_word("head", config.head, get_args(Head))
     if config.classes < 1:
         raise ValueError(f"classes is {config.classes}, and must be at least 1: set it to the classes in the data")

@@ -23,24 +23,24 @@ _AXIAL_REFUSES = {
 }
 
 
-def make_layer(attention: str, window: int, layout: Layout, mlp_width: int, dropout: float) -> Block:
+def make_layer(attention: str, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
     """One layer of the encoder."""
-    return LAYERS[attention](window, layout, mlp_width, dropout)
+    return LAYERS[attention](window, layout, mlp_width, dropout, gelu)
 
 
-def _full(window: int, layout: Layout, mlp_width: int, dropout: float) -> Block:
-    return Block(Full(layout.width, layout.heads), layout.width, mlp_width, dropout)
+def _full(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return Block(Full(layout.width, layout.heads), layout.width, mlp_width, dropout, gelu)
 
 
-def _local(window: int, layout: Layout, mlp_width: int, dropout: float) -> Block:
-    return Block(Local(layout.width, layout.heads, layout, window), layout.width, mlp_width, dropout)
+def _local(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return Block(Local(layout.width, layout.heads, layout, window), layout.width, mlp_width, dropout, gelu)
 
 
-def _axial(window: int, layout: Layout, mlp_width: int, dropout: float) -> Block:
-    return AxialLayer(layout, mlp_width, dropout)
+def _axial(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return AxialLayer(layout, mlp_width, dropout, gelu)
 
 
-LAYERS: dict[str, Callable[[int, Layout, int, float], Block]] = {"full": _full, "local": _local, "axial": _axial}
+LAYERS: dict[str, Callable[[int, Layout, int, float, str], Block]] = {"full": _full, "local": _local, "axial": _axial}
 
 
 def check_attention(attention: str, window: int, pool: str, pos_embed: str) -> None:

@@ -19,7 +19,7 @@ class Cls(nn.Module):
 
     prefix: ClassVar[int] = 1
 
-    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.init_rules: dict[str, Rule] = {"cls": zeros}
@@ -39,7 +39,7 @@ class Gap(nn.Module):
 
     prefix: ClassVar[int] = 0
 
-    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
 
     def prepend(self, patches: Tensor) -> Tensor:

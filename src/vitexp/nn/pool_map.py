@@ -22,7 +22,7 @@ class Map(nn.Module):
 
     prefix: ClassVar[int] = 0
 
-    def __init__(self, width: int, heads: int, mlp_width: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
         self.heads, self.scale = heads, 1 / math.sqrt(width // heads)
         self.probe = nn.Parameter(torch.empty(1, width))
@@ -30,7 +30,7 @@ class Map(nn.Module):
         self.kv = Linear(width, 2 * width, weight=each_of(2, xavier_uniform))
         self.out = Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width, mlp_width, 0.0)
+        self.mlp = Mlp(width, mlp_width, 0.0, gelu)
         self.init_rules: dict[str, Rule] = {"probe": xavier_uniform}
 
     def prepend(self, patches: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Nothing is fetched unless asked for: weights come from a folder, from the cache 
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import huggingface_hub
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from timm.layers import GELU, GELUTanh
 from timm.models._hub import check_cached_file, download_cached_file
 from torch import Tensor, nn
 
@@ -64,6 +66,36 @@ def open_timm(name: str, image_size: int | None, *, random: bool, download: bool
     return TimmNetwork(model), size
 
 
+def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """What timm knows of a network and its weights do not say, in the words of Hugging Face's config.json.
+
+    `beside` is what lies beside weights from a folder or the hub, whose architecture is then asked for.
+    Raises: ValueError for a network that averages its patches and has a class token.
+    """
+    if name.startswith((LOCAL, HUB)):
+        name = str(beside.get("architecture", ""))
+        return dict(beside) if not timm.is_model(name) else facts_of(name, {}) | dict(beside)
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    told = model.pretrained_cfg
+    facts: dict[str, Any] = {"pretrained_cfg": {"mean": told.get("mean"), "std": told.get("std")}}
+    try:
+        block = model.blocks[0]
+        act = block.mlp.act
+        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(act)}
+    except (AttributeError, IndexError, TypeError):
+        return facts  # a ResNet, whose names say all
+    if getattr(model, "global_pool", "token") == "avg" and getattr(model, "num_prefix_tokens", 0):
+        raise ValueError(f"timm:{name} averages its patches beside a class token, for which vitexp has no pool")
+    return facts
+
+
+def _activation(act: nn.Module) -> str:
+    if isinstance(act, nn.GELU | GELU):
+        return "gelu" if getattr(act, "approximate", "none") == "none" else "gelu_tanh"
+    return "gelu_tanh" if isinstance(act, GELUTanh) else type(act).__name__
+
+
 def weights_file(name: str, *, download: bool) -> Path:
     """The file with the weights that timm knows by this name: in a folder, in the cache on this machine, or fetched.
 
@@ -77,7 +109,10 @@ def weights_file(name: str, *, download: bool) -> Path:
         if isinstance(found, str):
             return Path(found)
     if repository and download:
-        return _fetched(name, repository, files[0])
+        fetched = _fetched(name, repository, files[0])
+        if name.startswith(HUB):
+            _fetched(name, repository, "config.json")  # says what network it is
+        return fetched
     if url and (download or check_cached_file(url)):
         return Path(download_cached_file(url))
     raise ValueError(

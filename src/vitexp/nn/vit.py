@@ -27,14 +27,14 @@ class ViT(nn.Module):
         arch = parse_arch(config.arch, config.stem)
         assert arch.family == "vit", f"{arch.name} is built by ResNet"
         self.stem = make_stem(arch, pair(config.image_size))
-        self.pool = POOLS[config.pool](arch.width, arch.heads, arch.mlp_width)
+        self.pool = POOLS[config.pool](arch.width, arch.heads, arch.mlp_width, config.gelu)
         self.layout = Layout(
             grid=self.stem.grid, prefix=self.pool.prefix, width=arch.width, heads=arch.heads, depth=arch.depth
         )
         self.position = POSITIONS[config.pos_embed](self.layout, config.pos_at)
         self.dropout = dropout_or_nothing(config.dropout)
         self.blocks = nn.ModuleList(
-            make_layer(config.attention, config.window, self.layout, arch.mlp_width, config.dropout)
+            make_layer(config.attention, config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
             for _ in range(arch.depth)
         )
         self.norm = nn.LayerNorm(arch.width, eps=NORM_EPS)

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitexp.nn.config import ViTConfig
+from vitexp.nn.weights_read import shown
 from vitexp.nn.weights_resize import can_resize
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Options that every format can carry: sizes, which show in the shapes, and what only training sees.
 _FREE = ("arch", "image_size", "classes", "head_bias", "dropout")
 
@@ -83,6 +86,7 @@ def match(model: nn.Module, entries: Sequence[Entry], stored: Mapping[str, Tenso
     own = model.state_dict()
     state: dict[str, Tensor] = {}
     missing: list[str] = []
+    unfit = [fault for entry in entries for name in entry.theirs if (fault := _unfit(name, stored.get(name)))]
     wrong: list[str] = []
     for entry in entries:
         absent = [name for name in entry.theirs if name not in stored]
@@ -92,8 +96,17 @@ def match(model: nn.Module, entries: Sequence[Entry], stored: Mapping[str, Tenso
         missing += absent
         wrong += misfits
     unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
-    _refuse(source, missing, unexpected, wrong)
+    _refuse(source, missing, unexpected, wrong + unfit)
     return state
+
+
+def _unfit(name: str, value: Tensor | None) -> str:
+    """Why these values are no weights, whatever their shape; empty where they are."""
+    if value is None:
+        return ""
+    if value.dtype not in _FLOATS:
+        return f"{name} of type {str(value.dtype).removeprefix('torch.')} instead of floats"
+    return "" if torch.isfinite(value).all() else f"{name} with NaN or infinity in it"
 
 
 def _misfits(entry: Entry, own: Tensor, stored: Mapping[str, Tensor]) -> list[str]:
@@ -119,7 +132,7 @@ def _refuse(source: str, missing: Sequence[str], unexpected: Sequence[str], wron
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(shown, names[:limit])) + more
 
 
 def written(model: nn.Module, entries: Sequence[Entry]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ Source: Google's ViT and big_vision code.
 
 import io
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import ViT
 from vitexp.nn.weights_entry import ONE_MORE_AXIS, Codec, Entry, Rule, check_expressible, entries_of, written
+from vitexp.nn.weights_own import config_words
+from vitexp.nn.weights_read import OWN_KEY
 from vitexp.record import write_atomically
 
 EXPRESSIBLE = {
-    "pos_embed": ("1d", "none"),
+    "pos_embed": ("1d", "sincos2d", "none"),
     "pos_at": ("stem",),
     "pool": ("cls", "gap", "map"),
     "stem": ("patch", "resnet50", "resnet26", "resnet14", "root"),
@@ -48,7 +52,7 @@ def npz_entries(model: ViT) -> list[Entry]:
 
 def save_npz(model: ViT, path: str | Path) -> None:
     """Writes the weights as a Google file, pre-Linen numbers, whole or not at all."""
-    write_atomically(path, npz_bytes(npz_state(model)))
+    write_atomically(path, npz_bytes(npz_state(model), model.config))
 
 
 def npz_state(model: ViT) -> dict[str, Tensor]:
@@ -56,10 +60,12 @@ def npz_state(model: ViT) -> dict[str, Tensor]:
     return written(model, npz_entries(model))
 
 
-def npz_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """The content of a file with these arrays."""
+def npz_bytes(state: Mapping[str, Tensor], config: ViTConfig) -> bytes:
+    """The content of a file with these arrays; the archive's comment, which others pass over, says what they are."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **{name: tensor.cpu().numpy() for name, tensor in state.items()})
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = f'{{"{OWN_KEY}": {config_words(config)}}}'.encode()
     return buffer.getvalue()
 
 

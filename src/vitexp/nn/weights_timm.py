@@ -21,8 +21,10 @@ EXPRESSIBLE = {
     "pool": ("cls", "gap", "map"),
     "stem": ("patch", "resnet50", "resnet26", "resnet14", "root"),
     "head": ("linear",),
+    "gelu": ("tanh", "exact"),
 }
 MARKER = "patch_embed.proj.weight"
+_ACTIVATIONS = {"tanh": "gelu_tanh", "exact": "gelu"}
 _POOLS = {"cls": "token", "gap": "avg", "map": "map"}
 
 _KIND = r"\.(weight|bias)"
@@ -81,7 +83,7 @@ def encoder_arguments(model: ViT) -> dict[str, Any]:
         "global_pool": _POOLS[config.pool],
         "pos_embed": "learn" if config.pos_embed == "1d" else "none",
         "fc_norm": False,
-        "act_layer": "gelu_tanh",
+        "act_layer": _ACTIVATIONS[config.gelu],
     }
 
 

@@ -14,6 +14,8 @@ from vitexp.nn.arch import parse_arch
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
 from vitexp.nn.weights_entry import check_expressible, written
+from vitexp.nn.weights_own import config_words
+from vitexp.nn.weights_read import OWN_KEY
 from vitexp.nn.weights_resnet import timm_entries
 from vitexp.nn.weights_timm import EXPRESSIBLE, encoder_arguments, timm_state
 from vitexp.nn.weights_timm_epsilons import hybrid_for_timm, preact_for_timm, preact_standardised
@@ -53,7 +55,9 @@ def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
     build = _resnet(model) if isinstance(model, ResNet) else _vit(model)
     state = {name: value.contiguous().cpu() for name, value in build.state.items()}
     return {
-        "model.safetensors": safetensors.torch.save(state, metadata={"format": "pt"}),
+        "model.safetensors": safetensors.torch.save(
+            state, metadata={"format": "pt", OWN_KEY: config_words(model.config)}
+        ),
         "config.json": (json.dumps(_config(model, build), indent=2) + "\n").encode(),
     }
 

@@ -1,0 +1,121 @@
+"""Parts of other programs' networks that ours do not have: refused by name, or taken in where the function is the same.
+
+A scale on what a residual branch adds (LayerScale) is multiplied into that branch's last projection; projections
+without bias get a bias of zeros; a mask token is left out, because whole images do not meet it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitexp.nn.stem import PatchStem
+
+PORTS = ("timm", "hf", "torchvision")
+"""Forms of programs whose networks have other parts, and whose images are normalised in other ways."""
+_OURS = (0.5, 0.5, 0.5)
+_ANOTHER_POOL = (
+    "a norm after pooling: it averages the patches first and norms their mean (timm's global_pool avg), and pool gap "
+    "here norms each patch first, which is another function"
+)
+_REFUSED = {
+    r"fc_norm\..*": _ANOTHER_POOL,
+    r"dist_token|head_dist\..*|embeddings\.distillation_token|distillation_classifier\..*": "a distillation token, as "
+    "distilled DeiTs have",
+    r"reg_token|register_tokens|embeddings\.register_tokens": "register tokens",
+    r"norm_pre\..*": "a norm before the first layer, as CLIP's networks have",
+    r".*\.layer_scale\d\.lambda1": "LayerScale in the names of Hugging Face's DINOv2",
+    r".*\.(?:[qk]_norm|attn\.norm|mlp\.norm)\..*": "norms inside attention or MLP",
+    r".*relative_position.*": "relative position biases",
+    r".*\.(?:w12|w3|fc1_g|weights_in)\..*|.*\.(?:w12|w3)": "a gated MLP",
+    r"decoder_\w+(?:\..*)?": "the decoder of a masked autoencoder",
+}
+_LAYER_SCALE = re.compile(r"(blocks\.\d+\.)(?:ls([12])\.gamma|gamma_([12]))")
+_SCALED = {"1": "attn.proj", "2": "mlp.fc2"}
+_PROJECTION = re.compile(
+    r"(blocks\.\d+\.attn\.qkv|encoder\.layer\.\d+\.attention\.attention\.(?:query|key|value))\.weight"
+)
+_MASK = ("mask_token", "embeddings.mask_token")
+_LINEAR = {"mlp.linear_1": "mlp.0", "mlp.linear_2": "mlp.3"}
+"""How torchvision spelt these before; its published files do so still."""
+
+
+def plain(stored: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The same function in parts that ours have, and notes on what was changed for it.
+
+    Raises: ValueError that names the parts for which there is no place.
+    """
+    if found := dict(_found(stored)):
+        parts = " and ".join(f"{words} ({name})" for words, name in found.items())
+        raise ValueError(f"{source} holds {parts}, for which vitexp's networks have no place, so it was not loaded")
+    state = {_respelt(name): value for name, value in stored.items() if name not in _MASK}
+    notes = [f"left out {name}, which only masked images meet" for name in _MASK if name in stored]
+    notes += _fold_layer_scale(state) + _add_biases(state)
+    return state, notes
+
+
+def _found(stored: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    for pattern, words in _REFUSED.items():
+        known = re.compile(pattern)
+        if name := next((name for name in sorted(stored) if known.fullmatch(name)), None):
+            yield words, name
+
+
+def _respelt(name: str) -> str:
+    for old, new in _LINEAR.items():
+        name = name.replace(f".{old}.", f".{new}.")
+    return name
+
+
+def _fold_layer_scale(state: dict[str, Tensor]) -> list[str]:
+    """gamma (W x + b) is (gamma W) x + gamma b. What does not fit stays, and is refused by its name later."""
+    folded = False
+    for name in [*state]:
+        if not (scale := _LAYER_SCALE.fullmatch(name)):
+            continue
+        projection, gamma = scale[1] + _SCALED[scale[2] or scale[3]], state[name].double()
+        weight, bias = (state.get(f"{projection}.{kind}") for kind in ("weight", "bias"))
+        if weight is None or bias is None or weight.ndim != 2 or not gamma.shape == bias.shape == weight.shape[:1]:
+            continue
+        state[f"{projection}.weight"] = (weight.double() * gamma[:, None]).float()
+        state[f"{projection}.bias"] = (bias.double() * gamma).float()
+        folded = bool(state.pop(name).numel())
+    return ["LayerScale was multiplied into the projections before it"] if folded else []
+
+
+def _add_biases(state: dict[str, Tensor]) -> list[str]:
+    """Zeros where no projection of queries, keys and values has a bias."""
+    projections = [found[1] for name in state if (found := _PROJECTION.fullmatch(name)) and state[name].ndim == 2]
+    if not projections or any(f"{name}.bias" in state for name in projections):
+        return []
+    state |= {f"{name}.bias": torch.zeros(len(state[f"{name}.weight"])) for name in projections}
+    return ["queries, keys and values have no bias in it, and begin here with one of zeros"]
+
+
+@torch.no_grad()
+def take_in_normalisation(model: Any, beside: Mapping[str, Any], source: str) -> list[str]:
+    """Lets a network that learned on other means and deviations of colours see images in [-1, 1] as it saw its own.
+
+    W ((x - mean) / std) + b over whole patches is another W and b. Gives a note on what was done, or is not known.
+    Raises: ValueError for a stem with padding, where it is not.
+    """
+    told = beside.get("pretrained_cfg") or beside
+    mean, std = (
+        told.get(f"image_{kind}", told.get(kind)) if isinstance(told, Mapping) else None for kind in ("mean", "std")
+    )
+    if mean is None or std is None:
+        return [f"{source} does not say how its images were normalised; here they lie in [-1, 1]"]
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
+    if torch.equal(mean.flatten(), torch.tensor(_OURS).double()) and torch.equal(std, mean):
+        return []
+    if not isinstance(model.stem, PatchStem):
+        raise ValueError(
+            f"{source} learned on images of other means and deviations, which only a stem of patches can take in"
+        )
+    weight, bias = model.stem.embedding.weight, model.stem.embedding.bias
+    kernel = weight.double()
+    bias.copy_(bias.double() + (kernel * ((0.5 - mean) / std)).sum((1, 2, 3)))
+    weight.copy_(kernel * (0.5 / std))
+    return ["the mean and deviation of its images were taken into the patch embedding, which here sees [-1, 1]"]
