@@ -159,7 +159,7 @@ _FIELDS += [
     ("kinds", dict),
     ("table_sha256", str),
 ]
-_SHARD_NAME = re.compile(r"[^/\0]+\.tar")
+_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
 _SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
 
 
@@ -184,7 +184,7 @@ def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[
     if shard_set.url:
         return shards
     indexed = {shard.name: shard.filesize for shard in shards}
-    present = {tar.name: tar.stat().st_size for tar in shard_set.splits[split]}
+    present = {shard_set.called(tar): tar.stat().st_size for tar in shard_set.splits[split]}
     for name in sorted(indexed.keys() | present.keys()):
         if indexed.get(name) != present.get(name):
             was, now = (f"{sizes[name]} bytes" if name in sizes else "absent" for sizes in (indexed, present))

@@ -35,7 +35,8 @@ def index_shards(
     shard_set = find_shards(directory)
     for word in [shard_set.known(split)] if split else shard_set.splits:
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            scans = pool.map(scan_shard, shard_set.splits[word])
+            shards = shard_set.splits[word]
+            scans = pool.map(scan_shard, shards, map(shard_set.called, shards))
             try:
                 write_index(shard_set, word, _told(scans, report))
             except BaseException:

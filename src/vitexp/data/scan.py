@@ -55,20 +55,21 @@ def split_name(name: str) -> tuple[str, str]:
     return stem if folder in ("", ".") else f"{folder}/{stem}", extension.lower()
 
 
-def scan_shard(path: Path) -> ShardScan:
-    """Reads a shard.
+def scan_shard(path: Path, name: str = "") -> ShardScan:
+    """Reads a shard; `name` is what it is called in its set, where that is not the file's own name.
 
     Raises: BadShard (or BadImage) naming shard and key for anything but a whole tar of samples, each an image with
     its label.
     """
+    name = name or path.name
     with open(path, "rb", buffering=1 << 20) as file:
-        scan = _Scan(path.name, Tape(file, path.name))
+        scan = _Scan(name, Tape(file, name))
         samples = list(scan.samples())
         sha256, filesize = scan.tape.finish(), scan.tape.place
     if not samples:
-        raise BadShard(f"{path.name} holds no samples; remove it or write it again")
+        raise BadShard(f"{name} holds no samples; remove it or write it again")
     rows = np.array(samples, dtype=ROW)
-    return ShardScan(path.name, rows, filesize, sha256, scan.smallest, scan.largest, scan.ignored)
+    return ShardScan(name, rows, filesize, sha256, scan.smallest, scan.largest, scan.ignored)
 
 
 class _Scan:

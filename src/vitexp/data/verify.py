@@ -54,7 +54,7 @@ def _check_shard(index: ShardIndex, number: int) -> list[str]:
     """A scan of the shard as if it were new, compared with what the index keeps of it."""
     shard = index.shards[number]
     try:
-        scan = scan_shard(Path(index.directory) / shard.name)
+        scan = scan_shard(Path(index.directory) / shard.name, shard.name)
     except (ValueError, OSError) as error:
         return [str(error)]
     if scan.sha256 != shard.sha256:
