@@ -57,7 +57,7 @@ def test_names_that_say_their_split(tmp_path, names, stem, splits) -> None:
         (["digits/x-train-0.tar", "cifar/x-train-0.tar"], "2 sets"),
         (["train-0.tar", "val-0.tar", "validation-1.tar"], r"val-0\.tar, validation-1\.tar would all be val"),
         (["x-train-0.tar", "x-train-1.tar.gz"], r"x-train-1\.tar\.gz is compressed.*gunzip"),
-        (["x-train-0.tgz"], r"x-train-0\.tgz is compressed.*gunzip -S \.tgz"),
+        (["x-train-0.tgz"], r"x-train-0\.tgz is compressed.*gunzip"),
         (["x-train-0.tar", "x-train-1.tar.part"], "looks like a download that did not end"),
     ],
 )

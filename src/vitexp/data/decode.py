@@ -14,6 +14,11 @@ import numpy as np
 from PIL import Image
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+OTHER_IMAGES = (
+    *("bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jpe", "jfif"),
+    *("avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico", "exr", "psd", "svg", "dcm"),
+)
+"""Images as well, which no shard may hold."""
 MAX_PIXELS = 2**26  # 67 million pixels, 200 MB as RGB: more is a decompression bomb or no training image
 Bytes = bytes | memoryview
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}

@@ -136,8 +136,8 @@ def _tars(directory: Path) -> list[str]:
     for name, entry in files_below(directory):
         if _COMPRESSED.fullmatch(entry.name):
             raise ValueError(
-                f"{entry.path} is compressed, and shards are read in place; unpack the compression alone, for all of "
-                f"them (gunzip for .tar.gz, `gunzip -S .tgz` for .tgz: the result must be a .tar)"
+                f"{entry.path} is compressed, and shards are read in place; unpack it and the others like it with "
+                "gunzip (bunzip2, unxz, ...), so that they end in .tar"
             )
         if _UNFINISHED.fullmatch(entry.name):
             raise ValueError(f"{entry.path} looks like a download that did not end; finish or remove it")
