@@ -19,11 +19,11 @@ from vitexp.data.index_write import INDEX_KIND, content_fingerprint, index_shard
 from vitexp.data.layout import ShardSet, find_shards
 from vitexp.data.lock import alone
 from vitexp.data.scan import ROW
+from vitexp.data.sources import FEW_CLASSES
 from vitexp.data.tar import BadShard
 
 __all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FEW_CLASSES = 1000  # as many may be without an image in a set that does not name its classes
 _CHECKED_IMAGES = 1 << 20  # of up to so many, keys and labels are compared with their checksum whenever they are opened
 
 
@@ -204,7 +204,7 @@ def _class_names(shard_set: ShardSet, documents: dict[str, dict[str, Any]]) -> t
     classes, images = 1 + highest["highest_label"], sum(document["images"] for document in documents.values())
     if len(named) > 1 or any(len(names) < classes for names in named):
         raise shard_set.bad(f"{shard_set.directory}: the names of the classes have changed since it was indexed")
-    if not named and classes > max(images, _FEW_CLASSES):
+    if not named and classes > max(images, FEW_CLASSES):
         raise BadShard(
             f"{highest.get('highest_at') or shard_set.directory} has the label {classes - 1:,}, of {images:,} images: "
             "labels are the numbers of classes, from 0 on; correct it, or name that many classes in classes.txt"

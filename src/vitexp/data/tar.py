@@ -38,10 +38,10 @@ class Member:
 class Tape:
     """Reads a tar from front to end, once, and hashes every byte on the way."""
 
-    def __init__(self, file: BinaryIO, where: str) -> None:
+    def __init__(self, file: BinaryIO, where: str, place: int = 0) -> None:
         self._file, self._where = file, where
         self._hash = hashlib.sha256()
-        self.place = 0
+        self.place = place
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes. Raises: BadShard where the file ends before."""

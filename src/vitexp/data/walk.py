@@ -15,12 +15,17 @@ def files_below(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     yield from _below(directory, "", {_identity(os.stat(folder)): str(folder) for folder in above})
 
 
+def hidden(name: str) -> bool:
+    """Whether a file or folder is left out by its name."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def _below(directory: Path, prefix: str, seen: dict[tuple[int, int], str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     with os.scandir(directory) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         name = prefix + entry.name
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+        if hidden(entry.name):
             continue
         if entry.is_symlink() and not os.path.exists(entry.path):
             raise ValueError(
