@@ -76,4 +76,7 @@ def test_an_image_in_two_splits_is_noted(tmp_path):
     out = make(Source(name="few", classes=("a",), splits={"train": train, "test": test}), tmp_path / "few")
     found = verify(out)
     assert found.problems == []
-    assert found.notes == ["1 images lie in train and in test, byte for byte"]
+    assert found.notes == [
+        "every training image is of one class, a",
+        "1 images lie in train and in test, byte for byte",
+    ]
