@@ -12,7 +12,7 @@ from vitexp.data import fetch as fetching
 from vitexp.data.fetch import Missing, Patience, fetch
 from vitexp.data.module import ShardData
 
-QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
+QUICK = Patience(attempts=3, slow_attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
 
 
 @pytest.fixture(autouse=True)

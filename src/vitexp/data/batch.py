@@ -114,10 +114,7 @@ class BatchLoader:
         if self._loader is None:
             yield from map(self._batches.__getitem__, self._places)
         else:
-            for answer in self._loader:
-                if isinstance(answer, ValueError):
-                    raise answer
-                yield answer
+            yield from _received(self._loader)
 
     def close(self) -> None:
         """Ends the worker processes; another iteration would start new ones."""
@@ -137,6 +134,45 @@ class TrainLoader(BatchLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing: see the class."""
+
+
+class LostWorker(RuntimeError):
+    """A worker process ended, or hung, before its work was done."""
+
+    exit_status = 1
+
+
+def explain_lost_worker(error: BaseException) -> None:
+    """Makes a sentence of torch's word for a dead worker, which its signal handler raises wherever the run happens to
+    be.
+    """
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader "):
+        error.args = (_lost(error),)
+        error.exit_status = LostWorker.exit_status  # type: ignore[attr-defined]
+
+
+def _lost(error: BaseException) -> str:
+    return (
+        f"a data worker ended before its work was done ({' '.join(str(error).split())}), as when the memory is full: "
+        "free some or set data.workers lower, then run the same command again"
+    )
+
+
+def _received(loader: "DataLoader[Batch | ValueError]") -> Iterator[Batch]:
+    """What the workers send. Raises: what they found wrong, and LostWorker where one is gone."""
+    answers = iter(loader)
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            return
+        except (OSError, EOFError, RuntimeError) as error:
+            if str(error).startswith("Caught "):  # raised in a worker, by a fault of the program
+                raise
+            raise LostWorker(_lost(error)) from error
+        if isinstance(answer, ValueError):
+            raise answer
+        yield answer
 
 
 class _Answers(Dataset[Batch | ValueError]):

@@ -24,7 +24,7 @@ class Patience:
     """How long a network may take: `attempts`, with waits that double from the first, and limits for each."""
 
     attempts: int = 6
-    slow_attempts: int = 3
+    slow_attempts: int = 2
     """As many may end because a server sends, but too slowly."""
     first_wait_seconds: float = 1.0
     silence_seconds: float = 20.0
