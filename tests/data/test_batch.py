@@ -3,17 +3,15 @@ import gc
 import io
 import multiprocessing
 import os
-import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, LostWorker, Place
+from vitexp.data.batch import Batch, Batches, BatchLoader, Place
 from vitexp.data.index import open_shards
 from vitexp.data.mixing import mixed, partners
-from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION, EpochOrder
 from vitexp.data.read import CacheReader, FileReader, Views, cacheable
 from vitexp.data.tar import BadShard
@@ -158,31 +156,6 @@ def test_an_unreadable_shard_is_one_sentence_from_here_and_from_a_worker(tmp_pat
             ValueError, match=r"^[^\n]*toy-train-000000\.tar cannot be read \(Input/output error\); [^\n]*$"
         ):
             list(BatchLoader(batches, workers))
-
-
-def test_a_worker_that_is_killed_is_one_sentence(digits) -> None:
-    before = set(multiprocessing.active_children())
-
-    def end_workers(_: Batch) -> None:
-        for worker in set(multiprocessing.active_children()) - before:
-            os.kill(worker.pid, signal.SIGKILL)
-
-    loader = BatchLoader(batches_of(digits, 8), 1, lambda: (0, 0))
-    with pytest.raises(
-        LostWorker, match=r"^a data worker ended before its work was done \(.*data\.workers[^\n]*$"
-    ) as lost:
-        list(map(end_workers, loader))
-    assert lost.value.exit_status == 1
-
-
-def test_a_killed_worker_that_torch_reports_in_mid_step_is_one_sentence_too(digits) -> None:
-    error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    ShardData(shards=str(digits)).on_exception(error)
-    assert str(error).startswith("a data worker ended before its work was done (DataLoader worker (pid 7) is killed")
-    assert error.exit_status == 1
-    other = RuntimeError("something else")
-    ShardData(shards=str(digits)).on_exception(other)
-    assert str(other) == "something else"
 
 
 @pytest.mark.parametrize(("batch", "ranks"), [(30, 2), (50, 3), (64, 4)])

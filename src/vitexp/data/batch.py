@@ -13,6 +13,7 @@ from vitexp.data.index import ShardIndex
 from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.read import Reader
+from vitexp.data.workers import received, stop
 
 _TIMEOUT_SECONDS = 600
 
@@ -104,7 +105,7 @@ class BatchLoader:
         self._places = _Places(len(batches))
         self._loader = _worker_loader(batches, self._places, workers, pin) if workers else None
         if self._loader is not None:
-            weakref.finalize(self, _stop, self._loader)
+            weakref.finalize(self, stop, self._loader)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -114,12 +115,12 @@ class BatchLoader:
         if self._loader is None:
             yield from map(self._batches.__getitem__, self._places)
         else:
-            yield from _received(self._loader)
+            yield from received(self._loader)
 
     def close(self) -> None:
         """Ends the worker processes; another iteration would start new ones."""
         if self._loader is not None:
-            _stop(self._loader)
+            stop(self._loader)
 
 
 class TrainLoader(BatchLoader):
@@ -134,45 +135,6 @@ class TrainLoader(BatchLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing: see the class."""
-
-
-class LostWorker(RuntimeError):
-    """A worker process ended, or hung, before its work was done."""
-
-    exit_status = 1
-
-
-def explain_lost_worker(error: BaseException) -> None:
-    """Makes a sentence of torch's word for a dead worker, which its signal handler raises wherever the run happens to
-    be.
-    """
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader "):
-        error.args = (_lost(error),)
-        error.exit_status = LostWorker.exit_status  # type: ignore[attr-defined]
-
-
-def _lost(error: BaseException) -> str:
-    return (
-        f"a data worker ended before its work was done ({' '.join(str(error).split())}), as when the memory is full: "
-        "free some or set data.workers lower, then run the same command again"
-    )
-
-
-def _received(loader: "DataLoader[Batch | ValueError]") -> Iterator[Batch]:
-    """What the workers send. Raises: what they found wrong, and LostWorker where one is gone."""
-    answers = iter(loader)
-    while True:
-        try:
-            answer = next(answers)
-        except StopIteration:
-            return
-        except (OSError, EOFError, RuntimeError) as error:
-            if str(error).startswith("Caught "):  # raised in a worker, by a fault of the program
-                raise
-            raise LostWorker(_lost(error)) from error
-        if isinstance(answer, ValueError):
-            raise answer
-        yield answer
 
 
 class _Answers(Dataset[Batch | ValueError]):
@@ -217,13 +179,6 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
         timeout=_TIMEOUT_SECONDS,
         generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
     )
-
-
-def _stop(loader: DataLoader[Any]) -> None:
-    """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
-    for a word, and the collector 5 seconds for each of them.
-    """
-    loader._iterator = None
 
 
 def _as_it_is(batch: Any) -> Any:

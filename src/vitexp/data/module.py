@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader, explain_lost_worker
+from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
 from vitexp.data.counts import class_notes, counts_line
 from vitexp.data.index import ShardIndex
 from vitexp.data.locate import open_all
@@ -169,10 +169,6 @@ class ShardData(L.LightningDataModule):
         self.announce()
         if stage == "fit" and self.trainer and not self.val_count:
             self.trainer.limit_val_batches = 0
-
-    def on_exception(self, exception: BaseException) -> None:
-        """A worker that was killed is one sentence."""
-        explain_lost_worker(exception)
 
     def teardown(self, stage: str) -> None:
         """Ends the worker processes of this stage."""
