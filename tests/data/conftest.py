@@ -1,5 +1,6 @@
 """Shard sets for the tests of data: real ones from the digits, and hand-made tars, sound and broken."""
 
+import gzip
 import http.server
 import io
 import tarfile
@@ -104,9 +105,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == 403:
             return self.send_error(403)
         data = path.read_bytes()
+        if fault in ("header", "body"):
+            return self.trickle(b"X: " if fault == "header" else b"\r\n")
+        if fault == "elsewhere":
+            self.send_response(302)
+            self.send_header("Location", f"/{name}")
+            return self.end_headers()
         self.send_response(200)
+        if fault == "packed":
+            self.send_header("Content-Encoding", "gzip")
+            data = gzip.compress(data)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
+        return self.send(data, fault)
+
+    def trickle(self, start: bytes) -> None:
+        """A byte now and then, without end."""
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n" + start)
+        while True:
+            self.wfile.write(b"a")
+            time.sleep(0.05)
+
+    def send(self, data: bytes, fault: str | None) -> None:
         if fault == "stall":
             self.wfile.write(data[:10])
             self.wfile.flush()
@@ -122,7 +142,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(bytes([data[0] ^ 1]) + data[1:])
         else:
             self.wfile.write(data)
-        return None
 
 
 @pytest.fixture

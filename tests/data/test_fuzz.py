@@ -34,10 +34,11 @@ def seed_tar(png) -> bytes:
                 tar.addfile(info, io.BytesIO(data))
     gnu = io.BytesIO()
     with tarfile.open(fileobj=gnu, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        info = tarfile.TarInfo("e" * 150 + ".png")
+        info = tarfile.TarInfo("e" * 150 + ".txt")
         info.size = 9
         tar.addfile(info, io.BytesIO(b"x" * 9))
-    return buffer.getvalue()[:-1024].rstrip(b"\0").ljust(20 * 512, b"\0") + gnu.getvalue()
+    members = buffer.getvalue().rstrip(b"\0")
+    return members + bytes(-len(members) % 512) + gnu.getvalue()
 
 
 def mutated(data: bytes, seed: int) -> bytes:

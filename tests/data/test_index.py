@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import json
 import multiprocessing
@@ -6,9 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from vitexp.data.index import index_shards, open_shards
+from vitexp.data.files import LocalFiles
+from vitexp.data.index import index_shards, open_shards, read_document
 from vitexp.data.layout import find_shards
 from vitexp.data.tar import BadShard
+from vitexp.data.verify import verify
 
 
 def test_a_set_without_index_gets_one_on_first_use(tmp_path, make_set) -> None:
@@ -63,7 +66,7 @@ def test_classes_are_counted_over_all_splits(tmp_path, make_set) -> None:
 
 
 def test_a_label_beyond_the_class_names_is_refused(tmp_path, make_set) -> None:
-    with pytest.raises(BadShard, match=r"train has the label 7, but classes\.txt names 3 classes"):
+    with pytest.raises(BadShard, match=r"'train000x0001' of train has the label 7, .*class names has 3"):
         open_shards(make_set(tmp_path, classes=3, train=[[0, 7]]))
     assert not list(tmp_path.glob("*.index.json"))
     assert not list(tmp_path.glob("*.tmp"))
@@ -130,7 +133,9 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path, make_
     with pytest.raises(ValueError, match="has no split 'test'; it has train"):
         open_shards(tmp_path, "test")
     (tmp_path / "other-train-000000.tar").touch()
-    with pytest.raises(ValueError, match="holds shards of other, toy; give each set a directory of its own"):
+    with pytest.raises(
+        ValueError, match=r"2 sets, by the names of other-train-000000\.tar, toy.*a directory of its own"
+    ):
         open_shards(tmp_path)
 
 
@@ -230,3 +235,50 @@ def test_ranks_that_open_at_once_make_one_index(tmp_path, make_set) -> None:
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
+
+
+def test_no_memory_is_taken_on_the_word_of_a_label(tmp_path, write_tar, png) -> None:
+    members = [(f"{i}.{e}", png(i) if e == "png" else b"0") for i in range(9) for e in ("png", "cls")]
+    members[9] = ("4.cls", b"300000000")
+    write_tar(tmp_path / "x-train-0.tar", members)
+    with pytest.raises(BadShard, match=r"x-train-0\.tar: sample '4' has the label 300,000,000, of 9 images"):
+        open_shards(tmp_path)
+    members[9] = ("4.cls", b"999")  # a few images of a thousand classes are a set
+    write_tar(tmp_path / "x-train-0.tar", members)
+    index_shards(tmp_path)
+    assert open_shards(tmp_path).classes == 1000
+
+
+def test_the_same_shard_in_two_splits_is_refused(tmp_path, make_set) -> None:
+    make_set(tmp_path, train=[[0, 1], [0, 1]])
+    (tmp_path / "toy-test-000000.tar").write_bytes((tmp_path / "toy-train-000001.tar").read_bytes())
+    with pytest.raises(BadShard, match=r"train-000001\.tar \(train\) and toy-test-000000\.tar \(test\) have the same"):
+        open_shards(tmp_path)
+
+
+def test_names_of_classes_that_change_after_indexing_are_noticed(tmp_path, make_set) -> None:
+    make_set(tmp_path, classes=2, train=[[0, 1]], test=[[1]])
+    assert open_shards(tmp_path).class_names == ("class 0", "class 1")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(BadShard, match=r"names of the classes have changed .*make the index again"):
+        open_shards(tmp_path)
+    index_shards(tmp_path)
+    assert open_shards(tmp_path).class_names == ("cat", "dog")
+
+
+def test_shards_in_folders_are_read_and_checked_by_their_paths(tmp_path, make_set) -> None:
+    """As VTAB is published: a folder a split, the same keys in each, the names in classnames.txt."""
+    folder = make_set(tmp_path, train=[[0, 1, 0]], test=[[1]])
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        (folder / f"toy-{split}-000000.tar").rename(folder / split / "0.tar")
+    (folder / "classnames.txt").write_text("cat\ndog\n")
+    index = open_shards(folder)
+    assert (len(index), index.class_names, index.shards[0].name) == (3, ("cat", "dog"), "train/0.tar")
+    assert [len(file.data) for file in LocalFiles(index).read(np.arange(3))] == index.table["length"].tolist()
+    assert not verify(folder).problems
+    document = folder / f"{folder.name}-train.index.json"
+    for name in ("../0.tar", "/0.tar", "train/../../0.tar", "a\\\\0.tar"):
+        (folder / "x-train.index.json").write_text(document.read_text().replace("train/0.tar", name))
+        with pytest.raises(BadShard, match="no whole index"):
+            read_document(dataclasses.replace(index.shard_set, name="x"), "train")

@@ -67,6 +67,44 @@ def test_counts_are_known_at_once(digits) -> None:
     assert described["subset_fingerprint"] == data.subset_fingerprint
 
 
+def test_what_is_used_is_said_once_and_only_when_it_is_used(digits, tmp_path, capsys) -> None:
+    data = data_of(digits, train_images=300)
+    data.describe()
+    assert capsys.readouterr().err == ""
+    fit(tmp_path, data, max_epochs=1, limit_train_batches=1)
+    line = "data: digits: 300 of 1,294 train + 144 val (held out of train) + 359 test images, 10 classes\n"
+    assert [line] == [text for text in capsys.readouterr().err.splitlines(keepends=True) if "data: " in text]
+    data.eval_loader("test")
+    assert "data: " not in capsys.readouterr().err
+    data_of(digits, train_images=None, val_fraction=0.0).eval_loader("test")  # as commands without a trainer do
+    assert "data: digits: 1,438 train + 359 test images, 10 classes\n" in capsys.readouterr().err
+
+
+def test_classes_are_counted_by_what_is_used(tmp_path, make_set, capsys) -> None:
+    make_set(tmp_path, classes=3, train=[[0, 0, 0, 1] * 5], val=[[0, 1, 2]])
+    data = ShardData(shards=str(tmp_path), train_images=8)
+    assert [data.class_counts(split).tolist() for split in ("train", "val", "test")] == [
+        [6, 2, 0],
+        [1, 1, 1],
+        [0, 0, 0],
+    ]
+    data.setup("fit")
+    assert capsys.readouterr().err == (
+        "data: toy: 8 of 20 train + 3 val images, 3 classes\n"
+        "note: toy: 1 of 3 classes (class 2) has no training image, but 1 in val: never right there\n"
+    )
+
+
+def test_the_order_of_what_is_measured_has_a_fingerprint(tmp_path, make_set) -> None:
+    one = ShardData(shards=str(make_set(tmp_path / "one", train=[[0, 1] * 20], test=[[0, 1], [1]]))).describe()
+    same = ShardData(shards=str(make_set(tmp_path / "same", train=[[0, 1] * 20], test=[[0, 1], [1]]))).describe()
+    other = ShardData(shards=str(make_set(tmp_path / "other", train=[[0, 1] * 20], test=[[1, 0], [1]]))).describe()
+    assert one["class_names"] == ["0", "1"]
+    assert one["order_fingerprints"] == same["order_fingerprints"]
+    assert one["order_fingerprints"]["val"] == other["order_fingerprints"]["val"]
+    assert one["order_fingerprints"]["test"] != other["order_fingerprints"]["test"]
+
+
 def test_train_and_validation_share_no_image_and_subsets_are_nested(digits) -> None:
     def seen(split: str, **options) -> set[int]:
         return {int(s) for batch in ShardData(shards=str(digits), **options).eval_loader(split) for s in batch.samples}

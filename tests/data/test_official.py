@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from vitexp.data import official
+from vitexp.data import fetch, official
 from vitexp.data.official import OfficialFile
 from vitexp.data.sources import open_source
 
@@ -35,7 +35,7 @@ def server(monkeypatch):
     server.faults = []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setattr(official.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
     file = OfficialFile("a.bin", hashlib.md5(CONTENT).hexdigest(), f"http://127.0.0.1:{server.server_port}/a.bin")
     monkeypatch.setitem(official.FORMS, "few", {"plain": (file,)})
     yield server
@@ -55,10 +55,10 @@ def test_a_download_survives_a_bad_line(server, tmp_path, faults):
 
 def test_a_download_that_never_comes_right_says_what_to_do(server, tmp_path):
     server.faults[:] = ["change"] * 10
-    with pytest.raises(ValueError, match=r"could not be downloaded .*a\.bin there by hand"):
+    with pytest.raises(ValueError, match=r"could not be fetched in 6 attempts .*a\.bin there by hand"):
         official.official_files("few", tmp_path, True)
     assert not list(tmp_path.iterdir())
-    assert len(server.faults) == 10 - official.ATTEMPTS
+    assert len(server.faults) == 10 - fetch.Patience().attempts
 
 
 def test_files_that_are_there_are_not_fetched(server, tmp_path):

@@ -75,6 +75,7 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path, write_tar, png, extensio
 
 
 IMAGE = "IMAGE"
+SOUND = [("a.png", IMAGE), ("a.cls", b"0"), ("a.thumb.png", IMAGE)]  # a second image of a sample does no harm
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,18 @@ IMAGE = "IMAGE"
         ([("a.png", IMAGE), ("a.cls", b"0"), ("a.cls", b"1")], r"'a' has two \.cls members"),
         ([("a.png", IMAGE), ("a.cls", b"")], r"'a' has an empty \.cls"),
         ([("a.png", IMAGE), ("a.cls", b" \n")], r"'a' has an empty \.cls"),
-        ([("a.png", IMAGE), ("a.cls", b"cat")], "'a' has the label b'cat'"),
+        ([("a.png", IMAGE), ("a.cls", b"cat")], r"'a' has the label b'cat'.*number of the line.*classes\.txt"),
         ([("a.png", IMAGE), ("a.cls", b"-1")], "'a' has the label b'-1'"),
-        ([("a.png", IMAGE), ("a.cls", b"1.0")], "'a' has the label"),
+        ([("a.png", IMAGE), ("a.cls", b"1.0")], "'a' has the label.*write 1 instead"),
+        ([("a.png", IMAGE), ("a.cls", b"1e400")], "'a' has the label"),
+        ([("a.png", IMAGE), ("a.cls", b"\xef\xbb\xbf1")], "'a' has the label.*without a byte order mark"),
         ([("a.png", IMAGE), ("a.cls", b"2147483648")], "'a' has the label"),
+        ([("a.png", IMAGE), ("a.json", b'{"label": 1}')], r"'a' has no \.cls .*\.json is not read for one"),
+        ([("a.1.png", IMAGE), ("a.1.cls", b"0")], r"'a\.1\.png', whose key has a dot: WebDataset cuts .* key 'a'"),
+        ([*SOUND, ("b.1.png", IMAGE), ("b.1.cls", b"0")], r"'b\.1\.png', whose key has a dot"),
+        ([*SOUND, ("a.5.png", IMAGE), ("a.5.cls", b"0")], r"'a\.5\.png', whose key has a dot"),
+        ([*SOUND, ("b.5.png", IMAGE)], r"'b\.5\.png', whose key has a dot"),
+        ([*SOUND, ("b.BMP", b"BM")], r"'b\.BMP', an image of a kind that is not read"),
         ([("a.png", IMAGE), ("a.cls", b"1" * 33)], r"'a' has 33 bytes of \.cls"),
     ],
 )

@@ -1,6 +1,7 @@
 """What a user brings: class folders, tars of them, arrays."""
 
 import io
+import json
 import os
 import tarfile
 
@@ -10,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vitexp.data.decode import BadImage, decode_image
+from vitexp.data.files import LocalFiles
+from vitexp.data.index import open_shards
 from vitexp.data.source_files import keys_of
 from vitexp.data.sources import open_source
-from vitexp.data.write import make
+from vitexp.data.write import Layout, make
 
 
 def picture(shade, kind="PNG"):
@@ -87,20 +91,89 @@ def test_original_bytes_are_kept(tmp_path):
 
 def test_other_files_are_left_out_and_said(tmp_path):
     root = tree(tmp_path / "set", PLAIN)
-    for name in ("labels.csv", "ape/Thumbs.db", "ape/.DS_Store", ".git/config.png", "cow/old.bmp"):
+    for name in ("labels.csv", "ape/Thumbs.db", "ape/.DS_Store", ".git/config.png", "cow/old.doc"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"x")
     source = open_source(str(root))
     assert len(source.splits["train"]) == 9
-    assert source.notes == ["3 files of other kinds left out (1 .db, 1 .bmp, 1 .csv)"]
+    assert source.notes == ["3 files of other kinds left out (1 .db, 1 .doc, 1 .csv)"]
 
 
-def test_a_link_in_a_tar_is_not_followed(tmp_path):
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_in_a_tar_is_refused_by_name(tmp_path, link):
     root = tree(tmp_path / "set", PLAIN)
-    os.symlink("/etc/hostname", root / "ape/link.png")
-    os.link(root / "bee/bee_0.png", root / "ape/hard.png")
-    source = open_source(str(as_tar(root, tmp_path / "set.tar")))
-    assert len(source.splits["train"]) == 9
+    link(root / "bee/bee_0.png", root / "cow/more.png")
+    with pytest.raises(ValueError, match=r"holds 'inside/deeper/.*, a link .*--dereference"):
+        open_source(str(as_tar(root, tmp_path / "set.tar")))
+
+
+def test_a_tar_is_read_to_its_end_or_refused(tmp_path):
+    path = as_tar(tree(tmp_path / "set", PLAIN), tmp_path / "set.tar")
+    whole = path.read_bytes()
+    used = len(whole.rstrip(b"\0"))
+    for content, reason in (
+        (whole + whole, "goes on after its end"),
+        (whole[: -(-used // 512) * 512], "is cut off at byte"),
+        (whole[: used - 700], "is no whole, uncompressed tar"),
+        (whole[: -(-used // 512) * 512] + b"x" * 10240, "is damaged at byte"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason):
+            open_source(str(path))
+
+
+def test_links_are_followed(tmp_path):
+    root = tree(tmp_path / "all", [f"train/{name}" for name in PLAIN])
+    for name in ("classes/ape", "mixed/train", "files/ape/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+    tree(tmp_path / "classes", ["dog/1.png"])
+    (tmp_path / "classes/ape").symlink_to(root / "train/ape")
+    (tmp_path / "mixed/train").symlink_to(root / "train")
+    (tmp_path / "files/ape/1.png").symlink_to(root / "train/ape/ape_1.png")
+    sets = {name: open_source(str(tmp_path / name)) for name in ("classes", "mixed", "files")}
+    assert {name: (len(source.splits["train"]), source.classes) for name, source in sets.items()} == {
+        "classes": (4, ("ape", "dog")),
+        "mixed": (9, ("ape", "bee", "cow")),
+        "files": (1, ("ape",)),
+    }
+    (tmp_path / "mixed/test").symlink_to("train")
+    with pytest.raises(ValueError, match="mixed/train and 'test' are one and the same folder"):
+        open_source(str(tmp_path / "mixed"))
+    (tmp_path / "classes/cat").symlink_to("gone")
+    with pytest.raises(ValueError, match="classes/cat is a link to gone, which is not there"):
+        open_source(str(tmp_path / "classes"))
+
+
+@pytest.mark.parametrize("names", [("Train", "Val", "TESTING"), ("training", "dev", "testset")])
+def test_splits_in_other_spellings(tmp_path, names):
+    root = tree(tmp_path / "set", [f"{split}/{label}/{i}.png" for split in names for label in "ab" for i in range(2)])
+    (root / names[0] / "none").mkdir()
+    source = open_source(str(root))
+    assert {split: len(part) for split, part in source.splits.items()} == {"train": 4, "val": 4, "test": 4}
+    assert source.notes == [f"folders without an image left out: {names[0]}/none"]
+
+
+def test_other_kinds_of_images_become_png(tmp_path):
+    """Under their own names and under that of a JPEG; what cannot be read is refused, or left out by --max-bad."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    for place, (name, kind) in enumerate((("a.ppm", "PPM"), ("b.BMP", "BMP"), ("c.tif", "TIFF"), ("d.jpg", "BMP"))):
+        path = tmp_path / "set" / "xy"[place % 2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, kind)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "set/x/e.gif")
+    out = make(str(tmp_path / "set"), tmp_path / "out", layout=Layout(test_fraction=0.3))
+    index = open_shards(out)
+    decoded = [decode_image(*file) for file in LocalFiles(index).read(np.arange(len(index)))]
+    assert index.kinds == {"png"}
+    assert all((image == pixels).all() or (image == pixels[..., :1]).all() for image in decoded)
+    Image.fromarray(pixels).save(
+        tmp_path / "set/x/f.tif", "TIFF", save_all=True, append_images=[Image.fromarray(pixels)]
+    )
+    with pytest.raises(BadImage, match=r"x-f.*the TIFF has 2 pages .*--max-bad"):
+        make(str(tmp_path / "set"), tmp_path / "more")
+    (tmp_path / "set/x/g.avif").write_bytes(b"\0\0\0\x1cftypavif" + bytes(50))
+    more = make(str(tmp_path / "set"), tmp_path / "more", layout=Layout(max_bad=2, test_fraction=0.3))
+    assert len(json.loads((more / "recipe.json").read_text())["left_out"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -110,7 +183,12 @@ def test_a_link_in_a_tar_is_not_followed(tmp_path):
         (["train/a.png"], "train/a.png lies in no class folder"),
         (["train/ape/a.png", "ape/b.png"], "ape/b.png lies beside the splits"),
         (["train/ape/a.png", "test/bee/a.png"], r"test has classes that train lacks \(bee\)"),
-        (["test/ape/a.png"], "holds no training image"),
+        (["test/ape/a.png"], "holds no training image.*only those of test"),
+        (["train/ape/a.png", "val/ape/a.png", "Validation/ape/b.png"], "Validation and val would both be val"),
+        (["my_train/ape/a.png", "my_test/ape/b.png"], "my_test, my_train may be splits or classes; rename them"),
+        (["set/eval/ape/a.png", "set/other/ape/b.png"], r"'eval' does not say clearly which split it is"),
+        (["a\nb/a.png", "c/b.png"], r"a class is named 'a\\nb'"),
+        (["0.tar", "1.tar"], "shards need no making"),
         (["ape/a.txt"], "holds no training image"),
     ],
 )
@@ -121,7 +199,7 @@ def test_a_folder_that_says_no_class_is_refused(tmp_path, names, message):
 
 def test_a_compressed_tar_is_refused(tmp_path):
     (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + bytes(600))
-    with pytest.raises(ValueError, match="no uncompressed tar"):
+    with pytest.raises(ValueError, match="no whole, uncompressed tar"):
         open_source(str(tmp_path / "a.tar"))
 
 
@@ -188,6 +266,8 @@ def test_arrays_of_medmnist_are_known_too(tmp_path):
         ({"x_test": np.zeros((8, 6, 5, 4), np.uint8)}, "test: images are uint8"),
         ({"y_train": np.arange(19)}, r"labels are int64 \(19,\), integers \(20,\)"),
         ({"y_train": np.zeros(20)}, "labels are float64"),
+        ({"y_train": np.full(20, 300_000_000)}, "has the label 300000000, more than images"),
+        ({"classes": np.array(["ape", "ape", "b", "c"])}, "two classes have one name"),
         ({"classes": np.array(["ape"])}, "labels run from 0 to 3"),
         ({"classes": np.array([object()])}, "no .npz of plain arrays"),
     ],

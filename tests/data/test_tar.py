@@ -1,7 +1,11 @@
+import bz2
+import gzip
 import io
+import lzma
 import random
 import tarfile
 
+import numpy as np
 import pytest
 
 from vitexp.data.tar import BadShard, Tape
@@ -126,3 +130,32 @@ def test_sizes_in_the_binary_form_are_read() -> None:
 
 def test_directories_of_the_oldest_form_are_passed_over() -> None:
     assert members_of(header(tarfile.REGTYPE, "folder/")) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (bytes(7 * 512 + 3), None),
+        (tar_of([("b.png", b"y")], tarfile.USTAR_FORMAT), "goes on after its end, at byte 10240, as after `cat a.tar"),
+        (bytes(1 << 21) + b"x", f"goes on after its end, at byte {10240 + (1 << 21)}"),
+    ],
+)
+def test_what_follows_the_end_is_zeros_or_refused(after: bytes, message: str | None) -> None:
+    tape = Tape(io.BytesIO(tar_of([("a.png", b"x")], tarfile.USTAR_FORMAT) + after), "x.tar")
+    assert [member.name for member in tape.members()] == ["a.png"]
+    if message is None:
+        assert len(tape.finish()) == 64
+    else:
+        with pytest.raises(BadShard, match=rf"x\.tar {message}"):
+            tape.finish()
+
+
+def test_a_tar_without_its_end_is_refused() -> None:
+    with pytest.raises(BadShard, match="is cut off at byte 1024"):
+        members_of(tar_of([("a.png", b"x")], tarfile.USTAR_FORMAT)[:1024])
+
+
+@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")])
+def test_a_compressed_tar_says_by_what(pack, name: str) -> None:
+    with pytest.raises(BadShard, match=f"is compressed by {name}; .*unpack it with {name}"):
+        members_of(pack(np.random.default_rng(0).bytes(9000)))

@@ -13,6 +13,7 @@ from vitexp.data.index import ShardIndex
 from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.read import Reader
+from vitexp.data.workers import received, stop
 
 _TIMEOUT_SECONDS = 600
 
@@ -104,7 +105,7 @@ class BatchLoader:
         self._places = _Places(len(batches))
         self._loader = _worker_loader(batches, self._places, workers, pin) if workers else None
         if self._loader is not None:
-            weakref.finalize(self, _stop, self._loader)
+            weakref.finalize(self, stop, self._loader)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -114,15 +115,12 @@ class BatchLoader:
         if self._loader is None:
             yield from map(self._batches.__getitem__, self._places)
         else:
-            for answer in self._loader:
-                if isinstance(answer, ValueError):
-                    raise answer
-                yield answer
+            yield from received(self._loader)
 
     def close(self) -> None:
         """Ends the worker processes; another iteration would start new ones."""
         if self._loader is not None:
-            _stop(self._loader)
+            stop(self._loader)
 
 
 class TrainLoader(BatchLoader):
@@ -181,13 +179,6 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
         timeout=_TIMEOUT_SECONDS,
         generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
     )
-
-
-def _stop(loader: DataLoader[Any]) -> None:
-    """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
-    for a word, and the collector 5 seconds for each of them.
-    """
-    loader._iterator = None
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -85,7 +85,6 @@ def _add_index(commands: Any) -> None:
 
 def _make(chosen: argparse.Namespace) -> int:
     from vitexp.data.feed import Layout
-    from vitexp.data.info import summary
     from vitexp.data.sources import open_source
     from vitexp.data.write import make
 
@@ -104,7 +103,7 @@ def _make(chosen: argparse.Namespace) -> int:
     images = sum(len(split) for split in source.splits.values())
     with _progress(f"writing {source.name}", images) as report:
         make(source, chosen.out, layout=layout, workers=chosen.workers, report=report)
-    print(summary(chosen.out))
+    _print_summary(chosen.out)
     return 0
 
 
@@ -135,14 +134,21 @@ def _info(chosen: argparse.Namespace) -> int:
 
 def _index(chosen: argparse.Namespace) -> int:
     from vitexp.data.index import index_shards
-    from vitexp.data.info import summary
     from vitexp.data.layout import find_shards
 
     shards = sum(map(len, find_shards(chosen.directory).splits.values()))
     with _progress(f"indexing {chosen.directory}", shards) as report:
         index_shards(chosen.directory, workers=chosen.workers, report=report)
-    print(summary(chosen.directory))
+    _print_summary(chosen.directory)
     return 0
+
+
+def _print_summary(directory: Path) -> None:
+    from vitexp.data.info import notes, summary
+
+    print(summary(directory))
+    for note in notes(directory):
+        print(f"note: {note}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Image bytes from anywhere to RGB pixels, with one defined answer for every kind of file.
 
-Only PNG, JPEG and WebP are opened, and the content says which, not the name. What the answer is:
+Only PNG, JPEG and WebP are opened, and the content says which, not the name; `shards make` converts a few more kinds
+to PNG. What the answer is:
 
 - grey is repeated over the three channels; a palette is looked up; CMYK is converted as Pillow does;
 - 16 bits a channel become the high 8;
@@ -14,8 +15,16 @@ import numpy as np
 from PIL import Image
 
 EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+OTHER_IMAGES = (
+    *("bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jpe", "jfif"),
+    *("avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico", "exr", "psd", "svg", "dcm"),
+)
+"""Images as well, which no shard may hold under these names."""
 MAX_PIXELS = 2**26  # 67 million pixels, 200 MB as RGB: more is a decompression bomb or no training image
 Bytes = bytes | memoryview
+_CONVERTED = {b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_CONVERTED |= {b"P%d" % number: "PPM" for number in range(1, 7)}
+_PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I")
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 
 
@@ -71,6 +80,30 @@ def decode_reduced(data: Bytes, extension: str, where: object, factor: int, max_
         raise BadImage(f"{where}: {error}; at most {max_pixels} pixels are allowed") from error
     except Exception as error:  # a decoder may raise anything at all on hostile bytes
         raise BadImage(f"{where}: the {_FORMATS[kind]} does not decode ({error}); write the shard again") from error
+
+
+def convert_image(data: Bytes, where: object) -> np.ndarray | None:
+    """The pixels of a GIF, BMP, TIFF or PPM, which a shard holds as PNG; None for any other bytes.
+
+    Shapes: uint8 (height, width, 3).
+    Raises: BadImage naming `where` for one that does not decode, and for more than a picture of 8 or 16 bits.
+    """
+    kind = next((kind for magic, kind in _CONVERTED.items() if bytes(data[: len(magic)]) == magic), None)
+    if kind is None or (kind == "PPM" and not bytes(data[2:3]).isspace()):
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            check_pixels(image.width, image.height, where)
+            pages = getattr(image, "n_frames", 1) if kind == "TIFF" else 1
+            if pages > 1 or image.mode not in _PLAIN_MODES or (kind == "TIFF" and image.mode == "I"):
+                raise BadImage(
+                    f"{where}: the {kind} has {pages} pages of mode {image.mode}; convert it to PNG yourself"
+                )
+            return np.array(to_rgb(image))
+    except BadImage:
+        raise
+    except Exception as error:  # a decoder may raise anything at all on hostile bytes
+        raise BadImage(f"{where}: the {kind} does not decode ({error}); repair it, or convert it to PNG") from error
 
 
 def check_pixels(width: int, height: int, where: object, max_pixels: int = MAX_PIXELS) -> None:

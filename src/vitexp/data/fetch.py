@@ -1,19 +1,19 @@
 """One file from a URL to this disk: whole and checked, tried again where the network fails, and with an end.
 
-http and https need nothing else; what other schemes mean (s3, gs, ...) fsspec knows, with its package for each.
+http and https are aiohttp's, whose every step can be given a limit; what other schemes mean (s3, gs, ...) fsspec knows,
+with its package for each. Headers have a deadline, a body has a least rate, both looked at whenever bytes come.
 """
 
+import asyncio
 import errno
 import hashlib
-import http.client
 import os
 import re
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "file")
 _CHUNK = 1 << 20
@@ -24,11 +24,15 @@ class Patience:
     """How long a network may take: `attempts`, with waits that double from the first, and limits for each."""
 
     attempts: int = 6
+    slow_attempts: int = 2
+    """As many may end because a server sends, but too slowly."""
     first_wait_seconds: float = 1.0
-    silence_seconds: float = 30.0
-    """Without a byte."""
+    silence_seconds: float = 20.0
+    """Without a byte; and from the request to the end of the headers."""
     least_bytes_per_second: float = 50_000.0
     """On the whole, after the first `silence_seconds`."""
+    deadline_seconds: float = 6 * 3600.0
+    """For an attempt, however fast."""
 
 
 class Missing(ValueError):
@@ -50,81 +54,143 @@ def check_url(url: str) -> None:
         )
 
 
-def fetch(url: str, path: Path, sha256: str | None = None, patience: Patience | None = None) -> None:
-    """Puts what lies at `url` at `path`, whole or not at all.
+def fetch(
+    url: str,
+    path: Path,
+    checksum: str | None = None,
+    patience: Patience | None = None,
+    report: Callable[[int], object] = lambda count: None,
+) -> None:
+    """Puts what lies at `url` at `path`, whole or not at all; `report` hears of the bytes that have come.
 
+    `checksum` is that of sha256, or of md5 where it has 32 digits.
     Raises: Missing where there is nothing; ValueError naming `url` when all attempts have failed, or the disk is full.
     """
     check_url(url)
-    patience = patience or Patience()
-    for attempt in range(patience.attempts):
+    patience, attempt, slow = patience or Patience(), 0, 0
+    while True:
+        attempt += 1
         try:
-            return _once(url, path, sha256, patience)
-        except (OSError, http.client.HTTPException, _Broken) as error:
+            return _once(url, path, checksum, _Watch(patience, report, _hash_of(checksum)))
+        except (OSError, _Broken) as error:
             _give_up(url, path, error)
-            reason = error
-        if attempt + 1 < patience.attempts:
-            time.sleep(patience.first_wait_seconds * 2**attempt)
+            reason, slow = error, slow + isinstance(error, _Slow)
+        if attempt == patience.attempts or slow == patience.slow_attempts:
+            break
+        time.sleep(patience.first_wait_seconds * 2 ** (attempt - 1))
     raise ValueError(
-        f"{url} could not be fetched in {patience.attempts} attempts ({type(reason).__name__}: {reason}); "
-        "see whether it can be reached, then run this again: it goes on from its last checkpoint"
+        f"{url} could not be fetched in {attempt} attempts ({str(reason) or type(reason).__name__}); see whether it "
+        "can be reached, then run this again"
     ) from reason
 
 
 class _Broken(Exception):
-    """An answer that is not the whole file, or comes too slowly."""
+    """An answer that is not the whole file."""
+
+    status: int | None = None
 
 
-def _once(url: str, path: Path, sha256: str | None, patience: Patience) -> None:
+class _Slow(_Broken):
+    """An answer that comes too slowly."""
+
+
+def _hash_of(checksum: str | None) -> "hashlib._Hash":
+    return hashlib.md5(usedforsecurity=False) if checksum and len(checksum) == 32 else hashlib.sha256()
+
+
+class _Watch:
+    """Hashes what comes, and looks at each piece whether it comes fast enough."""
+
+    def __init__(self, patience: Patience, report: Callable[[int], object], whole: "hashlib._Hash") -> None:
+        self.patience, self.whole, self._report = patience, whole, report
+        self.count, self._start = 0, time.monotonic()
+
+    def take(self, data: bytes) -> bytes:
+        """The same data. Raises: _Slow."""
+        self.whole.update(data)
+        self.count += len(data)
+        self._report(len(data))
+        seconds = time.monotonic() - self._start
+        late = seconds - self.patience.silence_seconds
+        if (late > 0 and self.count < late * self.patience.least_bytes_per_second) or (
+            seconds > self.patience.deadline_seconds
+        ):
+            raise _Slow(f"only {self.count} bytes came in {seconds:.0f} seconds")
+        return data
+
+
+def _once(url: str, path: Path, checksum: str | None, watch: _Watch) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with _open(url, patience) as source, open(unfinished, "wb") as file:
-            found = _copy(source, file, patience)
+        with open(unfinished, "wb") as file:
+            if url.lower().startswith(("http://", "https://")):
+                asyncio.run(_over_http(url, file, watch))
+            else:
+                _by_fsspec(url, file, watch)
             file.flush()
             os.fsync(file.fileno())
-        if sha256 is not None and found != sha256:
-            raise _Broken(f"its checksum is {found[:16]}..., that in the index {sha256[:16]}...")
+        if checksum is not None and (found := watch.whole.hexdigest()) != checksum:
+            raise _Broken(f"its checksum is {found[:16]}..., the right one {checksum[:16]}...")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _open(url: str, patience: Patience) -> BinaryIO:
-    if url.lower().startswith(("http://", "https://")):
-        return urllib.request.urlopen(url, timeout=patience.silence_seconds)
+async def _over_http(url: str, file: BinaryIO, watch: _Watch) -> None:
+    """Follows redirects; what a server compresses on the way is unpacked, but a .gz stays what it is."""
+    import aiohttp
+
+    silence = watch.patience.silence_seconds
+    limits = aiohttp.ClientTimeout(total=None, sock_connect=silence / 2, sock_read=silence)
+    plain = {"Accept-Encoding": "identity"}
+    unpack = not url.lower().endswith(("gz", ".zip"))
+    try:
+        async with aiohttp.ClientSession(
+            timeout=limits, trust_env=True, headers=plain, auto_decompress=unpack, raise_for_status=True
+        ) as session:
+            answer = await _answer(session.get(url), silence)
+            async with answer:
+                async for data in answer.content.iter_any():
+                    file.write(watch.take(data))
+    except TimeoutError as error:
+        raise _Broken(f"no byte came for {silence:g} seconds") from error
+    except aiohttp.ClientPayloadError as error:
+        raise _Broken("it broke off before its end") from error
+    except aiohttp.ClientError as error:
+        broken = _Broken(str(error))
+        broken.status = getattr(error, "status", None)
+        raise broken from error
+
+
+async def _answer(asked: Awaitable[Any], seconds: float) -> Any:
+    try:
+        return await asyncio.wait_for(asked, seconds)
+    except TimeoutError as error:
+        if error.args:  # aiohttp's own, of a step
+            raise
+        raise _Slow(f"no whole answer came in {seconds:g} seconds") from error
+
+
+def _by_fsspec(url: str, file: BinaryIO, watch: _Watch) -> None:
     import fsspec
 
     try:
-        return fsspec.open(url, "rb").open()
+        source = fsspec.open(url, "rb").open()
     except ImportError as error:
         raise ValueError(f"{url} needs another package: {error}; install it") from error
-
-
-def _copy(source: BinaryIO, file: BinaryIO, patience: Patience) -> str:
-    """Copies to the end; returns the checksum of what came."""
-    whole, start, count = hashlib.sha256(), time.monotonic(), 0
-    while data := source.read(_CHUNK):
-        file.write(data)
-        whole.update(data)
-        count += len(data)
-        late = time.monotonic() - start - patience.silence_seconds
-        if late > 0 and count < late * patience.least_bytes_per_second:
-            raise _Broken(f"only {count} bytes came in {late + patience.silence_seconds:.0f} seconds")
-    length = getattr(source, "length", 0)  # of an HTTP answer: what should still have come
-    if length:
-        raise _Broken(f"it broke off {length} bytes before its end")
-    return whole.hexdigest()
+    with source:
+        while data := source.read(_CHUNK):
+            file.write(watch.take(data))
 
 
 def _give_up(url: str, path: Path, error: Exception) -> None:
     """Raises what another attempt cannot mend."""
-    if isinstance(error, urllib.error.HTTPError):
-        error.close()
-    if isinstance(error, FileNotFoundError) or (isinstance(error, urllib.error.HTTPError) and error.code in (404, 410)):
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
         raise Missing(f"there is nothing at {url}") from error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise ValueError(
             f"the disk of {path.parent} is full; free some space, or set VITEXP_CACHE to a directory on a larger disk"
         ) from error
-    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+    if status in (401, 403):
         raise ValueError(f"{url} may not be read ({error}); see to its access rights") from error

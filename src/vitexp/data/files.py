@@ -4,6 +4,8 @@ import os
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,15 +113,28 @@ class LocalFiles:
         view, group = self._space(int(lengths.sum())), np.cumsum(apart) - 1
         places = offsets[group] + begins - begins[firsts[group]]
         for shard in np.unique(shards).tolist():
-            handle, mine = self._handle(shard), slice(*np.searchsorted(shards, [shard, shard + 1]).tolist())
-            for read in range(group[mine][0], group[mine][-1] + 1):
-                part = view[offsets[read] : offsets[read] + lengths[read]]
-                if not handle.fill(part, int(begins[firsts[read]])):
-                    raise self._changed(shard)
+            mine = slice(*np.searchsorted(shards, [shard, shard + 1]).tolist())
+            with self._named(shard):
+                handle = self._handle(shard)
+                for read in range(group[mine][0], group[mine][-1] + 1):
+                    part = view[offsets[read] : offsets[read] + lengths[read]]
+                    if not handle.fill(part, int(begins[firsts[read]])):
+                        raise self._changed(shard)
             self._check(handle, shard, samples[order[mine]], view, places[mine])
         back = np.empty_like(places)
         back[order] = places
         return view, back
+
+    @contextmanager
+    def _named(self, shard: int) -> Iterator[None]:
+        """A disk or network that fails is said with the shard that could not be read."""
+        try:
+            yield
+        except OSError as error:
+            raise BadShard(
+                f"{self.index.directory / self.index.shards[shard].name} cannot be read ({error.strerror or error}); "
+                "see to the disk or network that holds it, then run the same command again"
+            ) from error
 
     def _space(self, length: int) -> memoryview:
         """Memory to read into: that of the last time where nobody holds a part of it any more, which spares the system

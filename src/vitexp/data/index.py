@@ -19,6 +19,8 @@ from vitexp.data.index_write import INDEX_KIND, content_fingerprint, index_shard
 from vitexp.data.layout import ShardSet, find_shards
 from vitexp.data.lock import alone
 from vitexp.data.scan import ROW
+from vitexp.data.sources import FEW_CLASSES
+from vitexp.data.tar import BadShard
 
 __all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -112,12 +114,13 @@ def open_shards(directory: str | os.PathLike[str], split: str = "train") -> Shar
 def open_split(shard_set: ShardSet, split: str) -> ShardIndex:
     """Opens one split of a set that has its index."""
     documents = {word: read_document(shard_set, word) for word in shard_set.splits}
+    _refuse_same_shards(documents)
     document, table = documents[split], _table(shard_set, split, documents[split])
     smallest, largest = document["smallest_image"], document["largest_image"]
     return ShardIndex(
         shard_set=shard_set,
         split=split,
-        class_names=_class_names(documents),
+        class_names=_class_names(shard_set, documents),
         image_size=(smallest[0], smallest[1]) if smallest == largest else None,
         kinds=frozenset(document["kinds"]),
         fingerprint=document["fingerprint"],
@@ -159,7 +162,7 @@ _FIELDS += [
     ("kinds", dict),
     ("table_sha256", str),
 ]
-_SHARD_NAME = re.compile(r"[^/\0]+\.tar")
+_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
 _SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
 
 
@@ -184,7 +187,7 @@ def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[
     if shard_set.url:
         return shards
     indexed = {shard.name: shard.filesize for shard in shards}
-    present = {tar.name: tar.stat().st_size for tar in shard_set.splits[split]}
+    present = {shard_set.called(tar): tar.stat().st_size for tar in shard_set.splits[split]}
     for name in sorted(indexed.keys() | present.keys()):
         if indexed.get(name) != present.get(name):
             was, now = (f"{sizes[name]} bytes" if name in sizes else "absent" for sizes in (indexed, present))
@@ -192,6 +195,28 @@ def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[
     return shards
 
 
-def _class_names(documents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    names = next((d["class_names"] for d in documents.values() if d["class_names"]), None)
-    return tuple(names or (str(i) for i in range(1 + max(d["highest_label"] for d in documents.values()))))
+def _class_names(shard_set: ShardSet, documents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    """The names of the classes, or their numbers. Raises: BadShard for labels that cannot be of so many classes."""
+    named = {tuple(document["class_names"]) for document in documents.values() if document["class_names"]}
+    if not shard_set.url and (now := shard_set.class_names()):
+        named.add(tuple(now))
+    highest = max(documents.values(), key=lambda document: document["highest_label"])
+    classes, images = 1 + highest["highest_label"], sum(document["images"] for document in documents.values())
+    if len(named) > 1 or any(len(names) < classes for names in named):
+        raise shard_set.bad(f"{shard_set.directory}: the names of the classes have changed since it was indexed")
+    if not named and classes > max(images, FEW_CLASSES):
+        raise BadShard(
+            f"{highest.get('highest_at') or shard_set.directory} has the label {classes - 1:,}, of {images:,} images: "
+            "labels are the numbers of classes, from 0 on; correct it, or name that many classes in classes.txt"
+        )
+    return named.pop() if named else tuple(str(i) for i in range(classes))
+
+
+def _refuse_same_shards(documents: dict[str, dict[str, Any]]) -> None:
+    """Raises: BadShard for a shard whose very bytes lie in two splits."""
+    found: dict[str, str] = {}
+    for split, document in documents.items():
+        for shard in document["shardlist"]:
+            name = f"{shard['url']} ({split})"
+            if (other := found.setdefault(shard["sha256"], name)) != name:
+                raise BadShard(f"{other} and {name} have the same content; remove one of them")

@@ -35,7 +35,8 @@ def index_shards(
     shard_set = find_shards(directory)
     for word in [shard_set.known(split)] if split else shard_set.splits:
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            scans = pool.map(scan_shard, shard_set.splits[word])
+            shards = shard_set.splits[word]
+            scans = pool.map(scan_shard, shards, map(shard_set.called, shards))
             try:
                 write_index(shard_set, word, _told(scans, report))
             except BaseException:
@@ -60,8 +61,8 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
         names = shard_set.class_names()
         if names and summary["highest_label"] >= len(names):
             raise BadShard(
-                f"{shard_set.directory}: {split} has the label {summary['highest_label']}, but classes.txt names "
-                f"{len(names)} classes, from 0 on; correct the one or the other"
+                f"{shard_set.directory}: {summary['highest_at']} of {split} has the label {summary['highest_label']}, "
+                f"but the file of class names has {len(names)}, from 0 on; correct the one or the other"
             )
         document = {"__kind__": INDEX_KIND, "wids_version": 1, "name": shard_set.name, "split": split, **summary}
         document |= {"class_names": names, "fingerprint": content_fingerprint(rows, summary["shardlist"])}
@@ -82,7 +83,7 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
     shards: list[dict[str, Any]] = []
     kinds = np.zeros(len(EXTENSIONS), np.int64)
     ignored: dict[str, int] = {}
-    highest, smallest, largest = 0, (1 << 30, 1 << 30), (0, 0)
+    highest, highest_at, smallest, largest = -1, "", (1 << 30, 1 << 30), (0, 0)
     with open(path, "wb") as file:
         start = _write_header(file, 0)
         for scan in scans:
@@ -91,7 +92,8 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
             )
             file.write(scan.rows.tobytes())
             kinds += np.bincount(scan.rows["kind"], minlength=len(kinds))
-            highest = max(highest, int(scan.rows["label"].max()))
+            if scan.highest > highest:
+                highest, highest_at = scan.highest, f"{scan.name}: sample {scan.highest_key!r}"
             smallest = min(smallest[0], scan.smallest[0]), min(smallest[1], scan.smallest[1])
             largest = max(largest[0], scan.largest[0]), max(largest[1], scan.largest[1])
             for word, count in scan.ignored.items():
@@ -105,6 +107,7 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
         "shardlist": shards,
         "images": images,
         "highest_label": highest,
+        "highest_at": highest_at,
         "smallest_image": smallest,
         "largest_image": largest,
         "kinds": {word: int(count) for word, count in zip(EXTENSIONS, kinds, strict=True) if count},

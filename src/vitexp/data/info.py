@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vitexp.data.counts import class_notes
 from vitexp.data.decode import EXTENSIONS
 from vitexp.data.files import LocalFiles
 from vitexp.data.index import ShardIndex, open_shards
@@ -34,6 +35,15 @@ def summary(directory: str | os.PathLike[str]) -> str:
     return f"{first.name}: {counts} images of {first.classes} classes in {shards} shards -> {directory}"
 
 
+def notes(directory: str | os.PathLike[str]) -> list[str]:
+    """What is odd about the classes of a set."""
+    indexes = _open_all(directory)
+    counts = {split: np.bincount(index.labels, minlength=index.classes) for split, index in indexes.items()}
+    if "train" not in counts:
+        return ["there is no train split, and so nothing to train on"]
+    return class_notes(next(iter(indexes.values())).class_names, counts)
+
+
 def describe(directory: str | os.PathLike[str]) -> str:
     """Counts, classes and sizes, a line each."""
     indexes = _open_all(directory)
@@ -46,7 +56,7 @@ def describe(directory: str | os.PathLike[str]) -> str:
     lines.append(f"images   {f'all {size[0]} x {size[1]} pixels (height x width)' if size else 'of different sizes'}")
     lines.append(f"classes  {names}")
     lines += [f"{split} fingerprint  {index.fingerprint[:16]}" for split, index in indexes.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {note}" for note in notes(directory))])
 
 
 def _row(split: str, index: ShardIndex) -> str:

@@ -1,16 +1,25 @@
-"""Where things lie in a shard set: `<name>-<split>-000000.tar`, beside them `<name>-<split>.index.json` and `.npy`."""
+"""Where things lie in a shard set: `<name>-<split>-000000.tar`, beside them `<name>-<split>.index.json` and `.npy`.
+
+Sets of others are read too: `train/0.tar`, `Train_000.tar`, `pets-validation-00.tar`. Each tar is taken into a split or
+the set is refused, by the tar's name.
+"""
 
 import contextlib
 import hashlib
 import os
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitexp.data.splits import SPLITS, Placed, read_names
 from vitexp.data.tar import BadShard
+from vitexp.data.walk import files_below
 
-SPLITS = ("train", "val", "test")
-_PATTERN = re.compile(r"(?P<name>.+)-(?P<split>train|test|val|validation)-\d+\.tar")
+__all__ = ["SPLITS", "ShardSet", "cache_root", "find_shards"]
+_COMPRESSED = re.compile(r".+\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
+_UNFINISHED = re.compile(r".+\.tar\b.*\.(part|partial|tmp|crdownload|download|incomplete|aria2)", re.IGNORECASE)
+_CLASS_FILES = ("classes.txt", "classnames.txt")
 
 
 def cache_root() -> Path:
@@ -38,6 +47,10 @@ class ShardSet:
         """The shard list of a split; the index is there when this is."""
         return self.directory / f"{self.name}-{split}.index.json"
 
+    def called(self, shard: Path) -> str:
+        """What a shard is called in the index: its path in the directory."""
+        return shard.relative_to(self.directory).as_posix()
+
     def unindexed(self) -> list[str]:
         """The splits that have no index yet."""
         return [split for split in self.splits if not self.document(split).is_file()]
@@ -49,9 +62,15 @@ class ShardSet:
         return split
 
     def class_names(self) -> list[str] | None:
-        """The lines of classes.txt, where there is one."""
-        path = self.directory / "classes.txt"
-        return path.read_text("utf-8").splitlines() if path.is_file() else None
+        """The lines of classes.txt, or of classnames.txt; None where there is neither.
+
+        Raises: ValueError when both are there and differ, or two classes have one name.
+        """
+        found = {name: _lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()}
+        lists = list(found.values())
+        if len(lists) > 1 and lists[0] != lists[1]:
+            raise ValueError(f"{self.directory}: {' and '.join(found)} name different classes; remove one of them")
+        return lists[0] if lists else None
 
     def cache(self) -> Path:
         """Where what is derived from the set is kept: beside it, or where that cannot be, below VITEXP_CACHE.
@@ -75,25 +94,86 @@ class ShardSet:
         return BadShard(f"{what}; make the index again with `vitexp shards index {self.url or self.directory}`")
 
 
-def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
-    """The set in `directory`. Tars that carry no split in their names are all taken for `train`.
+def _lines(path: Path) -> list[str]:
+    """A class a line. Raises: ValueError when it is no text, or not one class a line."""
+    try:
+        names = [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error}); write one class name a line") from error
+    twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
+    if twice or not names:
+        what = f"has the class {twice[0]!r} in two lines" if twice else "names no class"
+        raise ValueError(f"{path} {what}; write one class name a line, that of label 0 first")
+    return names
 
-    Raises: ValueError when there is none, or more than one.
+
+def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
+    """The set in `directory` and the folders in it. Tars whose names say no split at all are all taken for `train`.
+
+    Raises: ValueError when there is none, or more than one, and for every tar that fits no split.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"there is no directory {directory}; make one with `vitexp shards make SOURCE {directory}`")
-    tars = sorted(directory.glob("*.tar"))
-    if not tars:
-        raise ValueError(f"{directory} holds no shards (*.tar); fill it with `vitexp shards make SOURCE {directory}`")
-    matches = [(_PATTERN.fullmatch(tar.name), tar) for tar in tars]
-    names = sorted({match["name"] for match, _ in matches if match})
-    if len(names) > 1:
-        raise ValueError(f"{directory} holds shards of {', '.join(names)}; give each set a directory of its own")
+    names = _tars(directory)
     if not names:
-        return ShardSet(directory, directory.resolve().name, {"train": tars})
+        raise ValueError(f"{directory} holds no shards (*.tar); fill it with `vitexp shards make SOURCE {directory}`")
+    try:
+        placed = dict(zip(names, read_names([name[: -len(".tar")] for name in names]), strict=True))
+    except ValueError as error:
+        raise ValueError(f"{directory}: {error}") from error
+    _refuse_mixture(directory, placed)
     splits: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for match, tar in matches:
-        if match:
-            splits["val" if match["split"] == "validation" else match["split"]].append(tar)
-    return ShardSet(directory, names[0], {split: found for split, found in splits.items() if found})
+    for name, found in placed.items():
+        splits[found.split or "train"].append(directory / name)
+    stem = placed[names[0]].stem or directory.resolve().name
+    return ShardSet(directory, stem, {split: found for split, found in splits.items() if found})
+
+
+def _tars(directory: Path) -> list[str]:
+    """The tars in a folder and below, in the order of their names. Raises: ValueError for what should be one."""
+    files: dict[tuple[int, int], str] = {}
+    for name, entry in files_below(directory):
+        if _COMPRESSED.fullmatch(entry.name):
+            raise ValueError(
+                f"{entry.path} is compressed, and shards are read in place; unpack it and the others like it with "
+                "gunzip (bunzip2, unxz, ...), so that they end in .tar"
+            )
+        if _UNFINISHED.fullmatch(entry.name):
+            raise ValueError(f"{entry.path} looks like a download that did not end; finish or remove it")
+        if entry.name.lower().endswith(".tar"):
+            state = os.stat(entry.path)
+            if (other := files.setdefault((state.st_dev, state.st_ino), name)) != name:
+                raise ValueError(f"{directory}: {other} and {name} are one and the same file; remove one of them")
+    return sorted(files.values())
+
+
+def _refuse_mixture(directory: Path, placed: dict[str, Placed]) -> None:
+    """Raises: ValueError when the tars are of several sets, or when only some say their split."""
+    unplaced = [name for name, found in placed.items() if found.split is None]
+    if unplaced and len(unplaced) < len(placed):
+        raise ValueError(
+            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; rename "
+            f"{'it' if len(unplaced) == 1 else 'them'} with one of {', '.join(SPLITS)}, or move it elsewhere"
+        )
+    sets: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    spellings: dict[str | None, dict[str, str]] = defaultdict(dict)
+    for name, found in placed.items():
+        sets[found.others].append(name)
+        spellings[found.split].setdefault(found.spelling, name)
+    if len(sets) > 1:
+        firsts = _listed([names[0] for names in sets.values()])
+        raise ValueError(
+            f"{directory} seems to hold {len(sets)} sets, by the names of {firsts}; give each set a directory "
+            "of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
+        )
+    for split, found_in in spellings.items():
+        if len(found_in) > 1:
+            raise ValueError(
+                f"{directory}: {_listed(list(found_in.values()))} would all be {split}, by different words; "
+                f"rename them with one of {', '.join(SPLITS)}"
+            )
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,5 +1,6 @@
 """Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
 
+import sys
 import weakref
 from typing import Any, Literal, get_args
 
@@ -8,9 +9,10 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
+from vitexp.data.counts import class_notes, counts_line
 from vitexp.data.index import ShardIndex
 from vitexp.data.locate import open_all
 from vitexp.data.mixing import Mix, mixed
@@ -18,6 +20,7 @@ from vitexp.data.order import EpochOrder, steps
 from vitexp.data.read import Reader, ReaderName, Views, choose_reader
 from vitexp.data.resume import settle
 from vitexp.data.selection import Wish, select
+from vitexp.data.subset import ordered_fingerprint
 from vitexp.data.transforms import Augment, EvalKind, train_view
 from vitexp.data.transforms import eval_view as view_to_measure
 
@@ -83,6 +86,8 @@ class ShardData(L.LightningDataModule):
         self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
         self._rows |= {"train": chosen.train} | ({"val": chosen.val} if held_out is not None else {})
         self.subset_fingerprint = chosen.fingerprint
+        self._held_out = held_out is not None
+        self._announced = False
         self._readers: dict[str, Reader] = {}
         self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
 
@@ -111,16 +116,57 @@ class ShardData(L.LightningDataModule):
         return {
             "name": self.name,
             "classes": self.classes,
+            "class_names": list(self.class_names),
             "image_size": self.size,
             "train_images": self.train_count,
             "val_images": self.val_count,
             "test_images": self.test_count,
             "subset_fingerprint": self.subset_fingerprint,
             "shards_fingerprint": self._indexes["train"].fingerprint[:16],
+            "order_fingerprints": {
+                split: self.order_fingerprint(split) for split in ("val", "test") if self._has(split)
+            },
         }
+
+    def class_counts(self, split: Split) -> np.ndarray:
+        """How many images of each class a split has, of those that are used: for train those that are trained on.
+
+        Shapes: int64 (classes,).
+        """
+        labels = self._source(split).labels[self._rows[split]] if self._has(split) else np.empty(0, np.int64)
+        return np.bincount(labels, minlength=self.classes)
+
+    def order_fingerprint(self, split: Split) -> str:
+        """16 hexadecimal digits of the images of a split, by key and label, in the order of their evaluation."""
+        index = self._source(split)
+        return ordered_fingerprint(index.labels, index.keys, self._rows[split])
+
+    def announce(self) -> None:
+        """Says once, on the first rank, how many images are used for what, and what is odd about their classes."""
+        if self._announced or getattr(rank_zero_only, "rank", False):
+            return
+        self._announced = True
+        counts = {split: self.class_counts(split) for split in get_args(Split) if self._has(split)}
+        whole = self._available()
+        parts = [f"{self.train_count:,} {f'of {whole:,} ' if whole > self.train_count else ''}train"]
+        if self.val_count:
+            parts.append(f"{self.val_count:,} val{' (held out of train)' if self._held_out else ''}")
+        parts += [f"{self.test_count:,} test"] if self.test_count else []
+        name = self._indexes["train"].name
+        lines = [counts_line(name, parts, self.classes)]
+        lines += [f"note: {name}: {note}" for note in class_notes(self.class_names, counts)]
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+    def _available(self) -> int:
+        """Images to train on, of which a subset may have been chosen."""
+        return len(self._indexes["train"]) - (self.val_count if self._held_out else 0)
+
+    def _has(self, split: str) -> bool:
+        return len(self._rows.get(split, ())) > 0
 
     def setup(self, stage: str) -> None:
         """Training without validation images is training without validation; an empty loader would be warned about."""
+        self.announce()
         if stage == "fit" and self.trainer and not self.val_count:
             self.trainer.limit_val_batches = 0
 
@@ -156,7 +202,7 @@ class ShardData(L.LightningDataModule):
 
     def eval_loader(self, split: Split) -> BatchLoader:
         """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
-        if not len(self._rows.get(split, ())):
+        if not self._has(split):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self._indexes)}")
         loader = BatchLoader(self._batches(split), self.workers, pin=self._pins)
         self._loaders.add(loader)
@@ -201,6 +247,7 @@ class ShardData(L.LightningDataModule):
         return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
 
     def _batches(self, split: str) -> Batches:
+        self.announce()
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         index = self._source(split)
         order = self.epoch_order(split)

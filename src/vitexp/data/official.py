@@ -1,20 +1,15 @@
 """The official files of well-known data sets, found in a folder or downloaded, used only if their checksum is right."""
 
 import hashlib
-import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import NamedTuple
 
+from vitexp.data.fetch import fetch
 from vitexp.data.published_files import read_cifar, read_idx
 from vitexp.data.source_files import array_split
 from vitexp.data.sources import Source
-
-ATTEMPTS = 4
-TIMEOUT_SECONDS = 30
 
 
 class OfficialFile(NamedTuple):
@@ -117,37 +112,29 @@ def _checked(path: Path, file: OfficialFile) -> Path:
 
 
 def _downloaded(file: OfficialFile, folder: Path) -> Path:
-    """Fetches a file beside its place and moves it there once it is whole; tries again when the line drops."""
+    """The file in its place, fetched if it is not there."""
     path = folder / file.name
     if path.is_file():
         return _checked(path, file)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    for attempt in range(ATTEMPTS):
+    with _bar(file.name) as report:
         try:
-            with urlopen(file.url, timeout=TIMEOUT_SECONDS) as answer, open(partial, "wb") as content:
-                _copy(answer, content, file.name)
-            _checked(partial, file)
-            return partial.replace(path)
-        except (URLError, TimeoutError, ConnectionError, ValueError) as error:
-            partial.unlink(missing_ok=True)
-            if attempt == ATTEMPTS - 1:
-                raise ValueError(f"{file.url} could not be downloaded ({error}); put {path} there by hand") from error
-            time.sleep(2**attempt)
-    raise AssertionError("the last attempt returns or raises")
+            fetch(file.url, path, file.md5, report=report)
+        except ValueError as error:
+            raise ValueError(f"{error}; or put {path} there by hand") from error
+    return path
 
 
-def _copy(answer: Any, content: BinaryIO, name: str) -> None:
-    """Copies what comes, with a bar on a terminal."""
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[int], object]]:
+    """How many bytes have come, on a terminal."""
     from rich.console import Console
-    from rich.progress import wrap_file
+    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    console, size = Console(stderr=True), int(answer.headers.get("Content-Length") or 0)
-    if not console.is_terminal or not size:
-        shutil.copyfileobj(answer, content, 1 << 20)
-        return
-    with wrap_file(answer, size, description=name, console=console, transient=True) as source:
-        shutil.copyfileobj(source, content, 1 << 20)
+    console, columns = Console(stderr=True), (TextColumn(name), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        row = bar.add_task(name, total=None)
+        yield lambda count: bar.advance(row, count)
 
 
 _MNIST = tuple("0123456789")

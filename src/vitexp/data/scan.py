@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitexp.data.decode import EXTENSIONS, check_image
+from vitexp.data.decode import EXTENSIONS, OTHER_IMAGES, check_image
 from vitexp.data.header import image_size
 from vitexp.data.tar import BLOCK, BadShard, Member, Tape
 
@@ -30,6 +30,9 @@ class ShardScan:
     sha256: str
     smallest: tuple[int, int]
     largest: tuple[int, int]
+    highest: int
+    highest_key: str
+    """The largest label, and the first sample that has it."""
     ignored: dict[str, int] = field(default_factory=dict)
 
 
@@ -55,20 +58,21 @@ def split_name(name: str) -> tuple[str, str]:
     return stem if folder in ("", ".") else f"{folder}/{stem}", extension.lower()
 
 
-def scan_shard(path: Path) -> ShardScan:
-    """Reads a shard.
+def scan_shard(path: Path, name: str = "") -> ShardScan:
+    """Reads a shard; `name` is what it is called in its set, where that is not the file's own name.
 
     Raises: BadShard (or BadImage) naming shard and key for anything but a whole tar of samples, each an image with
     its label.
     """
+    name = name or path.name
     with open(path, "rb", buffering=1 << 20) as file:
-        scan = _Scan(path.name, Tape(file, path.name))
+        scan = _Scan(name, Tape(file, name))
         samples = list(scan.samples())
         sha256, filesize = scan.tape.finish(), scan.tape.place
     if not samples:
-        raise BadShard(f"{path.name} holds no samples; remove it or write it again")
+        raise BadShard(f"{name} holds no samples; remove it or write it again")
     rows = np.array(samples, dtype=ROW)
-    return ShardScan(path.name, rows, filesize, sha256, scan.smallest, scan.largest, scan.ignored)
+    return ShardScan(name, rows, filesize, sha256, scan.smallest, scan.largest, *scan.highest, scan.ignored)
 
 
 class _Scan:
@@ -77,11 +81,15 @@ class _Scan:
     def __init__(self, name: str, tape: Tape) -> None:
         self.name, self.tape = name, tape
         self.ignored: dict[str, int] = {}
+        self.done: set[str] = set()
+        self.aside: dict[str, dict[str, str]] = {}
+        """Members that look like images or labels and are no part of a sample, by their names without the suffix."""
         self.smallest, self.largest = (1 << 30, 1 << 30), (0, 0)
+        self.highest = -1, ""
 
     def samples(self) -> Iterator[tuple[int, int, int, int, int]]:
         """A table row for each sample."""
-        done: set[str] = set()
+        done = self.done
         sample: _Sample | None = None
         for member in self.tape.members():
             key, extension = self._split(member)
@@ -97,6 +105,23 @@ class _Scan:
             self._take(sample, member, extension)
         if sample is not None:
             yield self._row(sample)
+            done.add(sample.key)
+        self._refuse_lost()
+
+    def _refuse_lost(self) -> None:
+        """Raises: BadShard for an image that is no part of a sample, or is a sample of its own by its dotted name."""
+        for names in self.aside.values():
+            image = next((name for suffix, name in names.items() if suffix != "cls"), None)
+            if image is None or (split_name(image)[0] in self.done and "cls" not in names):
+                continue  # a second image of a sample, such as 000.thumb.jpg beside 000.jpg
+            key, extension = split_name(image)
+            if "." in extension:
+                raise self.tape.bad(
+                    f"holds {image!r}, whose key has a dot: WebDataset cuts a name at the first dot, here into key "
+                    f"{key!r} and extension {extension!r}",
+                    "write the shard again with other characters for the dots",
+                )
+            raise self.tape.bad(f"holds {image!r}, an image of a kind that is not read", "convert such images to PNG")
 
     def _split(self, member: Member) -> tuple[str, str | None]:
         """Key and extension of a member; extension None for what is passed over."""
@@ -105,6 +130,9 @@ class _Scan:
             raise self.tape.bad(f"holds {member.name!r}, which other readers would execute", "leave such members out")
         if not key.rpartition("/")[2] or extension not in (*EXTENSIONS, "cls", "json"):
             self.ignored[extension] = self.ignored.get(extension, 0) + 1
+            stem, _, suffix = member.name.rpartition(".")
+            if key.rpartition("/")[2] and (suffix := suffix.lower()) in (*EXTENSIONS, *OTHER_IMAGES, "cls"):
+                self.aside.setdefault(stem, {})[suffix] = member.name
             return "", None
         return key, extension
 
@@ -132,20 +160,35 @@ class _Scan:
         return member.offset // BLOCK, member.size, EXTENSIONS.index(kind)
 
     def _label(self, key: str, text: bytes) -> int:
-        text = text.strip()
-        if not text:
+        label = text.strip()
+        if label.isdigit() and int(label) < 1 << 31:
+            return int(label)
+        if not label:
             raise self._bad(key, "has an empty .cls")
-        if not text.isdigit() or int(text) >= 1 << 31:
-            raise self._bad(key, f"has the label {text!r}; a whole number from 0 is needed")
-        return int(text)
+        raise self._bad(key, f"has the label {label!r}", f"a label is the number of a class, from 0 on{_hint(label)}")
 
     def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
         if sample.image is None:
             raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)})")
         if sample.label is None:
-            raise self._bad(sample.key, "has no .cls with its label")
+            hint = "; its .json is not read for one: write the number of its class into a .cls"
+            raise self._bad(sample.key, f"has no .cls with its label{hint if 'json' in sample.seen else ''}")
+        if sample.label > self.highest[0]:
+            self.highest = sample.label, sample.key
         block, length, kind = sample.image
         return key_hash(sample.key), block, length, sample.label, kind
 
-    def _bad(self, key: str, what: str) -> BadShard:
-        return BadShard(f"{self.name}: sample {key!r} {what}; write the shard again")
+    def _bad(self, key: str, what: str, remedy: str = "write the shard again") -> BadShard:
+        return BadShard(f"{self.name}: sample {key!r} {what}; {remedy}")
+
+
+def _hint(label: bytes) -> str:
+    """What may be meant by a label that is no whole number."""
+    if label.startswith(b"\xef\xbb\xbf"):
+        return ": write it as plain ASCII, without a byte order mark"
+    try:
+        number = float(label)
+    except ValueError:
+        return "; write the number of the line that the class has in classes.txt, the first being 0"
+    whole = number.is_integer() and 0 <= number < 1 << 31
+    return f": write {int(number)} instead" if whole else ", and none is negative or a fraction"

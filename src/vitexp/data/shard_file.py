@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vitexp.data.decode import BadImage, check_image, decode_image
+from vitexp.data.decode import BadImage, check_image, convert_image, decode_image
 from vitexp.data.sources import Content
 
 _BLOCK = 512
@@ -16,10 +16,13 @@ _RECORD = 20 * _BLOCK  # a tar is filled up to whole records
 
 
 def encode(key: str, label: int, content: Content, check: bool) -> bytes:
-    """One sample as it lies in a tar: the image, then its label. Pixels become PNG, bytes stay as they are.
+    """One sample as it lies in a tar: the image, then its label. Pixels, GIF, BMP, TIFF and PPM become PNG; the bytes
+    of other files stay as they are.
 
     Raises: BadImage naming the key, for bytes that are no image; with `check` also for those that do not decode.
     """
+    if not isinstance(content, np.ndarray) and (pixels := convert_image(content, key)) is not None:
+        content = pixels
     if isinstance(content, np.ndarray):
         extension, data = "png", _png(content, key)
     else:

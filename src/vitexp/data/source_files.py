@@ -7,14 +7,17 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vitexp.data.decode import EXTENSIONS
-from vitexp.data.sources import Source, Split
+from vitexp.data.decode import EXTENSIONS, OTHER_IMAGES
+from vitexp.data.sources import FEW_CLASSES, Source, Split
+from vitexp.data.splits import SPLITS, read_names, spelled
+from vitexp.data.tar import BLOCK, Tape
+from vitexp.data.walk import files_below, hidden
 
-SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _NPZ_WORDS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 KEY_CHARACTERS = 80
 _PLAIN = re.compile(
@@ -24,17 +27,28 @@ _PLAIN = re.compile(
 
 def folder(path: Path) -> Source:
     """Images at their own bytes, by the folder of their class: CLASS/..., or train/CLASS/..., test/CLASS/..."""
-    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
-    return _class_folders(path.resolve().name, str(path), sizes, lambda name: (path / name).read_bytes())
+    sizes = {name: entry.stat().st_size for name, entry in files_below(path) if entry.is_file()}
+    source = _class_folders(path.resolve().name, str(path), sizes, lambda name: (path / name).read_bytes())
+    empty = _without_images(path, sizes)
+    return replace(source, notes=[*source.notes, f"folders without an image left out: {empty}"]) if empty else source
+
+
+def _without_images(path: Path, names: Iterable[str]) -> str:
+    """The folders beside the others of their kind that hold no image below them, a few by name."""
+    full = {parent for name in _sorted_out(names)[0] for parent in PurePosixPath(name).parents}
+    beside = [path / folder for folder in full if any(other.parent == folder for other in full)]
+    empty = [
+        inside.relative_to(path).as_posix()
+        for folder in beside
+        for inside in folder.iterdir()
+        if inside.is_dir() and not hidden(inside.name) and PurePosixPath(inside.relative_to(path)) not in full
+    ]
+    return ", ".join(sorted(empty)[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
 
 
 def tar(path: Path) -> Source:
     """The same from an uncompressed tar, which is read in place."""
-    try:
-        with tarfile.open(path, "r:") as archive:
-            places = {m.name.removeprefix("./"): (m.offset_data, m.size) for m in archive if m.isreg()}
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no uncompressed tar ({error}); unpack it and name the folder") from error
+    places = _places(path)
     handle = os.open(path, os.O_RDONLY)
 
     def read(name: str) -> bytes:
@@ -44,27 +58,78 @@ def tar(path: Path) -> Source:
     return _class_folders(path.name.partition(".")[0], str(path), {n: size for n, (_, size) in places.items()}, read)
 
 
+def _places(path: Path) -> dict[str, tuple[int, int]]:
+    """Where in a tar each file lies. Raises: ValueError for a link, and for whatever would be left out."""
+    places: dict[str, tuple[int, int]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if member.islnk() or member.issym() or member.issparse():
+                    raise ValueError(
+                        f"{path} holds {member.name!r}, a link or a file with holes, and only plain files are read; "
+                        "write it again with `tar --dereference --hard-dereference`"
+                    )
+                if member.isreg():
+                    places[member.name.removeprefix("./")] = (member.offset_data, member.size)
+            end = archive.offset
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is no whole, uncompressed tar ({error}); unpack it and name the folder") from error
+    with open(path, "rb") as file:
+        tape = Tape(file, str(path), file.seek(end))
+        if tape.take(BLOCK) != bytes(BLOCK):
+            raise tape.bad(f"is damaged at byte {end}")
+        tape.finish()
+    return places
+
+
 def _class_folders(name: str, where: str, sizes: dict[str, int], read: Callable[[str], bytes]) -> Source:
     images, others = _sorted_out(sizes)
     parts = _without_common_folder({image: PurePosixPath(image).parts for image in images})
-    by_split = any(way[0] in SPLITS for way in parts.values())
+    by_split = any(spelled(way[0]) for way in parts.values())
+    if not by_split:
+        _refuse_unclear(where, parts)
     keys = dict(zip(images, keys_of(["/".join(parts[image]) for image in images]), strict=True))
     rows: dict[str, list[tuple[str, str, str]]] = {}
+    spellings: dict[str, str] = {}
     for image in images:
         way = parts[image]
-        if by_split and way[0] not in SPLITS:
-            raise ValueError(f"{where}: {image} lies beside the splits {', '.join(SPLITS)}; move it into one of them")
-        split, way = (SPLITS[way[0]], way[1:]) if by_split else ("train", way)
+        split = spelled(way[0]) if by_split else "train"
+        if split is None:
+            raise ValueError(
+                f"{where}: {image} lies beside the splits {', '.join(sorted(spellings) or SPLITS)}; move it into one "
+                "of them (or, if those are classes too, move all of them into a folder train)"
+            )
+        if by_split and spellings.setdefault(split, way[0]) != way[0]:
+            raise ValueError(f"{where}: {spellings[split]} and {way[0]} would both be {split}; rename or remove one")
+        way = way[1:] if by_split else way
         if len(way) < 2:
             raise ValueError(f"{where}: {image} lies in no class folder; put it into one")
         rows.setdefault(split, []).append((image, keys[image], way[0]))
     if "train" not in rows:
-        raise ValueError(f"{where} holds no training image ({', '.join(EXTENSIONS)}) in a class folder")
+        if any(name.lower().endswith(".tar") for name in sizes):
+            raise ValueError(f"{where} holds tars and no class folders: shards need no making, `vitexp shards info` it")
+        raise ValueError(
+            f"{where} holds no training image ({', '.join(EXTENSIONS)}) in a class folder"
+            + (f", only those of {', '.join(rows)}" if rows else "")
+        )
     classes = tuple(sorted({label for *_, label in rows["train"]}))
     splits = {split: _split(split, found, classes, where, read) for split, found in rows.items()}
     identity = hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
     notes = [f"{sum(others.values())} files of other kinds left out ({_counted(others)})"] if others else []
     return Source(name=clean(name), classes=classes, splits=splits, notes=notes, identity=identity)
+
+
+def _refuse_unclear(where: str, parts: dict[str, tuple[str, ...]]) -> None:
+    """Raises: ValueError for folders such as my_train/CLASS and my_test/CLASS, which may be splits or classes."""
+    if not all(len(way) > 2 for way in parts.values()):
+        return
+    tops = sorted({way[0] for way in parts.values()})
+    try:
+        found = {top: placed.split for top, placed in zip(tops, read_names(tops), strict=True)}
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if named := [top for top in tops if found[top]]:
+        raise ValueError(f"{where}: {', '.join(named)} may be splits or classes; rename them {', '.join(SPLITS)}")
 
 
 def _split(
@@ -82,13 +147,16 @@ def _split(
 
 
 def _sorted_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
-    """The images in the order of their names, and the extensions of all else, but for hidden files."""
+    """The images in the order of their names, and the extensions of all else, but for hidden files.
+
+    Images of kinds that are not read are among the images: they are refused one by one, never left out.
+    """
     images, others = [], Counter[str]()
     for name in sorted(names):
         way = PurePosixPath(name)
-        if any(part.startswith(".") or part == "__MACOSX" for part in way.parts):
+        if any(hidden(part) for part in way.parts):
             continue
-        if way.suffix[1:].lower() in EXTENSIONS:
+        if way.suffix[1:].lower() in (*EXTENSIONS, *OTHER_IMAGES):
             images.append(name)
         else:
             others[way.suffix or way.name] += 1
@@ -103,7 +171,7 @@ def _without_common_folder(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple
     """Leaves out folders that all images share and that are neither split nor class."""
     while parts and all(len(way) > 2 for way in parts.values()):
         first = {way[0] for way in parts.values()}
-        if len(first) > 1 or first <= set(SPLITS):
+        if len(first) > 1 or all(map(spelled, first)):
             break
         parts = {image: way[1:] for image, way in parts.items()}
     return parts
@@ -143,7 +211,10 @@ def npz(path: Path) -> Source:
     if "train" not in found:
         raise ValueError(f"{path} lacks x_train and y_train (or train_images and train_labels); add them")
     splits = {split: _array_split(split, *pair, str(path)) for split, pair in found.items()}
-    names = names or tuple(str(i) for i in range(1 + max(int(split.labels.max()) for split in splits.values())))
+    classes = 1 + max(int(split.labels.max()) for split in splits.values())
+    if not names and classes > max(FEW_CLASSES, sum(map(len, splits.values()))):
+        raise ValueError(f"{path} has the label {classes - 1}, more than images; labels are numbers of classes, from 0")
+    names = names or tuple(str(i) for i in range(classes))
     return Source(name=clean(path.stem), classes=names, splits=splits, identity=identity)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from vitexp.data.source_files import SPLITS, clean
+from vitexp.data.source_files import clean
 from vitexp.data.sources import Source, Split
+from vitexp.data.splits import spelled
 
 
 def hub(name: str) -> Source:
@@ -24,12 +25,13 @@ def hub(name: str) -> Source:
     splits, notes = {}, []
     image, label = _columns(next(iter(tables.values())).features, name, datasets)
     for split, table in tables.items():
-        if split not in SPLITS or min(table[label], default=-1) < 0:
-            notes.append(f"split {split} left out: {'no labels' if split in SPLITS else 'unknown name'}")
+        word = spelled(split)
+        if word is None or min(table[label], default=-1) < 0:
+            notes.append(f"split {split} left out: {'no labels' if word else 'unknown name'}")
             continue
-        splits[SPLITS[split]] = _split(
-            SPLITS[split], table.cast_column(image, datasets.Image(decode=False)), image, label
-        )
+        if word in splits:
+            raise ValueError(f"{name} has two splits that would be {word}, one is {split}; save it with one of them")
+        splits[word] = _split(word, table.cast_column(image, datasets.Image(decode=False)), image, label)
     classes = tuple(next(iter(tables.values())).features[label].names)
     identity = " ".join(sorted(f"{split} {table._fingerprint}" for split, table in tables.items()))
     return Source(name=clean(Path(name).name), classes=classes, splits=splits, notes=notes, identity=identity)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 Content = bytes | np.ndarray
+FEW_CLASSES = 1000  # so many may be without an image in a set that does not name its classes
 TEST_FRACTION = 0.2  # of a source that comes without a test set
 
 
@@ -44,6 +45,10 @@ class Source:
     """Tells other content under the same keys, as far as that is known without reading it all."""
 
     def __post_init__(self) -> None:
+        for strange in [label for label in self.classes if not _is_line(label)][:1]:
+            raise ValueError(f"{self.name}: a class is named {strange!r}; a name is a line of text without margins")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"{self.name}: two classes have one name; every class needs a name of its own")
         keys: set[str] = set()
         for name, split in self.splits.items():
             if not len(split):
@@ -56,6 +61,11 @@ class Source:
                     f"{self.name} {name}: labels run from {split.labels.min()} to {split.labels.max()}, "
                     f"but there are {len(self.classes)} classes, 0 to {len(self.classes) - 1}; correct the labels"
                 )
+
+
+def _is_line(label: str) -> bool:
+    """Whether a name can stand in a line of classes.txt and be read again as it was."""
+    return label.splitlines() == [label.strip()] != [""] and label.encode("utf-8", "replace").decode() == label
 
 
 def digits() -> Source:
@@ -133,12 +143,14 @@ def _from_path(name: str) -> Source:
 
     path = Path(name)
     if path.is_dir():
-        tars = sorted(path.glob("*.tar"))
+        tars = [inside for inside in path.iterdir() if inside.suffix.lower() == ".tar"]
         if len(tars) == 1 and not any(inside.is_dir() for inside in path.iterdir()):
             return source_files.tar(tars[0])  # a download, with its tar beside notes and checksums
         return source_files.folder(path)
-    if path.is_file() and path.suffix in (".tar", ".npz"):
-        return source_files.tar(path) if path.suffix == ".tar" else source_files.npz(path)
+    if path.is_file() and path.suffix.lower() in (".tar", ".npz"):
+        return source_files.npz(path) if path.suffix.lower() == ".npz" else source_files.tar(path)
+    if path.is_file() and path.suffix.lower() in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"):
+        raise ValueError(f"{name} is compressed; unpack it and name the .tar or the folder")
     words = ", ".join([*NAMES, *PUBLISHED])
     raise ValueError(
         f"{name!r} is no source; give one of {words}, hf:NAME, a folder of class folders, a .tar or an .npz"

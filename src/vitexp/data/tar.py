@@ -14,6 +14,7 @@ _CHUNK = 1 << 20
 _MAX_HEADER = 1 << 16  # bytes of a long name or a pax header; real ones have some hundred
 _REGULAR, _DIRECTORY = (b"0", b"\0", b"7"), b"5"
 _REFUSED = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
 
 
 class BadShard(ValueError):
@@ -37,10 +38,10 @@ class Member:
 class Tape:
     """Reads a tar from front to end, once, and hashes every byte on the way."""
 
-    def __init__(self, file: BinaryIO, where: str) -> None:
+    def __init__(self, file: BinaryIO, where: str, place: int = 0) -> None:
         self._file, self._where = file, where
         self._hash = hashlib.sha256()
-        self.place = 0
+        self.place = place
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes. Raises: BadShard where the file ends before."""
@@ -57,8 +58,17 @@ class Tape:
             self.take(min(_CHUNK, place - self.place))
 
     def finish(self) -> str:
-        """Reads what follows the end mark; returns the checksum of the file."""
+        """Reads what follows the end mark; returns the checksum of the file.
+
+        Raises: BadShard when that is anything but zeros, such as a second tar: other readers would not see it either.
+        """
         while data := self._file.read(_CHUNK):
+            if data.count(0) < len(data):
+                place = self.place + len(data) - len(data.lstrip(b"\0"))
+                raise self.bad(
+                    f"goes on after its end, at byte {place}, as after `cat a.tar b.tar`",
+                    "keep the tars apart, or join them with `tar --concatenate`",
+                )
             self._hash.update(data)
             self.place += len(data)
         return self._hash.hexdigest()
@@ -102,6 +112,9 @@ class Tape:
         """The size field of a header whose checksum holds."""
         stored = _number(header[148:156])
         if stored is None or stored != sum(header) - sum(header[148:156]) + 8 * 32:
+            packed = next((by for magic, by in _PACKED.items() if self.place == BLOCK and header.startswith(magic)), "")
+            if packed:
+                raise self.bad(f"is compressed by {packed}", f"shards are read in place: unpack it with {packed}")
             raise self.bad(f"is no tar at byte {self.place - BLOCK} (a header's checksum is wrong)")
         size = _number(header[124:136])
         if size is None:

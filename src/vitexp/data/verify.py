@@ -12,6 +12,7 @@ import numpy as np
 from vitexp.data.decode import decode_image
 from vitexp.data.files import LocalFiles
 from vitexp.data.index import ShardIndex, open_shards
+from vitexp.data.info import notes
 from vitexp.data.layout import find_shards
 from vitexp.data.scan import scan_shard
 
@@ -46,7 +47,7 @@ def verify(
                 found.problems += problem
             if decode and not found.problems:
                 contents[split] = _check_images(index, pool, found.problems, report or (lambda images: None))
-    found.notes += _in_two_splits(contents)
+    found.notes += [*notes(directory), *_in_two_splits(contents)]
     return found
 
 
@@ -54,7 +55,7 @@ def _check_shard(index: ShardIndex, number: int) -> list[str]:
     """A scan of the shard as if it were new, compared with what the index keeps of it."""
     shard = index.shards[number]
     try:
-        scan = scan_shard(Path(index.directory) / shard.name)
+        scan = scan_shard(Path(index.directory) / shard.name, shard.name)
     except (ValueError, OSError) as error:
         return [str(error)]
     if scan.sha256 != shard.sha256:
@@ -91,10 +92,10 @@ def _check_images(
 
 def _in_two_splits(contents: dict[str, np.ndarray]) -> list[str]:
     """The same bytes in two splits: a test that was trained on."""
-    notes, splits = [], list(contents)
+    found, splits = [], list(contents)
     for i, one in enumerate(splits):
         for other in splits[i + 1 :]:
             shared = len(np.intersect1d(contents[one], contents[other]))
             if shared:
-                notes.append(f"{shared} images lie in {one} and in {other}, byte for byte")
-    return notes
+                found.append(f"{shared} images lie in {one} and in {other}, byte for byte")
+    return found
