@@ -1,6 +1,6 @@
 import gc
 import io
-import multiprocessing
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import pytest
@@ -118,12 +118,19 @@ def test_leaving_an_epoch_early_leaves_nothing_behind(digits) -> None:
 
 @pytest.mark.parametrize("end", ["close", "cycle"])
 def test_workers_end_with_their_loader(digits, end, monkeypatch) -> None:
-    """By themselves, with status 0: torch terminates a worker that it cannot reach, after this many seconds."""
-    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 60)
-    others = multiprocessing.active_children()
+    """At a word from it. A worker that gets none looks for itself now and then, here after minutes, and is still there
+    when torch has waited for it."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 30)
+    monkeypatch.setattr(torch.utils.data._utils.worker, "MP_STATUS_CHECK_INTERVAL", 600)
+    join, left = BaseProcess.join, []
+
+    def joined(process, timeout=None):
+        join(process, timeout)
+        left.append(process.exitcode)
+
+    monkeypatch.setattr(BaseProcess, "join", joined)
     loader = BatchLoader(batches_of(digits), 2, lambda: (1, 0))
     next(iter(loader))
-    workers = [process for process in multiprocessing.active_children() if process not in others]
     if end == "close":
         loader.close()
     else:
@@ -131,7 +138,7 @@ def test_workers_end_with_their_loader(digits, end, monkeypatch) -> None:
         cycle.append(cycle)
         del loader, cycle
         gc.collect()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert left == [0, 0]
 
 
 def test_an_error_in_a_worker_arrives_with_its_name(tmp_path, make_set) -> None:

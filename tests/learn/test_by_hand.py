@@ -1,4 +1,4 @@
-"""A whole run beside plain torch: the same images, losses, steps, rates and averages, and the same numbers at the end."""
+"""A whole run beside plain torch: the same images, losses, rates and averages, and the same numbers at the end."""
 
 import io
 import math

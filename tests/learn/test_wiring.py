@@ -1,12 +1,20 @@
 """What is wired to what: which split each number comes from, and whether each option reaches the run."""
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from vitexp import cli
+from vitexp.data.module import ShardData
+from vitexp.learn.classify import Classify
 from vitexp.learn.command import TrainingCommand
+from vitexp.learn.config import ClassifyConfig, RunConfig
+from vitexp.nn.config import ViTConfig
 from vitexp.record import read_record
 
 TINY = [
@@ -27,14 +35,16 @@ def outcome(tmp_path, monkeypatch):
         assert status == 0
         record = read_record(folder)
         curves = {f"curve of {name}": points for name, points in record.curves.items()}
-        return record.metrics | curves | {WEIGHTS: weights(folder / "checkpoints" / "last.ckpt")}
+        return record.metrics | curves | weights(folder / "checkpoints" / "last.ckpt")
 
     return run
 
 
 def weights(path):
+    if not path.is_file():
+        return {}
     state = torch.load(path, weights_only=True)["state_dict"]
-    return {name: value.tolist() for name, value in state.items()}
+    return {WEIGHTS: {name: value.tolist() for name, value in state.items()}}
 
 
 def changed(one, other):
@@ -79,3 +89,143 @@ def test_fewshot_draws_from_train_and_measures_on_test(outcome, colours, tmp_pat
     assert accuracy(None) == accuracy("val") == [1.0] * 3
     assert accuracy("test") == [0.0] * 3
     assert 0.0 < sum(accuracy("train")) < 3.0
+
+
+TRAINING = {
+    "model.optimizer": "sgd",
+    "model.lr": "0.01",
+    "model.weight_decay": "0.5",
+    "model.decay": "kernels",
+    "model.schedule": "constant",
+    "model.warmup_steps": "2",
+    "model.clip_norm": "0.01",
+    "model.polyak": "0.9",
+    "model.dropout": "0.3",
+    "model.objective": "masked_pixels",
+    "model.masked_share": "0.25",
+    "model.loss": "sigmoid",
+    "model.label_smoothing": "0.1",
+    "model.arch": "micro/2",
+    "data.batch_size": "12",
+    "data.image_size": "4",
+    "data.train_images": "12",
+    "data.train_fraction": "0.5",
+    "data.val_fraction": "0.5",
+    "data.augment": "flip",
+    "data.mix": "mixup",
+    "data.eval_view": "crop",
+    "data.subset_seed": "1",
+    "seed_everything": "1",
+    "run.init": "CHECKPOINT",
+}
+"""Options that change the loss on the test images, with a value to try."""
+
+BESIDE = {
+    "model.decay": ["--model.weight_decay=0.5"],
+    "model.masked_share": ["--model.objective=masked_pixels"],
+    "data.subset_seed": ["--data.train_images=12"],
+}
+"""What an option needs beside it to have an effect."""
+
+NEUTRAL = {
+    "data.workers": "1",
+    "data.reader": "local",
+    "run.root": "elsewhere",
+    "run.project": "another",
+    "run.checkpoint_steps": "2",
+    "run.checkpoint_minutes": "1",
+    "run.download": "true",
+}
+"""Options that change nothing that is measured."""
+
+MEASURING = {"run.test": "false", "run.shots": "[1]", "run.keep": "best", "run.checkpoint": "false"}
+ELSEWHERE = {
+    "data.shards": "the tests above",
+    "data.seed": "follows seed_everything; learn/test_start.py",
+    "run.dir": "every test here",
+    "run.wandb": "learn/test_loggers.py",
+    "run.shot_seeds": "below",
+}
+NETWORK = {field.name for field in fields(ViTConfig)}
+QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]
+
+
+def test_every_option_is_tried():
+    """A new option must be placed: in a table here, or in `test_every_axis_reaches_the_network`."""
+    options = [f"model.{field.name}" for field in fields(ClassifyConfig) if field.name not in NETWORK]
+    options += [f"data.{name}" for name in inspect.signature(ShardData.__init__).parameters if name != "self"]
+    options += [f"run.{field.name}" for field in fields(RunConfig)]
+    tried = [*TRAINING, *NEUTRAL, *MEASURING, *ELSEWHERE]
+    assert sorted(tried) == sorted({*options, "seed_everything", "model.arch", "model.dropout"})
+
+
+@pytest.fixture(scope="module")
+def known():
+    """What runs without an option gave, so that each is trained once."""
+    return {}
+
+
+@pytest.mark.parametrize("option", TRAINING)
+def test_an_option_of_training_reaches_the_numbers(outcome, colours, known, option, tmp_path):
+    shards = colours(splits=("train", "test")) if option == "data.val_fraction" else colours()
+    beside = tuple(BESIDE.get(option, ()))
+    if (shards, beside) not in known:
+        known[shards, beside] = outcome(shards, *QUICK, *beside)
+    value = TRAINING[option]
+    if value == "CHECKPOINT":
+        outcome(shards, *QUICK, "--model.lr=0.02", "--run.checkpoint=true")
+        value = next(tmp_path.rglob("last.ckpt"))
+    different = changed(known[shards, beside], outcome(shards, *QUICK, *beside, f"--{option}={value}"))
+    assert "test_loss" in different
+    assert ("curve of train_loss" in different) == (option not in ("model.polyak", "data.eval_view"))
+
+
+def test_options_of_measuring_change_their_own_numbers_and_neutral_ones_none(outcome, colours):
+    """Few-shot accuracies differ with wrong labels in train, where the draws do."""
+    shards = colours("train")
+    plain = outcome(shards)
+    assert changed(plain, outcome(shards, *(f"--{name}={value}" for name, value in NEUTRAL.items()))) == set()
+    given = [f"--{name}={value}" for name, value in MEASURING.items()]
+    shown = {"test_acc", "test_loss", "fewshot_1", "fewshot_2", "best_step", WEIGHTS}
+    assert changed(plain, outcome(shards, *given)) >= shown
+    assert changed(plain, outcome(shards, "--run.shot_seeds=1")) == {"fewshot_2"}
+
+
+AXES = {
+    "arch": {"arch": "micro/2"},
+    "image_size": {"image_size": 12},
+    "classes": {"classes": 4},
+    "pos_at": {"pos_at": "every"},
+    "attention": {"attention": "axial", "pool": "gap"},
+    "stem": {"arch": "Ti/16", "image_size": 32, "stem": "resnet50"},
+    "window": {"attention": "local", "window": 1},
+    "resnet": {"arch": "R14x0.5", "image_size": 32, "resnet": "postact"},
+    "head_bias": {"head_bias": -3.0},
+    "dropout": {"dropout": 0.5},
+}
+"""Choices of an axis, with what they need beside them; of the others every choice is tried."""
+
+
+def choices_of(axis):
+    others = [value for value in get_args(axis.type) if value != axis.default]
+    return [AXES[axis.name]] if axis.name in AXES else [{axis.name: value} for value in others]
+
+
+@pytest.mark.parametrize("axis", fields(ViTConfig), ids=lambda axis: axis.name)
+def test_every_axis_reaches_the_network(axis):
+    """By its weights and by what it makes of an image, in training mode, with a head that is not zero."""
+
+    def made(**options):
+        torch.manual_seed(0)
+        network = Classify(**{"arch": "micro/4", "image_size": 16, "classes": 3} | options).network.train()
+        torch.manual_seed(0)
+        nn.init.normal_(network.head.weight)
+        torch.manual_seed(0)
+        size = network.config.image_size
+        features = network(torch.linspace(-1, 1, 6 * size * size).view(2, 3, size, size).sin())
+        return {name: value.shape for name, value in network.state_dict().items()}, features.tolist()
+
+    assert choices_of(axis)
+    for choice in choices_of(axis):
+        without = {name: value for name, value in choice.items() if name != axis.name}
+        assert made(**choice) != made(**without), choice
