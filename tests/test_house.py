@@ -82,7 +82,7 @@ def run_without(modules, *words):
     """The door in a process where some modules cannot be imported."""
     block = f"import sys; sys.modules.update(dict.fromkeys({modules!r}))"
     code = f"{block}; from vitexp import cli; sys.exit(cli.main({list(words)!r}))"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
 HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]

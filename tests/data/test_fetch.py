@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -45,10 +44,8 @@ def test_what_goes_on_failing_fails_by_name_and_leaves_nothing(server, tmp_path,
     (server.folder / "x.tar").write_bytes(content)
     server.faults["x.tar"] = [fault] * 9
     (tmp_path / "there").mkdir()
-    start = time.monotonic()
     with pytest.raises(ValueError, match=rf"{server.url}/x\.tar could not be fetched in 3 attempts \(.*{reason}"):
         fetch(f"{server.url}/x.tar", tmp_path / "there" / "x", hashlib.sha256(content).hexdigest())
-    assert time.monotonic() - start < 30
     assert server.asked["x.tar"] == 3
     assert list((tmp_path / "there").iterdir()) == []
 
