@@ -32,6 +32,28 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _repository_stays_clean():
+    """What the tests write, they write elsewhere."""
+    before = {path.name for path in REPOSITORY.iterdir()}
+    yield
+    assert {path.name for path in REPOSITORY.iterdir()} - before <= {".hypothesis", ".pytest_cache"}
+
+
+@pytest.fixture(scope="session")
+def _home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    for name in ("experiments", "sweeps"):
+        (home / name).symlink_to(REPOSITORY / name)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _away(_home, monkeypatch):
+    """What a run writes beside itself, such as the shards of a bare word, is not left in the repository."""
+    monkeypatch.chdir(_home)
+
+
 @pytest.fixture(autouse=True)
 def _as_if_alone():
     """Each test begins with the same draws and leaves no trace in the process, so that their order does not matter."""

@@ -1,7 +1,5 @@
 """One set of digits and one door for the runs of this floor's tests."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,20 +10,6 @@ from vitexp.data import write
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-
-
-@pytest.fixture(scope="session")
-def _home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    for name in ("experiments", "sweeps"):
-        (home / name).symlink_to(Path(__file__).parents[2] / name)
-    return home
-
-
-@pytest.fixture(autouse=True)
-def _away(_home, monkeypatch):
-    """What a run writes beside itself, such as the shards of a bare word, is not left in the repository."""
-    monkeypatch.chdir(_home)
 
 
 @pytest.fixture
