@@ -162,3 +162,18 @@ def test_the_gradient_is_clipped_before_the_step(fit, colours):
     start = Classify(**options, classes=3, image_size=8).network.state_dict()
     moved = math.sqrt(sum((kept[name] - start[name]).square().sum().item() for name in start))
     assert moved == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_rate_follows_the_steps_that_are_taken(fit, monkeypatch):
+    """Also where two batches make one step, and the third of an epoch a step of its own."""
+    rates, step = [], Classify.optimizer_step
+
+    def noted(module, epoch, batch, optimizer, *more, **options):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(module, epoch, batch, optimizer, *more, **options)
+
+    monkeypatch.setattr(Classify, "optimizer_step", noted)
+    options = {"arch": "micro/4", "lr": 0.01, "schedule": "linear", "warmup_steps": 2}
+    record, _ = fit(options, "--trainer.accumulate_grad_batches=2")
+    assert rates == pytest.approx([rate(options, number, 4) for number in range(4)])
+    assert record.steps == 4

@@ -1,6 +1,7 @@
 """What is wired to what: which split each number comes from, and whether each option reaches the run."""
 
 import inspect
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
@@ -14,7 +15,7 @@ from vitexp.data.module import ShardData
 from vitexp.learn.classify import Classify
 from vitexp.learn.command import TrainingCommand
 from vitexp.learn.config import ClassifyConfig, RunConfig
-from vitexp.nn.config import ViTConfig
+from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.record import read_record
 
 TINY = [
@@ -89,6 +90,41 @@ def test_fewshot_draws_from_train_and_measures_on_test(outcome, colours, tmp_pat
     assert accuracy(None) == accuracy("val") == [1.0] * 3
     assert accuracy("test") == [0.0] * 3
     assert 0.0 < sum(accuracy("train")) < 3.0
+
+
+def test_gradients_and_dropout_are_for_training_alone(outcome, colours, monkeypatch):
+    """Every image that goes through the network, in whichever mode, over training, measuring and probing."""
+    seen, encode = Counter(), ViT.encode
+
+    def watched(network, images):
+        seen[network.training, torch.is_grad_enabled()] += len(images)
+        return encode(network, images)
+
+    monkeypatch.setattr(ViT, "encode", watched)
+    outcome(colours(), "--model.dropout=0.1")
+    assert seen.keys() == {(True, True), (False, False)}
+    assert seen[True, True] == 3 * 24
+
+
+def test_each_seed_draws_its_own(colours):
+    """The seed of the run draws order, augmentation and mixtures; `subset_seed` draws which images there are."""
+
+    def drawn(**seeds):
+        options = {"train_images": 12, "batch_size": 12, "augment": "crop_flip", "mix": "mixup"} | seeds
+        (batch,) = ShardData(shards=str(colours()), **options).train_dataloader()
+        order, pairs = batch.samples.tolist(), batch.recipe.share.tolist()
+        return order, dict(zip(order, batch.images.tolist(), strict=True)), dict(zip(order, pairs, strict=True))
+
+    order, images, shares = drawn()
+    assert drawn() == (order, images, shares)
+    other_order, other_images, other_shares = drawn(seed=1)
+    assert sorted(order) == sorted(other_order)
+    assert order != other_order
+    assert sum(images[sample] != other_images[sample] for sample in order) > 6
+    assert all(shares[sample] != other_shares[sample] for sample in order)
+    subset, same_images, _ = drawn(subset_seed=1)
+    assert set(subset) != set(order)
+    assert all(same_images[sample] == images[sample] for sample in set(subset) & set(order))
 
 
 TRAINING = {
