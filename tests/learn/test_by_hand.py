@@ -17,6 +17,7 @@ from vitexp.learn.classify import Classify
 from vitexp.record import read_record
 
 SEED, EPOCHS, BATCH = 3, 2, 8
+MEASURED = ("val_acc", "val_loss", "test_acc", "test_loss", "fewshot_2")
 COMMON = {"arch": "micro/4", "lr": 0.01, "warmup_steps": 2, "clip_norm": 0.5, "weight_decay": 0.02}
 RUNS = {
     "adamw": {"schedule": "cosine", "label_smoothing": 0.1, "polyak": 0.7},
@@ -144,14 +145,26 @@ def test_a_run_is_what_plain_torch_makes_of_it(fit, colours, name):
     assert {key: record.metrics[key] for key in by_hand} == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_nothing_random_is_in_what_is_measured(fit, colours):
-    """Dropout, augmentation and mixing are for training images alone."""
-    options = {"arch": "micro/4", "lr": 0.01, "dropout": 0.4}
-    record, kept = fit(options, "--data.augment=crop_flip", "--data.mix=mixup")
+def of_checkpoint(kept, options, shards):
     network = Classify(**options, classes=3, image_size=8).network
     network.load_state_dict(kept)
-    by_hand = measured_by_hand(network, colours(), options)
-    assert {key: record.metrics[key] for key in by_hand} == pytest.approx(by_hand, rel=1e-4)
+    return pytest.approx(measured_by_hand(network, shards, options), rel=1e-4)
+
+
+def test_nothing_random_is_in_what_is_measured(fit, colours):
+    """Dropout, augmentation and mixing are for training images alone; and all of it is of the last step's weights, also
+    where that step is not the one that was validated last."""
+    options = {"arch": "micro/4", "lr": 0.01, "dropout": 0.4}
+    record, kept = fit(options, "--data.augment=crop_flip", "--data.mix=mixup", "--trainer.max_steps=4")
+    assert record.curves["val_loss"][0][0] == 3
+    assert {key: record.metrics[key] for key in MEASURED} == of_checkpoint(kept, options, colours())
+
+
+def test_the_best_weights_are_those_that_were_validated(fit, colours):
+    """The averaged ones, where there are any, and in every number and in the checkpoint the same."""
+    options = {"arch": "micro/4", "lr": 0.02, "polyak": 0.7, "schedule": "constant"}
+    record, kept = fit(options, "--run.keep=best")
+    assert {key: record.metrics[key] for key in MEASURED} == of_checkpoint(kept, options, colours())
 
 
 def test_the_gradient_is_clipped_before_the_step(fit, colours):

@@ -15,6 +15,7 @@ from vitexp.data.module import ShardData
 from vitexp.learn.classify import Classify
 from vitexp.learn.command import TrainingCommand
 from vitexp.learn.config import ClassifyConfig, RunConfig
+from vitexp.learn.features import read_features
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.record import read_record
 
@@ -93,17 +94,20 @@ def test_fewshot_draws_from_train_and_measures_on_test(outcome, colours, tmp_pat
 
 
 def test_gradients_and_dropout_are_for_training_alone(outcome, colours, monkeypatch):
-    """Every image that goes through the network, in whichever mode, over training, measuring and probing."""
-    seen, encode = Counter(), ViT.encode
+    """Every image that goes through the network, in whichever mode, over training, measuring and probing; and each
+    step of training draws a dropout of its own."""
+    seen, draws, encode = Counter(), [], ViT.encode
 
     def watched(network, images):
         seen[network.training, torch.is_grad_enabled()] += len(images)
+        draws.extend([torch.rand(1).item()] * network.training)
         return encode(network, images)
 
     monkeypatch.setattr(ViT, "encode", watched)
     outcome(colours(), "--model.dropout=0.1")
     assert seen.keys() == {(True, True), (False, False)}
     assert seen[True, True] == 3 * 24
+    assert len(set(draws)) == len(draws) == 9
 
 
 def test_each_seed_draws_its_own(colours):
@@ -125,6 +129,30 @@ def test_each_seed_draws_its_own(colours):
     subset, same_images, _ = drawn(subset_seed=1)
     assert set(subset) != set(order)
     assert all(same_images[sample] == images[sample] for sample in set(subset) & set(order))
+
+
+def test_features_come_in_the_order_of_the_samples_with_their_labels(colours, monkeypatch):
+    """Also where the batches come in another, as from several ranks."""
+    data = ShardData(shards=str(colours()), batch_size=4)
+    network = Classify(arch="micro/4", image_size=8, classes=3).network.eval()
+    features, labels = read_features(network, data, "train", "cpu")
+    loader = data.eval_loader
+    monkeypatch.setattr(data, "eval_loader", lambda split: reversed(list(loader(split))))
+    again = read_features(network, data, "train", "cpu")
+    assert torch.equal(again[1], labels)
+    torch.testing.assert_close(again[0], features)
+
+
+def test_a_run_takes_what_its_plan_says(colours, tmp_path):
+    words = ["fit", *TINY, f"--data.shards={colours()}", f"--run.dir={tmp_path}", "--data.train_images=13"]
+    plan = cli.plan(words)
+    assert cli.main(words) == 0
+    record = read_record(tmp_path)
+    for fact in ("fingerprint", "cell", "seed", "study", "parameters", "steps", "images_seen", "train_flops"):
+        assert getattr(record, fact) == plan[fact], fact
+    assert (record.steps, record.images_seen, record.epochs) == (6, 39, 3)
+    counts = {name: record.data[name] for name in ("train_images", "val_images", "test_images")}
+    assert counts == {"train_images": 13, "val_images": 12, "test_images": 15}
 
 
 TRAINING = {
