@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 STUDIES := finetune compute adam_sgd pos_embed datasize_models scaling pooling_time attention vtab
 CURVES := compute datasize_models scaling pooling_time
 
-.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench-data lint clean
+.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench-data lint clean clean-runs
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -60,5 +60,12 @@ lint: $(STAMP) ## formatting, floors, types
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 
-clean: ## remove what the verbs made, but not .venv
-	rm -rf runs results shards .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove the caches of the tools; runs, results, shards and .venv stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+clean-runs: ## delete runs, results and shards, after a question (CONFIRM=yes answers it)
+	@du -shc runs results shards 2>/dev/null || true
+	@answer="$(CONFIRM)"; \
+	if [ -z "$$answer" ] && [ -t 0 ]; then printf 'Delete all of this? Type yes: '; read -r answer; fi; \
+	if [ "$$answer" != yes ]; then echo "nothing deleted; answer yes, or give CONFIRM=yes"; exit 1; fi
+	rm -rf runs results shards

@@ -1,5 +1,6 @@
 """Shared by the whole suite: no network, no accounts, one thread, the torchvision guard first."""
 
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,60 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("house", deadline=None, derandomize="slow" not in " ".join(sys.argv))
 hypothesis.settings.load_profile("house")
 REPOSITORY = Path(__file__).resolve().parent.parent
+TORCH_FLAGS = torch.set_default_dtype, torch.set_num_threads, torch.use_deterministic_algorithms
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The order of the tests, which `pytest -q` does not say in its header."""
+    terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _repository_stays_clean():
+    """What the tests write, they write elsewhere."""
+    before = {path.name for path in REPOSITORY.iterdir()}
+    yield
+    assert {path.name for path in REPOSITORY.iterdir()} - before <= {".hypothesis", ".pytest_cache"}
+
+
+@pytest.fixture(scope="session")
+def _home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    for name in ("experiments", "sweeps"):
+        (home / name).symlink_to(REPOSITORY / name)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _away(_home, monkeypatch):
+    """What a run writes beside itself, such as the shards of a bare word, is not left in the repository."""
+    monkeypatch.chdir(_home)
+
+
+@pytest.fixture(autouse=True)
+def _as_if_alone():
+    """Each test begins with the same draws and leaves no trace in the process, so that their order does not matter."""
+    torch.manual_seed(0)
+    environment, levels = dict(os.environ), _log_levels()
+    flags = torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    for name in os.environ.keys() - environment.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(environment)
+    for name in _log_levels():  # a command of vitexp silences Lightning for the rest of its process
+        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+    for put_back, flag in zip(TORCH_FLAGS, flags, strict=True):
+        put_back(flag)
+
+
+def _log_levels():
+    """The levels of Lightning's own loggers."""
+    loggers = logging.root.manager.loggerDict.items()
+    return {
+        name: logger.level
+        for name, logger in loggers
+        if name.startswith(("lightning.pytorch.", "lightning.fabric.")) and isinstance(logger, logging.Logger)
+    }
 
 
 @pytest.fixture(scope="session")

@@ -124,9 +124,9 @@ def test_ranks_that_open_at_once_decode_once(tmp_path, make_set) -> None:
     processes = [context.Process(target=_open, args=(tmp_path, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [300 * 48] * 3
+    assert [results.get(timeout=600) for _ in processes] == [300 * 48] * 3
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=600)
 
 
 def test_the_file_is_plain_npy(tmp_path, make_set) -> None:

@@ -231,9 +231,9 @@ def test_ranks_that_open_at_once_make_one_index(tmp_path, make_set) -> None:
     processes = [context.Process(target=_open, args=(tmp_path, results)) for _ in range(4)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [400] * 4
+    assert [results.get(timeout=600) for _ in processes] == [400] * 4
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=600)
         assert process.exitcode == 0
 
 

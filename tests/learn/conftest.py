@@ -1,7 +1,6 @@
 """One set of digits and one door for the runs of this floor's tests."""
 
-from pathlib import Path
-
+import numpy as np
 import pytest
 
 from vitexp import cli
@@ -11,20 +10,6 @@ from vitexp.data import write
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     return write.make("digits", tmp_path_factory.mktemp("shards") / "digits")
-
-
-@pytest.fixture(scope="session")
-def _home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    for name in ("experiments", "sweeps"):
-        (home / name).symlink_to(Path(__file__).parents[2] / name)
-    return home
-
-
-@pytest.fixture(autouse=True)
-def _away(_home, monkeypatch):
-    """What a run writes beside itself, such as the shards of a bare word, is not left in the repository."""
-    monkeypatch.chdir(_home)
 
 
 @pytest.fixture
@@ -39,3 +24,38 @@ def door(digits, tmp_path, monkeypatch):
             return error.code
 
     return run
+
+
+COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])
+COUNTS = {"train": 24, "val": 12, "test": 15}
+
+
+def _noisy_colours(splits, wrong):
+    """Arrays of 8x8 images in three colours, with labels of the next class instead in the split `wrong`.
+
+    In val and test that is all of them, so that a probe drawn from there would not notice; in train every second one,
+    because a network learns permuted classes with the same loss.
+    """
+    draw = np.random.default_rng(0)
+    for split, count in COUNTS.items():
+        labels = np.arange(count) % 3
+        noise = draw.integers(-60, 60, (count, 8, 8, 3))
+        if split in splits:
+            yield f"x_{split}", (COLOURS[labels][:, None, None] + noise).clip(0, 255).astype(np.uint8)
+            moved = 0 if split != wrong else np.arange(count) % 2 if split == "train" else 1
+            yield f"y_{split}", (labels + moved) % 3
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """Makes a small set of shards, the same but for the labels of one split: `colours(wrong="test")`."""
+    made = {}
+
+    def make(wrong=None, splits=tuple(COUNTS)):
+        if (wrong, splits) not in made:
+            folder = tmp_path_factory.mktemp("colours")
+            np.savez(folder / "colours.npz", **dict(_noisy_colours(splits, wrong)))
+            made[wrong, splits] = write.make(str(folder / "colours.npz"), folder / "shards", workers=1)
+        return made[wrong, splits]
+
+    return make

@@ -63,3 +63,11 @@ def test_a_resumed_run_chooses_among_the_same(fit, monkeypatch, hook):
 def test_without_validation_there_is_no_best(fit, capsys):
     assert fit("--run.dir=run", "--run.keep=best", "--data.val_fraction=0") == cli.BAD_INPUT
     assert "chooses by validation images, and there are none" in capsys.readouterr().err
+
+
+def test_of_equals_the_first_is_kept(colours, door):
+    words = [f"--data.shards={colours()}", "--data.batch_size=8", "--trainer.max_steps=6", "--model.lr=0"]
+    assert door("fit", *WORDS, *words, "--run.dir=run", "--run.keep=best") == 0
+    record = read_record("run")
+    assert len({value for _, value in record.curves["val_acc"]}) == 1
+    assert record.metrics["best_step"] == 2

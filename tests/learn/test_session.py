@@ -75,11 +75,10 @@ def test_the_training_loss_of_an_epoch_is_the_mean_over_its_images(fit, monkeypa
     assert [value for _, value in read_record("run").curves["train_loss"]] == pytest.approx(means, rel=1e-6)
 
 
-@pytest.mark.parametrize("mix", ["mixup", "cutmix", "mixup_cutmix"])
-def test_mixed_training_is_another_training_and_kept_in_the_config(fit, mix):
-    assert fit(f"--data.mix={mix}", "--data.eval_view=crop", "--trainer.max_steps=3") == 0
+def test_mixed_training_is_another_training_and_kept_in_the_config(fit):
+    assert fit("--data.mix=mixup_cutmix", "--data.eval_view=crop", "--trainer.max_steps=3") == 0
     record = read_record("run")
-    assert (record.config["data"]["mix"], record.config["data"]["eval_view"]) == (mix, "crop")
+    assert (record.config["data"]["mix"], record.config["data"]["eval_view"]) == ("mixup_cutmix", "crop")
     assert fit("--data.eval_view=crop", "--trainer.max_steps=3", "--run.dir=plain") == 0
     assert read_record("plain").metrics["val_loss"] != record.metrics["val_loss"]
 

@@ -98,7 +98,7 @@ def test_cells_of_an_array_are_no_ranks(monkeypatch):
 
 def test_the_options_of_the_run_pass_the_parser(job, tmp_path):
     keeps = f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/words\n'
-    assert job(SCRIPTS[0], "experiments/pos_ablation.yaml", "--model.pool=gap", ranks=2, srun=keeps).wait(30) == 0
+    assert job(SCRIPTS[0], "experiments/pos_ablation.yaml", "--model.pool=gap", ranks=2, srun=keeps).wait(600) == 0
     program, *words = (tmp_path / "words").read_text().splitlines()
     assert (program, words[0]) == ("vitexp", "fit")
     config = cli.plan(words)["config"]
@@ -109,7 +109,7 @@ def test_the_options_of_the_run_pass_the_parser(job, tmp_path):
 
 def test_the_options_of_the_array_pass_the_parser(job, tmp_path):
     keeps = f'#!/bin/bash\nprintf "%s\\n" "$SLURM_JOB_NAME" "$@" > {tmp_path}/words\n'
-    assert job(SCRIPTS[1], "sweeps/pos_embed.yaml", "--workers", "2", vitexp=keeps).wait(30) == 0
+    assert job(SCRIPTS[1], "sweeps/pos_embed.yaml", "--workers", "2", vitexp=keeps).wait(600) == 0
     name, *words = (tmp_path / "words").read_text().splitlines()
     chosen = cli.build_parser().parse_args(words)
     assert (name, chosen.words, chosen.workers, chosen.threads) == ("interactive", ["sweeps/pos_embed.yaml"], 2, 1)
@@ -126,7 +126,7 @@ def wait_for(condition, seconds=120.0):
 def test_a_requeued_run_on_two_ranks_ends_as_an_unbroken_one(job, tmp_path):
     words = ["experiments/pos_ablation.yaml", "--trainer.max_epochs=3", "--trainer.accelerator=cpu", "--run.shots=[]"]
     words += ["--run.checkpoint_steps=5", "--run.wandb=off"]
-    assert job(SCRIPTS[0], *words, f"--run.root={tmp_path}/whole", ranks=2).wait(200) == 0, (
+    assert job(SCRIPTS[0], *words, f"--run.root={tmp_path}/whole", ranks=2).wait(600) == 0, (
         tmp_path / "said"
     ).read_text()
     root = tmp_path / "broken"
@@ -137,7 +137,7 @@ def test_a_requeued_run_on_two_ranks_ends_as_an_unbroken_one(job, tmp_path):
     assert (tmp_path / "scontrol").read_text() == "requeue 4242\n"
     (cut,) = find_records(root)
     assert cut.status in ("failed", "running")  # as failed if every rank came to the end of its step before the SIGKILL
-    assert job(SCRIPTS[0], *words, f"--run.root={root}", ranks=2).wait(200) == 0, (tmp_path / "said").read_text()
+    assert job(SCRIPTS[0], *words, f"--run.root={root}", ranks=2).wait(600) == 0, (tmp_path / "said").read_text()
     (whole,), (again,) = find_records(tmp_path / "whole"), find_records(root)
     assert (again.status, again.steps, again.device["world_size"]) == ("finished", whole.steps, 2)
     assert again.metrics == whole.metrics

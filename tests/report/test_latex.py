@@ -47,7 +47,7 @@ def test_it_compiles(filled, tmp_path, title):
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, errors="replace")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, errors="replace")
     if "booktabs.sty' not found" in done.stdout:
         pytest.skip("the booktabs package is not installed")
     assert done.returncode == 0, done.stdout[-2000:]

@@ -93,9 +93,9 @@ def test_every_factor_of_every_study_has_words(path):
         assert "_" not in words.metric_words(metric)
 
 
-@pytest.mark.parametrize(("key", "word"), sorted(set(choices())), ids=str)
-def test_every_word_that_a_flag_takes_has_words(key, word):
-    assert words.is_known(key, word), f"{key} {word} has no line in report/vocabulary.py"
+def test_every_word_that_a_flag_takes_has_words():
+    """A line in report/vocabulary.py."""
+    assert [(key, word) for key, word in sorted(set(choices())) if not words.is_known(key, word)] == []
 
 
 def test_a_key_or_value_without_words_is_seen():

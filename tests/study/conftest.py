@@ -166,7 +166,7 @@ class Runner:
         """Its exit status and what it has said, after a signal or when it is done."""
         if number is not None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=60), self.said.read_text()
+        return self.process.wait(timeout=600), self.said.read_text()
 
 
 @pytest.fixture

@@ -99,6 +99,9 @@ def test_a_lead_fades_or_grows_from_the_smallest_hybrid_to_the_largest(lab, late
     (line,) = lines_of(study, lab, "hybrid fade")
     assert line.judged[0].judgement.difference.mean == pytest.approx(late - 0.9 - 0.05, abs=0.005)
     assert line.verdict == verdict
+    (lead,) = lines_of(study, lab, "hybrid lead")
+    assert lead.judged[0].contrast.one == "R26+S/32"
+    assert lead.judged[0].judgement.difference.mean == pytest.approx(0.05, abs=0.005)
 
 
 def test_one_hybrid_cannot_fade(lab):

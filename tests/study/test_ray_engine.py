@@ -32,7 +32,7 @@ class Cluster:
         assert self.process.stdout.readline() == "gone\n"
 
     def end(self):
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=600)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def value(*choices):
     return {"values": list(choices)}
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -19,7 +19,7 @@ def value(*choices):
     return {"values": list(choices)}
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -27,7 +27,7 @@ def kept(ground):
     return json.loads((ground.root / "s" / "search.json").read_text())["trials"]
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -1,7 +1,5 @@
 """Starts of real networks, made by the real door; only the study's cells are planned in this process."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -16,9 +14,8 @@ FIXED = {"model.arch": "micro/4", "data.train_images": 150, "trainer.max_epochs"
 
 
 @pytest.fixture
-def compared(tmp_path, monkeypatch):
+def compared(tmp_path):
     """Each arm of a study beside its partner; `changed` words go to the arms alone."""
-    monkeypatch.chdir(Path(__file__).parents[2])
 
     def make(swept, baseline, changed=()):
         parameters = {"study.name": {"value": "s"}, "study.baseline": {"value": baseline}}

@@ -61,12 +61,10 @@ def test_without_a_key_it_is_an_offline_run_and_sync_brings_it(client, server):
 
 def test_a_server_that_is_down_at_the_start(client, server):
     server.stop()
-    start = time.monotonic()
     done = client.fit(*SHORT)
     record = finished(client, done)
     assert done.stderr.count("W&B: ") == 1
     assert f"{server.url} cannot be reached (Connection refused); logging offline" in done.stderr
-    assert time.monotonic() - start < record.train_seconds + 60
     server.start()
     upload(client, done.stdout)
     assert arrived(server, record).state == "finished"
