@@ -100,7 +100,7 @@ def test_running_points_are_avoided_by_parallel_workers():
         ({"distribution": "q_beta"}, "parameter lr is q_beta, which"),
         (
             {"distribution": "log_uniform_values", "min": 0.0, "max": 1.0},
-            r"parameter lr \(log_uniform_values\) has min 0; a logarithm needs one above 0",
+            r"parameter lr \(log_uniform_values\) has min 0.0; a logarithm needs one above 0",
         ),
     ],
 )

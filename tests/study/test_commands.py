@@ -64,3 +64,17 @@ def test_flags_may_stand_before_between_and_behind_the_words(refused, words, tmp
 
 def test_an_unknown_flag_between_the_words_is_named(refused):
     assert "unrecognized arguments: --fast" in refused("lint", "--fast", SWEEP)
+
+
+def test_lint_and_sweep_refuse_early_termination_alike(tmp_path, capsys):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        'command: [vitexp, fit, --config, "${args_json_file}"]\nmethod: grid\nearly_terminate: {type: hyperband}\n'
+        "parameters: {seed_everything: {values: [0]}, study.name: {value: s}}\n"
+    )
+    said = []
+    for words in (["sweep", str(path)], ["sweep", "lint", str(path)]):
+        assert cli.main(words) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert "only `wandb agent` runs this sweep as it says; take it out to check or run it here" in said[0]

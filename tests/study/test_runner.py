@@ -236,5 +236,5 @@ def test_a_process_that_parses_and_is_killed_is_replaced_but_not_for_ever(study,
 def test_early_termination_is_left_to_wandb(study, run):
     made = study()
     object.__setattr__(made, "early_terminate", {"type": "hyperband"})
-    with pytest.raises(ValueError, match="early_terminate needs W&B's own controller"):
+    with pytest.raises(ValueError, match="early_terminate needs the controller of W&B"):
         run(made)

@@ -132,7 +132,7 @@ def test_what_a_search_lacks_is_said_in_one_sentence(searched, run, changes, sen
 def test_early_termination_is_refused(searched, run):
     made = searched()
     object.__setattr__(made, "early_terminate", {"type": "hyperband"})
-    with pytest.raises(ValueError, match="early_terminate needs W&B's own controller"):
+    with pytest.raises(ValueError, match="early_terminate needs the controller of W&B"):
         run(made)
 
 

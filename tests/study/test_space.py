@@ -49,11 +49,23 @@ def test_grid_of_nested_blocks_is_sorted_level_by_level():
     assert grid(block)[0] == {"a": 3, "model.x": 1, "model": {"head": {"a": None, "b": True}, "lr": 0.1}}
 
 
-def test_grid_takes_equal_values_once():
-    block = {"a": values(1, 1.0, 2, True, "1"), "b": values([1, 2], [1, 2], None)}
-    found = [(cell["a"], cell["b"]) for cell in grid(block)]
-    assert found == list(itertools.product((1.0, 2, True, "1"), ([1, 2], None)))
-    assert [type(a) for a, _ in found[::2]] == [float, int, bool, str]
+@pytest.mark.parametrize("twice", [values(0, 1, 0), values(1, 2, 1.0), values([1, 2], [1, 2]), values("a", "a")])
+def test_a_value_that_is_given_twice_is_refused(twice):
+    # W&B would take it once, without a word.
+    with pytest.raises(ValueError, match=r"parameter seed lists .* twice; take one out"):
+        grid({"seed": twice})
+
+
+def test_values_of_different_kinds_are_not_equal():
+    assert [cell["a"] for cell in grid({"a": values(1, True, "1", None)})] == [1, True, "1", None]
+
+
+def test_a_random_search_draws_no_point_twice_and_says_when_there_are_too_few():
+    block = space.read_parameters({"a": values("x", "y"), "n": {"min": 1, "max": 3}})
+    found = [(point["a"], point["n"]) for point in space.sample(block, 6, 0)]
+    assert sorted(found) == [(a, n) for a in "xy" for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match=r"run_cap is 7, but .* found no point beyond the first 6; lower run_cap to 6"):
+        list(space.sample(block, 7, 0))
 
 
 def test_grid_lists_the_values_of_ranges():
@@ -139,6 +151,17 @@ def test_random_points_are_the_engines():
             "distribution 'log-uniform'; it is one of constant, categorical",
         ),
         ({"values": [1, 2], "probabilities": [0.5, 0.6]}, "one per value, together 1"),
+        ({"values": [1, 2], "probabilities": [1.5, -0.5]}, "one per value, together 1"),
+        ({"values": [1, 2], "probabilities": ["a", "b"]}, "one per value, together 1"),
+        ({"distribution": ["uniform"], "min": 1, "max": 2}, r"distribution \['uniform'\]; it is one of"),
+        ({"parameters": 3}, "write `value:` or `values:`"),
+        ({"distribution": "q_uniform", "min": 0, "max": 2, "q": 0}, "has q: 0; give a number above 0"),
+        ({"distribution": "normal", "sigma": -1.0}, "has sigma: -1.0; give a number above 0"),
+        ({"distribution": "log_uniform_values", "min": 0, "max": 1}, "min 0; a logarithm needs one above 0"),
+        (
+            {"distribution": "log_uniform", "min": 0.0001, "max": 0.1},
+            "mean values between 1 and 1.105; for values between 0.0001 and 0.1 write log_uniform_values",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name(entry, message):

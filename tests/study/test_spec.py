@@ -89,7 +89,7 @@ def test_bayes_can_be_read_but_not_laid_out_here(read):
     ("sweep", "message"),
     [
         (changed(run_cap="5"), "run_cap is '5'; give a whole number"),
-        (changed(run_cap=0), "run_cap is 0; give 1 or more"),
+        (changed(run_cap=0), "run_cap is 0; give a whole number of 1 or more"),
         (changed(command="vitexp fit"), "give a list of words"),
         (changed(seeds=[1]), r"unknown top-level key 'seeds'; a sweep takes program, method"),
         (changed(method="gird"), "method is 'gird'; write grid, random or bayes"),

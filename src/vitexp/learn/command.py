@@ -195,6 +195,7 @@ class TrainingCommand(LightningCLI):
             "parameters": sum(p.numel() for p in self.model.network.parameters()),
             "steps": steps,
             "images_seen": images,
+            "images": {"val": data.val_count, "test": data.test_count},
             "train_flops": train_flops(self.model.config, images),
             "start": start_of(self.model.network, data) if self.weights else None,
         }

@@ -97,8 +97,6 @@ def _distribution(parameter: space.Parameter) -> Any:
             f"parameter {parameter.name} is {name}, which method bayes does not know; use {known}, or q_..."
         )
     low, high, log = span(settings)
-    if log and low <= 0:
-        raise ValueError(f"parameter {parameter.name} ({name}) has min {low:g}; a logarithm needs one above 0")
     return distributions.FloatDistribution(low, high, log=log)
 
 

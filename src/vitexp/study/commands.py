@@ -101,16 +101,20 @@ def _engine(chosen: argparse.Namespace, train: Train) -> "Engine | None":
 def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
     from vitexp.study import start
     from vitexp.study.lint import cost, lint
+    from vitexp.study.metrics import check_metrics
     from vitexp.study.plan import plan_study
     from vitexp.study.runner import PRELOAD
-    from vitexp.study.spec import read_study
+    from vitexp.study.spec import check_runs_here, read_study
     from vitexp.study.worker import fork_server
 
-    study, context, workers = read_study(_only(chosen.words[1:])), fork_server(PRELOAD), chosen.workers or 1
+    study = read_study(_only(chosen.words[1:]))
+    check_runs_here(study)
+    context, workers = fork_server(PRELOAD), chosen.workers or 1
     if study.method == "bayes":
         return _lint_search(study, chosen, parse)
     with tempfile.TemporaryDirectory() as folder:
         planned = plan_study(study, parse=parse, context=context, root=folder, workers=workers, extra=_extra(chosen))
+        check_metrics(study, planned)
         examined = [] if chosen.quick else planned
         compared = start.compare(study, examined, examine=examine, context=context, workers=workers)
     findings = [*lint(study, planned), *start.findings(study, compared)]
@@ -130,6 +134,7 @@ def _lint_search(study: "Study", chosen: argparse.Namespace, parse: Parse) -> in
     """Cells that are not chosen yet cannot be parsed; random points of the same space can."""
     from vitexp.study import space
     from vitexp.study.cell import make_cells
+    from vitexp.study.metrics import check_metrics
     from vitexp.study.plan import plan_cells
     from vitexp.study.runner import PRELOAD
     from vitexp.study.search import check_search
@@ -141,6 +146,7 @@ def _lint_search(study: "Study", chosen: argparse.Namespace, parse: Parse) -> in
     with tempfile.TemporaryDirectory() as folder:
         context = fork_server(PRELOAD)
         planned = plan_cells(study, cells, parse=parse, context=context, root=folder, extra=_extra(chosen))
+    check_metrics(study, planned)
     flops = max(cell.facts["train_flops"] for cell in planned)
     print(f"at most {cap} runs of up to {flops / 1e12:.3g} TFLOP each, as {len(planned)} random points say")
     print("note: points are chosen from the results so far: good for tuning, no ground for comparing arms")

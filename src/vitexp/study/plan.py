@@ -32,6 +32,8 @@ class PlannedCell:
     config: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What else the door knows beforehand: parameters, steps, images_seen, train_flops."""
+    images: Mapping[str, int] = field(default_factory=dict)
+    """How many images the splits val and test have, where that is known."""
 
     @property
     def label(self) -> str:
@@ -110,6 +112,7 @@ def resolved_cell(cell: Cell, argv: list[str], answer: Mapping[str, Any]) -> Pla
         run_directory=str(answer["run_directory"]),
         config=answer["config"],
         facts={name: answer[name] for name in FACTS if name in answer},
+        images=answer.get("images", {}),
     )
 
 

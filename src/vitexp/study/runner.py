@@ -16,11 +16,12 @@ from vitexp.record import RunRecord
 from vitexp.study import lock
 from vitexp.study.engine import Engine, LocalEngine
 from vitexp.study.lint import confounding
+from vitexp.study.metrics import check_metrics
 from vitexp.study.plan import PlannedCell, plan_cells, write_plan
 from vitexp.study.progress import Progress
 from vitexp.study.result import Failure, Outcome, Standing, cut_off, failure_of, standing_of
 from vitexp.study.search import Search
-from vitexp.study.spec import Study
+from vitexp.study.spec import Study, check_runs_here
 from vitexp.study.stale import Stale, differences, set_aside
 from vitexp.study.stale import line as stale_line
 from vitexp.study.worker import BUSY, Parse, Train, fork_server
@@ -71,8 +72,7 @@ def run_study(
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
-    if study.early_terminate:
-        raise ValueError(f"{study.path}: early_terminate needs W&B's own controller; take it out to run here")
+    check_runs_here(study)
     started = time.monotonic()
     progress = progress or Progress(study.name)
     context = fork_server(preload, threads)
@@ -86,6 +86,7 @@ def run_study(
         if cells:
             progress.plan(len(cells))
         planned = door(cells)
+        check_metrics(study, planned)
         if found := [] if search else confounding(study, planned):
             raise ValueError(f"{study.path}: {found[0].text}")
         write_plan(study, planned, root)

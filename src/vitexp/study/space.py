@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_CELLS = 100_000
+_MOST_REPEATS = 10_000
 _DISCRETE = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
@@ -44,7 +45,7 @@ def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> lis
     found: list[Parameter] = []
     for key in sorted(block):
         here, entry = (*path, key), block[key]
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("parameters", {}), Mapping):
             raise ValueError(f"parameter {'.'.join(here)} is {entry!r}; write `value:` or `values:` under its name")
         if set(entry) == {"parameters"}:
             found += read_parameters(entry["parameters"], here)
@@ -73,10 +74,22 @@ def grid(parameters: list[Parameter]) -> Iterator[dict[str, Any]]:
 
 
 def sample(parameters: list[Parameter], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` random points; the same seed gives the same ones."""
-    source = random.Random(seed)
-    for _ in range(count):
-        yield nest(parameters, [_quantile(parameter, source.random()) for parameter in parameters])
+    """`count` different random points; the same seed gives the same ones. A point that comes again is passed over.
+
+    Raises: ValueError when there are fewer points.
+    """
+    source, seen, repeats = random.Random(seed), set[str](), 0
+    while len(seen) < count:
+        point = [_quantile(parameter, source.random()) for parameter in parameters]
+        if (text := json.dumps(point, sort_keys=True)) not in seen:
+            seen.add(text)
+            repeats = 0
+            yield nest(parameters, point)
+        elif (repeats := repeats + 1) > _MOST_REPEATS:
+            raise ValueError(
+                f"run_cap is {count}, but {repeats:,} draws in a row found no point beyond the first {len(seen)}; "
+                f"lower run_cap to {len(seen)}, or widen the parameters"
+            )
 
 
 _INTERVAL: dict[str, type] = {"min": float, "max": float}
@@ -104,7 +117,7 @@ def _read_parameter(path: tuple[str, ...], entry: Mapping[str, Any]) -> Paramete
     given = {key: value for key, value in entry.items() if key != "distribution"}
     distribution = entry.get("distribution", _implied(given))
     name = ".".join(path)
-    if distribution not in _SETTINGS:
+    if not isinstance(distribution, str) or distribution not in _SETTINGS:
         raise ValueError(f"parameter {name} has distribution {distribution!r}; it is one of {', '.join(_SETTINGS)}")
     wanted = _SETTINGS[distribution]
     settings = {key: _DEFAULTS[key] for key in wanted if key in _DEFAULTS} | given
@@ -113,7 +126,7 @@ def _read_parameter(path: tuple[str, ...], entry: Mapping[str, Any]) -> Paramete
     for key, kind in wanted.items():
         if not _is(settings[key], kind):
             raise ValueError(f"parameter {name} has {key}: {settings[key]!r}; this must be {_KIND_WORDS[kind]}")
-    _check_settings(name, settings)
+    _check_settings(name, distribution, settings)
     return Parameter(path, distribution, settings)
 
 
@@ -135,22 +148,50 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    if "values" in settings and not settings["values"]:
+def _check_settings(name: str, distribution: str, settings: Mapping[str, Any]) -> None:
+    if "values" in settings:
+        _check_values(name, settings["values"], settings.get("probabilities"))
+    if "min" in settings:
+        _check_bounds(name, distribution, settings["min"], settings["max"])
+    for width in ("q", "sigma", "a", "b"):
+        if width in settings and not settings[width] > 0:
+            raise ValueError(f"parameter {name} has {width}: {settings[width]}; give a number above 0")
+
+
+def _check_values(name: str, values: list[Any], probabilities: list[Any] | None) -> None:
+    if not values:
         raise ValueError(f"parameter {name} has an empty list of values; give at least one")
-    if "min" in settings and not settings["min"] < settings["max"]:
+    texts = [_identity(value) for value in values]
+    if twice := [value for value, text in zip(values, texts, strict=True) if texts.count(text) > 1]:
         raise ValueError(
-            f"parameter {name} has min {settings['min']}, not below max {settings['max']}; swap or widen them"
+            f"parameter {name} lists {twice[0]} twice; take one out (in a random search, probabilities give weight)"
         )
-    probabilities = settings.get("probabilities")
-    if probabilities is not None and (
-        len(probabilities) != len(settings["values"]) or not math.isclose(sum(probabilities), 1.0, rel_tol=1e-5)
-    ):
+    if probabilities is not None and not _is_distribution(probabilities, len(values)):
         raise ValueError(f"parameter {name} has probabilities {probabilities}; give one per value, together 1")
 
 
+def _is_distribution(probabilities: list[Any], count: int) -> bool:
+    numbers = all(_is(one, float) and one >= 0 for one in probabilities)
+    return numbers and len(probabilities) == count and math.isclose(sum(probabilities), 1.0, rel_tol=1e-5)
+
+
+def _check_bounds(name: str, distribution: str, low: float, high: float) -> None:
+    kind = distribution.removeprefix("q_").removeprefix("inv_")
+    if not low < high:
+        raise ValueError(f"parameter {name} has min {low}, not below max {high}; swap or widen them")
+    if kind == "log_uniform_values" and low <= 0:
+        raise ValueError(f"parameter {name} ({distribution}) has min {low}; a logarithm needs one above 0")
+    if kind == "log_uniform" and low > 0 and high <= 1:
+        sign = -1 if distribution.startswith("inv_") else 1
+        first, last = sorted(math.exp(sign * bound) for bound in (low, high))
+        raise ValueError(
+            f"parameter {name} is {distribution}, whose min and max are exponents of e: {low} and {high} mean values "
+            f"between {first:.4g} and {last:.4g}; for values between {low} and {high} write {distribution}_values"
+        )
+
+
 def _choices(parameter: Parameter) -> list[Any]:
-    """The values of a discrete parameter; of equal ones (1, 1.0) W&B keeps the first's place and the last's type."""
+    """The values of a discrete parameter."""
     settings = parameter.settings
     if parameter.distribution == "constant":
         return [settings["value"]]
@@ -160,7 +201,7 @@ def _choices(parameter: Parameter) -> list[Any]:
         import numpy as np
 
         return np.arange(settings["min"], settings["max"], settings["q"]).tolist()
-    return list({_identity(value): value for value in settings["values"]}.values())
+    return list(settings["values"])
 
 
 def _identity(value: Any) -> str:

@@ -153,6 +153,15 @@ def as_study(sweep: str | Path | Study) -> Study:
     return sweep if isinstance(sweep, Study) else read_study(sweep)
 
 
+def check_runs_here(study: Study) -> None:
+    """Raises: ValueError for a sweep that needs W&B's server to run as it says."""
+    if study.early_terminate:
+        raise ValueError(
+            f"{study.path}: early_terminate needs the controller of W&B, so only `wandb agent` runs this sweep as it says; "
+            "take it out to check or run it here"
+        )
+
+
 def parse_study(path: Path, content: bytes) -> Study:
     """Checks the text of a sweep, whose place is `path`.
 
@@ -177,8 +186,8 @@ def _study(path: Path, content: bytes) -> Study:
     for key, kind, words in _TOP_KINDS:
         if not isinstance(sweep.get(key, kind()), kind):
             raise ValueError(f"{key} is {sweep[key]!r}; give {words}")
-    if sweep.get("run_cap", 1) < 1:
-        raise ValueError(f"run_cap is {sweep['run_cap']}; give 1 or more")
+    if isinstance(cap := sweep.get("run_cap", 1), bool) or cap < 1:
+        raise ValueError(f"run_cap is {cap}; give a whole number of 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
     command = tuple(map(str, sweep.get("command", agent.DEFAULT_COMMAND)))
