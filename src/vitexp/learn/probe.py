@@ -6,24 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vitexp.data.module import ShardData, Split
-from vitexp.eval.fewshot import fewshot_accuracy
+from vitexp.eval.fewshot import fewshot_answers
 from vitexp.learn.classify import Classify
 from vitexp.learn.features import gathered, read_features
 from vitexp.record import write_atomically
 
 
-def fewshot_metrics(module: Classify, data: ShardData, shots: Sequence[int], draws: int) -> dict[str, float]:
-    """Mean test accuracy of few-shot linear probes, as `fewshot_5`; the shots come from the training subset."""
+def fewshot_answers_of(
+    module: Classify, data: ShardData, shots: Sequence[int], draws: int
+) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
+    """The test images, and whether few-shot linear probes get each right, by (shots, draw); the shots come from the
+    training subset.
+    """
     module.eval()
     splits: tuple[Split, Split] = ("train", "test")
     (train_x, train_y), (test_x, test_y) = (read_features(module.network, data, s, module.device) for s in splits)
-    found = fewshot_accuracy(
+    found = fewshot_answers(
         train_x, train_y, test_x, test_y, shots=shots, seeds=range(draws), classes=module.config.classes
     )
-    return {f"fewshot_{count}": sum(found[count, seed] for seed in range(draws)) / draws for count in shots}
+    return data.samples("test"), {draw: right.numpy() for draw, right in found.items()}
 
 
 def write_predictions(batches: Any, data: ShardData, path: Path) -> Path:
