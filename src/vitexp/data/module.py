@@ -123,6 +123,7 @@ class ShardData(L.LightningDataModule):
         return {
             "name": self.name,
             "classes": self.classes,
+            "class_names": list(self.class_names),
             "image_size": self.size,
             "train_images": self.train_count,
             "val_images": self.val_count,

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -13,8 +14,9 @@ from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
 from vitexp.learn.answers import Answers, Measured, weight_sums
 from vitexp.learn.average import averaged, take_in
+from vitexp.learn.class_names import check_resumed
 from vitexp.learn.config import ClassifyConfig, check_objective
-from vitexp.learn.course import BLOCKS, Course, log_row
+from vitexp.learn.course import Course, log_row
 from vitexp.learn.losses import batch_losses, image_losses, probabilities_of
 from vitexp.learn.masked import MaskedPatches, unused
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
@@ -38,6 +40,8 @@ class Classify(L.LightningModule):
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
+    places: Tensor | None
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
@@ -48,6 +52,8 @@ class Classify(L.LightningModule):
         self.measurements: dict[str, float] = {}
         self.measured_images: dict[str, Measured] = {}
         self.measured_weights: dict[str, list[int]] = {}
+        self.class_names: tuple[str, ...] = ()
+        self.register_buffer("places", None, persistent=False)  # the class for each label of a data set
         self.images_seen = 0
         self.course = Course()
         self._seed = torch.initial_seed()
@@ -94,7 +100,7 @@ class Classify(L.LightningModule):
         if self.masked is not None:
             raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
         probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
-        return {"samples": batch.samples, "labels": batch.labels, "probabilities": probabilities}
+        return {"samples": batch.samples, "labels": self._classes_of(batch), "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
@@ -106,12 +112,7 @@ class Classify(L.LightningModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """The step, which the average of the weights takes in; its row in the loggers, where one is due."""
         super().optimizer_step(*arguments, **options)
-        if self._is_logged():
-            values = self.course.take_row(self.trainer, self.images_seen)
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            log_row(self.trainer, {"lr": rate, **values}, self.global_step)
-        if (self.global_step + 1) % max(1, self._steps // BLOCKS) == 0:
-            self.course.end_block()
+        self.course.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
         if self.average is not None:
             take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
 
@@ -159,11 +160,14 @@ class Classify(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
         kept = {"images_seen": self.images_seen, "course": self.course.state(self.trainer)}
-        checkpoint["vitexp"] = kept | {"model": plain(self.config)}
+        names = list(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        checkpoint["vitexp"] = kept | {"model": plain(self.config), "classes": names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the counts up again."""
         kept = checkpoint.get("vitexp", {})
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_resumed(kept.get("classes"), self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
         self.images_seen = int(kept.get("images_seen", 0))
         if "course" in kept:
             self.course.load(kept["course"], self.global_rank)
@@ -181,10 +185,15 @@ class Classify(L.LightningModule):
                 readings["colour_acc"].update(colours)
         else:
             logits = self.measured(batch.images).float()
-            losses = image_losses(logits, batch.labels, self.config)
-            right = logits.argmax(-1) == batch.labels
+            labels = self._classes_of(batch)
+            losses = image_losses(logits, labels, self.config)
+            right = logits.argmax(-1) == labels
         readings["loss"].update(losses)
         self.answers[split].add(batch.samples, right)
+
+    def _classes_of(self, batch: Batch) -> Tensor:
+        """The network's classes of the images, whose labels count the classes of the data set."""
+        return batch.labels if self.places is None else self.places[batch.labels]
 
     def _losses(self, batch: Batch) -> Tensor:
         """One loss per image of a training batch."""

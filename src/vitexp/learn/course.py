@@ -47,13 +47,17 @@ class Course:
         if logged:
             self.row.add(part, images)
 
-    def end_block(self) -> None:
-        """Another tenth of the planned steps is over."""
-        self.blocks.append(self.block)
-        self.block = Mean()
+    def end_step(self, trainer: Any, planned: int, images_seen: int, logged: bool) -> None:
+        """Writes the row of the step that was just taken, where one is due, and closes a tenth of the planned steps."""
+        if logged:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]  # still that of this step
+            log_row(trainer, {"lr": rate, **self._take_row(trainer, images_seen)}, trainer.global_step)
+        if (trainer.global_step + 1) % max(1, planned // BLOCKS) == 0:
+            self.blocks.append(self.block)
+            self.block = Mean()
 
-    def take_row(self, trainer: Any, images_seen: int) -> dict[str, float]:
-        """The mean loss of the step that was just taken, and the speed since the last row; waits for the device."""
+    def _take_row(self, trainer: Any, images_seen: int) -> dict[str, float]:
+        """The mean loss of the step, and the speed since the last row; waits for the device."""
         row, self.row = self.row, Mean()
         values = {"train_loss": means([row], trainer)[0]}
         now = time.perf_counter()

@@ -1,5 +1,6 @@
 """The final numbers of a run: all of the same weights, each kept in the record as soon as it is known."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,6 @@ from vitexp.learn.config import RunConfig
 from vitexp.learn.course import log_row
 from vitexp.learn.probe import fewshot_answers_of
 from vitexp.learn.recorder import Recorder
-from vitexp.record import RunRecord
 
 ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 SPLITS = ("val", "test")
@@ -104,22 +104,17 @@ def chance(model: Classify, data: ShardData) -> dict[str, float]:
     return {"chance_acc": largest_class(data.index_of(split).labels[data.samples(split)])}
 
 
-def results(record: RunRecord) -> list[str]:
-    """A line for each number of a record, with the images that it was measured on."""
-    lines = []
-    for split in SPLITS:
-        for prefix in ("", LIMITED):
-            if f"{prefix}{split}_loss" in record.metrics:
-                count = record.data.get(f"{split}_images") if record.format > 1 else None  # nobody counted before
-                lines.append(result_line(record.metrics, split, prefix, count))
-    for name, value in sorted(record.metrics.items()):
+def results(metrics: Mapping[str, float], counts: Mapping[str, int | None]) -> list[str]:
+    """A line for each number, with the images that it was measured on; `counts` are those of the splits."""
+    names = [(split, prefix) for split in SPLITS for prefix in ("", LIMITED) if f"{prefix}{split}_loss" in metrics]
+    lines = [_line(metrics, split, prefix, counts.get(split)) for split, prefix in names]
+    for name, value in sorted(metrics.items()):
         if name.startswith("fewshot_"):
             lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
     return lines
 
 
-def result_line(metrics: dict[str, float], split: str, prefix: str, count: int | None) -> str:
-    """The numbers of one split in words; `count` are the images it has."""
+def _line(metrics: Mapping[str, float], split: str, prefix: str, count: int | None) -> str:
     found = {words: metrics.get(f"{prefix}{split}_{name}") for name, words in ACCURACIES.items()}
     shares = "".join(f"{words} {100 * value:.2f} %   " for words, value in found.items() if value is not None)
     loss = f"loss {metrics[f'{prefix}{split}_loss']:.4f}"

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitexp.data.keys import keys_of
 from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import fewshot_answers
 from vitexp.learn.classify import Classify
 from vitexp.learn.features import gathered, read_features
 from vitexp.record import write_atomically
+
+_COLUMNS = ("samples", "labels", "probabilities")
 
 
 def fewshot_answers_of(
@@ -31,17 +34,20 @@ def fewshot_answers_of(
     return data.samples("test"), {draw: right.numpy() for draw, right in found.items()}
 
 
-def write_predictions(batches: Any, data: ShardData, path: Path) -> Path:
-    """One CSV line per image: its key, label, the class predicted and the probability of each class."""
+def write_predictions(batches: Any, data: ShardData, names: Sequence[str], path: Path) -> Path:
+    """One CSV line per test image: its number, its key, its label, the class predicted, the probability of each class.
+
+    Classes are the network's: `names` are theirs.
+    """
     rows = gathered(list(batches or []))
-    samples = torch.cat([row["samples"] for row in rows])
-    labels = torch.cat([row["labels"] for row in rows])
-    probabilities = torch.cat([row["probabilities"] for row in rows])
+    samples, labels, probabilities = (torch.cat([row[name] for row in rows]) for name in _COLUMNS)
+    order = samples.argsort()
+    keys = keys_of(data.index_of("test"), samples[order].numpy())
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["sample", "label", "predicted", *(f"p_{name}" for name in data.class_names)])
-    for i in samples.argsort().tolist():
+    writer.writerow(["sample", "key", "label", "predicted", *(f"p_{name}" for name in names)])
+    for key, i in zip(keys, order.tolist(), strict=True):
         chances = [f"{p:.6f}" for p in probabilities[i].tolist()]
-        writer.writerow([int(samples[i]), int(labels[i]), int(probabilities[i].argmax()), *chances])
+        writer.writerow([int(samples[i]), key, int(labels[i]), int(probabilities[i].argmax()), *chances])
     write_atomically(path, text.getvalue())
     return path

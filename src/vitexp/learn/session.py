@@ -10,12 +10,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vitexp.data.module import ShardData
 from vitexp.learn.best import Best
+from vitexp.learn.classes import matched
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import NONE
 from vitexp.learn.loggers import RunLogger, tell_agent
-from vitexp.learn.measure import FinalNumbers, chance, results
+from vitexp.learn.measure import SPLITS, FinalNumbers, chance, results
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
 from vitexp.learn.sigterm import end_together
@@ -69,21 +70,34 @@ def fit(command: Command, arguments: dict[str, Any]) -> None:
 
 
 def measure(command: Command, verb: str, arguments: dict[str, Any]) -> None:
-    """validate or test, with the weights given or else this run's own last ones."""
-    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    """validate or test, with the weights given or else this run's own last ones; prints, and writes nothing."""
+    _take_checkpoint(command, arguments)
     getattr(command.trainer, verb)(**arguments)
+    if command.trainer.is_global_zero:
+        counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
+        print("\n".join(results(command.model.measurements, counts)) or f"{verb} measured no image")
 
 
 def predict(command: Command, arguments: dict[str, Any]) -> None:
     """Writes `predictions.csv`: one line per image of the test split, in the order of the shards."""
     from vitexp.learn.probe import write_predictions
 
-    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    _take_checkpoint(command, arguments)
     arguments["return_predictions"] = True
     batches = command.trainer.predict(**arguments)
-    path = write_predictions(batches, command.datamodule, command.plan.directory / "predictions.csv")
+    names = command.model.class_names or command.datamodule.class_names
+    path = write_predictions(batches, command.datamodule, names, command.plan.directory / "predictions.csv")
     if command.trainer.is_global_zero:
         print(f"predictions {path}")
+
+
+def _take_checkpoint(command: Command, arguments: dict[str, Any]) -> None:
+    """The checkpoint that is measured, and a network with its classes, which are matched with the data's by name."""
+    path = checkpoint_of(command, arguments)
+    command.model, about = matched(command.model, command.datamodule, path)
+    arguments |= {"ckpt_path": path, "weights_only": True, "model": command.model}
+    if about and command.trainer.is_global_zero:
+        print(about)
 
 
 def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
@@ -214,7 +228,9 @@ def network_words(config: ViTConfig) -> str:
 
 def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     """The last lines of a run: what came out, and where everything is."""
-    lines = ["", *results(record)]
+    # before format 2 nobody had counted
+    counts = {split: record.data.get(f"{split}_images") if record.format > 1 else None for split in SPLITS}
+    lines = ["", *results(record.metrics, counts)]
     lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
     if "checkpoint" in record.files:
         lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")
