@@ -28,6 +28,9 @@ RECORD = RunRecord(
     train_flops=2.5e9,
     images_seen=1280,
     steps=10,
+    planned_steps=10,
+    learning={"train_loss_start": 2.5, "train_loss_end": 0.5, "chance_acc": 0.1},
+    answers={"test_acc": {"file": "answers/test_acc.bits", "images": 9, "right": 8, "sha256": "ab", "order": "cd"}},
     epochs=1.28,
     train_seconds=0.5,
     data={"name": "digits", "classes": 10, "train_images": 1000},
@@ -67,6 +70,12 @@ def test_values_that_a_sweep_has_locked_as_a_mapping_do_not_hide_the_resolved_on
         **RECORD.config["model"],
         "pos_at": "stem",
     }
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
+def test_a_run_that_ended_early_comes_back_as_that(status):
+    ended = replace(RECORD, status=status, reason="because", finished=None)
+    assert back(ended) == ended
 
 
 @pytest.mark.parametrize(("state", "status"), [("running", "running"), ("crashed", "failed"), ("finished", "failed")])

@@ -88,7 +88,8 @@ def test_there_is_no_attic():
 
 
 HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
-VERBS = ["", "sweep", "table", "curve", "report", "claims", "diff", "fewshot", "export", "attention", "shards", "shards make"]
+VERBS = ["", "sweep", "table", "curve", "report", "claims", "diff", "fewshot", "export", "attention"]
+VERBS += ["shards", "shards make"]
 HELP = f"""
 import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))
 from vitexp import cli

@@ -10,7 +10,18 @@ from vitexp.record import RunRecord, flatten, result_config
 
 _FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started")
 """Fields that are known when a run starts; they stand under `record.`."""
-_OUTCOME = ("images_seen", "steps", "epochs", "train_flops", "train_seconds", "finished", "reason")
+_OUTCOME = (
+    "images_seen",
+    "steps",
+    "planned_steps",
+    "epochs",
+    "train_flops",
+    "train_seconds",
+    "learning",
+    "answers",
+    "finished",
+    "reason",
+)
 """Fields that are known when it has ended; they stand in the summary under their own names."""
 _PLAIN = ("data_size", "cell")
 """What a panel plots or groups by: W&B's filters do not find keys with dots."""
@@ -28,7 +39,7 @@ def end_summary(record: RunRecord) -> dict[str, Any]:
     outcome = {name: value for name in _OUTCOME if (value := getattr(record, name)) is not None}
     if record.status != "finished":
         outcome.pop("finished", None)
-    return {**record.metrics, **outcome, "metrics": sorted(record.metrics)}
+    return {**record.metrics, **outcome, "metrics": sorted(record.metrics), "status": record.status}
 
 
 def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str) -> RunRecord:
@@ -56,6 +67,8 @@ def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:
     outcome["metrics"] = {name: float(summary[name]) for name in summary.get("metrics") or () if name in summary}
     if "finished" in outcome:
         return {**outcome, "status": "finished", "reason": None}
+    if summary.get("status") in ("stopped", "failed"):
+        return {**outcome, "status": summary["status"]}
     if state in ("running", "pending"):
         return {**outcome, "status": "running"}
     return {"reason": f"W&B has it as {state}", **outcome, "status": "failed"}

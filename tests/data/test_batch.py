@@ -1,7 +1,6 @@
 import errno
 import gc
 import io
-import multiprocessing
 import os
 from multiprocessing.process import BaseProcess
 

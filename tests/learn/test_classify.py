@@ -8,8 +8,9 @@ import torch
 
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import Recipe
-from vitexp.learn.classify import Classify, batch_losses, image_losses, planned_steps, probabilities_of
+from vitexp.learn.classify import Classify, planned_steps
 from vitexp.learn.config import ClassifyConfig, check_objective
+from vitexp.learn.losses import batch_losses, image_losses, probabilities_of
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5))

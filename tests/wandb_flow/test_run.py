@@ -3,12 +3,25 @@
 import pytest
 import yaml
 
+from vitexp.flat_record import from_wandb
 from vitexp.record import read_record
 
 
 def only_run(server):
     assert len(server.state.runs) == 1
     return next(iter(server.state.runs.values()))
+
+
+def check_answers(server, record, folder):
+    """The answers to each image are an artifact of the run, byte for byte, and its record has come back with them."""
+    (artifact,) = server.state.artifacts
+    assert artifact.committed
+    assert {entry["file"] for entry in record.answers.values()} == set(artifact.contents)
+    for entry in record.answers.values():
+        assert artifact.files[f"data/{entry['file']}"] == (folder / entry["file"]).read_bytes()
+    run = only_run(server)
+    assert artifact.facts["runName"] == run.name
+    assert from_wandb(run.values(), run.summary, run.state).answers == record.answers
 
 
 def test_a_run_arrives_with_history_summary_and_flat_config(client, server):
@@ -21,8 +34,11 @@ def test_a_run_arrives_with_history_summary_and_flat_config(client, server):
     assert {name: run.summary[name] for name in record.metrics} == record.metrics
     rows = run.history
     assert [row["train_loss"] for row in rows if "train_loss" in row][-1] == pytest.approx(run.summary["train_loss"])
-    curve = [[row["trainer/global_step"] + 1, row["val_acc"]] for row in rows if "val_acc" in row and "epoch" in row]
+    curve = [
+        [row["trainer/global_step"], row["val_acc"]] for row in rows if "val_acc" in row and "data_size" not in row
+    ]
     assert curve == [list(point) for point in record.curves["val_acc"]]
+    check_answers(server, record, client.folder / "run")
     config = run.values()
     assert (config["data.train_images"], config["data_size"], config["model.lr"]) == (100, 100, 1e-4)
     assert (config["model.pos_embed"], config["run.test"], config["data.image_size"]) == ("1d", True, None)

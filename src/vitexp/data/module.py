@@ -99,12 +99,24 @@ class ShardData(L.LightningDataModule):
     @property
     def val_count(self) -> int:
         """Images to choose by; 0 where there are none."""
-        return len(self._rows.get("val", ()))
+        return self.count("val")
 
     @property
     def test_count(self) -> int:
         """Images to report by; 0 where there are none."""
-        return len(self._rows.get("test", ()))
+        return self.count("test")
+
+    def count(self, split: str) -> int:
+        """Images of a split; 0 where there are none."""
+        return len(self._rows.get(split, ()))
+
+    def index_of(self, split: str) -> ShardIndex:
+        """The shards that the images of a split lie in."""
+        return self._source(split)
+
+    def samples(self, split: str) -> np.ndarray:
+        """The numbers of a split's images among those of its shards, ascending."""
+        return self._rows[split]
 
     @property
     def steps_per_epoch(self) -> int:

@@ -11,6 +11,7 @@ older protocol, of scenic.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,15 @@ class Probe:
     bias: Tensor
 
 
-def fewshot_accuracy(
+def fewshot_accuracy(*features: Tensor, **options: Any) -> dict[tuple[int, int], float]:
+    """Test accuracy for each (shots, seed), each in 0..1; averaging over seeds is left to the reader.
+
+    Takes what `fewshot_answers` takes.
+    """
+    return {draw: _share(right) for draw, right in fewshot_answers(*features, **options).items()}
+
+
+def fewshot_answers(
     train_x: Tensor,
     train_y: Tensor,
     test_x: Tensor,
@@ -47,10 +56,10 @@ def fewshot_accuracy(
     seeds: Sequence[int] = SEEDS,
     classes: int,
     penalty: float = PENALTY,
-) -> dict[tuple[int, int], float]:
-    """Test accuracy for each (shots, seed), each in 0..1; averaging over seeds is left to the reader.
+) -> dict[tuple[int, int], Tensor]:
+    """Whether each test image is answered rightly, for each (shots, seed).
 
-    Shapes: train_x (n, D), train_y (n), test_x (m, D), test_y (m).
+    Shapes: train_x (n, D), train_y (n), test_x (m, D), test_y (m) -> bool (m).
     Raises: ValueError when a class has fewer than max(shots) examples.
     """
     train_x, test_x = _checked(train_x, train_y, classes, "training"), _checked(test_x, test_y, classes, "test")
@@ -60,7 +69,7 @@ def fewshot_accuracy(
         for count in shots:
             rows = first_shots(order, count)
             probes[count, seed] = fit_probes(train_x[rows], train_y[rows], classes, [penalty])[0]
-    return dict(zip(probes, accuracies(list(probes.values()), test_x, test_y), strict=True))
+    return dict(zip(probes, right_answers(list(probes.values()), test_x, test_y), strict=True))
 
 
 def accuracy_by_penalty(
@@ -161,15 +170,24 @@ def solve_ridge(z: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[
 
 
 def accuracies(probes: Sequence[Probe], features: Tensor, labels: Tensor) -> list[float]:
-    """The share of rows whose highest score is at their label, per probe; one product scores all probes."""
+    """The share of rows whose highest score is at their label, per probe."""
+    return [_share(right) for right in right_answers(probes, features, labels)]
+
+
+def right_answers(probes: Sequence[Probe], features: Tensor, labels: Tensor) -> Tensor:
+    """Whether the highest score is at the label, per probe; one product scores all probes. Shapes: bool (probes, n)."""
     weight = torch.cat([probe.weight for probe in probes], dim=1)
     bias = torch.cat([probe.bias for probe in probes])
-    correct = torch.zeros(len(probes), dtype=torch.int64)
     rows_at_once = max(1, _SCORES_AT_ONCE // len(bias))
+    parts = []
     for x, y in zip(features.split(rows_at_once), labels.cpu().split(rows_at_once), strict=True):
         scores = torch.addmm(bias, x.to("cpu", torch.float64), weight).unflatten(1, (len(probes), -1))
-        correct += (scores.argmax(dim=2) == y[:, None]).sum(dim=0)
-    return (correct.double() / len(labels)).tolist()
+        parts.append((scores.argmax(dim=2) == y[:, None]).T)
+    return torch.cat(parts, dim=1)
+
+
+def _share(right: Tensor) -> float:
+    return int(right.sum()) / right.numel()
 
 
 def _unstandardised(weight: Tensor, mean: Tensor, scale: Tensor) -> Probe:

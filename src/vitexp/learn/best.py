@@ -32,6 +32,15 @@ class Best(L.Callback):
             self.step, self.metrics = trainer.global_step, {k: v for k, v in found.items() if k.startswith("val_")}
             self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.measured.state_dict().items()}
 
+    def chosen(self) -> dict[str, Tensor]:
+        """The weights to keep. Raises: ValueError when no validation of all images came before the end."""
+        if not self.weights:
+            raise ValueError(
+                f"run.keep best found no {CHOSEN_BY}: no validation measured all of its images before training ended; "
+                "validate more often (trainer.val_check_interval), or keep the last weights"
+            )
+        return self.weights
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
         return {"step": self.step, "metrics": self.metrics, "weights": self.weights}
@@ -39,3 +48,10 @@ class Best(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the best so far."""
         self.step, self.metrics, self.weights = (state_dict[name] for name in ("step", "metrics", "weights"))
+
+
+def validates_all(trainer: Any) -> bool:
+    """Whether these options of a trainer leave no validation image out; a whole number is a count of batches."""
+    limit = trainer["limit_val_batches"]
+    whole = limit is None or (isinstance(limit, float) and limit == 1.0)
+    return whole and not trainer["overfit_batches"]

@@ -5,20 +5,25 @@ from typing import Any, cast
 
 import lightning as L
 import torch
-import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from vitexp.data.batch import Batch
-from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
+from vitexp.learn.answers import Answers, Measured, weight_sums
 from vitexp.learn.average import averaged, take_in
+from vitexp.learn.class_names import check_resumed
 from vitexp.learn.config import ClassifyConfig, check_objective
+from vitexp.learn.course import Course, log_row
+from vitexp.learn.losses import batch_losses, image_losses, probabilities_of
 from vitexp.learn.masked import MaskedPatches, unused
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
 from vitexp.nn.vit import ViTConfig, build, resolve
+
+LIMITED = "limited_"
+"""What the name of a number begins with where not all images of its split were measured."""
 
 
 class NonFinite(RuntimeError):
@@ -35,7 +40,7 @@ class Classify(L.LightningModule):
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
-    epoch_loss: Tensor
+    places: Tensor | None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
@@ -45,11 +50,16 @@ class Classify(L.LightningModule):
         self.network = build(network_config(self.config))
         self.average = averaged(self.network) if self.config.polyak else None
         self.measurements: dict[str, float] = {}
+        self.measured_images: dict[str, Measured] = {}
+        self.measured_weights: dict[str, list[int]] = {}
+        self.class_names: tuple[str, ...] = ()
+        self.register_buffer("places", None, persistent=False)  # the class for each label of a data set
         self.images_seen = 0
-        self.register_buffer("epoch_loss", torch.zeros(2), persistent=False)  # summed over images, and their number
+        self.course = Course()
         self._seed = torch.initial_seed()
         self.masked = self._masked()
         self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
+        self.answers = {split: Answers() for split in ("val", "test")}
 
     @property
     def measured(self) -> nn.Module:
@@ -68,20 +78,19 @@ class Classify(L.LightningModule):
         losses = self._losses(batch)
         loss = losses.sum() * (self.trainer.world_size / batch.total)
         self.images_seen += batch.total
-        self.epoch_loss[0] += losses.detach().sum()
-        self.epoch_loss[1] += len(losses)  # as a plain number: a tensor made here would wait for the device
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train_loss", loss.detach(), sync_dist=True)
-            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        logged = self._is_logged()
+        self.course.add(losses, batch.total, logged)
+        if logged:  # for callbacks that watch it; the loggers get it from `optimizer_step`, in the row of its step
+            self.log("train_loss", loss.detach(), sync_dist=True, logger=False)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Counts each image of the batch once."""
-        self._measure("val", batch)
+        self._measure("val", batch, batch_index)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Counts each image of the batch once."""
-        self._measure("test", batch)
+        self._measure("test", batch, batch_index)
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Sample numbers, labels and class probabilities.
@@ -91,17 +100,19 @@ class Classify(L.LightningModule):
         if self.masked is not None:
             raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
         probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
-        return {"samples": batch.samples, "labels": batch.labels, "probabilities": probabilities}
+        return {"samples": batch.samples, "labels": self._classes_of(batch), "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
         optimizer = build_optimizer(self.config, self.trained())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self.total_steps()))
+        self._steps = self.total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """The step, which the average of the weights takes in."""
+        """The step, which the average of the weights takes in; its row in the loggers, where one is due."""
         super().optimizer_step(*arguments, **options)
+        self.course.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
         if self.average is not None:
             take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
 
@@ -110,6 +121,10 @@ class Classify(L.LightningModule):
         state = self.measured.state_dict() if weights is None else weights
         for network in filter(None, (self.network, self.average)):
             network.load_state_dict(state)
+
+    def weight_sums(self) -> list[int]:
+        """What the measured weights are, as whole numbers that tell them from any others."""
+        return weight_sums(self.measured if self.masked is None else self)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -144,41 +159,41 @@ class Classify(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
-        epoch_loss = self._summed_epoch_loss().tolist()
-        checkpoint["vitexp"] = {"images_seen": self.images_seen, "epoch_loss": epoch_loss, "model": plain(self.config)}
+        kept = {"images_seen": self.images_seen, "course": self.course.state(self.trainer)}
+        names = list(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        checkpoint["vitexp"] = kept | {"model": plain(self.config), "classes": names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the counts up again."""
         kept = checkpoint.get("vitexp", {})
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_resumed(kept.get("classes"), self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
         self.images_seen = int(kept.get("images_seen", 0))
-        if self.global_rank == 0:  # the sum over ranks, so it belongs to one of them
-            self.epoch_loss.copy_(torch.tensor(kept.get("epoch_loss", [0.0, 0.0])))
+        if "course" in kept:
+            self.course.load(kept["course"], self.global_rank)
 
-    def take_epoch_loss(self) -> float:
-        """The mean over the images trained on since this was last asked, on all ranks; NaN for none."""
-        total, images = self._summed_epoch_loss().tolist()
-        self.epoch_loss.zero_()
-        return float(total / images) if images else float("nan")
-
-    def _summed_epoch_loss(self) -> Tensor:
-        if self._trainer is None or self.trainer.world_size == 1:
-            return self.epoch_loss
-        summed: Tensor = self.trainer.strategy.reduce(self.epoch_loss.clone(), reduce_op="sum")
-        return summed
-
-    def _measure(self, split: str, batch: Batch) -> None:
+    def _measure(self, split: str, batch: Batch, batch_index: int) -> None:
+        if batch_index == 0 and not self.trainer.sanity_checking:  # not before: callbacks exchange weights at the start
+            self.measured_weights[split] = self.weight_sums()
+        right: Tensor | None = None
         if not len(batch.labels):
             return
         readings: Any = self.readings[split]
         if self.masked is not None:
-            losses, right = self.masked(self.network, batch, EVALUATION)
-            if right is not None:
-                readings["colour_acc"].update(right)
+            losses, colours = self.masked(self.network, batch, EVALUATION)
+            if colours is not None:
+                readings["colour_acc"].update(colours)
         else:
             logits = self.measured(batch.images).float()
-            losses = image_losses(logits, batch.labels, self.config)
-            readings["acc"].update(logits.argmax(-1), batch.labels)
+            labels = self._classes_of(batch)
+            losses = image_losses(logits, labels, self.config)
+            right = logits.argmax(-1) == labels
         readings["loss"].update(losses)
+        self.answers[split].add(batch.samples, right)
+
+    def _classes_of(self, batch: Batch) -> Tensor:
+        """The network's classes of the images, whose labels count the classes of the data set."""
+        return batch.labels if self.places is None else self.places[batch.labels]
 
     def _losses(self, batch: Batch) -> Tensor:
         """One loss per image of a training batch."""
@@ -197,11 +212,17 @@ class Classify(L.LightningModule):
         return masked
 
     def _readings(self) -> nn.ModuleDict:
-        """What is measured over a split."""
-        if self.masked is None:
-            return nn.ModuleDict({"acc": _accuracy(self.config.classes), "loss": MeanMetric()})
-        right = {} if self.config.objective == "masked_pixels" else {"colour_acc": MeanMetric()}
-        return nn.ModuleDict(right | {"loss": MeanMetric()})
+        """What is measured over a split besides the classes."""
+        colours = self.masked is not None and self.config.objective != "masked_pixels"
+        return nn.ModuleDict({name: MeanMetric() for name in (["colour_acc"] if colours else []) + ["loss"]})
+
+    def on_validation_start(self) -> None:
+        """The clock of training stops."""
+        self.course.pause()
+
+    def on_validation_end(self) -> None:
+        """The clock of training goes on."""
+        self.course.go_on()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation numbers."""
@@ -212,14 +233,39 @@ class Classify(L.LightningModule):
         self._report("test")
 
     def _report(self, split: str) -> None:
+        """The numbers of a split under their names: `limited_val_acc` where not all of its images were measured."""
+        measured = self.answers[split].take()
+        found = {} if measured.right is None else {"acc": measured.accuracy}
         for name, reading in self.readings[split].items():  # type: ignore[operator]
-            value = self.measurements[f"{split}_{name}"] = float(reading.compute())
-            self.log(f"{split}_{name}", value, prog_bar=split == "val", rank_zero_only=True)
+            found[name] = float(reading.compute())
             reading.reset()
+        data: ShardData = self.trainer.datamodule  # type: ignore[attr-defined]
+        limited = len(measured.samples) < data.count(split)
+        if limited:
+            found["images"] = float(len(measured.samples))
+        values = {f"{LIMITED if limited else ''}{split}_{name}": value for name, value in found.items()}
+        if not self.trainer.sanity_checking:  # what Lightning measures to try the loop is nobody's number
+            self.measured_images[split] = measured
+            self._publish(split, values)
+
+    def _publish(self, split: str, values: dict[str, float]) -> None:
+        """To callbacks, the bar and the loggers."""
+        others = {name: value for name, value in self.measurements.items() if f"{split}_" not in name}
+        self.measurements = others | values
+        for name, value in values.items():
+            # Lightning's own row would stand a step early; where there are no loggers it still prints and returns them.
+            shown = False if self.trainer.loggers else None
+            self.log(name, value, prog_bar=split == "val", rank_zero_only=True, logger=shown)
+        log_row(self.trainer, values, self.global_step)
+
+    def _is_logged(self) -> bool:
+        """Whether the step that is being taken has a row in the loggers."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and self.global_step % every == 0
 
     def _looks_now(self) -> bool:
         """A look at a number waits for an accelerator, so there it is taken only when something is logged anyway."""
-        return self.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        return self.device.type == "cpu" or self._is_logged()
 
     def _seed_step(self) -> None:
         """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
@@ -241,33 +287,6 @@ def planned_steps(data: ShardData, max_epochs: int | None, max_steps: int, accum
     return max(1, min(limits))
 
 
-def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:
-    """One loss per image, in fp32. Shapes: (B, classes), (B) -> (B).
-
-    Source: sigmoid cross-entropy summed over classes is the paper's pre-training loss (paper sheet 2.2).
-    """
-    logits = logits.float()
-    smoothing = config.label_smoothing
-    if config.loss == "softmax":
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-    targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
-
-
-def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor:
-    """One loss per image; that of a mixed image is shared between its label and its partner's. Shapes: -> (B,)."""
-    losses = image_losses(logits, batch.labels, config)
-    if batch.recipe is None:
-        return losses
-    others = image_losses(logits, partners(batch.labels), config)
-    return batch.recipe.share * losses + (1 - batch.recipe.share) * others
-
-
-def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
-    """Class probabilities under the loss the network was trained with."""
-    return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
-
-
 def network_config(config: ClassifyConfig) -> ViTConfig:
     """The network's own part."""
     return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
@@ -276,7 +295,3 @@ def network_config(config: ClassifyConfig) -> ViTConfig:
 def plain(config: ClassifyConfig) -> dict[str, Any]:
     """The config as words and numbers."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
-
-
-def _accuracy(classes: int) -> MulticlassAccuracy:
-    return MulticlassAccuracy(classes, average="micro", validate_args=False)

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from vitexp.data.module import ShardData
 from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
-from vitexp.learn.best import Best
+from vitexp.learn.best import Best, validates_all
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
@@ -129,6 +129,11 @@ class TrainingCommand(LightningCLI):
             check_length(self.model.config, self.steps())
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
+        if self.run.keep == "best" and not validates_all(chosen):
+            raise ValueError(
+                "run.keep best chooses by all validation images, and the trainer limits them; leave out "
+                "trainer.limit_val_batches and trainer.overfit_batches, or keep the last weights"
+            )
         if self.run.keep == "best" and self.model.masked is not None:
             raise ValueError("run.keep best chooses by the accuracy over classes; use last where patches are predicted")
         if self.weights:

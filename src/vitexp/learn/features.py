@@ -13,7 +13,7 @@ from vitexp.data.module import ShardData, Split
 def read_features(
     network: nn.Module, data: ShardData, split: Split, device: str | torch.device, middle: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Features and labels in the order of the samples; the network is in eval mode and on `device`.
+    """Features and labels in the order of the samples, each image once; the network is in eval mode and on `device`.
 
     `middle` shows it the middle square of so many pixels. Shapes: (n, D), (n).
     """

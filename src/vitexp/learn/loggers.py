@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from vitexp.answers import FOLDER
 from vitexp.flat_record import end_summary, start_config
 from vitexp.learn.config import RunConfig
 from vitexp.reach import unreachable
@@ -90,8 +91,18 @@ class RunLogger(WandbLogger):
         self._harmlessly(log)
 
     def log_end(self, record: RunRecord) -> None:
-        """The final numbers, or why there are none."""
+        """The final numbers, or why there are none; and the answers to each image, as an artifact of the run."""
         self._harmlessly(lambda: self.experiment.summary.update(end_summary(record)))
+        if record.answers:
+            self._harmlessly(lambda: self._log_answers(record))
+
+    def _log_answers(self, record: RunRecord) -> None:
+        from wandb import Artifact
+
+        artifact = Artifact(f"{FOLDER}-{self.experiment.id}", type=FOLDER, metadata=record.answers)
+        for entry in record.answers.values():
+            artifact.add_file(str(self.directory / entry["file"]), name=entry["file"])
+        self.experiment.log_artifact(artifact)
 
     def describe(self) -> tuple[str, str] | None:
         """Kind and place of the run, for the last lines a person reads; None when it never started."""

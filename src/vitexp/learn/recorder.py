@@ -17,8 +17,6 @@ from vitexp.learn.classify import Classify
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
 from vitexp.source import source_hash
 
-VALIDATION = ("val_acc", "val_colour_acc", "val_loss")
-
 
 class Recorder(L.Callback):
     """Collects what the trainer logs and keeps `record.json` true. Only rank 0 writes."""
@@ -32,6 +30,11 @@ class Recorder(L.Callback):
 
     def start(self) -> None:
         """Writes the record as running, into a folder that `claim` has admitted."""
+        write_record(self.record, self.directory)
+
+    def keep(self, **changes: Any) -> None:
+        """Writes what has become known into the record of a run that goes on."""
+        self.record = replace(self.record, curves=self.curves, train_seconds=round(self._seconds(), 3), **changes)
         write_record(self.record, self.directory)
 
     def finish(self, **changes: Any) -> RunRecord:
@@ -60,17 +63,14 @@ class Recorder(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the epoch's mean training loss."""
         assert isinstance(pl_module, Classify)
-        self.curves.setdefault("train_loss", []).append((trainer.global_step, pl_module.take_epoch_loss()))
+        self.curves.setdefault("train_loss", []).append((trainer.global_step, pl_module.course.take_epoch(trainer)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the validation numbers of the run's course."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            self._collect(trainer, VALIDATION)
-
-    def last_validation(self, step: int) -> dict[str, float]:
-        """The validation numbers after `step`, if they were measured then."""
-        last = {name: self.curves[name][-1] for name in VALIDATION if self.curves.get(name)}
-        return {name: value for name, (at, value) in last.items() if at == step}
+        assert isinstance(pl_module, Classify)
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            for name, value in pl_module.measurements.items():
+                self.curves.setdefault(name, []).append((trainer.global_step, value))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
@@ -80,12 +80,6 @@ class Recorder(L.Callback):
         """Takes up curves and clock."""
         self.curves = {name: [(int(s), float(v)) for s, v in points] for name, points in state_dict["curves"].items()}
         self.train_seconds = float(state_dict["seconds"])
-
-    def _collect(self, trainer: L.Trainer, names: tuple[str, ...]) -> None:
-        for name in names:
-            value = trainer.callback_metrics.get(name)
-            if value is not None:
-                self.curves.setdefault(name, []).append((trainer.global_step, float(value)))
 
     def _seconds(self) -> float:
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)

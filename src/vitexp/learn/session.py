@@ -10,13 +10,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vitexp.data.module import ShardData
 from vitexp.learn.best import Best
+from vitexp.learn.classes import matched
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import NONE
 from vitexp.learn.loggers import RunLogger, tell_agent
+from vitexp.learn.measure import SPLITS, FinalNumbers, chance, results
 from vitexp.learn.plan import RunPlan
-from vitexp.learn.probe import fewshot_metrics
 from vitexp.learn.recorder import Recorder, code_state, device_state, now
 from vitexp.learn.sigterm import end_together
 from vitexp.nn.arch import parse_arch
@@ -24,7 +25,6 @@ from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
 from vitexp.source import package_versions
 
-ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 INTERRUPTED = 128
 """Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
 
@@ -71,21 +71,34 @@ def fit(command: Command, arguments: dict[str, Any]) -> None:
 
 
 def measure(command: Command, verb: str, arguments: dict[str, Any]) -> None:
-    """validate or test, with the weights given or else this run's own last ones."""
-    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    """validate or test, with the weights given or else this run's own last ones; prints, and writes nothing."""
+    _take_checkpoint(command, arguments)
     getattr(command.trainer, verb)(**arguments)
+    if command.trainer.is_global_zero:
+        counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
+        print("\n".join(results(command.model.measurements, counts)) or f"{verb} measured no image")
 
 
 def predict(command: Command, arguments: dict[str, Any]) -> None:
     """Writes `predictions.csv`: one line per image of the test split, in the order of the shards."""
     from vitexp.learn.probe import write_predictions
 
-    arguments["ckpt_path"], arguments["weights_only"] = checkpoint_of(command, arguments), True
+    _take_checkpoint(command, arguments)
     arguments["return_predictions"] = True
     batches = command.trainer.predict(**arguments)
-    path = write_predictions(batches, command.datamodule, command.plan.directory / "predictions.csv")
+    names = command.model.class_names or command.datamodule.class_names
+    path = write_predictions(batches, command.datamodule, names, command.plan.directory / "predictions.csv")
     if command.trainer.is_global_zero:
         print(f"predictions {path}")
+
+
+def _take_checkpoint(command: Command, arguments: dict[str, Any]) -> None:
+    """The checkpoint that is measured, and a network with its classes, which are matched with the data's by name."""
+    path = checkpoint_of(command, arguments)
+    command.model, about = matched(command.model, command.datamodule, path)
+    arguments |= {"ckpt_path": path, "weights_only": True, "model": command.model}
+    if about and command.trainer.is_global_zero:
+        print(about)
 
 
 def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
@@ -120,16 +133,7 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
         for logger in _run_loggers(trainer):
             logger.log_start(recorder.record)
         trainer.fit(**_resume(command, arguments))
-        best = _best(trainer)
-        command.model.conclude(best.weights if best else None)
-        if command.run.checkpoint:
-            trainer.save_checkpoint(command.last_checkpoint)
-        metrics = _measure(command, recorder)
-        if trainer.is_global_zero:
-            record = recorder.finish(**_outcome(command, metrics))
-            for logger in _run_loggers(trainer):
-                logger.log_end(record)
-            print(summary(record, command, trainer.loggers))
+        _conclude(command, recorder)
         code = 0
     except BaseException as error:
         code = _exit_code(error)
@@ -143,6 +147,23 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
         raise
     finally:
         _finish_loggers(trainer, code)
+
+
+def _conclude(command: Command, recorder: Recorder) -> None:
+    """What follows training: the weights that are kept, their numbers, the record."""
+    trainer, best = command.trainer, _best(command.trainer)
+    command.model.conclude(best.chosen() if best else None)
+    outcome = _outcome(command)  # read on all ranks
+    if trainer.is_global_zero:
+        recorder.keep(**outcome)
+    if command.run.checkpoint:
+        trainer.save_checkpoint(command.last_checkpoint)
+    FinalNumbers(command, recorder, best).measure()
+    if trainer.is_global_zero:
+        record = recorder.finish()
+        for logger in _run_loggers(trainer):
+            logger.log_end(record)
+        print(summary(record, command, trainer.loggers))
 
 
 def _recorder(command: Command) -> Recorder:
@@ -165,35 +186,15 @@ def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _measure(command: Command, recorder: Recorder) -> dict[str, float]:
-    """The final numbers: validation and test accuracy, few-shot probes."""
-    trainer = command.trainer
-    metrics: dict[str, float] = {}
-    best = _best(trainer)
-    metrics |= best.metrics | {"best_step": float(best.step)} if best else recorder.last_validation(trainer.global_step)
-    if command.datamodule.val_count and not metrics:
-        found = trainer.validate(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
-        metrics |= {name: float(value) for name, value in found[0].items()}
-    if command.run.test and command.datamodule.test_count:
-        found = trainer.test(command.model, datamodule=command.datamodule, verbose=False, weights_only=True)
-        metrics |= {name: float(value) for name, value in found[0].items()}
-    if command.run.shots and command.datamodule.test_count:
-        command.model.to(trainer.strategy.root_device)  # the trainer leaves it on the CPU
-        metrics |= fewshot_metrics(command.model, command.datamodule, command.run.shots, command.run.shot_seeds)
-    plain = {"data_size": float(command.datamodule.train_count)} | metrics
-    for logger in trainer.loggers:
-        logger.log_metrics(plain, step=trainer.global_step)
-    return metrics
-
-
-def _outcome(command: Command, metrics: dict[str, float]) -> dict[str, Any]:
+def _outcome(command: Command) -> dict[str, Any]:
+    """What is known when training has ended: its length, its cost, whether it learned, where things lie."""
     model, trainer = command.model, command.trainer
     files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
     for logger in _run_loggers(trainer):
         if place := logger.describe():
             files["wandb"] = place[1].split("   ")[0]
     return {
-        "metrics": metrics,
+        "learning": model.course.learning(trainer) | chance(model, command.datamodule),
         "images_seen": model.images_seen,
         "steps": trainer.global_step,
         "epochs": model.images_seen / command.datamodule.train_count,
@@ -228,16 +229,9 @@ def network_words(config: ViTConfig) -> str:
 
 def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     """The last lines of a run: what came out, and where everything is."""
-    counts = {"val": command.datamodule.val_count, "test": command.datamodule.test_count}
-    lines = [""]
-    for split, count in counts.items():
-        if f"{split}_loss" in record.metrics:
-            found = {words: record.metrics.get(f"{split}_{name}") for name, words in ACCURACIES.items()}
-            shares = [f"{words} {100 * value:.2f} %   " for words, value in found.items() if value is not None]
-            lines.append(f"{split:<11} {''.join(shares)}loss {record.metrics[f'{split}_loss']:.4f}   ({count} images)")
-    for name, value in sorted(record.metrics.items()):
-        if name.startswith("fewshot_"):
-            lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
+    # before format 2 nobody had counted
+    counts = {split: record.data.get(f"{split}_images") if record.format > 1 else None for split in SPLITS}
+    lines = ["", *results(record.metrics, counts)]
     lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
     if "checkpoint" in record.files:
         lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")

@@ -4,6 +4,7 @@ import json
 import time
 from typing import Any
 
+from wandb_server.artifacts import Artifacts
 from wandb_server.graphql import QueryError
 from wandb_server.state import ENTITY, Agent, Run, State, Sweep, opaque
 
@@ -25,7 +26,7 @@ def stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-class Schema:
+class Schema(Artifacts):
     """The root of both kinds of operation: attribute names are GraphQL's."""
 
     def __init__(self, state: State, url: str) -> None:
@@ -79,6 +80,7 @@ class Schema:
             "entity": self.entity,
             "readOnly": False,
             "sweep": lambda sweepName: self._sweep(state.sweeps.get(sweepName)),
+            "artifact": lambda name: None,  # asked for before it is made
             "run": lambda name, project=name: self._run(state.runs.get((project, name))),
             "bucket": lambda name, missingOk=False, project=name: self._bucket(project, name, missingOk),
             "runs": lambda filters=None, project=name, **page: self._runs(project, filters, page),

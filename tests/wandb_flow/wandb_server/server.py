@@ -120,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self, path: str, body: bytes) -> Any:
         owner, words = self.server.owner, path.strip("/").split("/")
+        if words[:2] == ["storage", "artifact"]:
+            owner.state.artifacts[int(words[2])].files["/".join(words[3:])] = body
+            return {}
         if words[0] == "storage":
             owner.state.run(words[1], words[2]).files["/".join(words[3:])] = body
             return {}

@@ -114,6 +114,7 @@ class State:
         self.sweeps: dict[str, Sweep] = {}
         self.agents: dict[str, Agent] = {}
         self.projects: list[str] = []
+        self.artifacts: list[Any] = []
 
     def run(self, project: str, name: str) -> Run:
         """The run of that id.
