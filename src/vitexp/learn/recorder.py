@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from vitexp.learn.classify import Classify
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
+from vitexp.source import source_hash
 
 VALIDATION = ("val_acc", "val_colour_acc", "val_loss")
-_PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "wandb", "vitexp")
 
 
 class Recorder(L.Callback):
@@ -114,18 +113,13 @@ def now() -> str:
 
 
 def code_state() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout the package runs from; empty when it is no checkout."""
-    here = Path(__file__).parent
+    """The digest of the package's source, and commit and dirty flag of the checkout it runs from, if it is one."""
+    here, state = Path(__file__).parent, {"source": source_hash()}
     try:
         commit = _git(here, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
+        return state | {"commit": commit, "dirty": bool(_git(here, "status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
-        return {}
-
-
-def package_versions() -> dict[str, str]:
-    """Python and the packages that can move a number."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+        return state
 
 
 def device_state(trainer: L.Trainer) -> dict[str, Any]:

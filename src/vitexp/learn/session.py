@@ -17,11 +17,12 @@ from vitexp.learn.initial import NONE
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
-from vitexp.learn.recorder import Recorder, code_state, device_state, now, package_versions
+from vitexp.learn.recorder import Recorder, code_state, device_state, now
 from vitexp.learn.sigterm import end_together
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
+from vitexp.source import package_versions
 
 ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 INTERRUPTED = 128

@@ -1,0 +1,45 @@
+"""The digest of the source: which files it covers, and that it tells one byte and one name from another."""
+
+import sys
+
+import pytest
+
+from vitexp import source
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    for name in ("record.py", "learn/session.py", "study/plan.py", "report/html.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# {name}\n")
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    return tmp_path
+
+
+def digest():
+    return source.source_hash.__wrapped__()
+
+
+def test_every_file_that_training_reaches_counts_and_no_other(package):
+    before = digest()
+    for unread in ("study/plan.py", "report/html.py", "learn/session.pyc"):
+        (package / unread).write_bytes(b"other")
+    assert digest() == before == digest()
+    seen = {before}
+    (package / "learn/session.py").write_text("# another line\n")
+    seen.add(digest())
+    (package / "learn/session.py").rename(package / "learn/renamed.py")
+    seen.add(digest())
+    assert len(seen) == 3
+
+
+def test_the_hash_and_the_versions_are_there_without_torch(package):
+    assert "torch" not in vars(source)
+    assert {"python", "torch", "lightning", "numpy", "vitexp"} <= set(source.package_versions())
+    assert source.package_versions()["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_a_library_that_is_not_installed_is_absent(monkeypatch):
+    monkeypatch.setattr(source, "LIBRARIES", ("numpy", "no-such-library-anywhere"))
+    assert set(source.package_versions()) == {"python", "numpy"}
