@@ -57,7 +57,7 @@ BASE = {
         {"data": {"train_images": 100, "workers": 0, "shards": "moved"}},
         {"run": {"root": "elsewhere"}},
         {"trainer": {"devices": 8}},
-        {"trainer": {"logger": [1]}},
+        {"trainer": {"logger": [True]}},
     ],
 )
 def test_what_cannot_change_the_result_keeps_the_fingerprint(change):

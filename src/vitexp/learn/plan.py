@@ -8,6 +8,7 @@ from typing import Any
 
 from vitexp.learn.config import RunConfig
 from vitexp.learn.initial import NONE, content_of
+from vitexp.learn.parts import with_sources
 from vitexp.nn.arch import parse_arch
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 
@@ -45,6 +46,7 @@ def make_plan(
     config = _set_only(
         {key: value for key, value in parsed.items() if key not in ("config", "ckpt_path", "weights_only")}
     )
+    config["trainer"] = with_sources(config.get("trainer", {}))
     config["model"] = dict(model)
     config["data"] = config.get("data", {}) | {
         "content": data["shards_fingerprint"],
