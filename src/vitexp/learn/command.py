@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import restricted_number_type
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -20,19 +21,22 @@ from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
 from vitexp.learn.best import Best
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
-from vitexp.learn.classify import Classify, plain, planned_steps
+from vitexp.learn.classify import Classify, plain
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import begin
+from vitexp.learn.length import Limits
 from vitexp.learn.loggers import build_loggers
 from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
+from vitexp.learn.trainer_flags import as_list, check_flags, check_limits, check_monitors, monitored
 from vitexp.learn.verify_resume import Outline, first_validation
 
 LAST = "last.ckpt"
+SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)], docstring="a whole number from 0 to 4294967295")
 _BUILT: dict[str, Any] = {}
 
 
@@ -56,7 +60,6 @@ class TrainingCommand(LightningCLI):
             args=words,
             parser_class=Parser,
             save_config_callback=None,
-            seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             trainer_defaults={
@@ -83,6 +86,12 @@ class TrainingCommand(LightningCLI):
             _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
         self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
 
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the seed, always a number: Lightning would also draw one, or set none."""
+        parser.add_argument(
+            "--seed_everything", type=SEED, default=0, help="The seed of the whole run: weights, order, augmentation."
+        )
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's and the study's groups, and the facts that the data set tells the network."""
         parser.add_class_arguments(RunConfig, "run")
@@ -102,6 +111,8 @@ class TrainingCommand(LightningCLI):
         self.run: RunConfig = self._get(self.config_init, "run")
         self.plan = self._plan()
         chosen = self._get(self.config_init, "trainer")
+        check_flags(chosen)
+        check_limits(str(self.subcommand), chosen, self.datamodule, self.run.test)
         if self.subcommand == "fit":
             self._check_fit(chosen)
         if self.plan_only:
@@ -112,11 +123,10 @@ class TrainingCommand(LightningCLI):
         self.earlier = claim(self.plan.directory, self.plan.fingerprint)  # before a logger writes into the folder
         if chosen["logger"] is None:
             kwargs["logger"] = False if self.done() else self._loggers()
-        plugins = chosen["plugins"] or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
+        plugins = as_list(chosen["plugins"])
         kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *slurm.environment(plugins)]
         kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
-        kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
+        kwargs["callbacks"] = [*as_list(chosen["callbacks"]), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 
     def check_start(self) -> None:
@@ -125,6 +135,8 @@ class TrainingCommand(LightningCLI):
     def _check_fit(self, chosen: Any) -> None:
         """What training needs, and the weights it begins with."""
         self.check_start()
+        known = monitored(chosen, self.datamodule, self.model.config.objective)
+        check_monitors(as_list(chosen["callbacks"]), known)
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
         if self.run.keep == "best" and not self.datamodule.val_count:
@@ -175,22 +187,21 @@ class TrainingCommand(LightningCLI):
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
-        asked = self._get(self.config_init, "trainer")
-        return planned_steps(self.datamodule, asked["max_epochs"], asked["max_steps"], asked["accumulate_grad_batches"])
+        return self._limits().steps(self.datamodule)
+
+    def _limits(self) -> Limits:
+        return Limits.of(self._get(self.config_init, "trainer"))
 
     def _outline(self) -> Outline:
         """What a check of its resuming needs to know."""
-        trainer = self._get(self.config_init, "trainer")
-        epoch = -(-self.datamodule.steps_per_epoch // trainer["accumulate_grad_batches"])
-        validation = first_validation(trainer, self.datamodule.steps_per_epoch) if self.datamodule.val_count else 0
-        return Outline(self.steps(), epoch, self.datamodule.workers, validation)
+        trainer, limits, data = self._get(self.config_init, "trainer"), self._limits(), self.datamodule
+        validation = first_validation(trainer, limits.batches(data)) if data.val_count else 0
+        return Outline(self.steps(), limits.steps_per_epoch(data), data.workers, validation)
 
     def _facts(self) -> dict[str, Any]:
         """What is known of a run beforehand: its size, its length and its cost."""
         steps, data = self.steps(), self.datamodule
-        accumulated = self._get(self.config_init, "trainer")["accumulate_grad_batches"]
-        epochs, left = divmod(steps * accumulated, data.steps_per_epoch)
-        images = epochs * data.train_count + min(left * data.batch_size, data.train_count)
+        images = self._limits().images(data, steps)
         return {
             "parameters": sum(p.numel() for p in self.model.network.parameters()),
             "steps": steps,

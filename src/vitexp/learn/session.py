@@ -152,6 +152,7 @@ def _recorder(command: Command) -> Recorder:
         "code": code_state(),
         "versions": package_versions(),
         "device": device_state(command.trainer),
+        "planned_steps": command.steps(),
         "started": now(),
     }
     return Recorder(command.plan.record(**facts), command.plan.directory)
@@ -238,6 +239,8 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     for name, value in sorted(record.metrics.items()):
         if name.startswith("fewshot_"):
             lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
+    if record.reason:
+        lines.append(f"{record.status:<11} {record.reason}")
     lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
     if "checkpoint" in record.files:
         lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")
