@@ -11,11 +11,11 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vitexp.neutral import counted
+from vitexp.neutral import PARTS, counted
 
 RECORD_NAME = "record.json"
 STATUSES = ("running", "finished", "stopped", "failed")
@@ -106,7 +106,8 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
         record = RunRecord(**{"format": 1, **{name: value for name, value in stored.items() if name in known}})
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a run record ({error}); move it away and run the cell again") from error
-    return RunRecord(**{**vars(record), "metrics": _numbers(record.metrics), "curves": _curves(record.curves)})
+    record = RunRecord(**{**vars(record), "metrics": _numbers(record.metrics), "curves": _curves(record.curves)})
+    return _counted_again(record)
 
 
 def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:
@@ -144,6 +145,13 @@ def cell_fingerprint(config: Mapping[str, Any]) -> str:
 def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int) -> Path:
     """Where a run keeps its record: root/study/cell/seed-n."""
     return Path(root) / study / cell / f"seed-{seed}"
+
+
+def _counted_again(record: RunRecord) -> RunRecord:
+    """A record of format 1 does not count callbacks and their like: with them it is another run than it says."""
+    if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
+        return record
+    return replace(record, fingerprint=fingerprint(record.config))
 
 
 def _digest(flat: Mapping[str, Any]) -> str:
