@@ -15,6 +15,7 @@ from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import NONE
+from vitexp.learn.kept import checkpoint_of
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.measure import SPLITS, FinalNumbers, chance, results
 from vitexp.learn.plan import RunPlan
@@ -46,6 +47,9 @@ class Command(Protocol):
     @property
     def last_checkpoint(self) -> Path:
         """Where this run's newest checkpoint lies."""
+
+    def resumes_own(self) -> bool:
+        """Whether this run's own newest checkpoint is to be continued, and there is one."""
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
@@ -101,24 +105,6 @@ def _take_checkpoint(command: Command, arguments: dict[str, Any]) -> None:
         print(about)
 
 
-def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
-    """The checkpoint to read: never fresh random weights without a word.
-
-    Raises: ValueError when none is given and this run has left none.
-    """
-    given = arguments.get("ckpt_path")
-    if given and given != "last":
-        if not Path(given).is_file():
-            raise ValueError(f"--ckpt_path {given} is no file; give a checkpoint, or `last` for this run's own")
-        return str(given)
-    if not command.last_checkpoint.is_file():
-        raise ValueError(
-            f"this config has no trained weights yet ({command.last_checkpoint} is absent); "
-            "train it with `vitexp fit`, or give --ckpt_path"
-        )
-    return str(command.last_checkpoint)
-
-
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     recorder = _recorder(command)
     trainer = command.trainer
@@ -152,18 +138,25 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
 def _conclude(command: Command, recorder: Recorder) -> None:
     """What follows training: the weights that are kept, their numbers, the record."""
     trainer, best = command.trainer, _best(command.trainer)
+    if recorder.stopped:  # to go on from, it must hold the weights of before the network becomes what is measured
+        _save(command)
     command.model.conclude(best.chosen() if best else None)
     outcome = _outcome(command)  # read on all ranks
     if trainer.is_global_zero:
         recorder.keep(**outcome)
-    if command.run.checkpoint:
-        trainer.save_checkpoint(command.last_checkpoint)
+    if not recorder.stopped:
+        _save(command)
     FinalNumbers(command, recorder, best).measure()
     if trainer.is_global_zero:
         record = recorder.finish()
         for logger in _run_loggers(trainer):
             logger.log_end(record)
         print(summary(record, command, trainer.loggers))
+
+
+def _save(command: Command) -> None:
+    if command.run.checkpoint:
+        command.trainer.save_checkpoint(command.last_checkpoint)
 
 
 def _recorder(command: Command) -> Recorder:
@@ -173,6 +166,7 @@ def _recorder(command: Command) -> Recorder:
         "code": code_state(),
         "versions": package_versions(),
         "device": device_state(command.trainer),
+        "planned_steps": command.steps(),
         "started": now(),
     }
     return Recorder(command.plan.record(**facts), command.plan.directory)
@@ -181,8 +175,11 @@ def _recorder(command: Command) -> Recorder:
 def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     """`--ckpt_path last` means this run's newest checkpoint, or a fresh start when it left none."""
     if arguments.get("ckpt_path") == "last":
-        found = command.last_checkpoint.is_file()
-        return arguments | {"ckpt_path": str(command.last_checkpoint) if found else None}
+        if command.resumes_own():
+            return arguments | {"ckpt_path": str(command.last_checkpoint)}
+        if command.trainer.is_global_zero:
+            print(f"no checkpoint in {command.last_checkpoint.parent} yet: the run begins with step 0")
+        return arguments | {"ckpt_path": None}
     return arguments
 
 
@@ -232,6 +229,8 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     # before format 2 nobody had counted
     counts = {split: record.data.get(f"{split}_images") if record.format > 1 else None for split in SPLITS}
     lines = ["", *results(record.metrics, counts)]
+    if record.reason:
+        lines.append(f"{record.status:<11} {record.reason}")
     lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
     if "checkpoint" in record.files:
         lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")
