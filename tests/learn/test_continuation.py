@@ -36,7 +36,7 @@ def one(_trained, tmp_path, monkeypatch):
 
 
 def said(capsys):
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitexp:")]
     return line
 
 
