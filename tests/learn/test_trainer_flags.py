@@ -69,7 +69,7 @@ def test_every_option_of_the_parser_stands_in_one_class():
 )
 def test_what_is_refused_says_what_to_use_instead_before_anything_is_written(fit, capsys, words, said):
     assert fit("--trainer.max_epochs=1", *words) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vitexp:")]
     assert line.startswith("vitexp: ")
     assert said in line
     assert not Path("run").exists()
