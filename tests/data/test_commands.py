@@ -108,3 +108,16 @@ def test_nothing_heavy_is_imported_before_a_command_runs():
         "print([m for m in ('torch', 'numpy', 'PIL', 'lightning', 'rich', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_info_says_what_is_odd_about_the_classes(make_set, tmp_path, capsys):
+    make_set(tmp_path / "odd", train=[[1, 1, 2]], test=[[1, 3]])
+    assert shards("info", tmp_path / "odd") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")] == [
+        "note: 1 of 4 classes (0) has no image in any split; do the labels count from 1?",
+        "note: 1 of 4 classes (3) has no training image, but 1 in test: never right there",
+        "note: 1 of 4 classes (2) has no image in test, which says nothing about them",
+    ]
+    make_set(tmp_path / "only", test=[[0, 1]])
+    assert shards("info", tmp_path / "only", "--contact-sheet", tmp_path / "sheet.png") == 0
+    assert "note: there is no train split, and so nothing to train on" in capsys.readouterr().out

@@ -101,6 +101,7 @@ SOUND = [("a.png", IMAGE), ("a.cls", b"0"), ("a.thumb.png", IMAGE)]  # a second 
         ([("a.1.png", IMAGE), ("a.1.cls", b"0")], r"'a\.1\.png', whose key has a dot: WebDataset cuts .* key 'a'"),
         ([*SOUND, ("b.1.png", IMAGE), ("b.1.cls", b"0")], r"'b\.1\.png', whose key has a dot"),
         ([*SOUND, ("a.5.png", IMAGE), ("a.5.cls", b"0")], r"'a\.5\.png', whose key has a dot"),
+        ([("a.ppm", b"P6 "), ("a.cls", b"0")], r"'a' has no image .*; its 'a\.ppm' is not read: make it a PNG"),
         ([*SOUND, ("b.5.png", IMAGE)], r"'b\.5\.png', whose key has a dot"),
         ([*SOUND, ("b.BMP", b"BM")], r"'b\.BMP', an image of a kind that is not read"),
         ([("a.png", IMAGE), ("a.cls", b"1" * 33)], r"'a' has 33 bytes of \.cls"),

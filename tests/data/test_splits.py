@@ -66,6 +66,13 @@ def test_names_that_do_not_are_refused(tmp_path, names, reason) -> None:
         find_shards(put(tmp_path, *names))
 
 
+def test_a_pattern_of_shards_is_no_directory(tmp_path) -> None:
+    put(tmp_path, "x-train-0.tar")
+    for name in ("x-train-{0..3}.tar", "x-train-0.tar"):
+        with pytest.raises(ValueError, match=rf"names shards; give the directory that holds them, {tmp_path}"):
+            find_shards(tmp_path / name)
+
+
 def test_links_are_followed_and_what_they_would_count_twice_is_refused(tmp_path) -> None:
     put(tmp_path, "all/0.tar", "all/1.tar", "other/0.tar", "set/train-0.tar")
     (tmp_path / "set/test-0.tar").symlink_to("../all/1.tar")

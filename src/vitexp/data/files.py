@@ -133,7 +133,7 @@ class LocalFiles:
         except OSError as error:
             raise BadShard(
                 f"{self.index.directory / self.index.shards[shard].name} cannot be read ({error.strerror or error}); "
-                "see to the disk or network that holds it, then run the same command again"
+                "see to the disk or network that holds it, then run the command again"
             ) from error
 
     def _space(self, length: int) -> memoryview:

@@ -178,6 +178,8 @@ def _table(shard_set: ShardSet, split: str, document: dict[str, Any]) -> np.ndar
         raise shard_set.bad(f"{path} does not belong to {shard_set.document(split).name}")
     if images <= _CHECKED_IMAGES and content_fingerprint(table, document["shardlist"]) != document["fingerprint"]:
         raise shard_set.bad(f"{path} is damaged: its checksum is another one")
+    if images <= _CHECKED_IMAGES and not 0 <= table["label"].min() <= table["label"].max() <= document["highest_label"]:
+        raise shard_set.bad(f"{path} has labels beyond those of {shard_set.document(split).name}")
     return np.asarray(table)  # a plain view of the mapped pages, which is quicker to index
 
 

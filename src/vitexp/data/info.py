@@ -80,8 +80,9 @@ def _origin(directory: Path) -> list[str]:
 
 
 def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
-    """Draws the first training images of each class (up to 24 classes), a row a class, as a PNG."""
-    index = _open_all(directory)["train"]
+    """Draws the first images of each class, of train where there is one (up to 24 classes), a row a class, as a PNG."""
+    indexes = _open_all(directory)
+    index = indexes.get("train") or next(iter(indexes.values()))
     shown = min(index.classes, _SHOWN_CLASSES)
     pitch = _CELL_PIXELS + _GAP_PIXELS
     sheet = Image.new("RGB", (_NAME_PIXELS + _SHEET_COLUMNS * pitch, shown * pitch), "white")

@@ -113,6 +113,8 @@ def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
     Raises: ValueError when there is none, or more than one, and for every tar that fits no split.
     """
     directory = Path(directory)
+    if directory.suffix.lower() == ".tar" and not directory.is_dir():
+        raise ValueError(f"{directory} names shards; give the directory that holds them, {directory.parent}")
     if not directory.is_dir():
         raise ValueError(f"there is no directory {directory}; make one with `vitexp shards make SOURCE {directory}`")
     names = _tars(directory)

@@ -169,7 +169,9 @@ class _Scan:
 
     def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
         if sample.image is None:
-            raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)})")
+            other = next(iter(self._aside_of(sample.key)), None)
+            hint = f"; its {other!r} is not read: make it a PNG, and use no dot in keys" if other else ""
+            raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)}){hint}")
         if sample.label is None:
             hint = "; its .json is not read for one: write the number of its class into a .cls"
             raise self._bad(sample.key, f"has no .cls with its label{hint if 'json' in sample.seen else ''}")
@@ -177,6 +179,11 @@ class _Scan:
             self.highest = sample.label, sample.key
         block, length, kind = sample.image
         return key_hash(sample.key), block, length, sample.label, kind
+
+    def _aside_of(self, key: str) -> list[str]:
+        """The images that lie beside those of a sample."""
+        found = [name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls"]
+        return [name for name in found if split_name(name)[0] == key]
 
     def _bad(self, key: str, what: str, remedy: str = "write the shard again") -> BadShard:
         return BadShard(f"{self.name}: sample {key!r} {what}; {remedy}")

@@ -34,16 +34,22 @@ def folder(path: Path) -> Source:
 
 
 def _without_images(path: Path, names: Iterable[str]) -> str:
-    """The folders beside the others of their kind that hold no image below them, a few by name."""
-    full = {parent for name in _sorted_out(names)[0] for parent in PurePosixPath(name).parents}
-    beside = [path / folder for folder in full if any(other.parent == folder for other in full)]
-    empty = [
+    """The folders beside others of their kind that hold no image below them, a few by name."""
+    images = {name.rpartition("/")[0] for name in names if _is_image(name)}
+    full = {PurePosixPath(folder) for folder in images}
+    full |= {parent for folder in full for parent in folder.parents}
+    empty = sorted(
         inside.relative_to(path).as_posix()
-        for folder in beside
-        for inside in folder.iterdir()
+        for folder in {folder.parent for folder in full}
+        for inside in (path / folder).iterdir()
         if inside.is_dir() and not hidden(inside.name) and PurePosixPath(inside.relative_to(path)) not in full
-    ]
-    return ", ".join(sorted(empty)[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+    )
+    return ", ".join(empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+
+
+def _is_image(name: str) -> bool:
+    """By its name; those of kinds that are not read too: they are refused one by one, never left out."""
+    return name.rpartition(".")[2].lower() in (*EXTENSIONS, *OTHER_IMAGES)
 
 
 def tar(path: Path) -> Source:
@@ -147,16 +153,13 @@ def _split(
 
 
 def _sorted_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
-    """The images in the order of their names, and the extensions of all else, but for hidden files.
-
-    Images of kinds that are not read are among the images: they are refused one by one, never left out.
-    """
+    """The images in the order of their names, and the extensions of all else, but for hidden files."""
     images, others = [], Counter[str]()
     for name in sorted(names):
         way = PurePosixPath(name)
         if any(hidden(part) for part in way.parts):
             continue
-        if way.suffix[1:].lower() in (*EXTENSIONS, *OTHER_IMAGES):
+        if _is_image(name):
             images.append(name)
         else:
             others[way.suffix or way.name] += 1

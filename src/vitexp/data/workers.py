@@ -58,7 +58,7 @@ def received(loader: "DataLoader[T | ValueError]") -> Iterator[T]:
             stop(loader)
             raise LostWorker(
                 f"a data worker ended before its work was done ({' '.join(str(error).split())}), as when the memory is "
-                "full: free some or set data.workers lower, then run the same command again"
+                "full: free some or set data.workers lower, then go on with --ckpt_path last"
             ) from error
         if isinstance(answer, ValueError):
             raise answer
