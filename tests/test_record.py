@@ -97,7 +97,7 @@ BASE = {
         {"data": {"train_images": 100, "workers": 0, "shards": "moved"}},
         {"run": {"root": "elsewhere"}},
         {"trainer": {"devices": 8}},
-        {"trainer": {"logger": [1]}},
+        {"trainer": {"logger": [True]}},
     ],
 )
 def test_what_cannot_change_the_result_keeps_the_fingerprint(change):
@@ -131,6 +131,13 @@ def test_a_record_without_a_format_is_one_of_the_first(tmp_path):
     del stored["format"]
     path.write_text(json.dumps(stored))
     assert record.read_record(path).format == 1
+
+
+def test_a_first_record_of_a_run_with_callbacks_is_not_taken_for_the_plain_one(tmp_path):
+    stopped = {**BASE, "trainer": {"callbacks": [{"class_path": "lightning.pytorch.callbacks.EarlyStopping"}]}}
+    for config in (BASE, stopped):
+        path = record.write_record(make(config=config, fingerprint=record.fingerprint(BASE), format=1), tmp_path)
+        assert record.read_record(path).fingerprint == record.fingerprint(config)
 
 
 def test_the_cell_is_the_same_for_every_seed():

@@ -9,26 +9,20 @@ import hashlib
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from vitexp.neutral import PARTS, counted
+
 RECORD_NAME = "record.json"
 STATUSES = ("running", "finished", "stopped", "failed")
 FORMAT = 2
 """Version of the record's format. Records of format 1 have no planned steps, no answers and no learning."""
-
-# What cannot change the numbers of a run: where things lie, who watches, how the work is spread over machines.
-_NEUTRAL = re.compile(
-    r"(run\.(root|dir|wandb|project|download|checkpoint\w*)|study|config|ckpt_path|trainer\.(logger|callbacks|default_root_dir|devices|num_nodes|accelerator|strategy|plugins|"
-    r"enable_\w+|log_every_n_steps|profiler|barebones|use_distributed_sampler|sync_batchnorm|detect_anomaly)|"
-    r"data\.(shards|workers|reader|seed)|model\.(classes|image_size))(\..*)?"
-)
 
 _ADDED = {"model.gelu": "tanh"}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
@@ -139,7 +133,7 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
     drawn = given["config"].get("seed_everything", given["seed"])
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
-    return RunRecord(**given)
+    return _counted_again(RunRecord(**given))
 
 
 def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:
@@ -166,10 +160,10 @@ def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[st
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested config as dotted keys; lists, and mappings that are empty, stay values."""
+    """A nested config as dotted keys; lists, empty mappings, and parts named by their class stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and "class_path" not in value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -177,9 +171,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of `config` that can change a run's numbers."""
-    flat = sorted(flatten(config).items())
-    return {k: v for k, v in flat if not _NEUTRAL.fullmatch(k) and (k not in _ADDED or v != _ADDED[k])}
+    """The dotted keys of `config` that can change a run's numbers: all but those of `vitexp.neutral`."""
+    flat = sorted(counted(flatten(config)).items())
+    return {key: value for key, value in flat if key not in _ADDED or value != _ADDED[key]}
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -195,6 +189,13 @@ def cell_fingerprint(config: Mapping[str, Any]) -> str:
 def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int) -> Path:
     """Where a run keeps its record: root/study/cell/seed-n."""
     return Path(root) / study / cell / f"seed-{seed}"
+
+
+def _counted_again(record: RunRecord) -> RunRecord:
+    """A record of format 1 does not count callbacks and their like: with them it is another run than it says."""
+    if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
+        return record
+    return replace(record, fingerprint=fingerprint(record.config))
 
 
 def _digest(flat: Mapping[str, Any]) -> str:

@@ -1,14 +1,12 @@
 """Losses by NumPy by hand, and the arithmetic of a run's length."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import Recipe
-from vitexp.learn.classify import Classify, batch_losses, image_losses, planned_steps, probabilities_of
+from vitexp.learn.classify import Classify, batch_losses, image_losses, probabilities_of
 from vitexp.learn.config import ClassifyConfig, check_objective
 
 RNG = np.random.default_rng(0)
@@ -75,19 +73,6 @@ def test_probabilities_follow_the_loss():
 def test_a_smoothing_that_is_no_share_is_refused(smoothing):
     with pytest.raises(ValueError, match=r"model\.label_smoothing"):
         check_objective(ClassifyConfig(label_smoothing=smoothing))
-
-
-@pytest.mark.parametrize(
-    ("epochs", "steps", "accumulate", "wanted"),
-    [(3, -1, 1, 21), (3, 10, 1, 10), (None, 10, 1, 10), (-1, 10, 1, 10), (3, -1, 2, 12), (3, 100, 1, 21)],
-)
-def test_the_length_of_a_run(epochs, steps, accumulate, wanted):
-    assert planned_steps(SimpleNamespace(steps_per_epoch=7), epochs, steps, accumulate) == wanted
-
-
-def test_a_run_without_end_is_refused():
-    with pytest.raises(ValueError, match="no end"):
-        planned_steps(SimpleNamespace(steps_per_epoch=7), -1, -1)
 
 
 def test_equal_seeds_give_arms_equal_weights_where_shapes_agree():

@@ -1,7 +1,10 @@
 import pytest
 
+from vitexp import cli
 from vitexp.learn.config import RunConfig
 from vitexp.learn.plan import make_plan, slug
+from vitexp.neutral import NEUTRAL
+from vitexp.record import fingerprint, flatten
 
 MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "attention": "full", "lr": 0.1}
 MODEL |= {"stem": "auto", "objective": "classify"}
@@ -42,10 +45,7 @@ def test_what_changes_the_result_changes_the_fingerprint(change):
 
 
 def test_where_it_runs_and_where_it_writes_changes_nothing():
-    assert (
-        plan({"config": ["a.yaml"], "ckpt_path": "last"}, root="elsewhere", wandb="off").fingerprint
-        == plan().fingerprint
-    )
+    assert plan({"config": ["a.yaml"]}, root="elsewhere", wandb="off").fingerprint == plan().fingerprint
 
 
 def test_a_slug_suits_a_folder():
@@ -68,3 +68,35 @@ def test_a_slug_suits_a_folder():
 )
 def test_a_transfer_is_named_by_whose_weights_it_begins_with(init, name):
     assert slug(MODEL, init) == f"R50+B-16-1d-stem-cls-from-{name}"
+
+
+EXPERIMENT = ["fit", "--config=experiments/pos_ablation.yaml"]
+WAS = {
+    (): "1c5b3727073d",
+    ("--trainer.max_epochs=3",): "be7b8253fa26",
+    ("--trainer.precision=bf16-mixed",): "2e792023f6dd",
+    ("--trainer.limit_val_batches=2",): "c322c76e4c7d",
+    ("--trainer.accumulate_grad_batches=2",): "4fe2e6dc45b0",
+    ("--seed_everything=4", "--model.pos_embed=2d"): "d52f420ed96c",
+}
+"""Fingerprints of the time when callbacks did not count."""
+DIGITS = {"content": "e0462d8972f937c6", "subset": "568c4c13c21ecc8b"}
+
+
+def resolved(*words):
+    config = cli.plan([*EXPERIMENT, *words])["config"]
+    return config | {"data": config["data"] | DIGITS}
+
+
+@pytest.mark.parametrize("words", WAS, ids=str)
+def test_runs_of_before_keep_their_fingerprints(words):
+    assert fingerprint(resolved(*words)) == WAS[words]
+
+
+def test_every_option_of_a_resolved_config_counts_unless_the_table_names_it():
+    config = resolved("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_acc")
+    flat = flatten(config)
+    assert len(flat) > 60
+    blind = {key for key in flat if fingerprint(flat | {key: "something else"}) == fingerprint(flat)}
+    assert blind == {key for key in flat if key in NEUTRAL or key.startswith("study.")}
+    assert not {"model.weight_decay", "model.clip_norm", "trainer.callbacks", "trainer.max_epochs"} & blind

@@ -152,7 +152,7 @@ def test_a_number_that_is_none_stops_the_run_and_the_record_says_so(fit, capsys)
 
 def test_nothing_is_measured_on_fresh_weights(fit, capsys):
     assert fit(verb="test") == cli.BAD_INPUT
-    assert "no trained weights yet" in capsys.readouterr().err
+    assert "no trained weights: no run/checkpoints/last.ckpt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

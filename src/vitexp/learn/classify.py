@@ -16,6 +16,7 @@ from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
 from vitexp.learn.average import averaged, take_in
 from vitexp.learn.config import ClassifyConfig, check_objective
+from vitexp.learn.length import Limits
 from vitexp.learn.masked import MaskedPatches, unused
 from vitexp.learn.optim import build_optimizer, check_optim, lr_factor
 from vitexp.nn.vit import ViTConfig, build, resolve
@@ -138,7 +139,7 @@ class Classify(L.LightningModule):
         """Optimiser steps of the whole run."""
         trainer = self.trainer
         data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
-        steps = planned_steps(data, trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches)
+        steps = Limits.of(trainer).steps(data)
         # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
         return max(steps, self.config.warmup_steps + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
 
@@ -224,21 +225,6 @@ class Classify(L.LightningModule):
     def _seed_step(self) -> None:
         """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
         torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
-
-
-def planned_steps(data: ShardData, max_epochs: int | None, max_steps: int, accumulate: int = 1) -> int:
-    """Optimiser steps that a trainer with these limits takes on a data set.
-
-    Raises: ValueError when neither epochs nor steps are limited.
-    """
-    limits = []
-    if max_epochs is not None and max_epochs >= 0:
-        limits.append(-(-data.steps_per_epoch // accumulate) * max_epochs)
-    if max_steps >= 0:
-        limits.append(max_steps)
-    if not limits:
-        raise ValueError("the run has no end: give --trainer.max_epochs or --trainer.max_steps")
-    return max(1, min(limits))
 
 
 def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:

@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,21 @@ from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
 from vitexp.learn.best import Best
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
-from vitexp.learn.classify import Classify, plain, planned_steps
+from vitexp.learn.classify import Classify, plain
 from vitexp.learn.config import RunConfig
+from vitexp.learn.continuation import adopt, check_own, continued, read_origin, with_continued
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import begin
+from vitexp.learn.length import Limits
 from vitexp.learn.loggers import build_loggers
 from vitexp.learn.optim import check_length
 from vitexp.learn.parser import Parser, plain_words
-from vitexp.learn.plan import RunPlan, make_plan
+from vitexp.learn.plan import RunPlan, make_plan, plan_of
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
+from vitexp.learn.trainer_flags import as_list, check_flags, check_limits, check_monitors, monitored
 from vitexp.learn.verify_resume import Outline, first_validation
+from vitexp.record import RECORD_NAME, read_record
 
 LAST = "last.ckpt"
 _BUILT: dict[str, Any] = {}
@@ -56,7 +61,6 @@ class TrainingCommand(LightningCLI):
             args=words,
             parser_class=Parser,
             save_config_callback=None,
-            seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             trainer_defaults={
@@ -83,6 +87,21 @@ class TrainingCommand(LightningCLI):
             _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
         self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
 
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the seed, always a number: Lightning would also draw one, or set none."""
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="The seed of the whole run: weights, order, augmentation."
+        )
+
+    def _set_seed(self) -> None:
+        seed = self.config[self.subcommand]["seed_everything"]
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"--seed_everything is {seed}; give a whole number from 0 to {2**32 - 1}")
+        super()._set_seed()
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes no options from a checkpoint: Lightning would let those in the file win over the flags."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's and the study's groups, and the facts that the data set tells the network."""
         parser.add_class_arguments(RunConfig, "run")
@@ -102,21 +121,26 @@ class TrainingCommand(LightningCLI):
         self.run: RunConfig = self._get(self.config_init, "run")
         self.plan = self._plan()
         chosen = self._get(self.config_init, "trainer")
+        check_flags(chosen)
+        check_limits(str(self.subcommand), chosen, self.datamodule, self.run.test)
         if self.subcommand == "fit":
             self._check_fit(chosen)
         if self.plan_only:
             self.facts, self.outline = self._facts(), self._outline()
             return None
+        if chosen["enable_checkpointing"] is False:
+            self.run = replace(self.run, checkpoint=False)
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
         self.earlier = claim(self.plan.directory, self.plan.fingerprint)  # before a logger writes into the folder
+        if self.resumes_own() and not self.done():
+            check_own(read_origin(self.last_checkpoint), self.plan.config)
         if chosen["logger"] is None:
             kwargs["logger"] = False if self.done() else self._loggers()
-        plugins = chosen["plugins"] or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
+        plugins = as_list(chosen["plugins"])
         kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *slurm.environment(plugins)]
         kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
-        kwargs["callbacks"] = [*(chosen["callbacks"] or []), *self._callbacks(chosen)]
+        kwargs["callbacks"] = [*as_list(chosen["callbacks"]), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 
     def check_start(self) -> None:
@@ -125,6 +149,8 @@ class TrainingCommand(LightningCLI):
     def _check_fit(self, chosen: Any) -> None:
         """What training needs, and the weights it begins with."""
         self.check_start()
+        known = monitored(chosen, self.datamodule, self.model.config.objective)
+        check_monitors(as_list(chosen["callbacks"]), known)
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
         if self.run.keep == "best" and not self.datamodule.val_count:
@@ -167,7 +193,13 @@ class TrainingCommand(LightningCLI):
 
     def done(self) -> bool:
         """Whether this very run has finished before."""
-        return self.earlier is not None and self.earlier.status == "finished"
+        if self.earlier is None or self.earlier.status != "finished":
+            return False
+        return self.earlier.format > 1 or self.earlier.steps == self.steps()  # once, any end of training was a finish
+
+    def resumes_own(self) -> bool:
+        """Whether this run's own newest checkpoint is to be continued, and there is one."""
+        return self.config[self.subcommand].get("ckpt_path") == "last" and self.last_checkpoint.is_file()
 
     def asked_to_resume(self) -> bool:
         """Whether a checkpoint is to be continued."""
@@ -175,22 +207,21 @@ class TrainingCommand(LightningCLI):
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
-        asked = self._get(self.config_init, "trainer")
-        return planned_steps(self.datamodule, asked["max_epochs"], asked["max_steps"], asked["accumulate_grad_batches"])
+        return self._limits().steps(self.datamodule)
+
+    def _limits(self) -> Limits:
+        return Limits.of(self._get(self.config_init, "trainer"))
 
     def _outline(self) -> Outline:
         """What a check of its resuming needs to know."""
-        trainer = self._get(self.config_init, "trainer")
-        epoch = -(-self.datamodule.steps_per_epoch // trainer["accumulate_grad_batches"])
-        validation = first_validation(trainer, self.datamodule.steps_per_epoch) if self.datamodule.val_count else 0
-        return Outline(self.steps(), epoch, self.datamodule.workers, validation)
+        trainer, limits, data = self._get(self.config_init, "trainer"), self._limits(), self.datamodule
+        validation = first_validation(trainer, limits.batches(data)) if data.val_count else 0
+        return Outline(self.steps(), limits.steps_per_epoch(data), data.workers, validation)
 
     def _facts(self) -> dict[str, Any]:
         """What is known of a run beforehand: its size, its length and its cost."""
         steps, data = self.steps(), self.datamodule
-        accumulated = self._get(self.config_init, "trainer")["accumulate_grad_batches"]
-        epochs, left = divmod(steps * accumulated, data.steps_per_epoch)
-        images = epochs * data.train_count + min(left * data.batch_size, data.train_count)
+        images = self._limits().images(data, steps)
         return {
             "parameters": sum(p.numel() for p in self.model.network.parameters()),
             "steps": steps,
@@ -208,9 +239,23 @@ class TrainingCommand(LightningCLI):
         )
 
     def _plan(self) -> RunPlan:
-        parser = self._parser(self.subcommand)
-        parsed = json.loads(parser.dump(self.config[self.subcommand], format="json", skip_none=False))
-        return make_plan(parsed, plain(self.model.config), self.datamodule.describe(), self.run, self.study)
+        verb = str(self.subcommand)
+        parsed = json.loads(self._parser(verb).dump(self.config[verb], format="json", skip_none=False))
+        for name in ("config", *self._subcommand_method_arguments[verb]):  # what only this verb takes
+            parsed.pop(name, None)
+        plan = make_plan(parsed, plain(self.model.config), self.datamodule.describe(), self.run, self.study)
+        before = self._continued(plan)
+        return plan_of(with_continued(plan.config, before), self.run, self.study) if before else plan
+
+    def _continued(self, plan: RunPlan) -> dict[str, Any] | None:
+        """From which run this one goes on: by the checkpoint that is given, or by what its folder holds."""
+        given = self.config[self.subcommand].get("ckpt_path")
+        if self.subcommand == "fit" and given and given != "last":
+            return continued(plan.config, self.steps(), Path(given))
+        if not (plan.directory / RECORD_NAME).is_file():
+            return None
+        earlier = read_record(plan.directory)
+        return adopt(plan.config, earlier.fingerprint, earlier.config)
 
     def _loggers(self) -> list[Any]:
         name = f"{self.plan.cell}-seed{self.plan.seed}"
@@ -221,7 +266,7 @@ class TrainingCommand(LightningCLI):
     def _callbacks(self, chosen: Any) -> list[Callback]:
         """The bar, the holder of the best weights, and the keeper of checkpoints, which comes last."""
         bar = [Bar()] if chosen["enable_progress_bar"] is not False else []
-        keeper = [self._keeper()] if self.run.checkpoint and chosen["enable_checkpointing"] is not False else []
+        keeper = [self._keeper()] if self.run.checkpoint else []
         best = [Best()] if self.run.keep == "best" else []
         return [*bar, *best, *keeper]
 
@@ -243,6 +288,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
+    warnings.filterwarnings("ignore", message="The dirpath has changed from.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     for name in (
         "pytorch.utilities.rank_zero",

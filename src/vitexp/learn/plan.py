@@ -8,6 +8,7 @@ from typing import Any
 
 from vitexp.learn.config import RunConfig
 from vitexp.learn.initial import NONE, content_of
+from vitexp.learn.parts import with_sources
 from vitexp.nn.arch import parse_arch
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 
@@ -42,9 +43,8 @@ def make_plan(
     parsed: Mapping[str, Any], model: Mapping[str, Any], data: Mapping[str, Any], run: RunConfig, study: str
 ) -> RunPlan:
     """Plans the run of a parsed config, whose network is `model` and whose data set is described by `data`."""
-    config = _set_only(
-        {key: value for key, value in parsed.items() if key not in ("config", "ckpt_path", "weights_only")}
-    )
+    config = _set_only(parsed)
+    config["trainer"] = with_sources(config.get("trainer", {}))
     config["model"] = dict(model)
     config["data"] = config.get("data", {}) | {
         "content": data["shards_fingerprint"],
@@ -52,7 +52,12 @@ def make_plan(
     }
     if digest := content_of(run.init, run.download):
         config["run"] = config["run"] | {"init_content": digest}
-    seed = int(config.get("seed_everything", 0))
+    return plan_of(config, run, study)
+
+
+def plan_of(config: dict[str, Any], run: RunConfig, study: str) -> RunPlan:
+    """Plans the run of a config that is complete."""
+    seed, model = int(config.get("seed_everything", 0)), config["model"]
     cell = f"{slug(model, run.init)}-{cell_fingerprint(config)[:8]}"
     directory = Path(run.dir) if run.dir else run_directory(run.root, study, cell, seed)
     return RunPlan(

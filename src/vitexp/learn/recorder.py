@@ -1,5 +1,6 @@
-"""Writes the record of a run: as running when it starts, as finished or failed when it ends."""
+"""Writes the record of a run: as running when it starts, as finished, stopped or failed when it ends."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vitexp.learn.classify import Classify
+from vitexp.learn.continuation import KEY
+from vitexp.learn.ending import ending
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
 from vitexp.source import source_hash
 
@@ -29,14 +32,20 @@ class Recorder(L.Callback):
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.train_seconds = 0.0
         self._since: float | None = None
+        self._ending: dict[str, Any] = {"status": "stopped", "reason": "training did not come to its end"}
 
     def start(self) -> None:
         """Writes the record as running, into a folder that `claim` has admitted."""
         write_record(self.record, self.directory)
 
     def finish(self, **changes: Any) -> RunRecord:
-        """Writes the record as finished."""
-        return self._end(status="finished", **changes)
+        """Writes the record as finished, or as stopped when training ended before its last planned step."""
+        return self._end(**self._ending, **changes)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training ended before its last planned step, without a rule of the config's own."""
+        return bool(self._ending["status"] == "stopped")
 
     def fail(self, reason: str) -> RunRecord:
         """Writes the record as failed, with the reason."""
@@ -54,7 +63,8 @@ class Recorder(L.Callback):
         self._since = time.perf_counter()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The clock of training stops."""
+        """The clock of training stops, and why it did."""
+        self._ending = ending(trainer, self.record.planned_steps or 0)
         self.train_seconds, self._since = self._seconds(), None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -71,6 +81,11 @@ class Recorder(L.Callback):
         """The validation numbers after `step`, if they were measured then."""
         last = {name: self.curves[name][-1] for name in VALIDATION if self.curves.get(name)}
         return {name: value for name, (at, value) in last.items() if at == step}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Says in the checkpoint which run it is of, in plain words and numbers."""
+        config = json.loads(json.dumps(self.record.config, default=str))
+        checkpoint[KEY] = {"fingerprint": self.record.fingerprint, "config": config}
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""

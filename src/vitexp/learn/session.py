@@ -14,6 +14,7 @@ from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
 from vitexp.learn.initial import NONE
+from vitexp.learn.kept import checkpoint_of
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.probe import fewshot_metrics
@@ -46,6 +47,9 @@ class Command(Protocol):
     @property
     def last_checkpoint(self) -> Path:
         """Where this run's newest checkpoint lies."""
+
+    def resumes_own(self) -> bool:
+        """Whether this run's own newest checkpoint is to be continued, and there is one."""
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
@@ -88,24 +92,6 @@ def predict(command: Command, arguments: dict[str, Any]) -> None:
         print(f"predictions {path}")
 
 
-def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
-    """The checkpoint to read: never fresh random weights without a word.
-
-    Raises: ValueError when none is given and this run has left none.
-    """
-    given = arguments.get("ckpt_path")
-    if given and given != "last":
-        if not Path(given).is_file():
-            raise ValueError(f"--ckpt_path {given} is no file; give a checkpoint, or `last` for this run's own")
-        return str(given)
-    if not command.last_checkpoint.is_file():
-        raise ValueError(
-            f"this config has no trained weights yet ({command.last_checkpoint} is absent); "
-            "train it with `vitexp fit`, or give --ckpt_path"
-        )
-    return str(command.last_checkpoint)
-
-
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     recorder = _recorder(command)
     trainer = command.trainer
@@ -120,10 +106,7 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
         for logger in _run_loggers(trainer):
             logger.log_start(recorder.record)
         trainer.fit(**_resume(command, arguments))
-        best = _best(trainer)
-        command.model.conclude(best.weights if best else None)
-        if command.run.checkpoint:
-            trainer.save_checkpoint(command.last_checkpoint)
+        _keep_weights(command, recorder)
         metrics = _measure(command, recorder)
         if trainer.is_global_zero:
             record = recorder.finish(**_outcome(command, metrics))
@@ -145,6 +128,21 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
         _finish_loggers(trainer, code)
 
 
+def _keep_weights(command: Command, recorder: Recorder) -> None:
+    """The network becomes what is measured; the checkpoint of a stopped run is of before, to go on from."""
+    if recorder.stopped:
+        _save(command)
+    best = _best(command.trainer)
+    command.model.conclude(best.weights if best else None)
+    if not recorder.stopped:
+        _save(command)
+
+
+def _save(command: Command) -> None:
+    if command.run.checkpoint:
+        command.trainer.save_checkpoint(command.last_checkpoint)
+
+
 def _recorder(command: Command) -> Recorder:
     facts = {
         "parameters": sum(p.numel() for p in command.model.network.parameters()),
@@ -152,6 +150,7 @@ def _recorder(command: Command) -> Recorder:
         "code": code_state(),
         "versions": package_versions(),
         "device": device_state(command.trainer),
+        "planned_steps": command.steps(),
         "started": now(),
     }
     return Recorder(command.plan.record(**facts), command.plan.directory)
@@ -160,8 +159,11 @@ def _recorder(command: Command) -> Recorder:
 def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     """`--ckpt_path last` means this run's newest checkpoint, or a fresh start when it left none."""
     if arguments.get("ckpt_path") == "last":
-        found = command.last_checkpoint.is_file()
-        return arguments | {"ckpt_path": str(command.last_checkpoint) if found else None}
+        if command.resumes_own():
+            return arguments | {"ckpt_path": str(command.last_checkpoint)}
+        if command.trainer.is_global_zero:
+            print(f"no checkpoint in {command.last_checkpoint.parent} yet: the run begins with step 0")
+        return arguments | {"ckpt_path": None}
     return arguments
 
 
@@ -238,6 +240,8 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     for name, value in sorted(record.metrics.items()):
         if name.startswith("fewshot_"):
             lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
+    if record.reason:
+        lines.append(f"{record.status:<11} {record.reason}")
     lines.append(f"{'record':<11} {command.plan.directory / 'record.json'}")
     if "checkpoint" in record.files:
         lines.append(f"{'checkpoint':<11} {command.plan.directory / record.files['checkpoint']}")

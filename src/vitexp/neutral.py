@@ -1,0 +1,98 @@
+"""What cannot change the numbers of a run, and why. Everything that does not stand here counts in its fingerprint.
+
+An option of a later release therefore counts until somebody has looked at it. The table at the end of docs/records.md
+is this one.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+NEUTRAL = {
+    "config": "the files that options came from; what they say is counted option by option",
+    "study": "names a run and says how studies show it",
+    "run.root": "where files lie",
+    "run.dir": "where files lie",
+    "run.wandb": "who else gets the numbers",
+    "run.project": "who else gets the numbers",
+    "run.download": "whether weights may be fetched; which weights they are counts by content",
+    "run.checkpoint": "whether the last weights are kept",
+    "run.checkpoint_steps": "how often a run can be resumed from",
+    "run.checkpoint_minutes": "how often a run can be resumed from",
+    "data.shards": "where the images lie; which they are counts by content",
+    "data.workers": "each image is drawn from seed and epoch, whoever decodes it",
+    "data.reader": "every reader and decoder gives the same pixels",
+    "data.seed": "a copy of seed_everything, which counts",
+    "model.classes": "follows from the data, which count by content",
+    "model.image_size": "follows from the data and data.image_size, which count",
+    "trainer.devices": "global batches are exact on any number of devices",
+    "trainer.num_nodes": "global batches are exact on any number of devices",
+    "trainer.default_root_dir": "where files lie",
+    "trainer.enable_progress_bar": "only shows",
+    "trainer.enable_model_summary": "only shows",
+    "trainer.enable_autolog_hparams": "only shows",
+    "trainer.enable_checkpointing": "whether weights are kept",
+    "trainer.log_every_n_steps": "how often a number is written down",
+    "trainer.detect_anomaly": "looks for non-finite numbers, and changes none",
+    "trainer.limit_predict_batches": "only `vitexp predict` reads it",
+    "trainer.max_time": "a run that it cuts short is `stopped`, never `finished`",
+    "trainer.use_distributed_sampler": "only false is accepted",
+    "trainer.barebones": "only false is accepted",
+    "trainer.sync_batchnorm": "only false is accepted",
+}
+"""Options, and groups of options, that do not count."""
+
+_PL = "lightning.pytorch"
+PARTS: dict[str, dict[str, str]] = {
+    "trainer.callbacks": {
+        **dict.fromkeys(("TQDMProgressBar", "RichProgressBar", "ModelSummary", "RichModelSummary"), "only show"),
+        **dict.fromkeys(("LearningRateMonitor", "DeviceStatsMonitor", "ThroughputMonitor"), "only log"),
+        **dict.fromkeys(
+            ("ModelCheckpoint", "OnExceptionCheckpoint"), "keep more checkpoints, and choose none to be measured"
+        ),
+        "Timer": "as trainer.max_time",
+        "vitexp.learn.witness.Witness": "ends the process before there is a result",
+    },
+    "trainer.profiler": dict.fromkeys(
+        ("simple", "advanced", "pytorch", "xla", f"{_PL}.profilers.*"), "measure time and memory"
+    ),
+    "trainer.logger": {f"{_PL}.loggers.*": "write numbers down"},
+    "trainer.plugins": {f"{_PL}.plugins.environments.*": "find the other processes of a run"},
+    "trainer.strategy": dict.fromkeys(
+        ("auto", "single_device", "ddp", "ddp_*"), "global batches are exact on any number of devices"
+    ),
+    "trainer.accelerator": dict.fromkeys(
+        ("auto", "cpu", "gpu", "cuda", "mps", "tpu"), "where it is computed; stands under `device`"
+    ),
+}
+"""Options whose value may be code. Each part counts with its class, its arguments and, where its module is your own,
+a digest of its source; but for those named here."""
+
+
+def counted(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted options that count, each with what of it counts."""
+    found = {key: value for key, value in flat.items() if key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL}
+    parts = {key: _counted_parts(key, found.pop(key)) for key in PARTS if key in found}
+    return found | {key: value for key, value in parts.items() if value}
+
+
+def _counted_parts(key: str, value: Any) -> list[Any]:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return [set_only(part) for part in parts if not (part is None or isinstance(part, bool) or _watches(key, part))]
+
+
+def set_only(value: Any) -> Any:
+    """Without the arguments that were left unset, so that a new one of a library does not count."""
+    if isinstance(value, Mapping):
+        return {name: set_only(item) for name, item in value.items() if item is not None}
+    return [set_only(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _watches(key: str, part: Any) -> bool:
+    name = str(part.get("class_path") if isinstance(part, Mapping) else part)
+    return any(fnmatchcase(name, pattern) or _is_callback(name, pattern) for pattern in PARTS[key])
+
+
+def _is_callback(name: str, short: str) -> bool:
+    """Whether a class path, which may go through its module, is that of a callback of Lightning's."""
+    return name.startswith(f"{_PL}.callbacks.") and name.rpartition(".")[2] == short
