@@ -112,3 +112,15 @@ VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.di
 @given(st.dictionaries(KEYS, VALUES), st.sampled_from(["finished", "running", "failed"]))
 def test_no_config_of_another_program_is_too_strange(config, state):
     assert from_wandb(config, {}, state).status in ("running", "failed")
+
+
+def test_a_record_of_the_first_format_comes_back_as_that():
+    assert back(replace(RECORD, format=1)).format == 1
+    config = {key: value for key, value in start_config(RECORD).items() if key != "record.format"}
+    assert from_wandb(config, end_summary(RECORD), "finished").format == 1
+
+
+@pytest.mark.parametrize("change", [{"seed_everything": "x"}, {"record.data": 3}, {"record.versions.torch": 2}])
+def test_a_value_that_no_record_has_is_refused(change):
+    with pytest.raises(ValueError, match="which is not"):
+        back(RECORD, **change)

@@ -6,9 +6,9 @@ Both wings meet here: training writes these keys, studies read them from a serve
 from collections.abc import Mapping
 from typing import Any
 
-from vitexp.record import RunRecord, flatten, result_config
+from vitexp.record import RunRecord, flatten, record_of, result_config
 
-_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started")
+_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started", "format")
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = (
     "images_seen",
@@ -46,19 +46,16 @@ def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str
     """The record of a run from its W&B config, summary and state; its curves stay in the history there.
 
     A run that never said who it is (its program failed before training) is a failed one with the sweep's values.
+
+    Raises: ValueError for a value that no record has there.
     """
     mappings_first = sorted(config, key=lambda key: not isinstance(config[key], Mapping))
     flat = flatten({key: config[key] for key in mappings_first if key not in _PLAIN})
     facts = _nested({key: value for key, value in flat.items() if key.startswith("record.")}).get("record", {})
     settings = _nested({key: value for key, value in flat.items() if not key.startswith("record.")})
-    known = {"cell": "", "fingerprint": "", **{name: facts[name] for name in _FACTS if name in facts}}
-    return RunRecord(
-        **known,
-        **_ended(summary, state),
-        study=str(flat.get("study.name", "")),
-        seed=int(flat.get("seed_everything") or 0),
-        config=settings,
-    )
+    known = {"cell": "", "fingerprint": "", "format": 1} | {name: facts[name] for name in _FACTS if name in facts}
+    named = {"study": str(flat.get("study.name", "")), "seed": flat.get("seed_everything") or 0, "config": settings}
+    return record_of(known | _ended(summary, state) | named)
 
 
 def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
     try:
-        return _counted_again(record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))}))
+        return record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))})
     except (TypeError, ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} is not a run record ({why}); move it away and run the cell again") from error
@@ -133,7 +133,7 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
     drawn = given["config"].get("seed_everything", given["seed"])
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
-    return RunRecord(**given)
+    return _counted_again(RunRecord(**given))
 
 
 def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:

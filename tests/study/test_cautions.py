@@ -76,3 +76,11 @@ def test_a_damaged_record_is_named_and_the_others_are_shown(lab):
     assert sum(entry.interval.n for entry in table.entries["test_acc"]) == 5
     (caution,) = table.cautions
     assert caution.startswith(f"left out: {broken} is not a run record (metrics is None")
+
+
+def test_where_all_records_are_damaged_the_sentence_names_one(lab):
+    study = filled(lab, {})
+    for path in lab.root.rglob("record.json"):
+        path.write_text("{")
+    with pytest.raises(ValueError, match=r"holds no finished run.*record\.json is not a run record"):
+        make_table(study, lab.root)

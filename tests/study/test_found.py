@@ -80,7 +80,7 @@ def test_a_run_with_a_folder_of_its_own_makes_no_study_of_all_the_others(lab):
 def test_a_damaged_study_block_is_refused_by_name(lab, block):
     study = lab.study({"study.name": "s"}, {"seed_everything": [0]})
     lab.run(study.cells()[0], {"test_acc": 0.5}, study="s", config={"study": block})
-    with pytest.raises(ValueError, match=rf"s: its newest run says study\.{next(iter(block))} is"):
+    with pytest.raises(ValueError, match=rf"its newest run cannot be read as a study: study\.{next(iter(block))} is"):
         found_study(lab.root / "s")
 
 

@@ -176,3 +176,8 @@ def test_a_subset_that_follows_from_a_studied_size_is_no_remark_but_another_set_
     notes = " ".join(select(study, lab.root).notes)
     assert ("data.content" in notes) is remarked
     assert "data.subset" not in notes
+
+
+def test_a_where_that_is_no_yaml_is_refused():
+    with pytest.raises(ValueError, match="whose value is not YAML"):
+        parse_where(["model.pool=["])

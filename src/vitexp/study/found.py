@@ -9,7 +9,7 @@ from typing import Any
 from vitexp.record import RECORD_NAME, RunRecord, flatten, read_records, result_config
 from vitexp.study import mixture
 from vitexp.study.cell import SEED, Cell, make_cells
-from vitexp.study.spec import Study, StudyConfig
+from vitexp.study.spec import Study, StudyConfig, check_setting
 
 PLAN_NAME = "study.json"
 _FOLLOWS = ("data.content", "data.subset", "run.init_content")
@@ -68,12 +68,13 @@ def _config(record: RunRecord, name: str) -> StudyConfig:
 
     Raises: ValueError for a setting of another kind than the study's.
     """
-    block, default = record.config.get("study") or {}, StudyConfig()
-    known = {f.name: block[f.name] for f in fields(StudyConfig) if block.get(f.name) is not None}
+    block = record.config.get("study") or {}
+    known = {f.name: block[f.name] for f in fields(StudyConfig) if block.get(f.name) is not None and f.name != "name"}
     for key, value in known.items():
-        kind = type(getattr(default, key)) if key != "margin" else float
-        if not isinstance(value, (int, float) if kind is float else kind):
-            raise ValueError(f"{name}: its newest run says study.{key} is {value!r}, which is no {kind.__name__}")
+        try:
+            check_setting(key, value)
+        except ValueError as error:
+            raise ValueError(f"{name}: its newest run cannot be read as a study: {error}") from error
     return StudyConfig(**known | {"name": name, "baseline": flatten(known.get("baseline", {}))})
 
 

@@ -94,7 +94,10 @@ def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise ValueError(f"--where got {pair!r}; write key=value, such as --where trainer.max_epochs=30")
-        read[key] = yaml.safe_load(value)
+        try:
+            read[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--where got {pair!r}, whose value is not YAML; write it as in a config") from error
     return read
 
 

@@ -220,11 +220,12 @@ def _study_config(parameters: Sequence[space.Parameter]) -> StudyConfig:
     if "name" not in given:
         raise ValueError("there is no study name; add `study.name: {value: NAME}` under parameters")
     for name, value in given.items():
-        _check_setting(name, value)
+        check_setting(name, value)
     return StudyConfig(**given | {"baseline": flatten(given.get("baseline", {}))})
 
 
-def _check_setting(name: str, value: Any) -> None:
+def check_setting(name: str, value: Any) -> None:
+    """Accepts a value of `study.NAME`. Raises: ValueError saying what to give instead."""
     defaults = {f.name: getattr(StudyConfig(), f.name) for f in fields(StudyConfig)}
     if name not in defaults:
         raise ValueError(f"unknown parameter study.{name}; the study takes {', '.join(defaults)}")

@@ -179,8 +179,10 @@ def check_runs(selection: Selection) -> None:
     study, place = selection.study, selection.place
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
     if not any(arm.runs for arm in selection.arms):
+        damaged = f"; {selection.damaged[0]}" if selection.damaged else ""
         raise ValueError(
             f"{place} holds no finished run of {study.path}; run `vitexp sweep {study.path}` or its W&B agents first"
+            + damaged
         )
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):

@@ -1,6 +1,6 @@
 """The runs of a W&B sweep as records, and its settings as a study: what ran under agents anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -34,14 +34,25 @@ def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
         api = wandb.Api(timeout=SECONDS)
         sweep = api.sweep(path)
         found = api.runs(f"{entity}/{project}", filters={"sweep": name}, per_page=PAGE, lazy=False)
-        runs = [(dict(run.config), _plain(run.summary), str(run.state)) for run in found]
+        runs = [(str(run.name), dict(run.config), _plain(run.summary), str(run.state)) for run in found]
         settings = {key: value for key, value in sweep.config.items() if key in TOP_KEYS}
     study = read_study(file) if file else parse_study(Path(path), yaml.safe_dump(settings).encode())
     if study.method != "grid":
         raise ValueError(
             f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
         )
-    return study, Runs(place=f"the W&B sweep {path}", records=tuple(from_wandb(*run) for run in runs))
+    return study, _records(f"the W&B sweep {path}", runs)
+
+
+def _records(place: str, runs: Iterable[tuple[str, dict[str, Any], dict[str, Any], str]]) -> Runs:
+    """The runs as records, from their names, configs, summaries and states; a sentence for each that is damaged."""
+    records, damaged = [], []
+    for name, config, summary, state in runs:
+        try:
+            records.append(from_wandb(config, summary, state))
+        except (TypeError, ValueError) as error:
+            damaged.append(f"run {name} in {place} is not a run record ({error})")
+    return Runs(place=place, records=tuple(records), damaged=tuple(damaged))
 
 
 def _path(place: str) -> tuple[str, str, str]:
