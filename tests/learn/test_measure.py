@@ -94,6 +94,12 @@ def test_a_limited_evaluation_says_so(fit, capsys):
     assert "run.keep best" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["--run.keep=best", "--model.polyak=0.9"])
+def test_two_choosers_of_weights_are_refused(fit, word, capsys):
+    assert fit(word, "--trainer.callbacks+=EMAWeightAveraging") == cli.BAD_INPUT
+    assert "EMAWeightAveraging and " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_split_that_is_left_out_is_absent(fit, split):
     assert fit("--run.shots=[]", "--trainer.max_epochs=1", f"--trainer.limit_{split}_batches=0") == 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -48,6 +49,15 @@ class Best(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the best so far."""
         self.step, self.metrics, self.weights = (state_dict[name] for name in ("step", "metrics", "weights"))
+
+
+def check_averages(callbacks: Any, keep: str, polyak: float) -> None:
+    """Raises: ValueError where two choose the weights: a checkpoint would hold others than were measured."""
+    given = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    found = [type(one).__name__ for one in given if isinstance(one, StochasticWeightAveraging | WeightAveraging)]
+    if found and (keep == "best" or polyak):
+        other = "run.keep best" if keep == "best" else f"model.polyak {polyak}"
+        raise ValueError(f"{found[0]} and {other} both choose the weights that are kept; leave one of them out")
 
 
 def validates_all(trainer: Any) -> bool:

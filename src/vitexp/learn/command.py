@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from vitexp.data.module import ShardData
 from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
-from vitexp.learn.best import Best, validates_all
+from vitexp.learn.best import Best, check_averages, validates_all
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain
 from vitexp.learn.config import RunConfig
@@ -153,6 +153,7 @@ class TrainingCommand(LightningCLI):
         check_monitors(as_list(chosen["callbacks"]), known)
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
+        check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
         if self.run.keep == "best" and not validates_all(chosen):
