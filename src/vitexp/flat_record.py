@@ -8,7 +8,7 @@ from typing import Any
 
 from vitexp.record import RunRecord, flatten, result_config
 
-_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started")
+_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started", "planned_steps")
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = ("images_seen", "steps", "epochs", "train_flops", "train_seconds", "finished", "reason")
 """Fields that are known when it has ended; they stand in the summary under their own names."""
@@ -28,7 +28,7 @@ def end_summary(record: RunRecord) -> dict[str, Any]:
     outcome = {name: value for name in _OUTCOME if (value := getattr(record, name)) is not None}
     if record.status != "finished":
         outcome.pop("finished", None)
-    return {**record.metrics, **outcome, "metrics": sorted(record.metrics)}
+    return {**record.metrics, **outcome, "stopped": record.status == "stopped", "metrics": sorted(record.metrics)}
 
 
 def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str) -> RunRecord:
@@ -58,6 +58,8 @@ def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:
         return {**outcome, "status": "finished", "reason": None}
     if state in ("running", "pending"):
         return {**outcome, "status": "running"}
+    if summary.get("stopped"):
+        return {**outcome, "status": "stopped"}
     return {"reason": f"W&B has it as {state}", **outcome, "status": "failed"}
 
 
