@@ -90,6 +90,9 @@ def test_a_run_that_finished_counts_though_its_end_never_arrived():
 
 
 def test_a_failed_run_says_why():
+    stopped = replace(RECORD, status="stopped", reason="after 3 of 5 planned steps", planned_steps=5)
+    found = from_wandb(start_config(stopped), end_summary(stopped), "finished")
+    assert (found.status, found.reason, found.planned_steps) == ("stopped", "after 3 of 5 planned steps", 5)
     failed = replace(RECORD, status="failed", reason="out of memory in step 3", metrics={})
     found = back(failed, state="failed")
     assert (found.status, found.reason, found.finished) == ("failed", "out of memory in step 3", None)

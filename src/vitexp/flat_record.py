@@ -8,12 +8,22 @@ from typing import Any
 
 from vitexp.record import RunRecord, flatten, record_of, result_config
 
-_FACTS = ("cell", "fingerprint", "parameters", "data", "code", "versions", "device", "started", "format")
+_FACTS = (
+    "cell",
+    "fingerprint",
+    "parameters",
+    "planned_steps",
+    "data",
+    "code",
+    "versions",
+    "device",
+    "started",
+    "format",
+)
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = (
     "images_seen",
     "steps",
-    "planned_steps",
     "epochs",
     "train_flops",
     "train_seconds",
