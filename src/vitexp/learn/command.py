@@ -23,9 +23,10 @@ from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain, planned_steps
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
+from vitexp.learn.ending import one_sentence
 from vitexp.learn.initial import begin
 from vitexp.learn.loggers import build_loggers
-from vitexp.learn.optim import check_length
+from vitexp.learn.optim import check_length, settled
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan
 from vitexp.learn.recorder import claim
@@ -94,12 +95,13 @@ class TrainingCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
-        with torch.device("cpu" if self.weights else "meta"):
+        with torch.device("cpu" if self.weights else "meta"), one_sentence():
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
         """Plans the run and builds the trainer with its loggers."""
         self.run: RunConfig = self._get(self.config_init, "run")
+        self.model.config = settled(self.model.config, self.steps)
         self.plan = self._plan()
         chosen = self._get(self.config_init, "trainer")
         if self.subcommand == "fit":

@@ -28,6 +28,8 @@ class Recorder(L.Callback):
         self.record = record
         self.directory = directory
         self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.measured: dict[str, float] = {}
+        """The final numbers as they become known, so that a run that is cut off later keeps them."""
         self.train_seconds = 0.0
         self._since: float | None = None
 
@@ -39,9 +41,13 @@ class Recorder(L.Callback):
         """Writes the record as finished."""
         return self._end(status="finished", **changes)
 
-    def fail(self, reason: str) -> RunRecord:
-        """Writes the record as failed, with the reason."""
-        return self._end(status="failed", reason=reason)
+    def stop(self, reason: str, **changes: Any) -> RunRecord:
+        """Writes the record as stopped: the run was cut off, and what is known of it is kept."""
+        return self._end(status="stopped", reason=reason, **changes)
+
+    def fail(self, reason: str, **changes: Any) -> RunRecord:
+        """Writes the record as failed, with the reason and what is known."""
+        return self._end(status="failed", reason=reason, **changes)
 
     def _end(self, **changes: Any) -> RunRecord:
         self.record = replace(
