@@ -1,6 +1,7 @@
 """The door: exit statuses, sentences, and what each verb needs."""
 
 import errno
+import runpy
 
 import pytest
 
@@ -62,3 +63,11 @@ def test_the_traceback_of_bad_input_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("VITEXP_TRACEBACK", "1")
     with pytest.raises(ValueError, match="whole story"):
         cli.guarded(raises(ValueError("whole story")))
+
+
+def test_the_package_runs_as_a_module(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["vitexp", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("vitexp", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("vitexp ")

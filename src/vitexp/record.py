@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +24,8 @@ RECORD_NAME = "record.json"
 STATUSES = ("running", "finished", "stopped", "failed")
 FORMAT = 2
 """Version of the record's format. Records of format 1 have no planned steps, no answers and no learning."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _ADDED = {"model.gelu": "tanh"}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
@@ -184,6 +187,19 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 def cell_fingerprint(config: Mapping[str, Any]) -> str:
     """The same with the seed left out: equal for all replicates of one cell."""
     return _digest({key: value for key, value in result_config(config).items() if key != "seed_everything"})
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuses what is no plain name of a folder, such as a study's.
+
+    Raises: ValueError.
+    """
+    if not _NAME.fullmatch(name):
+        shown = name if len(name) <= 60 else f"{name[:60]}..."
+        raise ValueError(
+            f"{where} is {shown!r}, which is no directory name; use up to 100 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit"
+        )
 
 
 def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int) -> Path:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitexp.learn.optim import OptimConfig, build_optimizer, check_optim, learning_rate, lr_factor
+from vitexp.learn.optim import OptimConfig, build_optimizer, check_optim, learning_rate, lr_factor, settled
 
 
 def test_cosine_by_hand():
@@ -43,6 +43,20 @@ def test_the_schedule_drives_a_real_optimizer():
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="whole run has 30 steps"):
         lr_factor(OptimConfig(warmup_steps=30), 30)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "total", "steps"),
+    [(30, 210, 30), (0.143, 210, 30), (0.143, 21, 3), (0.143, 1, 0), (0, 9, 0), (2.0, 9, 2)],
+)
+def test_a_warmup_may_be_a_share_of_the_run(warmup, total, steps):
+    found = settled(OptimConfig(warmup_steps=warmup), lambda: total).warmup_steps
+    assert (found, type(found)) == (steps, int)
+
+
+def test_a_warmup_of_part_of_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"model\.warmup_steps is 2\.5; give whole steps, or a share"):
+        settled(OptimConfig(warmup_steps=2.5), lambda: 10)
 
 
 @pytest.mark.parametrize(

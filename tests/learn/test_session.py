@@ -115,8 +115,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
     monkeypatch.setattr(Classify, "training_step", cut)
     assert fit(*cuttable) == 130
     record = read_record("cut")
-    assert record.status == "failed"
-    assert record.reason.startswith("interrupted in step 9")
+    assert (record.status, record.steps, record.planned_steps) == ("stopped", 9, 14)
+    assert record.reason == "interrupted after step 9 of 14; --ckpt_path last goes on from an earlier checkpoint"
     monkeypatch.setattr(Classify, "training_step", step)
     assert fit(*cuttable, "--ckpt_path=last") == 0
     one, other = weights("whole/checkpoints/last.ckpt"), weights("cut/checkpoints/last.ckpt")

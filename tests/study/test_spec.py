@@ -110,7 +110,7 @@ def test_bayes_can_be_read_but_not_laid_out_here(read):
         (changed(command=None), "a study runs `vitexp fit`"),
         ("- a\n", "this is no sweep"),
         ("method: grid\n", "this is no sweep"),
-        ("method: [\n", "expected the node content"),
+        ("method: [\n", "expected node content"),
         ("method: grid\nmethod: random\n", "'method' is given twice"),
     ],
 )  # fmt: skip

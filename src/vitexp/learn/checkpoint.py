@@ -1,13 +1,20 @@
 """Checkpoints that are whole or not there, and of a moment that a run can go on from."""
 
+import fcntl
 import io
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vitexp.record import write_atomically
@@ -30,31 +37,81 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, buffer.getbuffer())
 
 
-class Keeper(ModelCheckpoint):
-    """Keeps the checkpoint that is due at a batch which a validation follows only when that has been done.
+class BetweenSteps(Checkpoint):
+    """Acts where a run can go on from: after a whole optimiser step, and after the validation that follows it.
 
-    Lightning keeps it before; a run that is killed in that validation would go on with the next batch, and its record
-    would lack these numbers.
+    Lightning keeps checkpoints before that validation; a run that is killed in it would go on with the next batch, and
+    its record would lack these numbers. Between batches whose gradients are added up there is no such place.
     """
 
+    def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is done there."""
+        raise NotImplementedError
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
-        """Keeps what is due, but for the last batch of an epoch and where a validation comes first."""
-        if not (_is_last(trainer) or _validates_now(trainer)):
-            super().on_train_batch_end(trainer, pl_module, *batch)
+        """Acts, but for the last batch of an epoch and where a validation comes first."""
+        if not (_is_last(trainer) or _validates_now(trainer) or _accumulates(trainer)):
+            self.act(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps what was due at a batch in the middle of an epoch."""
-        if trainer.state.fn == TrainerFn.FITTING and not _is_last(trainer):
-            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+        """Acts after a validation in the middle of an epoch."""
+        if trainer.state.fn == TrainerFn.FITTING and not (_is_last(trainer) or _accumulates(trainer)):
+            self.act(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps what was due at the last batch."""
+        """Acts after the last batch."""
         if _is_last(trainer):
-            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+            self.act(trainer, pl_module)
+
+
+class Keeper(BetweenSteps, ModelCheckpoint):
+    """Keeps the checkpoint that is due, by steps or by time, at the next such place."""
+
+    def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps it if it is due."""
+        ModelCheckpoint.on_train_batch_end(self, trainer, pl_module, None, None, 0)
+
+
+def set_aside(checkpoint: Path) -> Path:
+    """Gives the checkpoint of an unfinished run another name, so that a run that starts anew does not overwrite it."""
+    numbers = itertools.count(1)
+    free = (path for n in numbers if not (path := checkpoint.with_name(f"earlier-{n}{checkpoint.suffix}")).exists())
+    return checkpoint.rename(next(free))
+
+
+@contextmanager
+def alone_in(directory: Path, checkpoint: Path | None, first_rank: bool) -> Iterator[None]:
+    """Holds a run's folder, which can be written to, for the time of a run; the first of its ranks does so.
+
+    Raises: ValueError when another run holds it; OSError when it cannot be written to.
+    """
+    if not first_rank:
+        yield
+        return
+    for folder in (directory, checkpoint.parent) if checkpoint else (directory,):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # better now than after the last step
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ValueError(f"another run is at work in {directory}; wait for it, or give another --run.dir") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_last(trainer: Trainer) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+def _accumulates(trainer: Trainer) -> bool:
+    """Whether gradients are held that no checkpoint keeps."""
+    return trainer.fit_loop._should_accumulate()
 
 
 def _validates_now(trainer: Trainer) -> bool:

@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import logging
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,6 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from vitexp.data.module import ShardData
 from vitexp.learn import session, slurm
@@ -25,12 +21,14 @@ from vitexp.learn.classify import Classify, plain
 from vitexp.learn.config import RunConfig
 from vitexp.learn.continuation import adopt, check_own, continued, read_origin, with_continued
 from vitexp.learn.cost import train_flops
+from vitexp.learn.failure import one_sentence
 from vitexp.learn.initial import begin
 from vitexp.learn.length import Limits
 from vitexp.learn.loggers import build_loggers
-from vitexp.learn.optim import check_length
+from vitexp.learn.optim import check_length, settled
 from vitexp.learn.parser import Parser, plain_words
 from vitexp.learn.plan import RunPlan, make_plan, plan_of
+from vitexp.learn.quiet import quieten
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
 from vitexp.learn.trainer_flags import as_list, check_flags, check_limits, check_monitors, monitored
@@ -113,15 +111,16 @@ class TrainingCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
-        with torch.device("cpu" if self.weights else "meta"):
+        with torch.device("cpu" if self.weights else "meta"), one_sentence():
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
         """Plans the run and builds the trainer with its loggers."""
         self.run: RunConfig = self._get(self.config_init, "run")
-        self.plan = self._plan()
         chosen = self._get(self.config_init, "trainer")
         check_flags(chosen)
+        self.model.config = settled(self.model.config, self.steps)
+        self.plan = self._plan()
         check_limits(str(self.subcommand), chosen, self.datamodule, self.run.test)
         if self.subcommand == "fit":
             self._check_fit(chosen)
@@ -285,21 +284,3 @@ class TrainingCommand(LightningCLI):
             save_on_train_epoch_end=False,
             **self.run.checkpoint_trigger(),
         )
-
-
-def quieten() -> None:
-    """Leaves out what Lightning says about itself: advice on workers, on its other products, on the seed."""
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    warnings.filterwarnings("ignore", message="The dirpath has changed from.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    for name in (
-        "pytorch.utilities.rank_zero",
-        "fabric.utilities.seed",
-        "pytorch.trainer.connectors.checkpoint_connector",
-    ):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)

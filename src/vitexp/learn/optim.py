@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,8 +33,8 @@ class OptimConfig:
     schedule: Schedule = "cosine"
     """Course of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
     after 1/3, 2/3 and 8/9 of the run."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly from 0."""
+    warmup_steps: int | float = 0
+    """Steps over which the learning rate rises linearly from 0; below 1, that share of the run's steps."""
     clip_norm: float = 0.0
     """Largest global norm of the gradient; 0 leaves it as it is."""
     polyak: float = 0.0
@@ -52,6 +52,19 @@ def check_optim(config: OptimConfig) -> None:
             raise ValueError(f"model.{name} is {value}; it must be a finite number of at least {least}")
     if not 0.0 <= config.polyak < 1.0:
         raise ValueError(f"model.polyak is {config.polyak}; it must be at least 0 and below 1, such as 0.9999")
+
+
+def settled(config: OptimConfig, total_steps: Callable[[], int]) -> OptimConfig:
+    """The config with its warm-up in steps. A share is rounded to the nearest step, so that records hold steps alone.
+
+    Raises: ValueError for a warm-up that is neither whole steps nor a share.
+    """
+    warmup = config.warmup_steps
+    if 0 < warmup < 1:
+        warmup = round(warmup * total_steps())
+    if warmup != int(warmup):
+        raise ValueError(f"model.warmup_steps is {warmup}; give whole steps, or a share of the run's steps below 1")
+    return replace(config, warmup_steps=int(warmup))
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
@@ -75,6 +88,7 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
 
 def lr_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
     """The schedule as a multiple of the peak, for `LambdaLR`."""
+    config = settled(config, lambda: total_steps)
     check_length(config, total_steps)
     return lambda step: learning_rate(config, step, total_steps) / config.lr if config.lr else 0.0
 

@@ -1,33 +1,111 @@
 """The parser behind `vitexp fit` and its sisters: typed flags, and one clear sentence when a word is wrong."""
 
+import argparse
 import difflib
 import json
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import get_loader, set_parsing_settings
+from jsonargparse import get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
+
+from vitexp import strict
 
 # The line beneath a config field is its help text.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 ARM = "arm"
-_KEY = re.compile(r'(?:Parser key|[Kk]ey) "?\'?([\w.]+)"?\'?:?\s*', re.S)
-_LITERAL = re.compile(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", re.S)
-_UNKNOWN = (re.compile(r"unrecognized arguments: (\S+)"), re.compile(r"[Kk]ey '?\"?([\w.]+)'?\"? is not expected"))
+_MOST_SHOWN = 60
+_SEEDS = 2**32
+"""NumPy and Lightning take no larger ones."""
+
+_KEY = re.compile(r'Parser key "([\w.]+)":?\s*')
+_VALUE = re.compile(r"(?:Got|Given) value:\s?(.*?)(?= - | Given value|$)")
+_TYPE = re.compile(r"<class '([\w.]+)'>|Literal\[(.*?)\]|subclass of (\w+)")
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "NoneType": "null",
+    "list": "a list such as [a, b]",
+    "collections.abc.Iterable": "a list",
+    "dict": "a mapping such as {a: 1}",
+    "str": "text",
+}
+_CAUSES = (
+    (re.compile(r"(?:^the following arguments are required: |- )([\w, ]+?)(?: is required|$)"), "{} is required"),
+    (re.compile(r"given class_path '([^']*)': (.+?)(?= - |$)"), "{} cannot be used ({})"),
+    (re.compile(r"Import path (\S+) does not correspond to a subclass of (\w+)"), "{} is no {}"),
+    (re.compile(r"- --(\w[\w.]*) is (\S+); (.+?)(?= - |$)"), "its {} is {}; {}"),
+    (re.compile(r"- --([\w.]+) is no flag"), "it has no option {}"),
+    (re.compile(r"(?:Path is not a file|File does not exist): '(.*)'"), "{} is no file"),
+    (re.compile(r"Problems parsing config: (.*)"), "{}"),
+    (re.compile(r"Unable to load config '(.*?)' -"), "'{}' is no mapping of flags; set the flags below it one by one"),
+)
+_UNKNOWN = re.compile(
+    r"unrecognized arguments: (\S+)|^\w+ '[\w.]+' does not accept option '([\w.]+)'|^Option '([\w.]+)'"
+)
+_ARGUMENT = re.compile(r"argument (?:\S+/)?(--\S+): (.*)")
+
+
+class _NoSeed(argparse.ArgumentTypeError, ValueError):
+    """The one message of a type that argparse passes on; jsonargparse passes on that of a ValueError."""
+
+
+def seed(value: Any) -> int:
+    """A seed, from the command line or from a config.
+
+    Raises: ValueError.
+    """
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) >= _SEEDS:
+        raise _NoSeed(f"{_shown(str(value))!r} is no seed; a whole number from 0 to {_SEEDS - 1} is needed")
+    return int(value)
+
+
+def _load_strictly(load: Any) -> Any:
+    """Every YAML text that the parser reads, be it a file or the value of a flag, is checked before it is built."""
+
+    def checked(content: str) -> Any:
+        strict.check(content)
+        return load(content)
+
+    return checked
+
+
+set_loader("yaml", _load_strictly(get_loader("yaml")), exceptions=(yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
-    """A parser that raises its errors, so that the door prints them once, in one form."""
+    """A parser that raises its errors, so that the command line prints them once, in one form."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises: ValueError, with the message as one sentence."""
         raise ValueError(sentence(message, self.flags())) from ex
 
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        """Lightning also takes true for the seed, a random one; a run's seed is always a number."""
+        if "--seed_everything" in names:
+            options |= {"type": seed, "help": "Seed of the weights, of the order of the images and of augmentation."}
+        return super().add_argument(*names, **options)
+
+    def parse_path(self, path: Any, *arguments: Any, **options: Any) -> Any:
+        """A config file, which is named where it is refused."""
+        try:
+            if not Path(path).is_fifo():  # what comes through a pipe can be read only once
+                strict.check(strict.read(Path(path)))
+            return super().parse_path(path, *arguments, **options)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--config {path}: {strict.problem(error)}") from error
+
     def parse_string(self, content: str, *arguments: Any, **options: Any) -> Any:
         """A config from a file or from the command line, whatever the order in which it spells one group twice."""
-        return super().parse_string(joined(content), *arguments, **options)
+        try:
+            config = joined(content)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the config is not YAML: {strict.problem(error)}") from error
+        return super().parse_string(config, *arguments, **options)
 
     def flags(self) -> list[str]:
         """Every dotted name this parser and its subcommands know."""
@@ -44,14 +122,14 @@ def joined(content: str) -> str:
     Left apart, a block that comes after a dotted name would silently put that value back to its default. What stands
     under `arm`, where a sweep sets options of several groups at once, is taken out of it first.
 
-    Raises: ValueError for a value that is given in both ways.
+    Raises: ValueError for a value that is given in both ways, and for what is no mapping.
     """
-    try:
-        config = get_loader("yaml")(content)
-    except yaml.YAMLError:
-        return content  # the parser itself says what is wrong
+    config = get_loader("yaml")(content)
     if not isinstance(config, dict):
-        return content
+        given = "is empty" if not content.strip() else f"holds {_shown(content)}"
+        raise ValueError(f"the config {given}; give a mapping of groups or dotted names, such as model.lr: 1.0e-3")
+    if odd := [key for key in config if not isinstance(key, str)]:
+        raise ValueError(f"the config has the key {odd[0]!r}, which is not text; give names of flags")
     arm = config.pop(ARM, {})
     if not isinstance(arm, dict) or arm.keys() & config.keys():
         raise ValueError(f"the config's {ARM} is {arm!r}; give a mapping of dotted keys that stand nowhere else")
@@ -76,14 +154,43 @@ def _move(config: dict[str, Any], key: str) -> None:
 def sentence(message: str, known: list[str]) -> str:
     """The parser's complaint as given, allowed, where, what to do."""
     text = " ".join(str(message).split())
-    literal, key = _LITERAL.search(text), _KEY.search(text)
-    if literal and key:
-        allowed = ", ".join(part.strip(" '\"") for part in literal[1].split(","))
-        return f"--{key[1]} is {literal[2].strip()!r}; allowed: {allowed}"
-    unknown = _UNKNOWN[0].search(text) or _UNKNOWN[1].search(text)
-    if unknown:
-        return _unknown(unknown[1].split("=")[0].lstrip("-"), known)
-    return f"--{key[1]}: {text[key.end() :]}" if key else text
+    if argument := _ARGUMENT.match(text):
+        return (
+            f"{argument[1]} needs a value"
+            if argument[2] == "expected one argument"
+            else f"{argument[1]}: {argument[2]}"
+        )
+    key = _KEY.search(text)
+    if not key and (unknown := _UNKNOWN.search(text)):
+        return _unknown(next(filter(None, unknown.groups())).split("=")[0].lstrip("-"), known)
+    where = f"--{key[1]}" if key else ""
+    for pattern, words in _CAUSES:
+        if cause := pattern.search(text):
+            return f"{where}{': ' * bool(key)}{words.format(*map(_shown, cause.groups()))}"
+    value, allowed = _VALUE.findall(text), _allowed(text)
+    if key and value and allowed:
+        return f"{where} is {_shown(value[-1])!r}; {allowed}"
+    return f"{where}: {_shown(text[key.end() :], 200)}" if key else _shown(text, 200)
+
+
+def _allowed(text: str) -> str:
+    """The types that the parser expected, in words."""
+    types = _TYPE.findall(text.split("Given value type")[0])
+    literals = [part.strip(" '\"") for _, listed, _ in types for part in listed.split(",") if listed]
+    kinds = [_WORDS.get(kind) or f"the class_path of a {kind.rpartition('.')[2]}" for kind, _, _ in types if kind]
+    parents = [f"the class_path of a {parent}" for *_, parent in types if parent]
+    words = list(dict.fromkeys([*literals, *parents, *kinds]))
+    if "a number" in words and "a whole number" in words:
+        words.remove("a whole number")
+    if literals:
+        return "allowed: " + ", ".join(words)
+    return f"{' or '.join(words)} is needed" if words else ""
+
+
+def _shown(text: str, most: int = _MOST_SHOWN) -> str:
+    """A value as a message can show it: printable, and not too long."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text.strip())
+    return plain if len(plain) <= most else f"{plain[:most]}..."
 
 
 def _unknown(name: str, known: list[str]) -> str:

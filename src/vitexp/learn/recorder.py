@@ -50,9 +50,13 @@ class Recorder(L.Callback):
         """Whether training ended before its last planned step, without a rule of the config's own."""
         return bool(self._ending["status"] == "stopped")
 
-    def fail(self, reason: str) -> RunRecord:
-        """Writes the record as failed, with the reason."""
-        return self._end(status="failed", reason=reason)
+    def stop(self, reason: str, **changes: Any) -> RunRecord:
+        """Writes the record as stopped: the run was cut off, and what is known of it is kept."""
+        return self._end(status="stopped", reason=reason, **changes)
+
+    def fail(self, reason: str, **changes: Any) -> RunRecord:
+        """Writes the record as failed, with the reason and what is known."""
+        return self._end(status="failed", reason=reason, **changes)
 
     def _end(self, **changes: Any) -> RunRecord:
         self.record = replace(

@@ -1,33 +1,29 @@
 """One run from its first to its last line: train, measure, record, tell."""
 
 import contextlib
-import signal
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
 from vitexp.data.module import ShardData
 from vitexp.learn.best import Best
+from vitexp.learn.checkpoint import alone_in, set_aside
 from vitexp.learn.classes import matched
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
+from vitexp.learn.failure import INTERRUPTED, exit_code, failure, interruption, raised_for
 from vitexp.learn.initial import NONE
+from vitexp.learn.interrupt import Stop
 from vitexp.learn.kept import checkpoint_of
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.measure import SPLITS, FinalNumbers, chance, results
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.recorder import Recorder, code_state, device_state, now
-from vitexp.learn.sigterm import end_together
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
 from vitexp.source import package_versions
-
-INTERRUPTED = 128
-"""Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
 
 
 class Command(Protocol):
@@ -106,46 +102,64 @@ def _take_checkpoint(command: Command, arguments: dict[str, Any]) -> None:
 
 
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
-    recorder = _recorder(command)
-    trainer = command.trainer
-    end_together(trainer)
+    recorder, trainer = _recorder(command), command.trainer
+    stop = Stop(trainer, command.last_checkpoint if command.run.checkpoint else None)
     trainer.callbacks.insert(0, recorder)  # before the keeper of checkpoints, which hold what it has collected
+    trainer.callbacks.append(stop)
     code = 1
     try:
-        if trainer.is_global_zero:
-            print(opening(recorder.record, command))
-            recorder.start()
-            command.save_config(command.plan.directory / "config.yaml")
-        for logger in _run_loggers(trainer):
-            logger.log_start(recorder.record)
-        trainer.fit(**_resume(command, arguments))
-        _conclude(command, recorder)
+        with alone_in(command.plan.directory, stop.checkpoint, trainer.is_global_zero), stop:
+            try:
+                _start(command, recorder, arguments)
+                trainer.fit(**_resume(command, arguments))
+                stop.trained()
+                _conclude(command, recorder, stop)
+            except BaseException as error:
+                code = exit_code(error)
+                _record_end(command, recorder, stop, error)
+                if code > INTERRUPTED:
+                    raise SystemExit(code) from error
+                raise raised_for(error, trainer.global_step, command.plan.directory) from error
         code = 0
-    except BaseException as error:
-        code = _exit_code(error)
-        if trainer.is_global_zero:
-            with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
-                failed = recorder.fail(_reason(error, trainer))
-                for logger in _run_loggers(trainer):
-                    logger.log_end(failed)
-        if code > INTERRUPTED:
-            raise SystemExit(code) from error
-        raise
     finally:
         _finish_loggers(trainer, code)
 
 
-def _conclude(command: Command, recorder: Recorder) -> None:
+def _start(command: Command, recorder: Recorder, arguments: dict[str, Any]) -> None:
+    """Says what trains, and writes the record as running and the config."""
+    if command.trainer.is_global_zero:
+        print(opening(recorder.record, command))
+        _keep_earlier(command, arguments.get("ckpt_path"))
+        recorder.start()
+        command.save_config(command.plan.directory / "config.yaml")
+    for logger in _run_loggers(command.trainer):
+        logger.log_start(recorder.record)
+
+
+def _keep_earlier(command: Command, resumed: str | None) -> None:
+    """A run that starts anew, where an unfinished one has left a checkpoint, sets that aside and says so."""
+    last = command.last_checkpoint
+    if not last.is_file() or resumed == "last" or (resumed and last.samefile(resumed)):
+        return
+    earlier = command.earlier
+    where = f", stopped after step {earlier.steps} of {command.steps()}" if earlier and earlier.steps else ""
+    print(
+        f"an unfinished run lies here{where}; this one does not continue it (--ckpt_path last would): its checkpoint "
+        f"is kept as {set_aside(last)}"
+    )
+
+
+def _conclude(command: Command, recorder: Recorder, stop: Stop) -> None:
     """What follows training: the weights that are kept, their numbers, the record."""
     trainer, best = command.trainer, _best(command.trainer)
     if recorder.stopped:  # to go on from, it must hold the weights of before the network becomes what is measured
-        _save(command)
+        _save(command, stop)
     command.model.conclude(best.chosen() if best else None)
     outcome = _outcome(command)  # read on all ranks
     if trainer.is_global_zero:
         recorder.keep(**outcome)
     if not recorder.stopped:
-        _save(command)
+        _save(command, stop)
     FinalNumbers(command, recorder, best).measure()
     if trainer.is_global_zero:
         record = recorder.finish()
@@ -154,9 +168,27 @@ def _conclude(command: Command, recorder: Recorder) -> None:
         print(summary(record, command, trainer.loggers))
 
 
-def _save(command: Command) -> None:
+def _save(command: Command, stop: Stop) -> None:
     if command.run.checkpoint:
         command.trainer.save_checkpoint(command.last_checkpoint)
+        stop.kept_step = command.trainer.global_step
+
+
+def _record_end(command: Command, recorder: Recorder, stop: Stop, error: BaseException) -> None:
+    """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""
+    trainer, step, planned = command.trainer, command.trainer.global_step, command.steps()
+    if not trainer.is_global_zero:
+        return
+    facts = {"steps": step, "images_seen": command.model.images_seen}
+    code, left = exit_code(error), command.last_checkpoint.is_file()
+    cut = code > INTERRUPTED
+    reason = interruption(code, step, planned, stop.kept_step, left) if cut else failure(error, step)
+    if cut:
+        print(f"vitexp: {reason}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
+        record = (recorder.stop if cut else recorder.fail)(reason, **facts)
+        for logger in _run_loggers(trainer):
+            logger.log_end(record)
 
 
 def _recorder(command: Command) -> Recorder:
@@ -252,22 +284,3 @@ def _finish_loggers(trainer: Any, code: int) -> None:
     for logger in _run_loggers(trainer):
         if trainer.is_global_zero:
             logger.finish(code)
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, SIGTERMException):
-        return INTERRUPTED + signal.SIGTERM
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return INTERRUPTED + signal.SIGINT
-    return 1
-
-
-def _reason(error: BaseException, trainer: Any) -> str:
-    step = f"in step {trainer.global_step} (epoch {trainer.current_epoch})"
-    if isinstance(error, SIGTERMException):
-        return f"ended by SIGTERM {step}; go on with --ckpt_path last"
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return f"interrupted {step}; go on with --ckpt_path last"
-    if isinstance(error, torch.OutOfMemoryError):
-        return f"out of memory {step}: {error}"
-    return f"{type(error).__name__}: {error}"

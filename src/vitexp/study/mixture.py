@@ -11,8 +11,10 @@ from vitexp.study.trained import cut_short
 
 # The folder of a data set is no part of a fingerprint; what it held is.
 _DATA_IDENTITY = ("name", "classes", "test_images")
-FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"}
-"""What a factor brings with it: a file its content, the name of a network the way in which it takes images."""
+_LENGTHS = ("trainer.max_epochs", "trainer.max_steps", "data.batch_size", "data.train_images", "data.train_fraction")
+FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"} | dict.fromkeys(_LENGTHS, "model.warmup_steps")
+"""What a factor brings with it: a file its content, the name of a network the way in which it takes images, the length
+of a run its warm-up, where that is a share of it."""
 _ABSENT = "(absent)"
 
 

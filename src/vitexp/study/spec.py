@@ -6,7 +6,6 @@ values.
 
 import hashlib
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from vitexp.record import flatten
-from vitexp.study import agent, space, strict
+from vitexp import strict
+from vitexp.record import check_name, flatten
+from vitexp.study import agent, space
 from vitexp.study.cell import SEED, Cell, make_cells, varying
 from vitexp.study.groups import SHARDS, check_groups
 from vitexp.study.lines import MEASURED, check_lines
@@ -73,6 +73,9 @@ class StudyConfig:
     w32d4m64h2/4]}; without it the lines are families of networks"""
     groups: dict[str, list[str]] = field(default_factory=dict)
     """The data sets of a suite by the name of their group, for example {natural: [digits]}: also prints the means"""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "study.name")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def read_study(path: str | Path) -> Study:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = strict.read(path).encode()
     except OSError as error:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); give a sweep file, such as one of sweeps/"
@@ -241,8 +244,6 @@ def check_setting(name: str, value: Any) -> None:
         raise ValueError(f"study.{name} is {value!r}; give each {_NAMED_LISTS[name]}")
     if name == "margin" and not 0 < value < 1:
         raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
-    if name == "name" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise ValueError(f"study.name is {value!r}, which is no directory name; use letters, digits, '.', '_' and '-'")
 
 
 def _check_together(value: Any) -> None:

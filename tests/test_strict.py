@@ -1,6 +1,6 @@
 import pytest
 
-from vitexp.study import strict
+from vitexp import strict
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,53 @@ def test_nothing_is_executed(tmp_path):
     document = f"a: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'x'}]\n".encode()
     with pytest.raises(strict.yaml.YAMLError, match="could not determine a constructor"):
         strict.load(document)
+
+
+def _bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (_bomb(9), "line 5: the document expands to more than 100,000 values"),
+        ("model: " + "[" * 3000 + "]" * 3000, "line 1: lists and mappings nest more than 50 deep"),
+        ("{a: " * 3000, "line 1: lists and mappings nest more than 50 deep"),
+        ("- " * 3000, "line 1: lists and mappings nest more than 50 deep"),
+        ("a: &x {b: *x}", r"line 1: \*x stands inside what it names"),
+        ('{"a": [{"b": 1, "b": 2}]}', "line 1: the key 'b' is given twice"),
+    ],
+    ids=["aliases", "lists", "mappings", "blocks", "itself", "twice in JSON"],
+)
+def test_nothing_is_built_from_a_document_that_grows(document, message, monkeypatch):
+    monkeypatch.setattr(strict.yaml, "load", None)
+    with pytest.raises(strict.Refused, match=message):
+        strict.load(document)
+
+
+@pytest.mark.parametrize("document", ["[a, a]", "{x: a, y: a}", "[{a: 1}, {a: 2}]", _bomb(2), "a: &x 1\nb: [*x, *x]"])
+def test_what_is_not_a_key_may_come_again(document):
+    strict.load(document)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfea\x00", "is not UTF-8 text"),
+        (b"a: 1\n" * 300_000, "is larger than 1 MiB, too large"),
+        (None, "is a directory; give a YAML or JSON file"),
+    ],
+    ids=["binary", "large", "folder"],
+)
+def test_a_file_that_is_no_text_is_named(content, message, tmp_path):
+    path = tmp_path / "file"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} {message}"):
+        strict.read(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    (tmp_path / "file").write_bytes(b"\xef\xbb\xbfa: 1\n")
+    assert strict.load(strict.read(tmp_path / "file")) == {"a": 1}
