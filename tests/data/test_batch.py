@@ -166,6 +166,23 @@ def test_an_unreadable_shard_is_one_sentence_from_here_and_from_a_worker(tmp_pat
             list(BatchLoader(batches, workers))
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/x.npy"), r"/x\.npy: Permission denied"),
+        (OSError("odd"), "odd"),
+        (MemoryError(), "no memory is left"),
+    ],
+)
+def test_any_other_failure_to_read_in_a_worker_is_one_sentence(digits, error, words) -> None:
+    class Reader(CacheReader):
+        def read(self, *_: object) -> np.ndarray:
+            raise error
+
+    with pytest.raises(ValueError, match=rf"^a data worker could not read images: {words}; [^\n]*$"):
+        list(BatchLoader(batches_of(digits, reader=Reader), 1))
+
+
 @pytest.mark.parametrize(("batch", "ranks"), [(30, 2), (50, 3), (64, 4)])
 def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -> None:
     """Also where a rank's share of the batch is odd, and in the last batch, which is smaller."""

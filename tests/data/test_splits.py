@@ -99,8 +99,8 @@ def test_links_are_followed_and_what_they_would_count_twice_is_refused(tmp_path)
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        ({"classes.txt": b"cat\ncat\n"}, "has the class 'cat' in two lines"),
-        ({"classes.txt": b"\n"}, "names no class"),
+        ({"classes.txt": b"cat\n\ndog\n"}, "names no class in line 2"),
+        ({"classes.txt": b"\n"}, "names no class in line 1"),
         ({"classes.txt": b"\xff\xfe"}, "is no UTF-8 text"),
         ({"classes.txt": b"cat\n", "classnames.txt": b"dog\n"}, "name different classes"),
     ],
@@ -110,9 +110,14 @@ def test_files_of_class_names_that_cannot_be_right(tmp_path, lines, reason) -> N
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=reason):
         find_shards(put(tmp_path, "0.tar")).class_names()
+
+
+def test_class_names_are_lines_and_each_is_another(tmp_path) -> None:
+    put(tmp_path, "0.tar")
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog \n\n")
-    (tmp_path / "classnames.txt").unlink(missing_ok=True)
     assert find_shards(tmp_path).class_names() == ["cat", "dog"]
+    (tmp_path / "classes.txt").write_text("crane\ncat\ncrane\n")  # a bird and a machine
+    assert find_shards(tmp_path).class_names() == ["crane (0)", "cat", "crane (2)"]
 
 
 def test_a_word_is_a_split_only_as_a_whole() -> None:

@@ -148,6 +148,12 @@ class _Answers(Dataset[Batch | ValueError]):
             return self._batches[place]
         except ValueError as error:
             return error.with_traceback(None)
+        except (OSError, MemoryError) as error:  # torch would send its traceback as text
+            where = f"{path}: " if (path := getattr(error, "filename", None)) else ""
+            what = getattr(error, "strerror", None) or str(error) or "no memory is left"
+            return ValueError(
+                f"a data worker could not read images: {where}{what}; see to it, then run the command again"
+            )
 
 
 class _Places:

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class ShardSet:
     def class_names(self) -> list[str] | None:
         """The lines of classes.txt, or of classnames.txt; None where there is neither.
 
-        Raises: ValueError when both are there and differ, or two classes have one name.
+        Raises: ValueError when both are there and differ, or one cannot be read.
         """
         found = {name: _lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()}
         lists = list(found.values())
@@ -95,16 +95,19 @@ class ShardSet:
 
 
 def _lines(path: Path) -> list[str]:
-    """A class a line. Raises: ValueError when it is no text, or not one class a line."""
+    """A class a line; where several have one name, as in lists for ImageNet, with their number behind it.
+
+    Raises: ValueError when it is no text, or a line is empty.
+    """
     try:
         names = [line.strip() for line in path.read_text("utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text ({error}); write one class name a line") from error
-    twice = [name for name in names if names.count(name) > 1][:1] if len(set(names)) < len(names) else []
-    if twice or not names:
-        what = f"has the class {twice[0]!r} in two lines" if twice else "names no class"
-        raise ValueError(f"{path} {what}; write one class name a line, that of label 0 first")
-    return names
+    if not all(names) or not names:
+        line = names.index("") + 1 if names else 1
+        raise ValueError(f"{path} names no class in line {line}; write one class name a line, that of label 0 first")
+    count = Counter(names)
+    return [name if count[name] == 1 else f"{name} ({label})" for label, name in enumerate(names)]
 
 
 def find_shards(directory: str | os.PathLike[str]) -> ShardSet:

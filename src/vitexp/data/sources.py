@@ -47,8 +47,6 @@ class Source:
     def __post_init__(self) -> None:
         for strange in [label for label in self.classes if not _is_line(label)][:1]:
             raise ValueError(f"{self.name}: a class is named {strange!r}; a name is a line of text without margins")
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"{self.name}: two classes have one name; every class needs a name of its own")
         keys: set[str] = set()
         for name, split in self.splits.items():
             if not len(split):

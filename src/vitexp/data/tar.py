@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 _MAX_HEADER = 1 << 16  # bytes of a long name or a pax header; real ones have some hundred
 _REGULAR, _DIRECTORY = (b"0", b"\0", b"7"), b"5"
 _REFUSED = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
-_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class BadShard(ValueError):
@@ -114,7 +114,7 @@ class Tape:
         if stored is None or stored != sum(header) - sum(header[148:156]) + 8 * 32:
             packed = next((by for magic, by in _PACKED.items() if self.place == BLOCK and header.startswith(magic)), "")
             if packed:
-                raise self.bad(f"is compressed by {packed}", f"shards are read in place: unpack it with {packed}")
+                raise self.bad(f"is compressed by {packed}", f"unpack it: `{packed} -dc` writes the tar")
             raise self.bad(f"is no tar at byte {self.place - BLOCK} (a header's checksum is wrong)")
         size = _number(header[124:136])
         if size is None:
