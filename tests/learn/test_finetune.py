@@ -1,5 +1,6 @@
 """Transfer from end to end: a run of ours, timm's weights and Google's, at another resolution."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from vitexp.learn.finetune import DEFAULTS
 from vitexp.learn.initial import file_of
 from vitexp.nn import timm_network, weights_npz, weights_timm
 from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.weights_own import save_own
 from vitexp.record import read_record
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--run.wandb=off", "--run.shots=[]"]
@@ -102,9 +104,15 @@ def test_weights_of_timm_by_name_come_from_where_its_hub_left_them(run, tmp_path
     (folder / "snapshots" / ("a" * 40)).mkdir(parents=True)
     state = {name: value.contiguous() for name, value in weights_timm.timm_state(source).items()}
     save_file(state, folder / "snapshots" / ("a" * 40) / "model.safetensors")
+    told = {"architecture": "vit_base_patch16_224", "model_args": {"num_heads": 4, "act_layer": "gelu_tanh"}}
+    told["pretrained_cfg"] = {"mean": [0.485, 0.456, 0.406], "std": [0.25, 0.25, 0.25]}
+    (folder / "snapshots" / ("a" * 40) / "config.json").write_text(json.dumps(told))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    after = begun(run, "ft", "timm:hf-hub:timm/micro_patch4_8.ours", "--model.gelu=exact")
+    after = begun(run, "ft", "timm:hf-hub:timm/micro_patch4_8.ours")
+    kernel, shift = source.stem.embedding.weight, torch.tensor([0.015, 0.044, 0.094]).view(3, 1, 1) / 0.25
+    torch.testing.assert_close(after["stem.embedding.weight"], kernel * 2)  # by hand: 0.5 / 0.25
+    torch.testing.assert_close(after["stem.embedding.bias"], (kernel * shift).sum((1, 2, 3)), rtol=1e-5, atol=1e-6)
     assert torch.equal(after["blocks.0.attention.qkv.weight"], source.state_dict()["blocks.0.attention.qkv.weight"])
 
 
@@ -191,6 +199,11 @@ def test_other_weights_under_the_same_name_are_another_run(run, capsys):
         (["--init=pickle.pt"], "more than arrays"),
         (["--init=narrow.pt"], "shape"),
         (["--init=timm.pt"], "gelu exact, and the run has gelu tanh: give --model.gelu exact, or other weights ("),
+        (["--init=shared.safetensors"], "holds a network of pos_at shared, and the run has pos_at stem: give"),
+        (
+            ["--init=w.safetensors", "--model.attention=local", "--model.arch=micro/2"],
+            "window 5, and the run has window 3",
+        ),
         (["--init=two.pt"], "holds several networks, model and model_ema: say which, for example two.pt#model"),
         (["--init=two.pt#ema", "--model.gelu=exact"], "no network under 'ema'; it holds model and model_ema"),
         (["--init=patches.npz"], "does not say whether its network adds fixed sines (sincos2d) or nothing (none)"),
@@ -208,6 +221,8 @@ def test_bad_starts_are_one_sentence(run, capsys, tmp_path, words, told):
     fixed = network(pos_embed="sincos2d")
     np.savez("patches.npz", **{name: value.numpy() for name, value in weights_npz.npz_state(fixed).items()})
     weights_npz.save_npz(fixed, "fixed.npz")
+    save_own(network(pos_at="shared"), "shared.safetensors")
+    save_own(network(arch="micro/2", attention="local", window=5), "w.safetensors")
     assert run("finetune", *words) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert told in error

@@ -163,7 +163,7 @@ class TrainingCommand(LightningCLI):
         if self.run.keep == "best" and self.model.masked is not None:
             raise ValueError("run.keep best chooses by the accuracy over classes; use last where patches are predicted")
         if self.weights:
-            begin(self.model, self.run.init, self.run.download)
+            begin(self.model, self.run.init, self.run.download, quiet=self.plan_only)
 
     def after_instantiate_classes(self) -> None:
         """Ends here when only the plan is wanted."""

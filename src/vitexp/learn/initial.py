@@ -25,8 +25,8 @@ _SAY_NOTHING = ("own", "own resnet", "timm resnet")
 """Names from which no config follows: the run's own is taken for theirs."""
 
 
-def begin(module: Classify, init: str, download: bool = False) -> None:
-    """Fills the network from what `run.init` names; positions are resized, the head starts at zero.
+def begin(module: Classify, init: str, download: bool = False, *, quiet: bool = False) -> None:
+    """Fills the network from what `run.init` names, and says so; positions are resized, the head starts at zero.
 
     Raises: ValueError for a file that is absent, damaged, or holds another network.
     """
@@ -38,7 +38,8 @@ def begin(module: Classify, init: str, download: bool = False) -> None:
     notes = load_stored(network, stored, new_head=True)
     if module.average is not None:
         module.average.load_state_dict(module.network.state_dict())
-    _say(stored, notes)
+    if not quiet:
+        _say(stored, notes)
 
 
 def _read(init: str, download: bool) -> Stored:

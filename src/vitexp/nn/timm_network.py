@@ -73,8 +73,8 @@ def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
     Raises: ValueError for a network that averages its patches and has a class token.
     """
     if name.startswith((LOCAL, HUB)):
-        name = str(beside.get("architecture", ""))
-        return dict(beside) if not timm.is_model(name) else facts_of(name, {}) | dict(beside)
+        name, changed = str(beside.get("architecture", "")), beside.get("model_args")
+        return dict(beside) if changed or not timm.is_model(name) else facts_of(name, {}) | dict(beside)
     with torch.device("meta"):
         model: Any = timm.create_model(name)
     told = model.pretrained_cfg

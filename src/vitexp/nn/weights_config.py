@@ -117,6 +117,13 @@ def _activation(beside: Mapping[str, Any]) -> str | None:
     return "quickgelu" if "quickgelu" in str(beside.get("architecture", "")) else None
 
 
+def _heads(beside: Mapping[str, Any]) -> int | None:
+    """Hugging Face's number of heads, or timm's where its arguments say one."""
+    arguments = beside.get("model_args")
+    heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
+    return heads if _is_a(heads, int) else None
+
+
 def _own(kept: Mapping[str, Any], source: str) -> ViTConfig:
     """Fields that this version does not know belong to training, or to a later version."""
     if not isinstance(kept, Mapping) or "arch" not in kept:
@@ -145,8 +152,7 @@ def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str,
     if network.form == "google":
         config = _of_google(weights_npz.in_first_dialect(network.tensors), source, image_size, stated)
     elif network.form in _NAMES:
-        heads = (stored.beside or {}).get("num_attention_heads")
-        config = _of_port(network, source, image_size, stated, heads)
+        config = _of_port(network, source, image_size, stated, _heads(stored.beside or {}))
     elif network.form == "bit":
         return _of_resnet(weights_resnet.in_one_spelling(network.tensors), "preact", source, image_size)
     elif network.form == "google resnet":
