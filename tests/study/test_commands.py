@@ -77,4 +77,4 @@ def test_lint_and_sweep_refuse_early_termination_alike(tmp_path, capsys):
         assert cli.main(words) == 2
         said.append(capsys.readouterr().err)
     assert said[0] == said[1]
-    assert "only `wandb agent` runs this sweep as it says; take it out to check or run it here" in said[0]
+    assert "only `wandb agent` runs this as it says; take it out to check or run it here" in said[0]

@@ -89,6 +89,21 @@ def test_a_silent_lock_of_another_machine_is_broken_late_and_not_silently(proces
     assert [path.name for path in tmp_path.iterdir()] == [lock.LOCK_NAME]
 
 
+@pytest.mark.parametrize("ahead", [5.0, 1e6])
+def test_a_holder_from_the_future_does_not_hold_for_ever(tmp_path, monkeypatch, ahead):
+    holder_file = tmp_path / lock.HOLDER_NAME
+    (tmp_path / lock.LOCK_NAME).touch()
+    holder_file.write_text('{"boot": "b", "host": "node7", "pid": 9, "token": "t"}')
+    stamp = holder_file.stat().st_mtime + ahead
+    os.utime(holder_file, (stamp, stamp))
+    assert lock.is_held(tmp_path)  # its owner may be alive: the clock may have been set back
+    assert lock.acquire(tmp_path) is None
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 0.0)
+    mine = lock.acquire(tmp_path)
+    assert "process 9 on node7, which has been silent" in mine.broken
+    lock.release(mine)
+
+
 def test_a_beating_lock_is_never_broken(process, tmp_path):
     holder(process, tmp_path, ELSEWHERE)
     aged = age(tmp_path)

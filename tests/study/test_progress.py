@@ -126,4 +126,5 @@ def test_on_a_terminal_there_is_one_live_table(tmp_path):
     assert "pos  3 done, 1 running, 1 waiting, 1 failed, 2 in another runner" in text
     assert re.search(r"seed=1 +4 +87\.50 % +1 min 05 s", text)
     assert "failed seed=2: out of memory" in text
+    assert re.search(r"^ *running +epoch +val_acc +time *$", text, re.M)
     assert "[4/5]" not in text

@@ -4,7 +4,7 @@ Two things make it. An flock, which the kernel frees when its holder dies, decid
 holder file, made by O_EXCL, decides among machines, also where flock does not reach across the network (NFS mounted
 with local_lock, and others). It names machine, boot and process, and its holder touches it every few seconds. A holder
 of this boot whose flock is free is dead. One of another boot counts as alive until its file has been silent for a while
-by the clock of the file server, so machines' clocks do not matter.
+by the clock of the file server, so machines' clocks do not matter; silence from a time in the future begins now.
 
 Needs: O_EXCL, rename and time stamps that all machines see (NFS 3 and later, Lustre, GPFS), and flock on each machine.
 """
@@ -148,6 +148,10 @@ def _look(folder: Path, handle: int) -> tuple[Owner | None, str | None]:
         silent = os.fstat(handle).st_mtime - (folder / HOLDER_NAME).stat().st_mtime
     except FileNotFoundError:
         return None, None
+    if silent < 0:  # a copied folder, or a clock that was set back: it counts from now on
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(folder / HOLDER_NAME)
+        return owner, None
     if silent < SILENT_SECONDS:
         return owner, None
     return owner, f"took over from {owner}, which has been silent for {silent:.0f} s"
@@ -190,5 +194,5 @@ def _read(path: Path) -> Owner | None:
             return Owner(**json.load(file))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return Owner("unknown", "an unknown machine", 0, "")

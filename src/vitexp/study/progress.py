@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -107,6 +108,7 @@ class Progress:
         counts += f", {elsewhere} in another runner" if elsewhere else ""
         head = Text(f"{self.title}  {counts}  {duration(time.monotonic() - self.began)}{self._left()}")
         bar = ProgressBar(total=max(1, self.total), completed=self.done + len(self.failures), width=60)
+        line = Padding(bar, 0)  # ends the line, which a bar alone does not
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("running", "epoch", "val_acc", "time"):
             table.add_column(column, justify="left" if column == "running" else "right")
@@ -114,7 +116,7 @@ class Progress:
             epoch, accuracy = last_numbers(Path(cell.run_directory))
             table.add_row(cell.label, epoch, accuracy, duration(time.monotonic() - began))
         bad = [Text(f"failed {f.cell.label}: {f.reason}", style="red") for f in self.failures[-_SHOWN_FAILURES:]]
-        return Group(head, bar, table, *bad)
+        return Group(head, line, table, *bad)
 
     def say(self, line: str) -> None:
         """One line of the log that stands where there is no live table."""

@@ -160,8 +160,8 @@ def check_runs_here(study: Study) -> None:
     """Raises: ValueError for a sweep that needs W&B's server to run as it says."""
     if study.early_terminate:
         raise ValueError(
-            f"{study.path}: early_terminate needs the controller of W&B, so only `wandb agent` runs this sweep as "
-            "it says; take it out to check or run it here"
+            f"{study.path}: early_terminate needs the controller of W&B, so only `wandb agent` runs this as it says; "
+            "take it out to check or run it here"
         )
 
 
