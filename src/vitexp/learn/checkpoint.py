@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there, and of a moment that a run can go on from."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,9 +38,15 @@ class Keeper(ModelCheckpoint):
     would lack these numbers.
     """
 
+    cut_off: int | None = None
+    """The step behind which training was told to stop in the middle of an epoch; the checkpoint is of that moment."""
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """Keeps what is due, but for the last batch of an epoch and where a validation comes first."""
-        if not (_is_last(trainer) or _validates_now(trainer)):
+        if trainer.should_stop and not _is_last(trainer):  # Lightning will count the rest of the epoch as taken
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+            self.cut_off = trainer.global_step
+        elif not (_is_last(trainer) or _validates_now(trainer)):
             super().on_train_batch_end(trainer, pl_module, *batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vitexp.data.module import ShardData
 from vitexp.learn.best import Best
+from vitexp.learn.checkpoint import Keeper
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
 from vitexp.learn.cost import train_flops
@@ -130,12 +131,17 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
 
 def _keep_weights(command: Command, recorder: Recorder) -> None:
     """The network becomes what is measured; the checkpoint of a stopped run is of before, to go on from."""
-    if recorder.stopped:
+    if recorder.stopped and not _kept_in_mid_epoch(command.trainer):
         _save(command)
     best = _best(command.trainer)
     command.model.conclude(best.weights if best else None)
     if not recorder.stopped:
         _save(command)
+
+
+def _kept_in_mid_epoch(trainer: Any) -> bool:
+    """Whether the newest checkpoint is of the last step, before Lightning took its epoch for a whole one."""
+    return any(isinstance(c, Keeper) and c.cut_off == trainer.global_step for c in trainer.callbacks)
 
 
 def _save(command: Command) -> None:
