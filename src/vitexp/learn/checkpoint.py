@@ -67,6 +67,17 @@ class BetweenSteps(Checkpoint):
 class Keeper(BetweenSteps, ModelCheckpoint):
     """Keeps the checkpoint that is due, by steps or by time, at the next such place."""
 
+    cut_off: int | None = None
+    """The step behind which training was told to stop in the middle of an epoch; the checkpoint is of that moment."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        """Keeps one at once where training is told to stop: Lightning will count the rest of the epoch as taken."""
+        if trainer.should_stop and not (_is_last(trainer) or _accumulates(trainer)):
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+            self.cut_off = trainer.global_step
+        else:
+            super().on_train_batch_end(trainer, pl_module, *batch)
+
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps it if it is due."""
         ModelCheckpoint.on_train_batch_end(self, trainer, pl_module, None, None, 0)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from vitexp.data.module import ShardData
 from vitexp.learn.best import Best
-from vitexp.learn.checkpoint import alone_in, set_aside
+from vitexp.learn.checkpoint import Keeper, alone_in, set_aside
 from vitexp.learn.classes import matched
 from vitexp.learn.classify import Classify
 from vitexp.learn.config import RunConfig
@@ -152,7 +152,9 @@ def _keep_earlier(command: Command, resumed: str | None) -> None:
 def _conclude(command: Command, recorder: Recorder, stop: Stop) -> None:
     """What follows training: the weights that are kept, their numbers, the record."""
     trainer, best = command.trainer, _best(command.trainer)
-    if recorder.stopped:  # to go on from, it must hold the weights of before the network becomes what is measured
+    if recorder.stopped and not _kept_in_mid_epoch(
+        trainer
+    ):  # to go on from, it must hold the weights of before the network becomes what is measured
         _save(command, stop)
     command.model.conclude(best.chosen() if best else None)
     outcome = _outcome(command)  # read on all ranks
@@ -166,6 +168,11 @@ def _conclude(command: Command, recorder: Recorder, stop: Stop) -> None:
         for logger in _run_loggers(trainer):
             logger.log_end(record)
         print(summary(record, command, trainer.loggers))
+
+
+def _kept_in_mid_epoch(trainer: Any) -> bool:
+    """Whether the newest checkpoint is of the last step, before Lightning took its epoch for a whole one."""
+    return any(isinstance(c, Keeper) and c.cut_off == trainer.global_step for c in trainer.callbacks)
 
 
 def _save(command: Command, stop: Stop) -> None:
