@@ -101,6 +101,10 @@ class ShardData(L.LightningDataModule):
         """Images to report by; 0 where there are none."""
         return len(self._rows.get("test", ()))
 
+    def class_counts(self, split: Split) -> np.ndarray:
+        """How many images of each class a split has; of train, those that are trained on."""
+        return np.bincount(self._source(split).labels[self._rows[split]], minlength=self.classes)
+
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; the last one may hold fewer images."""
