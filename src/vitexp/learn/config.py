@@ -27,6 +27,7 @@ class ClassifyConfig(ViTConfig, OptimConfig):
     """Share of the target spread over all classes (softmax), or the off value and 1 minus it (sigmoid)."""
 
 
+_MOST_MINUTES = 366 * 24 * 60
 _ONLY_CLASSES = ("loss", "label_smoothing", "head", "head_bias", "polyak")
 _ONLY_PATCHES = ("masked_share",)
 
@@ -73,6 +74,16 @@ class RunConfig:
     """Few-shot linear probes after training: images per class; empty for none."""
     shot_seeds: int = 3
     """Draws of the few-shot images; the accuracy is their mean."""
+
+    def __post_init__(self) -> None:
+        if any(shots < 1 for shots in self.shots) or len(set(self.shots)) < len(self.shots):
+            raise ValueError(f"run.shots is {self.shots}; give different numbers of images a class, each at least 1")
+        if self.shot_seeds < 1:
+            raise ValueError(f"run.shot_seeds is {self.shot_seeds}; at least 1 draw is needed (for none, run.shots [])")
+        if self.checkpoint_steps < 0:
+            raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
+        if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
+            raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}; give more than 0, up to a year")
 
     def checkpoint_trigger(self) -> dict[str, Any]:
         """When a checkpoint is due, in the words of Lightning's ModelCheckpoint."""

@@ -72,12 +72,21 @@ def one_sentence() -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError):
+    except ValueError as error:
+        raised = error.__cause__ or error.__context__
+        if "Union subtypes" not in str(error) or raised is None:
+            raise
+        raise ValueError(_not_set_up(raised)) from error  # jsonargparse tries each type, and lists what each says
+    except OSError:
         raise
     except MisconfigurationException as error:
         raise ValueError(f"the trainer refuses its settings: {_text(error)}") from error
     except Exception as error:
-        raise ValueError(f"the run cannot be set up: {type(error).__name__}: {_text(error)}{_place(error)}") from error
+        raise ValueError(_not_set_up(error)) from error
+
+
+def _not_set_up(error: BaseException) -> str:
+    return f"the run cannot be set up: {type(error).__name__}: {_text(error)}{_place(error)}"
 
 
 def _text(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from vitexp import strict
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 ARM = "arm"
-_MOST_SHOWN = 60
+_MOST_SHOWN = 80
 _SEEDS = 2**32
 """NumPy and Lightning take no larger ones."""
 
@@ -190,7 +190,7 @@ def _allowed(text: str) -> str:
 def _shown(text: str, most: int = _MOST_SHOWN) -> str:
     """A value as a message can show it: printable, and not too long."""
     plain = "".join(letter if letter.isprintable() else "?" for letter in text.strip())
-    return plain if len(plain) <= most else f"{plain[:most]}..."
+    return plain if len(plain) <= most else f"{plain[: most // 2]}...{plain[-most // 2 :]}"
 
 
 def _unknown(name: str, known: list[str]) -> str:

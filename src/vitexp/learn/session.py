@@ -18,6 +18,7 @@ from vitexp.learn.interrupt import Stop
 from vitexp.learn.kept import checkpoint_of
 from vitexp.learn.loggers import RunLogger, tell_agent
 from vitexp.learn.measure import SPLITS, FinalNumbers, chance, results
+from vitexp.learn.pipe import unbreakable_output
 from vitexp.learn.plan import RunPlan
 from vitexp.learn.recorder import Recorder, code_state, device_state, now
 from vitexp.nn.arch import parse_arch
@@ -106,9 +107,9 @@ def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
     stop = Stop(trainer, command.last_checkpoint if command.run.checkpoint else None)
     trainer.callbacks.insert(0, recorder)  # before the keeper of checkpoints, which hold what it has collected
     trainer.callbacks.append(stop)
-    code = 1
+    alone, code = alone_in(command.plan.directory, stop.checkpoint, trainer.is_global_zero), 1
     try:
-        with alone_in(command.plan.directory, stop.checkpoint, trainer.is_global_zero), stop:
+        with alone, stop, unbreakable_output():
             try:
                 _start(command, recorder, arguments)
                 trainer.fit(**_resume(command, arguments))
@@ -183,19 +184,19 @@ def _save(command: Command, stop: Stop) -> None:
 
 def _record_end(command: Command, recorder: Recorder, stop: Stop, error: BaseException) -> None:
     """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""
-    trainer, step, planned = command.trainer, command.trainer.global_step, command.steps()
-    if not trainer.is_global_zero:
+    if not command.trainer.is_global_zero:
         return
+    step, planned = command.trainer.global_step, command.steps()
     facts = {"steps": step, "images_seen": command.model.images_seen}
     code, left = exit_code(error), command.last_checkpoint.is_file()
-    cut = code > INTERRUPTED
-    reason = interruption(code, step, planned, stop.kept_step, left) if cut else failure(error, step)
-    if cut:
+    reason, write = failure(error, step), recorder.fail
+    if code > INTERRUPTED:
+        reason, write = interruption(code, step, planned, stop.kept_step, left), recorder.stop
         print(f"vitexp: {reason}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
-        record = (recorder.stop if cut else recorder.fail)(reason, **facts)
-        for logger in _run_loggers(trainer):
-            logger.log_end(record)
+        write(reason, **facts)
+        for logger in _run_loggers(command.trainer):
+            logger.log_end(recorder.record)
 
 
 def _recorder(command: Command) -> Recorder:
