@@ -118,10 +118,6 @@ class ShardData(L.LightningDataModule):
         """The numbers of a split's images among those of its shards, ascending."""
         return self._rows[split]
 
-    def class_counts(self, split: Split) -> np.ndarray:
-        """How many images of each class a split has; of train, those that are trained on."""
-        return np.bincount(self._source(split).labels[self._rows[split]], minlength=self.classes)
-
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; the last one may hold fewer images."""
