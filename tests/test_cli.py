@@ -13,6 +13,15 @@ def test_no_words_show_the_help(capsys):
     assert "usage: vitexp" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("error", [ValueError("no\x1b[31mfile"), OSError(errno.ENOENT, "absent", "no\x1b[31mfile")])
+def test_a_sentence_sends_no_control_characters_to_the_terminal(error, capsys):
+    def fail():
+        raise error
+
+    assert cli.guarded(fail) == cli.BAD_INPUT
+    assert "no\ufffd[31mfile" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -68,11 +68,11 @@ def guarded(work: Callable[[], int | None]) -> int:
 
 def sentence_of(error: BaseException) -> str:
     """The error in one line; where an option's own check failed inside the parser, that check's words."""
-    text = " ".join(str(error).split())
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
-    return text or type(error).__name__
+        text = (f"{error.filename}: " if error.filename else "") + error.strerror
+    seen = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(text.split()))
+    return seen or type(error).__name__
 
 
 def _dispatch(words: list[str]) -> int | None:

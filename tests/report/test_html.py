@@ -107,10 +107,10 @@ def test_a_study_that_no_claim_is_about_says_so(lab, tmp_path):
 
 
 def test_every_run_is_listed_with_its_numbers(page, filled):
-    runs = [row for row in page[1].rows if len(row) == 9 and row[1].strip().isdigit()]
+    runs = [row for row in page[1].rows if len(row) == 10 and row[1].strip().isdigit()]
     assert len(runs) == 40
     record = filled.records[3]
-    (row,) = [row for row in runs if row[7].strip() == record.fingerprint]
+    (row,) = [row for row in runs if row[8].strip() == record.fingerprint]
     assert row[2].strip() == f"{100 * record.metrics['test_acc']:.2f}"
     assert int(row[1]) == record.seed
 
@@ -122,9 +122,9 @@ def test_missing_runs_stand_there_with_their_reason_and_no_number(lab, filled, t
     for cell in rest:
         lab.run(cell, filled.metrics_of(cell), study="gaps")
     text = write_html(study.path, lab.root, tmp_path).read_text()
-    (row,) = [row for row in Page(text).rows if "failed" in " ".join(row) and len(row) == 9]
+    (row,) = [row for row in Page(text).rows if "failed" in " ".join(row) and len(row) == 10]
     assert [cell.strip() for cell in row] == [
-        "no position embedding", "0", "–", "–", "", "", "", "failed (the loss is <NaN>)", ""
+        "no position embedding", "0", "–", "–", "", "", "", "", "failed (the loss is <NaN>)", ""
     ]  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def _picture(title: str, svg: bytes) -> str:
 def _runs(table: Table) -> str:
     """Every run behind the numbers, and every one that is missing."""
     measured = map(words.metric_words, table.study.config.metrics)
-    header = ["arm", "seed", *measured, "parameters", "images seen", "seconds", "run", "commit"]
+    header = ["arm", "seed", *measured, "parameters", "steps", "images seen", "seconds", "run", "commit"]
     rows = [row for arm in table.arms for row in _runs_of(table, arm)]
     return f"<h2>Runs</h2>{_table(header, rows, 'runs')}"
 
@@ -134,7 +134,7 @@ def _runs_of(table: Table, arm: Arm) -> list[list[str]]:
         ", ".join(text for text in (arm_words(table, arm), words.label_words(tuple(arm.tuned.items()))) if text)
     )
     done = [[label, str(seed), *_numbers(run, metrics), *_origin(run)] for seed, run in sorted(arm.runs.items())]
-    blank = [*([NOTHING] * len(metrics)), "", "", ""]
+    blank = [*([NOTHING] * len(metrics)), "", "", "", ""]
     return done + [[label, str(seed), *blank, escape(why), ""] for seed, why in arm.unfinished.items()]
 
 
@@ -143,7 +143,7 @@ def _numbers(run: RunRecord, metrics: Sequence[str]) -> list[str]:
 
 
 def _origin(run: RunRecord) -> list[str]:
-    counts = [NOTHING if count is None else f"{count:,}" for count in (run.parameters, run.images_seen)]
+    counts = [NOTHING if count is None else f"{count:,}" for count in (run.parameters, run.steps, run.images_seen)]
     seconds = NOTHING if run.train_seconds is None else f"{run.train_seconds:.1f}"
     commit = str(run.code.get("commit") or NOTHING)[:7] + ("+" if run.code.get("dirty") else "")
     return [*counts, seconds, f"<code>{escape(run.fingerprint)}</code>", f"<code>{escape(commit)}</code>"]

@@ -5,7 +5,7 @@ from typing import Any
 
 from vitexp.record import RunRecord
 from vitexp.study import mixture
-from vitexp.study.arm import Arm, name
+from vitexp.study.arm import Arm, is_accuracy, name
 from vitexp.study.trained import why_untrained
 
 _LENGTHS: Mapping[str, Callable[[RunRecord], Any]] = {
@@ -21,13 +21,24 @@ Named = list[tuple[str, RunRecord]]
 
 def find(arms: Sequence[Arm]) -> list[str]:
     """One clause for each thing in which the finished runs behind the numbers are not what they seem."""
-    return [*untrained(arms), *_lengths(arms), *_origins(arms)]
+    return [*untrained(arms), *_impossible(arms), *_lengths(arms), *_origins(arms)]
 
 
 def untrained(arms: Sequence[Arm]) -> list[str]:
     """The runs that did not train, by arm and seed, and what shows it."""
     found = [f"{run_name} ({why})" for run_name, run in _named(arms) if (why := why_untrained(run))]
     return [f"did not train, but counted: {cut(found)}"] if found else []
+
+
+def _impossible(arms: Sequence[Arm]) -> list[str]:
+    """Accuracies that are no share of images."""
+    found = [
+        f"{run_name} ({metric} {value:g})"
+        for run_name, run in _named(arms)
+        for metric, value in run.metrics.items()
+        if is_accuracy(metric) and not 0 <= value <= 1 and value == value
+    ]
+    return [f"accuracies that are no share of images between 0 and 1: {cut(found)}"] if found else []
 
 
 def _lengths(arms: Sequence[Arm]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study import mixture
-from vitexp.study.arm import Arm, name
+from vitexp.study.arm import Arm, is_accuracy, name
 from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig
@@ -93,7 +93,7 @@ def tabulate(selection: Selection) -> Table:
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(barred, every)),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(barred, every), *_too_few(judged, every)),
     )
 
 
@@ -115,11 +115,6 @@ def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
         for keys in ((*config.rows, *rest), config.columns)
     )
     return row, column
-
-
-def is_accuracy(metric: str) -> bool:
-    """Whether a metric is a share of images, which readers see in per cent."""
-    return metric.endswith("_acc") or metric.startswith("fewshot_")
 
 
 def _judge(arms: Sequence[Arm], config: StudyConfig, barred: Mapping[Place, str]) -> dict[Place, stats.Judgement]:
@@ -152,6 +147,13 @@ def _left_out(barred: Mapping[Place, str], arms: Sequence[Arm]) -> list[str]:
     """One clause for all comparisons that are left out."""
     found = list(dict.fromkeys(f"{name(arms[index])} ({why})" for (index, _), why in barred.items()))
     return [f"comparisons with the baseline left out: {'; '.join(_short(found))}"] if found else []
+
+
+def _too_few(judged: Mapping[Place, stats.Judgement], arms: Sequence[Arm]) -> list[str]:
+    """The arms whose comparison rests on too few seeds for any verdict."""
+    few = {index: one.difference.n for (index, _), one in judged.items() if one.difference.n < stats.MINIMUM_SEEDS}
+    found = [f"{name(arms[index])} (n = {n})" for index, n in few.items()]
+    return [f"too few seeds in common with the baseline for a verdict: {'; '.join(_short(found))}"] if found else []
 
 
 def _entry(
