@@ -154,7 +154,9 @@ class ShardData(L.LightningDataModule):
         return ordered_fingerprint(index.labels, index.keys, self._rows[split])
 
     def announce(self) -> None:
-        """Says once, on the first rank, how many images are used for what, and what is odd about their classes."""
+        """Says once, on the first rank, when the first batches are asked for, how many images are used for what, and
+        what is odd about their classes.
+        """
         if self._announced or getattr(rank_zero_only, "rank", False):
             return
         self._announced = True
@@ -178,7 +180,6 @@ class ShardData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Training without validation images is training without validation; an empty loader would be warned about."""
-        self.announce()
         if stage == "fit" and self.trainer and not self.val_count:
             self.trainer.limit_val_batches = 0
 
