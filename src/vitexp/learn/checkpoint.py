@@ -43,16 +43,24 @@ class Keeper(ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """Keeps what is due, but for the last batch of an epoch and where a validation comes first."""
-        if trainer.should_stop and not _is_last(trainer):  # Lightning will count the rest of the epoch as taken
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
-            self.cut_off = trainer.global_step
+        if trainer.should_stop and not _is_last(trainer):
+            if not _validation_is_due(trainer):
+                self._cut_off(trainer)
         elif not (_is_last(trainer) or _validates_now(trainer)):
             super().on_train_batch_end(trainer, pl_module, *batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps what was due at a batch in the middle of an epoch."""
-        if trainer.state.fn == TrainerFn.FITTING and not _is_last(trainer):
-            super().on_train_batch_end(trainer, pl_module, None, None, 0)
+        if trainer.state.fn != TrainerFn.FITTING or _is_last(trainer):
+            return
+        if trainer.should_stop and not trainer.sanity_checking and self.cut_off != trainer.global_step:
+            self._cut_off(trainer)
+        super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
+    def _cut_off(self, trainer: Trainer) -> None:
+        """Keeps the moment in mid-epoch: Lightning will count the rest of the epoch as taken."""
+        self.cut_off = trainer.global_step
+        trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps what was due at the last batch."""
@@ -68,3 +76,11 @@ def _validates_now(trainer: Trainer) -> bool:
     """Lightning's own answer, a moment before it asks itself."""
     loop: Any = trainer.fit_loop
     return bool(trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def _validation_is_due(trainer: Trainer) -> bool:
+    """The same without the validation that Lightning adds where it is told to stop."""
+    trainer.should_stop = False
+    due = _validates_now(trainer)
+    trainer.should_stop = True
+    return due
