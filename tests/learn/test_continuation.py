@@ -166,22 +166,24 @@ def test_a_run_that_was_stopped_goes_on_from_the_weights_of_its_last_step(fit):
     assert (read_record("cut").status, read_record("cut").steps) == ("finished", 14)
 
 
-def test_a_run_that_time_cut_off_in_mid_epoch_goes_on_to_the_same_bits(fit, monkeypatch):
-    words = ["--trainer.max_epochs=2", "--model.polyak=0.9"]
+@pytest.mark.parametrize("step", [9, 10], ids=["between validations", "before a validation"])
+def test_a_run_that_time_cut_off_in_mid_epoch_goes_on_to_the_same_bits(fit, monkeypatch, step):
+    words = ["--trainer.max_epochs=2", "--model.polyak=0.9", "--trainer.val_check_interval=3"]
+
+    def stop(timer, trainer):
+        trainer.should_stop = trainer.should_stop or trainer.global_step == step
+
     assert fit(*words, "--run.dir=whole") == 0
     with monkeypatch.context() as patch:
-        patch.setattr(Timer, "_check_time_remaining", _stop_in_step_9)
+        patch.setattr(Timer, "_check_time_remaining", stop)
         assert fit(*words, "--run.dir=cut", "--trainer.max_time=00:01:00:00") == 0
-    assert (read_record("cut").status, read_record("cut").steps) == ("stopped", 9)
+    assert (read_record("cut").status, read_record("cut").steps) == ("stopped", step)
     assert fit(*words, "--run.dir=cut", "--ckpt_path=last") == 0
     whole, cut = (torch.load(f"{name}/checkpoints/last.ckpt", weights_only=True) for name in ("whole", "cut"))
     assert all(torch.equal(value, cut["state_dict"][name]) for name, value in whole["state_dict"].items())
     assert read_record("cut").status == "finished"
     assert read_record("cut").metrics == read_record("whole").metrics
-
-
-def _stop_in_step_9(timer, trainer):
-    trainer.should_stop = trainer.should_stop or trainer.global_step == 9
+    assert read_record("cut").curves == read_record("whole").curves
 
 
 def test_the_verbs_that_measure_find_the_run_of_fits_own_flags(fit, capsys):

@@ -71,12 +71,24 @@ class Keeper(BetweenSteps, ModelCheckpoint):
     """The step behind which training was told to stop in the middle of an epoch; the checkpoint is of that moment."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
-        """Keeps one at once where training is told to stop: Lightning will count the rest of the epoch as taken."""
+        """Keeps one at once where training is told to stop and no validation comes first."""
         if trainer.should_stop and not (_is_last(trainer) or _accumulates(trainer)):
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
-            self.cut_off = trainer.global_step
+            if not _validation_is_due(trainer):
+                self._cut_off(trainer)
         else:
             super().on_train_batch_end(trainer, pl_module, *batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps what was due at a batch in the middle of an epoch."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not (_is_last(trainer) or trainer.sanity_checking)
+        if fitting and trainer.should_stop and self.cut_off != trainer.global_step:
+            self._cut_off(trainer)
+        super().on_validation_end(trainer, pl_module)
+
+    def _cut_off(self, trainer: Trainer) -> None:
+        """Keeps the moment in mid-epoch: Lightning will count the rest of the epoch as taken."""
+        self.cut_off = trainer.global_step
+        trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps it if it is due."""
@@ -129,3 +141,11 @@ def _validates_now(trainer: Trainer) -> bool:
     """Lightning's own answer, a moment before it asks itself."""
     loop: Any = trainer.fit_loop
     return bool(trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
+
+
+def _validation_is_due(trainer: Trainer) -> bool:
+    """The same without the validation that Lightning adds where it is told to stop."""
+    trainer.should_stop = False
+    due = _validates_now(trainer)
+    trainer.should_stop = True
+    return due
