@@ -124,7 +124,7 @@ def test_a_cell_that_is_killed_each_time_ends_with_its_reason_and_is_cut_off_not
     assert "--retry" not in said
     (folder,) = ground.folders()
     record = read_record(folder)
-    assert (record.status, record.reason[-27:]) == ("stopped", "go on with --ckpt_path last")
+    assert (record.status, record.reason[-49:]) == ("stopped", "--ckpt_path last goes on from its last checkpoint")
     first, *others = (folder / "trainings").read_text().splitlines()
     assert "--ckpt_path" not in first
     assert all(line.endswith("--ckpt_path last") for line in others)
@@ -157,11 +157,18 @@ def test_a_folder_that_holds_something_else_is_left_alone_and_named_while_the_re
     assert (folder / "record.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("status", ["running", "stopped"])
-def test_what_was_cut_off_goes_on_from_its_checkpoint_without_retry(study, run, ground, status):
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("running", None),
+        ("stopped", "interrupted after step 5 of 20; --ckpt_path last goes on from there"),
+        ("stopped", "ended by SIGTERM before the first step; it left no checkpoint"),
+    ],
+)
+def test_what_was_cut_off_goes_on_from_its_checkpoint_without_retry(study, run, ground, status, reason):
     made = study()
     run(made)
-    change_record(ground.folders()[1], status=status, reason="interrupted in step 5; go on with --ckpt_path last")
+    change_record(ground.folders()[1], status=status, reason=reason)
     outcome, _ = run(made, resume=["--ckpt_path", "last"])
     assert (outcome.finished, outcome.started, ground.trainings()) == (2, 1, [1, 2])
     first, second = (ground.folders()[1] / "trainings").read_text().splitlines()
@@ -172,10 +179,11 @@ def test_what_was_cut_off_goes_on_from_its_checkpoint_without_retry(study, run, 
 def test_a_run_that_ended_early_by_its_own_rule_is_not_taken_up_blindly(study, run, ground):
     made = study()
     run(made)
-    change_record(ground.folders()[1], status="stopped", reason="trainer.max_time ended it after 7 of 20 steps")
+    reason = "after 7 of 20 planned steps: the time of trainer.max_time was up; --ckpt_path last goes on from there"
+    change_record(ground.folders()[1], status="stopped", reason=reason)
     outcome, said = run(made, resume=["--ckpt_path", "last"])
     assert (outcome.finished, outcome.started, outcome.exit_status) == (1, 0, 1)
-    assert "failed seed=1: trainer.max_time ended it after 7 of 20 steps" in said
+    assert f"failed seed=1: {reason}" in said
     outcome, _ = run(made, resume=["--ckpt_path", "last"], retry=True)
     assert outcome.exit_status == 0
     assert "--ckpt_path" not in (ground.folders()[1] / "trainings").read_text()

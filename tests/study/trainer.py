@@ -120,7 +120,7 @@ def train(argv, log_path):
 
 def _save(facts, folder):
     """What a run does that is asked to end: its record says how to go on."""
-    reason = "ended by SIGTERM in step 7; go on with --ckpt_path last"
+    reason = "ended by SIGTERM after step 7 of 20; --ckpt_path last goes on from there"
     write_record(RunRecord(status="stopped", reason=reason, **facts), folder)
     return 143
 

@@ -13,8 +13,10 @@ from vitexp.study.plan import PlannedCell
 from vitexp.study.worker import LOG_NAME, find_record
 
 INTERRUPTED = 130
-GO_ON = "go on with --ckpt_path last"
-"""How a record's reason ends when its run was cut off and can go on from its checkpoint."""
+GO_ON = "--ckpt_path last goes on from its last checkpoint"
+_CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
+"""How the reason of a stopped run begins that was ended from outside; any other was ended by a rule of its own, such as
+trainer.max_time, and would only end there again."""
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
 
 
@@ -78,7 +80,7 @@ def standing_of(cell: PlannedCell) -> Standing:
     if record.status == "finished":
         reason = _other_length(cell, record)
         return Standing("short" if reason else "finished", record, reason)
-    if record.status == "running" or (record.status == "stopped" and GO_ON in (record.reason or "")):
+    if record.status == "running" or (record.status == "stopped" and (record.reason or "").startswith(_CUT_OFF)):
         return Standing("cut off", record)
     return Standing("failed", record, record.reason or "it did not finish")
 
