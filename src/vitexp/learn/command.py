@@ -131,8 +131,8 @@ class TrainingCommand(LightningCLI):
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
         check_shots(self.run, self.datamodule)
-        study = self._get(self.config, "study")
-        if study["name"] != self.groups["study"]().name:
+        study, unset = self._get(self.config, "study"), self.groups["study"]()
+        if study["name"] != unset.name and (self.model.masked is None or study["metrics"] != unset.metrics):
             check_metrics(study["metrics"], self.run, self.datamodule, list(self.model.readings["val"]))
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
