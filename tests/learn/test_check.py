@@ -8,7 +8,6 @@ import pytest
 from vitexp import cli
 
 TINY = ["--model.arch=micro/4", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--run.wandb=off"]
-STUDY = "--study.name=trial"
 
 
 @pytest.mark.parametrize(
@@ -27,11 +26,6 @@ STUDY = "--study.name=trial"
         (["--run.checkpoint_minutes=.inf"], "run.checkpoint_minutes is inf; give more than 0"),
         (["--study.name=../../x"], "study.name is '../../x', which is no directory name"),
         (["--study.name=a\x1b[31m"], "study.name is 'a\\x1b[31m', which is no directory name"),
-        (
-            [STUDY, "--run.test=false"],
-            "study.metrics names test_acc, which this run would not measure; it",
-        ),
-        ([STUDY, "--study.metrics=[fewshot_10]"], "it measures val_acc, val_loss, test_acc, test_loss, fewshot_5"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_the_first_step(door, digits, capsys, words, told):
@@ -44,6 +38,6 @@ def test_what_cannot_be_measured_is_refused_before_the_first_step(door, digits, 
 
 
 def test_what_can_be_measured_is_planned(digits):
-    words = ["--data.train_images=30", "--run.shots=[3]", "--study.metrics=[fewshot_3, my_own]", STUDY]
+    words = ["--data.train_images=30", "--run.shots=[3]"]
     assert cli.plan(["fit", f"--data.shards={digits}", *TINY, *words])["steps"] == 1
     assert cli.plan(["fit", f"--data.shards={digits}", *TINY, "--data.train_images=10", "--run.shots=[]"])["steps"] == 1

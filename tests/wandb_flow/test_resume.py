@@ -33,7 +33,7 @@ def test_a_resumed_run_continues_its_w_and_b_run(client, server, how):
     (run,) = server.state.runs.values()
     if how != signal.SIGKILL:
         assert (run.state, run.exitcode) == ("failed", 128 + how)
-        assert "go on with --ckpt_path last" in run.summary["reason"]
+        assert "--ckpt_path last goes on from" in run.summary["reason"]
         assert "finished" not in run.summary
     done = client.fit(*LONG, "--ckpt_path=last")
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_a_cell_of_a_sweep_that_was_cut_off_is_resumed_by_hand_into_the_sweep(cl
     os.kill(client.child_of(agent, "vitexp"), signal.SIGTERM)
     client.ended(agent)
     (run,) = server.state.runs.values()
-    assert (run.state, read_record(client.folder / "run").status) == ("failed", "failed")
+    assert (run.state, read_record(client.folder / "run").status) == ("failed", "stopped")
     words = ["--study.name=cut", "--run.checkpoint_steps=20", f"--trainer.max_steps={STEPS}", "--ckpt_path=last"]
     done = client.fit(*words)
     assert done.returncode == 0, done.stderr

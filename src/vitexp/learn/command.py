@@ -16,7 +16,7 @@ from vitexp.data.module import ShardData
 from vitexp.learn import session, slurm
 from vitexp.learn.bar import Bar
 from vitexp.learn.best import Best, check_averages, validates_all
-from vitexp.learn.check import check_metrics, check_shots
+from vitexp.learn.check import check_shots
 from vitexp.learn.checkpoint import AtomicCheckpoints, Keeper
 from vitexp.learn.classify import Classify, plain
 from vitexp.learn.config import RunConfig
@@ -155,8 +155,8 @@ class TrainingCommand(LightningCLI):
             check_length(self.model.config, self.steps())
         check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
         check_shots(self.run, self.datamodule)
-        study = self._get(self.config, "study")
-        if study["name"] != self.groups["study"]().name:
+        study, unset = self._get(self.config, "study"), self.groups["study"]()
+        if study["name"] != unset.name and (self.model.masked is None or study["metrics"] != unset.metrics):
             check_metrics(study["metrics"], self.run, self.datamodule, list(self.model.readings["val"]))
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
