@@ -202,6 +202,16 @@ def check_name(name: str, where: str) -> None:
         )
 
 
+def measured_elsewhere(record: RunRecord, orders: Mapping[str, str]) -> str | None:
+    """The split whose images or labels are others than those that a run was measured on; None where all are the same.
+
+    `orders` are the fingerprints of the evaluated images by split. They are no part of a run's fingerprint, which is
+    about training; records of format 1 do not hold them.
+    """
+    known = record.data.get("order_fingerprints") or {}
+    return next((split for split in known.keys() & orders.keys() if known[split] != orders[split]), None)
+
+
 def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int) -> Path:
     """Where a run keeps its record: root/study/cell/seed-n."""
     return Path(root) / study / cell / f"seed-{seed}"

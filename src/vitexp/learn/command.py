@@ -132,7 +132,7 @@ class TrainingCommand(LightningCLI):
             self.run = replace(self.run, checkpoint=False)
         if self.subcommand != "fit" or chosen["fast_dev_run"]:
             return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
-        self.earlier = claim(self.plan.directory, self.plan.fingerprint)  # before a logger writes into the folder
+        self.earlier = claim(self.plan, self.datamodule.describe())  # before a logger writes into the folder
         if self.resumes_own() and not self.done():
             check_own(read_origin(self.last_checkpoint), self.plan.config)
         if chosen["logger"] is None:
@@ -155,9 +155,6 @@ class TrainingCommand(LightningCLI):
             check_length(self.model.config, self.steps())
         check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
         check_shots(self.run, self.datamodule)
-        study, unset = self._get(self.config, "study"), self.groups["study"]()
-        if study["name"] != unset.name and (self.model.masked is None or study["metrics"] != unset.metrics):
-            check_metrics(study["metrics"], self.run, self.datamodule, list(self.model.readings["val"]))
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
         if self.run.keep == "best" and not validates_all(chosen):
@@ -237,6 +234,7 @@ class TrainingCommand(LightningCLI):
             "steps": steps,
             "images_seen": images,
             "images": {"val": data.val_count, "test": data.test_count},
+            "measured_on": data.describe()["order_fingerprints"],
             "train_flops": train_flops(self.model.config, images),
             "start": start_of(self.model.network, data) if self.weights else None,
         }

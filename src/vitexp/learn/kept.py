@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
+from vitexp.data.module import ShardData
 from vitexp.learn.classify import Classify, plain
 from vitexp.learn.continuation import check_network, check_own, differences, listed, read_origin
 from vitexp.learn.plan import RunPlan
@@ -22,6 +23,7 @@ class Command(Protocol):
     plan: RunPlan
     trainer: Any
     model: Classify
+    datamodule: ShardData
 
     @property
     def last_checkpoint(self) -> Path:
@@ -37,7 +39,7 @@ def checkpoint_of(command: Command, arguments: dict[str, Any]) -> str:
     if given and given != "last":
         check_network(read_origin(given), plain(command.model.config), _NETWORK)
         return str(given)
-    plan, earlier = command.plan, claim(command.plan.directory, command.plan.fingerprint)
+    plan, earlier = command.plan, claim(command.plan, command.datamodule.describe())
     if not command.last_checkpoint.is_file():
         raise ValueError(
             f"this config has no trained weights: no {command.last_checkpoint} (fingerprint {plan.fingerprint})"

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from vitexp.learn.classify import Classify
 from vitexp.learn.continuation import KEY
 from vitexp.learn.ending import ending
-from vitexp.record import RECORD_NAME, RunRecord, read_record, write_record
+from vitexp.learn.plan import RunPlan
+from vitexp.record import RECORD_NAME, RunRecord, measured_elsewhere, read_record, write_record
 from vitexp.source import source_hash
 
 
@@ -104,17 +106,22 @@ class Recorder(L.Callback):
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
 
 
-def claim(directory: Path, fingerprint: str) -> RunRecord | None:
-    """The earlier record of this very run in `directory`, if there is one.
+def claim(plan: RunPlan, data: Mapping[str, Any]) -> RunRecord | None:
+    """The earlier record of this very run in its folder, if there is one; `data` describes the run's data.
 
-    Raises: ValueError when the directory holds a run of another config.
+    Raises: ValueError when the folder holds a run of another config, or one measured on other images.
     """
-    if not (directory / RECORD_NAME).is_file():
+    if not (plan.directory / RECORD_NAME).is_file():
         return None
-    earlier = read_record(directory)
-    if earlier.fingerprint != fingerprint:
+    earlier = read_record(plan.directory)
+    if earlier.fingerprint != plan.fingerprint:
         raise ValueError(
-            f"{directory} holds a run of another config (fingerprint {earlier.fingerprint}, now {fingerprint}); "
+            f"{plan.directory} holds a run of another config (fingerprint {earlier.fingerprint}, now "
+            f"{plan.fingerprint}); give another --run.dir, or move that folder away"
+        )
+    if split := measured_elsewhere(earlier, data["order_fingerprints"]):
+        raise ValueError(
+            f"{plan.directory} holds this run with other {split} images or labels than {data['name']} has now; "
             "give another --run.dir, or move that folder away"
         )
     return earlier

@@ -63,10 +63,31 @@ def _origins(arms: Sequence[Arm]) -> list[str]:
         _differing("source code", runs, source_of),
         *(_differing(f"version of {package}", runs, _version(package)) for package in packages),
         _differing("device", runs, _device),
+        *_measured_on(runs),
         _differing("format of the record", runs, lambda run: run.format),
     ]
     differing = "; ".join(filter(None, found))
-    return [f"the runs were not made by the same code on the same machine: {differing}"] if differing else []
+    return (
+        [f"the runs were not made by the same code, on the same machine, with the same images: {differing}"]
+        if differing
+        else []
+    )
+
+
+def _measured_on(runs: Named) -> list[str]:
+    """Runs of one data set that were measured on different images or labels."""
+    sets: dict[str, Named] = {}
+    for run_name, run in runs:
+        sets.setdefault(str(run.data.get("name")), []).append((run_name, run))
+    return [
+        _differing(f"{split} images of {data}", members, lambda run, split=split: _order(run, split))
+        for data, members in sets.items()
+        for split in ("val", "test")
+    ]
+
+
+def _order(run: RunRecord, split: str) -> str | None:
+    return str((run.data.get("order_fingerprints") or {}).get(split, ""))[:8] or None
 
 
 def source_of(run: RunRecord) -> str | None:

@@ -34,6 +34,8 @@ class PlannedCell:
     """What else the door knows beforehand: parameters, steps, images_seen, train_flops."""
     images: Mapping[str, int] = field(default_factory=dict)
     """How many images the splits val and test have, where that is known."""
+    measured_on: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprints of these images and their labels, where they are known."""
 
     @property
     def label(self) -> str:
@@ -113,6 +115,7 @@ def resolved_cell(cell: Cell, argv: list[str], answer: Mapping[str, Any]) -> Pla
         config=answer["config"],
         facts={name: answer[name] for name in FACTS if name in answer},
         images=answer.get("images", {}),
+        measured_on=answer.get("measured_on", {}),
     )
 
 

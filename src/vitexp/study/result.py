@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from vitexp.record import RunRecord, write_record
+from vitexp.record import RunRecord, measured_elsewhere, write_record
 from vitexp.study import lock
 from vitexp.study.engine import LOST
 from vitexp.study.plan import PlannedCell
@@ -77,6 +77,9 @@ def standing_of(cell: PlannedCell) -> Standing:
             f"{cell.fingerprint}); move it away and run the study again"
         )
         return Standing("not its own", None, reason)
+    if split := measured_elsewhere(record, cell.measured_on):
+        reason = f"{cell.run_directory} holds this run with other {split} images or labels than the data set has now"
+        return Standing("not its own", None, f"{reason}; move it away and run the study again")
     if record.status == "finished":
         reason = _other_length(cell, record)
         return Standing("short" if reason else "finished", record, reason)
