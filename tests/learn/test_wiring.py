@@ -155,6 +155,12 @@ def test_a_run_takes_what_its_plan_says(colours, tmp_path):
     assert counts == {"train_images": 13, "val_images": 12, "test_images": 15}
 
 
+def test_another_image_or_label_in_any_split_makes_another_run(colours):
+    """The folder may be the same: a finished run is not taken for one that was measured on other images."""
+    plans = [cli.plan(["fit", *TINY, f"--data.shards={colours(wrong)}"]) for wrong in (None, "train", "val", "test")]
+    assert len({plan["fingerprint"] for plan in plans}) == 4
+
+
 TRAINING = {
     "model.optimizer": "sgd",
     "model.lr": "0.01",
