@@ -155,6 +155,22 @@ def test_a_run_takes_what_its_plan_says(colours, tmp_path):
     assert counts == {"train_images": 13, "val_images": 12, "test_images": 15}
 
 
+def test_a_finished_run_is_not_taken_for_one_that_was_measured_on_other_images(colours, tmp_path, capsys):
+    """Its folder and its fingerprint are the same: that one is about training."""
+    words = ["fit", *TINY, f"--run.dir={tmp_path}"]
+    plans = {wrong: cli.plan([*words, f"--data.shards={colours(wrong)}"]) for wrong in (None, "train", "val", "test")}
+    assert len({plan["fingerprint"] for plan in plans.values()}) == 2
+    assert cli.main([*words, f"--data.shards={colours()}"]) == 0
+    kept = (tmp_path / "record.json").read_bytes()
+    for wrong in ("val", "test"):
+        assert plans[wrong]["measured_on"] != plans[None]["measured_on"]
+        assert cli.main([*words, f"--data.shards={colours(wrong)}"]) == cli.BAD_INPUT
+        assert f"holds this run with other {wrong} images or labels" in capsys.readouterr().err
+    assert (tmp_path / "record.json").read_bytes() == kept
+    assert cli.main([*words, f"--data.shards={colours()}"]) == 0
+    assert "Finished already" in capsys.readouterr().out
+
+
 TRAINING = {
     "model.optimizer": "sgd",
     "model.lr": "0.01",

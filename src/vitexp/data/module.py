@@ -1,5 +1,6 @@
 """Shards as a LightningDataModule: exact epochs and subsets, the same batches on any number of ranks and workers."""
 
+import hashlib
 import sys
 import weakref
 from typing import Any, Literal, get_args
@@ -20,7 +21,6 @@ from vitexp.data.order import EpochOrder, steps
 from vitexp.data.read import Reader, ReaderName, Views, choose_reader
 from vitexp.data.resume import settle
 from vitexp.data.selection import Wish, select
-from vitexp.data.subset import ordered_fingerprint
 from vitexp.data.transforms import Augment, EvalKind, train_view
 from vitexp.data.transforms import eval_view as view_to_measure
 
@@ -148,10 +148,14 @@ class ShardData(L.LightningDataModule):
         labels = self._source(split).labels[self._rows[split]] if self._has(split) else np.empty(0, np.int64)
         return np.bincount(labels, minlength=self.classes)
 
-    def order_fingerprint(self, split: Split) -> str:
-        """16 hexadecimal digits of the images of a split, by key and label, in the order of their evaluation."""
-        index = self._source(split)
-        return ordered_fingerprint(index.labels, index.keys, self._rows[split])
+    def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
+        """16 hexadecimal digits of what is measured, and in which order: the content of a split's shards, and the numbers
+        of its images, or of those of them that are given.
+        """
+        numbers = self.samples(split) if samples is None else samples
+        digest = hashlib.sha256(f"{self._source(split).fingerprint}:".encode())
+        digest.update(np.ascontiguousarray(numbers, "<i8").tobytes())
+        return digest.hexdigest()[:16]
 
     def announce(self) -> None:
         """Says once, on the first rank, when the first batches are asked for, how many images are used for what, and

@@ -86,13 +86,9 @@ def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, 
 
 def fingerprint(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> str:
     """16 hexadecimal digits of which images with which labels, however they are sharded."""
-    return ordered_fingerprint(labels, keys, rows[np.argsort(keys[rows], kind="stable")])
-
-
-def ordered_fingerprint(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> str:
-    """The same of which images in which order."""
+    order = rows[np.argsort(keys[rows], kind="stable")]
     whole = hashlib.sha256()
     for column, kind in ((keys, "<u8"), (labels, "<i4")):
-        for start in range(0, len(rows), _CHUNK):
-            whole.update(column[rows[start : start + _CHUNK]].astype(kind).tobytes())
+        for start in range(0, len(order), _CHUNK):
+            whole.update(column[order[start : start + _CHUNK]].astype(kind).tobytes())
     return whole.hexdigest()[:16]

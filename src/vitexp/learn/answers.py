@@ -1,13 +1,11 @@
 """What a network answered over a split: which images were measured and which of them it got right, on all ranks."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitexp.data.index import ShardIndex
 from vitexp.learn.features import gathered
 
 _HEX = 16
@@ -60,13 +58,6 @@ def _has_bits(parts: list[tuple[Tensor, Tensor | None]]) -> bool:
 
 def _joined(tensors: list[Tensor], kind: torch.dtype) -> np.ndarray:
     return (torch.cat(tensors) if tensors else torch.empty(0, dtype=kind)).numpy()
-
-
-def order_of(index: ShardIndex, samples: np.ndarray) -> str:
-    """A fingerprint of which images stand in which order: the content of their shards, and their numbers."""
-    digest = hashlib.sha256(f"{index.fingerprint}:".encode())
-    digest.update(np.ascontiguousarray(samples, "<i8").tobytes())
-    return digest.hexdigest()[:_HEX]
 
 
 def largest_class(labels: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from vitexp.answers import write_answers
 from vitexp.data.module import ShardData
-from vitexp.learn.answers import largest_class, order_of
+from vitexp.learn.answers import largest_class
 from vitexp.learn.best import Best
 from vitexp.learn.classify import LIMITED, Classify
 from vitexp.learn.config import RunConfig
@@ -91,7 +91,7 @@ class FinalNumbers:
         if not self.trainer.is_global_zero:
             return
         for name, (samples, bits) in right.items():
-            order = order_of(self.data.index_of(split), samples)
+            order = self.data.order_fingerprint(split, samples)
             self.answers |= write_answers(self.recorder.directory, name, bits.tolist(), order)
         self.recorder.keep(metrics=dict(self.metrics), answers=dict(self.answers))
 

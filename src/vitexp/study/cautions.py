@@ -1,6 +1,7 @@
 """What a reader must know before the first number: runs that did not train, or that were not made alike."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from vitexp.record import RunRecord
@@ -80,13 +81,13 @@ def _measured_on(runs: Named) -> list[str]:
     for run_name, run in runs:
         sets.setdefault(str(run.data.get("name")), []).append((run_name, run))
     return [
-        _differing(f"{split} images of {data}", members, lambda run, split=split: _order(run, split))
+        _differing(f"{split} images of {data}", members, partial(_order, split))
         for data, members in sets.items()
         for split in ("val", "test")
     ]
 
 
-def _order(run: RunRecord, split: str) -> str | None:
+def _order(split: str, run: RunRecord) -> str | None:
     return str((run.data.get("order_fingerprints") or {}).get(split, ""))[:8] or None
 
 
