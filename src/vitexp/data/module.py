@@ -149,8 +149,8 @@ class ShardData(L.LightningDataModule):
         return np.bincount(labels, minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
-        """16 hexadecimal digits of what is measured, and in which order: the content of a split's shards, and the numbers
-        of its images, or of those of them that are given.
+        """16 hexadecimal digits of which images are measured in which order: the content of a split's shards, and the
+        numbers of its images, or of those of them that are given.
         """
         numbers = self.samples(split) if samples is None else samples
         digest = hashlib.sha256(f"{self._source(split).fingerprint}:".encode())
