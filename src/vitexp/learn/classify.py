@@ -140,7 +140,7 @@ class Classify(L.LightningModule):
         data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
         steps = planned_steps(data, trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches)
         # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
-        return max(steps, self.config.warmup_steps + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
+        return max(steps, int(self.config.warmup_steps) + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""

@@ -43,7 +43,7 @@ def unbreakable_output() -> Iterator[None]:
     if sys.stdout is None:
         yield
         return
-    with contextlib.redirect_stdout(_Unbreakable(sys.stdout)):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(_Unbreakable(sys.stdout)):
         try:
             yield
         finally:
