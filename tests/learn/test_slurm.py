@@ -136,10 +136,7 @@ def test_a_requeued_run_on_two_ranks_ends_as_an_unbroken_one(job, tmp_path):
     assert broken.wait(60) != 0
     assert (tmp_path / "scontrol").read_text() == "requeue 4242\n"
     (cut,) = find_records(root)
-    assert cut.status in (
-        "stopped",
-        "running",
-    )  # stopped: every rank ended its step before the SIGKILL
+    assert cut.status in ("stopped", "running")  # stopped where every rank ended its step before SIGKILL
     assert job(SCRIPTS[0], *words, f"--run.root={root}", ranks=2).wait(600) == 0, (tmp_path / "said").read_text()
     (whole,), (again,) = find_records(tmp_path / "whole"), find_records(root)
     assert (again.status, again.steps, again.device["world_size"]) == ("finished", whole.steps, 2)
