@@ -118,8 +118,7 @@ def test_numbers_are_in_the_record_when_they_are_known(fit, monkeypatch):
         raise torch.OutOfMemoryError("too large")
 
     monkeypatch.setattr(fewshot, "shuffled_order", broken)
-    with pytest.raises(torch.OutOfMemoryError):
-        fit("--trainer.max_epochs=1")
+    assert fit("--trainer.max_epochs=1") == 1
     record = read_record("run")
     assert record.status == "failed"
     assert "out of memory" in record.reason
@@ -128,7 +127,7 @@ def test_numbers_are_in_the_record_when_they_are_known(fit, monkeypatch):
     assert record.learning
 
 
-def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monkeypatch):
+def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monkeypatch, capsys):
     sums = measure.Classify.weight_sums
 
     def exchanged(module):
@@ -136,5 +135,5 @@ def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monk
         return [number + testing for number in sums(module)]
 
     monkeypatch.setattr(measure.Classify, "weight_sums", exchanged)
-    with pytest.raises(RuntimeError, match="test measured other weights"):
-        fit("--trainer.max_epochs=1")
+    assert fit("--trainer.max_epochs=1") == 1
+    assert "test measured other weights" in capsys.readouterr().err

@@ -105,6 +105,7 @@ def stand_ins(tmp_path_factory):
     for name, (_, classes) in SETS.items():
         labels = np.append(np.arange(1100) % 7, np.repeat(classes - 1, 100))
         arrays = {"x_train": draw.integers(0, 256, (1200, 8, 8), np.uint8), "y_train": labels}
+        arrays["classes"] = np.arange(classes).astype(str)
         arrays |= {"x_test": arrays["x_train"][:4], "y_test": labels[:4]}
         np.savez(folder / f"{name}.npz", **arrays)
         write.make(str(folder / f"{name}.npz"), folder / "shards" / name, layout=Layout(val_fraction=0.02))

@@ -5,7 +5,7 @@ import yaml
 
 from vitexp import cli
 from vitexp.learn.command import _BUILT, TrainingCommand
-from vitexp.learn.parser import joined, plain_words, sentence
+from vitexp.learn.parser import Parser, joined, plain_words, sentence
 
 KNOWN = ["model.pos_embed", "model.pos_at", "model.pool", "data.train_images", "data.batch_size", "trainer.max_epochs"]
 
@@ -15,6 +15,14 @@ def test_a_wrong_word_is_answered_with_the_allowed_ones():
         "Parser key \"model.pos_embed\":\n  Expected a typing.Literal['none', '1d', '2d', 'relative']. Got value: 3d"
     )
     assert sentence(message, KNOWN) == "--model.pos_embed is '3d'; allowed: none, 1d, 2d, relative"
+
+
+def test_a_whole_number_stays_one_whatever_order_a_library_has_given_the_types():
+    parser = Parser()
+    parser.add_argument("--limit", type=float | int | None)
+    parser.read_whole_numbers_first()
+    found = [parser.parse_args([f"--limit={text}"]).limit for text in ("1", "1.0", "0.5", "null")]
+    assert [repr(value) for value in found] == ["1", "1.0", "0.5", "None"]
 
 
 def test_a_misspelt_flag_is_answered_with_the_nearest():

@@ -73,10 +73,10 @@ def test_a_transfer_is_named_by_whose_weights_it_begins_with(init, name):
 EXPERIMENT = ["fit", "--config=experiments/pos_ablation.yaml"]
 WAS = {
     (): "1c5b3727073d",
-    ("--trainer.max_epochs=3",): "be7b8253fa26",
+    ("--trainer.max_epochs=3", "--model.warmup_steps=30"): "be7b8253fa26",
     ("--trainer.precision=bf16-mixed",): "2e792023f6dd",
     ("--trainer.limit_val_batches=2",): "c322c76e4c7d",
-    ("--trainer.accumulate_grad_batches=2",): "4fe2e6dc45b0",
+    ("--trainer.accumulate_grad_batches=2", "--model.warmup_steps=30"): "4fe2e6dc45b0",
     ("--seed_everything=4", "--model.pos_embed=2d"): "d52f420ed96c",
 }
 """Fingerprints of the time when callbacks did not count."""

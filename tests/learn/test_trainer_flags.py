@@ -52,7 +52,7 @@ def test_every_option_of_the_parser_stands_in_one_class():
         (["--trainer.max_steps=0"], "untrained network"),
         (["--trainer.limit_train_batches=0"], "untrained network"),
         (["--trainer.limit_train_batches=1.5"], "limit_train_batches is 1.5"),
-        (["--trainer.limit_val_batches=0"], "data.val_fraction 0"),
+        (["--trainer.limit_val_batches=0.1"], "data.val_fraction 0"),
         (["--trainer.limit_val_batches=-1"], "limit_val_batches is -1"),
         (["--run.test=true", "--trainer.limit_test_batches=0.1"], "run.test false"),
         (["--seed_everything=true"], "--seed_everything"),

@@ -83,6 +83,7 @@ class TrainingCommand(LightningCLI):
         """Builds the verb's parser once a process: the cells of a study are forked from one that has it."""
         if self.verb not in _BUILT:
             super().setup_parser(*arguments)
+            self._parser(self.verb).read_whole_numbers_first()
             _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
         self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
 

@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Union, get_args
 
 import yaml
 from jsonargparse import get_loader, set_loader, set_parsing_settings
@@ -106,6 +106,18 @@ class Parser(LightningArgumentParser):
         except yaml.YAMLError as error:
             raise ValueError(f"the config is not YAML: {strict.problem(error)}") from error
         return super().parse_string(config, *arguments, **options)
+
+    def read_whole_numbers_first(self) -> None:
+        """Reads 2 as a whole number wherever a flag takes both kinds: for Lightning 1 is one batch and 1.0 all of them.
+
+        Python keeps one object for Union[int, float] and Union[float, int], in the order of whichever was written first
+        by any imported library, and the parser tries the types in that order.
+        """
+        for action in self._actions:
+            kinds = get_args(getattr(action, "_typehint", None))
+            if {int, float} <= set(kinds):
+                ordered = [int, *(kind for kind in kinds if kind is not int)]
+                action._typehint = Union[tuple(ordered)]  # type: ignore[attr-defined]  # noqa: UP007
 
     def flags(self) -> list[str]:
         """Every dotted name this parser and its subcommands know."""

@@ -83,11 +83,11 @@ def check_flags(options: Any) -> None:
 
 
 def check_limits(verb: str, options: Any, data: ShardData, test: bool) -> None:
-    """Raises: ValueError when nothing would be left of a split that is measured."""
+    """Raises: ValueError when a share leaves nothing of a split that is measured; 0 says that it is left out."""
     images = {"val": data.val_count, "test": data.test_count if test else 0, "predict": data.test_count}
     for split in _LIMITS[verb]:
         limit, batches = options[f"limit_{split}_batches"], steps(images[split], data.batch_size)
-        if images[split] and limited(batches, limit) < 1:
+        if images[split] and limit != 0 and limited(batches, limit) < 1:
             raise ValueError(
                 f"trainer.limit_{split}_batches is {limit}, which leaves none of {batches} batches to measure; give "
                 f"more, leave it out, or measure nothing there with {_WITHOUT[split]}"

@@ -23,7 +23,8 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
     none of `arms` tells apart.
     """
     pairs = [[runs[seed] for runs in (arm.runs, other.runs)] for seed in sorted(arm.runs.keys() & other.runs.keys())]
-    studied = [*arm.factors, *study.config.tune]
+    moved = [key for key, value in arm.factors.items() if mixture.text(value) != mixture.text(other.factors.get(key))]
+    studied = [*moved, *study.config.tune]
     also = dict.fromkeys(key for pair in pairs for key in mixture.beyond(pair, studied))
     if also:
         return f"also differ in {', '.join(also)}"
