@@ -49,11 +49,12 @@ class Progress:
 
     def plan(self, cells: int) -> None:
         """Says what is done before the first cell can start, which takes some seconds."""
-        self._print(f"{self.title}: parsing {cells} cells before anything trains")
+        self.note(f"parsing {cells} cells before anything trains" if cells else None)
 
-    def note(self, line: str) -> None:
-        """Says something about the whole study before it starts."""
-        self._print(f"{self.title}: {line}")
+    def note(self, line: str | None) -> None:
+        """Says something about the whole study before it starts, if there is something to say."""
+        if line:
+            self._print(f"{self.title}: {line}")
 
     def start(self, finished: int, failures: Sequence[Failure], waiting: int, workers: int) -> None:
         """Takes up what earlier runs have left."""

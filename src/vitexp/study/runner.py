@@ -83,25 +83,27 @@ def run_study(
             held.callback(engine.close)
         search = held.enter_context(closing(Search(study, root, door))) if study.method == "bayes" else None
         cells = search.cells() if search else study.cells()
-        if cells:
-            progress.plan(len(cells))
+        progress.plan(len(cells))
         planned = door(cells)
-        check_metrics(study, planned)
-        if found := [] if search else confounding(study, planned):
-            raise ValueError(f"{study.path}: {found[0].text}")
+        _check(study, planned)
         write_plan(study, planned, root)
         if search:
             search.resume(planned)
-        engine = engine or LocalEngine(context, train, workers)
         work = _sort(planned, retry, stale)
-        if said := stale_line(work.records, stale):
-            progress.note(said)
-        runner = _Runner(engine, resume, work, progress, search, root, stale)
+        progress.note(stale_line(work.records, stale))
+        where = engine or LocalEngine(context, train, workers)
+        runner = _Runner(where, resume, work, progress, search, root, stale)
         interrupted = _run_until_interrupted(runner)
-    seconds = time.monotonic() - started
-    outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, seconds)
+    outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, time.monotonic() - started)
     progress.end(outcome, search.summary() if search else ())
     return outcome
+
+
+def _check(study: Study, planned: Sequence[PlannedCell]) -> None:
+    """Raises: ValueError for metrics that no cell will measure, and for factors that no arm separates."""
+    check_metrics(study, planned)
+    if study.method != "bayes" and (found := confounding(study, planned)):
+        raise ValueError(f"{study.path}: {found[0].text}")
 
 
 def _run_until_interrupted(runner: "_Runner") -> bool:
