@@ -154,8 +154,8 @@ class TrainingCommand(LightningCLI):
         check_monitors(as_list(chosen["callbacks"]), known)
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
+            check_shots(self.run, self.datamodule)
         check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
-        check_shots(self.run, self.datamodule)
         if self.run.keep == "best" and not self.datamodule.val_count:
             raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
         if self.run.keep == "best" and not validates_all(chosen):
