@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -83,7 +83,7 @@ class TrainingCommand(LightningCLI):
         """Builds the verb's parser once a process: the cells of a study are forked from one that has it."""
         if self.verb not in _BUILT:
             super().setup_parser(*arguments)
-            self._parser(self.verb).read_whole_numbers_first()
+            cast(Parser, self._parser(self.verb)).read_whole_numbers_first()
             _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
         self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
 
