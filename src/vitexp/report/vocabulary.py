@@ -7,6 +7,7 @@ KEYS = {
     "model.clip_norm": "largest gradient norm",
     "model.decay": "weights that decay",
     "model.dropout": "dropout",
+    "model.gelu": "activation",
     "model.head": "head",
     "model.head_bias": "bias of the head",
     "model.image_size": "pixels",
@@ -67,6 +68,7 @@ VALUES: dict[str, dict[str | None, str]] = {
         "cosine": "cosine decay", "linear": "linear decay", "constant": "constant rate", "staircase": "staircase decay",
     },
     "model.decay": {"all": "all weights decay", "kernels": "only kernels decay"},
+    "model.gelu": {"tanh": "tanh GELU", "exact": "exact GELU"},
     "model.loss": {"softmax": "softmax loss", "sigmoid": "sigmoid loss"},
     "model.objective": {
         "classify": "classes", "masked_mean": "masked patches by mean colour",
