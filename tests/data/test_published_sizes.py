@@ -1,6 +1,7 @@
 """Data that know a published size alone count as real shards do, refuse the same options, and cannot be trained on."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from vitexp.data import write
 from vitexp.data.module import ShardData
 from vitexp.data.published_sizes import SIZES, PublishedData, Size
 
+ROOT = Path(__file__).parents[2]
 COUNTS = ("train_count", "val_count", "test_count", "steps_per_epoch", "classes", "size")
 WORDS = ["fit", "--model.arch=micro/4", "--trainer.max_epochs=1", "--run.wandb=off", "--data.shards=shards/cifar10"]
 
@@ -66,3 +68,45 @@ def test_an_estimate_skips_the_check_of_shots_and_changes_no_later_plan(digits):
         cli.plan(words)
     here = [*WORDS, "--data.shards=shards/digits"]
     assert cli.estimate(here) == cli.plan(here) | {"published": ""}
+
+
+@pytest.fixture
+def without_data(tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+SIZED = "is not here: costed from its published size"
+
+
+@pytest.mark.parametrize(
+    ("stem", "known"),
+    [
+        ("attention_paper", f"jft300m {SIZED} (303,000,000 training images, 18,291 classes)"),
+        ("finetune_paper", f"cifar100 {SIZED} (50,000 training images, 100 classes)"),
+    ],
+)
+def test_without_the_data_quick_lint_costs_a_study_by_published_sizes(stem, known, without_data, capsys):
+    path = ROOT / "sweeps" / f"{stem}.yaml"
+    assert cli.main(["sweep", "lint", "--quick", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"note: shards/{known}"
+    total = re.search(r"^all together: .* steps, (\S+) TFLOP$", "\n".join(lines), re.M)
+    said = re.search(r"^# Cost: ([\d,.]+\d) exaFLOP", path.read_text(), re.M)
+    assert float(total[1]) / 1e6 == pytest.approx(float(said[1].replace(",", "")), rel=0.02)
+    assert [one.name for one in without_data.iterdir()] == ["experiments"], "nothing is written"
+
+
+def test_without_the_data_everything_but_quick_lint_says_what_to_make(without_data, capsys):
+    for verb in (["sweep", "lint"], ["sweep"]):
+        assert cli.main([*verb, str(ROOT / "sweeps" / "attention_paper.yaml")]) == cli.BAD_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "there is no directory shards/jft300m; make one with `vitexp shards make SOURCE shards/jft300m`" in line
+    for estimate, told in (
+        (True, "the costs are known only of sets named imagenet, imagenet21k,"),
+        (False, "make one"),
+    ):
+        words = ["fit", "--config", "experiments/pretrain_jft_paper.yaml", "--data.shards=shards/other"]
+        with pytest.raises(ValueError, match=f"there is no directory shards/other.*{told}"):
+            (cli.estimate if estimate else cli.plan)(words)
