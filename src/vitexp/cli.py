@@ -116,6 +116,16 @@ def examine(words: Sequence[str]) -> dict[str, Any]:
     return plan(words, weights=True)
 
 
+def estimate(words: Sequence[str]) -> dict[str, Any]:
+    """`plan` for its costs alone: a set whose shards are not here counts by its published size, where that is known."""
+    from vitexp import torch_ops  # noqa: F401
+    from vitexp.data.published_sizes import PublishedData
+    from vitexp.learn.command import TrainingCommand
+
+    command = TrainingCommand(words, groups(), plan_only=True, weights=False, data=PublishedData)
+    return command.plan.plain() | command.facts | {"published": command.datamodule.published}
+
+
 def verify_resume(words: Sequence[str]) -> int:
     """Kills and resumes a run of a config, and compares."""
     from vitexp import torch_ops  # noqa: F401
@@ -163,7 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs.add_parser("verify-resume", help="kill and resume a run of this config, and compare", add_help=False)
     data_commands.add_commands(verbs)
     learn_commands.add_commands(verbs, draw)
-    study_commands.add_commands(verbs, plan, train_cell, examine)
+    study_commands.add_commands(verbs, plan, train_cell, examine, estimate)
     report_commands.add_commands(verbs)
     return parser
 

@@ -14,6 +14,7 @@ from vitexp import cli
 from vitexp.data import write
 from vitexp.data.batch import Batch
 from vitexp.data.feed import Layout
+from vitexp.data.published_sizes import SIZES
 from vitexp.learn.command import TrainingCommand
 from vitexp.learn.config import ClassifyConfig
 from vitexp.learn.cost import train_flops
@@ -258,12 +259,13 @@ def test_every_cell_passes_the_door_and_the_lint(path, words):
     assert not [cell.label for cell in planned if changed_values(cell).keys() & set(study.factors)]
 
 
-def test_without_the_data_lint_says_what_to_make(tmp_path, monkeypatch, capsys):
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["sweep", "lint", "--quick", str(ROOT / "sweeps" / "attention_paper.yaml")]) == cli.BAD_INPUT
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "there is no directory shards/jft300m; make one with `vitexp shards make SOURCE shards/jft300m`" in line
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_set_of_the_papers_studies_has_the_published_size_its_cost_is_of(path):
+    for cell in cells(path):
+        name = Path(settings(path, cell)["data.shards"]).name
+        images, classes = SETS[name.split("-")[0]]
+        assert SIZES[name].train == images
+        assert SIZES[name].classes == classes or name.startswith("vtab-")
 
 
 BATCHES = [

@@ -75,21 +75,24 @@ class ShardData(L.LightningDataModule):
         if mix not in get_args(Mix):
             raise ValueError(f"data.mix is {mix!r}; allowed: {', '.join(get_args(Mix))}")
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
-        self._indexes = open_all(shards)
-        train = self._indexes["train"]
-        self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
-        self.size = _size(train, image_size)
+        self._open(shards, image_size, Wish(val_fraction, train_images, train_fraction, subset_seed))
         self.augment, self.mix, self.eval_view, self.seed = augment, mix, eval_view, seed
         self._views = Views(train_view(augment, self.size, seed), view_to_measure(eval_view, self.size))
-        held_out = None if "val" in self._indexes else val_fraction
-        chosen = select(train, Wish(held_out, train_images, train_fraction, subset_seed))
-        self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
-        self._rows |= {"train": chosen.train} | ({"val": chosen.val} if held_out is not None else {})
-        self.subset_fingerprint = chosen.fingerprint
-        self._held_out = held_out is not None
         self._announced = False
         self._readers: dict[str, Reader] = {}
         self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
+
+    def _open(self, shards: str, image_size: int | None, wish: Wish) -> None:
+        """The set's facts, and which of its images are used for what."""
+        self._indexes = open_all(shards)
+        train = self._indexes["train"]
+        self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
+        self.size, self.shards_fingerprint = size_of(train.name, train.image_size, image_size), train.fingerprint[:16]
+        self._held_out = "val" not in self._indexes
+        chosen = select(train, wish if self._held_out else wish._replace(val_fraction=None))
+        self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
+        self._rows |= {"train": chosen.train} | ({"val": chosen.val} if self._held_out else {})
+        self.subset_fingerprint = chosen.fingerprint
 
     @property
     def train_count(self) -> int:
@@ -134,7 +137,7 @@ class ShardData(L.LightningDataModule):
             "val_images": self.val_count,
             "test_images": self.test_count,
             "subset_fingerprint": self.subset_fingerprint,
-            "shards_fingerprint": self._indexes["train"].fingerprint[:16],
+            "shards_fingerprint": self.shards_fingerprint,
             "order_fingerprints": {
                 split: self.order_fingerprint(split) for split in ("val", "test") if self._has(split)
             },
@@ -281,13 +284,12 @@ class ShardData(L.LightningDataModule):
         return self._readers[index.split]
 
 
-def _size(index: ShardIndex, image_size: int | None) -> int:
+def size_of(name: str, own: tuple[int, int] | None, image_size: int | None) -> int:
+    """Height and width the network sees, by the images' own where they all have one, and by what is asked for."""
     if image_size is not None:
         if image_size < 1:
             raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
         return image_size
-    if index.image_size is None or index.image_size[0] != index.image_size[1]:
-        raise ValueError(
-            f"the images of {index.name} are not all squares of one size; set data.image_size, such as 224"
-        )
-    return index.image_size[0]
+    if own is None or own[0] != own[1]:
+        raise ValueError(f"the images of {name} are not all squares of one size; set data.image_size, such as 224")
+    return own[0]

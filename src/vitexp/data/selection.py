@@ -59,11 +59,11 @@ def _work_out(index: ShardIndex, wish: Wish) -> Selection:
         rows, held = np.arange(len(index)), np.arange(0)
     else:
         rows, held = hold_out(labels, keys, wish.val_fraction)
-    rows = choose(labels, keys, rows, _count(len(rows), wish), wish.seed)
+    rows = choose(labels, keys, rows, wanted(len(rows), wish), wish.seed)
     return Selection(rows, held, fingerprint(labels, keys, rows))
 
 
-def _count(available: int, wish: Wish) -> int:
+def wanted(available: int, wish: Wish) -> int:
     """How many images to train on."""
     if wish.images is not None and wish.fraction is not None:
         raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one of them out")

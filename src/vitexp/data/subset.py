@@ -57,12 +57,17 @@ def hold_out(labels: np.ndarray, keys: np.ndarray, fraction: float) -> tuple[np.
 
     The slice depends on the data set and `fraction` alone, never on a seed: all runs of a study are measured with it.
     """
-    if not 0 <= fraction < 1:
-        raise ValueError(f"data.val_fraction is {fraction}; it must be at least 0 and less than 1")
     held = np.ones(len(labels), bool)
-    kept = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - round(fraction * len(labels)))
+    kept = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - held_out(len(labels), fraction))
     held[kept] = False
     return kept, np.flatnonzero(held)
+
+
+def held_out(images: int, fraction: float) -> int:
+    """How many of `images` are held out."""
+    if not 0 <= fraction < 1:
+        raise ValueError(f"data.val_fraction is {fraction}; it must be at least 0 and less than 1")
+    return round(fraction * images)
 
 
 def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, seed: int) -> np.ndarray:
@@ -70,18 +75,22 @@ def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, 
 
     Raises: ValueError for more images than there are, or fewer than classes.
     """
-    classes = len(np.unique(labels[rows]))
-    if images > len(rows):
+    check_subset(images, len(rows), len(np.unique(labels[rows])))
+    if images == len(rows):
+        return rows
+    return rows[stratified_prefix(labels[rows], keys[rows], key(_SUBSET, seed), images)]
+
+
+def check_subset(images: int, available: int, classes: int) -> None:
+    """Raises: ValueError for more images than there are, or fewer than classes."""
+    if images > available:
         raise ValueError(
-            f"data.train_images is {images}, but there are {len(rows)} images to train on beside the validation slice"
+            f"data.train_images is {images}, but there are {available} images to train on beside the validation slice"
         )
     if images < classes:
         raise ValueError(
             f"a training subset of {images} images cannot hold all {classes} classes; ask for at least {classes}"
         )
-    if images == len(rows):
-        return rows
-    return rows[stratified_prefix(labels[rows], keys[rows], key(_SUBSET, seed), images)]
 
 
 def fingerprint(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> str:

@@ -37,14 +37,20 @@ from vitexp.learn.verify_resume import Outline, first_validation
 from vitexp.record import RECORD_NAME, read_record
 
 LAST = "last.ckpt"
-_BUILT: dict[str, Any] = {}
+_BUILT: dict[tuple[str, Any], Any] = {}
 
 
 class TrainingCommand(LightningCLI):
     """LightningCLI with this project's groups, run directory, loggers and record."""
 
     def __init__(
-        self, arguments: Sequence[str], groups: dict[str, type], *, plan_only: bool = False, weights: bool = True
+        self,
+        arguments: Sequence[str],
+        groups: dict[str, type],
+        *,
+        plan_only: bool = False,
+        weights: bool = True,
+        data: type[ShardData] = ShardData,
     ) -> None:
         self.groups = groups
         self.plan_only = plan_only
@@ -56,7 +62,7 @@ class TrainingCommand(LightningCLI):
         quieten()
         super().__init__(
             Classify,
-            ShardData,
+            data,
             args=words,
             parser_class=Parser,
             save_config_callback=None,
@@ -81,11 +87,12 @@ class TrainingCommand(LightningCLI):
 
     def setup_parser(self, *arguments: Any) -> None:
         """Builds the verb's parser once a process: the cells of a study are forked from one that has it."""
-        if self.verb not in _BUILT:
+        key = self.verb, self.datamodule_class
+        if key not in _BUILT:
             super().setup_parser(*arguments)
             cast(Parser, self._parser(self.verb)).read_whole_numbers_first()
-            _BUILT[self.verb] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
-        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[self.verb]
+            _BUILT[key] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
+        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[key]
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the seed, always a number: Lightning would also draw one, or set none."""

@@ -16,8 +16,8 @@ BAD_INPUT = 2
 _SAMPLED = 8
 
 
-def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None:
-    """Adds `sweep`; `parse`, `train` and `examine` are the door's, importable by name."""
+def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> None:
+    """Adds `sweep`; `parse`, `train`, `examine` and `estimate` are the door's, importable by name."""
     sweep = verbs.add_parser(
         "sweep",
         help="run every cell of a study that has no finished record (sweep lint FILE only checks it)",
@@ -40,7 +40,10 @@ def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None
         "--wandb", choices=["off", "offline", "online", "auto"], default="off", help="W&B for the cells (default: off)"
     )
     sweep.add_argument(
-        "--quick", action="store_true", help="lint: leave out initial weights and orders (large networks take seconds)"
+        "--quick",
+        action="store_true",
+        help="lint: leave out initial weights and orders (large networks take seconds), and take published sizes for "
+        "known data sets that are not here",
     )
     beyond = sweep.add_argument_group("beyond this machine")
     beyond.add_argument("--engine", choices=["local", "ray"], default="local", help="where cells run (default: local)")
@@ -49,16 +52,16 @@ def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse) -> None
     )
     beyond.add_argument("--cpus-per-run", type=_share, help="Ray: CPUs a cell takes (default: --threads)")
     beyond.add_argument("--gpus-per-run", type=_share, help="Ray: GPUs a cell takes, such as 0.5 (default: 0)")
-    sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train, examine))
+    sweep.set_defaults(run=lambda chosen: run_sweep(chosen, parse, train, examine, estimate))
 
 
-def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse) -> int:
+def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
     """Runs or checks a study; returns the exit status."""
     from vitexp.study.runner import run_study
     from vitexp.study.spec import read_study
 
     if chosen.words[0] == "lint":
-        return _lint(chosen, parse, examine)
+        return _lint(chosen, estimate if chosen.quick else parse, examine)
     study = read_study(_only(chosen.words))
     outcome = run_study(
         study,
@@ -118,6 +121,7 @@ def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
         examined = [] if chosen.quick else planned
         compared = start.compare(study, examined, examine=examine, context=context, workers=workers)
     findings = [*lint(study, planned), *start.findings(study, compared)]
+    _print_published(planned)
     for costs in cost(study, planned):
         print(_cost_line(**costs))
     for one in compared:
@@ -147,11 +151,17 @@ def _lint_search(study: "Study", chosen: argparse.Namespace, parse: Parse) -> in
         context = fork_server(PRELOAD)
         planned = plan_cells(study, cells, parse=parse, context=context, root=folder, extra=_extra(chosen))
     check_metrics(study, planned)
+    _print_published(planned)
     flops = max(cell.facts["train_flops"] for cell in planned)
     print(f"at most {cap} runs of up to {flops / 1e12:.3g} TFLOP each, as {len(planned)} random points say")
     print("note: points are chosen from the results so far: good for tuning, no ground for comparing arms")
     print(f"{study.path}: {len(planned)} random points of the space parse; 0 errors, 1 notes")
     return 0
+
+
+def _print_published(planned: "Sequence[PlannedCell]") -> None:
+    for published in dict.fromkeys(cell.published for cell in planned if cell.published):
+        print(f"note: {published}")
 
 
 def _cost_line(arm: str, runs: int, parameters: int, steps: int, images_seen: int, train_flops: float) -> str:

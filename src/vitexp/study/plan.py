@@ -36,6 +36,8 @@ class PlannedCell:
     """How many images the splits val and test have, where that is known."""
     measured_on: Mapping[str, str] = field(default_factory=dict)
     """The fingerprints of these images and their labels, where they are known."""
+    published: str = ""
+    """The published size that stands for a data set which is not here: such a plan has costs, and makes no run."""
 
     @property
     def label(self) -> str:
@@ -116,6 +118,7 @@ def resolved_cell(cell: Cell, argv: list[str], answer: Mapping[str, Any]) -> Pla
         facts={name: answer[name] for name in FACTS if name in answer},
         images=answer.get("images", {}),
         measured_on=answer.get("measured_on", {}),
+        published=answer.get("published", ""),
     )
 
 
