@@ -140,6 +140,12 @@ def test_a_first_record_of_a_run_with_callbacks_is_not_taken_for_the_plain_one(t
         assert record.read_record(path).fingerprint == record.fingerprint(config)
 
 
+@pytest.mark.parametrize("key", ["limit_train_batches", "limit_val_batches", "val_check_interval"])
+def test_one_batch_is_not_all_of_them(key):
+    one, all_of_them = (record.fingerprint({**BASE, "trainer": {key: value}}) for value in (1, 1.0))
+    assert one != all_of_them
+
+
 def test_the_cell_is_the_same_for_every_seed():
     assert record.cell_fingerprint({**BASE, "seed_everything": 7}) == record.cell_fingerprint(BASE)
 

@@ -27,6 +27,8 @@ FORMAT = 2
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+_LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
+
 _ADDED = {"model.gelu": "tanh"}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 
@@ -225,12 +227,14 @@ def _counted_again(record: RunRecord) -> RunRecord:
 
 
 def _digest(flat: Mapping[str, Any]) -> str:
-    text = json.dumps({key: _plain(value) for key, value in flat.items()}, sort_keys=True, default=str)
+    text = json.dumps({key: canonical(key, value) for key, value in flat.items()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(value: Any) -> Any:
-    """1 and 1.0 from two writers are the same value."""
+def canonical(key: str, value: Any) -> Any:
+    """1 and 1.0 from two writers are one value, but for limits: to Lightning 1 is one batch, and 1.0 all of them."""
+    if value == 1 and isinstance(value, int) and _LIMIT.fullmatch(key):
+        return "1 batch"
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 

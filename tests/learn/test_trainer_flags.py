@@ -51,6 +51,8 @@ def test_every_option_of_the_parser_stands_in_one_class():
         (["--trainer.max_epochs=0"], "untrained network"),
         (["--trainer.max_steps=0"], "untrained network"),
         (["--trainer.limit_train_batches=0"], "untrained network"),
+        (["--trainer.min_epochs=3", "--trainer.max_epochs=2"], "min_epochs is 3, more than"),
+        (["--trainer.min_steps=500"], "min_steps is 500, but the run has"),
         (["--trainer.limit_train_batches=1.5"], "limit_train_batches is 1.5"),
         (["--trainer.limit_val_batches=0.1"], "data.val_fraction 0"),
         (["--trainer.limit_val_batches=-1"], "limit_val_batches is -1"),

@@ -37,6 +37,11 @@ def shown(tmp_path, capsys):
     return show
 
 
+def test_one_batch_and_all_of_them_are_two_settings(shown):
+    one, all_of_them = (make({**CONFIG, "trainer": {"limit_val_batches": value}}) for value in (1, 1.0))
+    assert "1 setting that counts differs (trainer.limit_val_batches)" in shown(one, all_of_them)
+
+
 def test_a_run_and_itself_do_not_differ(shown):
     text = shown(make(), make())
     assert f"same fingerprint {make().fingerprint}; no setting differs" in text

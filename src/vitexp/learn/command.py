@@ -32,7 +32,7 @@ from vitexp.learn.plan import RunPlan, make_plan, plan_of
 from vitexp.learn.quiet import quieten
 from vitexp.learn.recorder import claim
 from vitexp.learn.start import start_of
-from vitexp.learn.trainer_flags import as_list, check_flags, check_limits, check_monitors, monitored
+from vitexp.learn.trainer_flags import as_list, check_flags, check_limits, check_minimum, check_monitors, monitored
 from vitexp.learn.verify_resume import Outline, first_validation
 from vitexp.record import RECORD_NAME, read_record
 
@@ -161,6 +161,7 @@ class TrainingCommand(LightningCLI):
         check_monitors(as_list(chosen["callbacks"]), known)
         if not chosen["fast_dev_run"]:
             check_length(self.model.config, self.steps())
+            check_minimum(chosen, self.steps())
             check_shots(self.run, self.datamodule)
         check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
         if self.run.keep == "best" and not self.datamodule.val_count:

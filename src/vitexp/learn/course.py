@@ -82,11 +82,14 @@ class Course:
         return means([epoch], trainer)[0]
 
     def learning(self, trainer: Any) -> dict[str, float]:
-        """The mean loss over the first and over the last tenth of the steps; of a shorter run, over what there is."""
-        blocks = self.blocks or [self.block]
-        if not blocks[0].images:
+        """The mean loss over the first and over the last tenth of the planned steps.
+
+        Of a run that ended in its second tenth, the end is what it took of that; one that ended before has neither.
+        """
+        parts = [*self.blocks, self.block] if len(self.blocks) == 1 and self.block.images else self.blocks
+        if len(parts) < 2:
             return {}
-        start, end = means([blocks[0], blocks[-1]], trainer)
+        start, end = means([parts[0], parts[-1]], trainer)
         return {"train_loss_start": start, "train_loss_end": end}
 
     def state(self, trainer: Any) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def fit(command: Command, arguments: dict[str, Any]) -> None:
     arguments["weights_only"] = True
     if command.trainer.fast_dev_run:
         command.trainer.fit(**arguments)
+        if command.trainer.is_global_zero:
+            print("a trial (trainer.fast_dev_run): nothing was measured for good, and there is no record")
         return
     earlier = command.earlier
     if earlier is not None and command.done():

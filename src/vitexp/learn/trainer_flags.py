@@ -82,6 +82,15 @@ def check_flags(options: Any) -> None:
             )
 
 
+def check_minimum(options: Any, steps: int) -> None:
+    """Raises: ValueError for a least length above that of the run, which would have no effect."""
+    epochs, most = options["min_epochs"], options["max_epochs"]
+    if epochs and most is not None and 0 <= most < epochs:
+        raise ValueError(f"trainer.min_epochs is {epochs}, more than trainer.max_epochs {most}; leave it out")
+    if (options["min_steps"] or 0) > steps:
+        raise ValueError(f"trainer.min_steps is {options['min_steps']}, but the run has {steps} steps; leave it out")
+
+
 def check_limits(verb: str, options: Any, data: ShardData, test: bool) -> None:
     """Raises: ValueError when a share leaves nothing of a split that is measured; 0 says that it is left out."""
     images = {"val": data.val_count, "test": data.test_count if test else 0, "predict": data.test_count}

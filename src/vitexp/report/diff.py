@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitexp.record import RECORD_NAME, RunRecord, flatten, read_record, result_config
+from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_record, result_config
 from vitexp.report import words
 from vitexp.report.answers import compare_answers
 from vitexp.report.terminal import footnote
@@ -78,7 +78,12 @@ def _differing(one: Facts, other: Facts) -> dict[str, Pair]:
     """The keys whose values differ, with both values; what only one side has is None on the other."""
     keys = dict.fromkeys([*one, *other])
     pairs = {key: (one.get(key), other.get(key)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if mixture.text(pair[0]) != mixture.text(pair[1])}
+    return {key: pair for key, pair in pairs.items() if _differ(key, *pair)}
+
+
+def _differ(key: str, one: Any, other: Any) -> bool:
+    """Whether two values mean different things; 1 and 1.0 do where they are numbers of batches and shares."""
+    return mixture.text(canonical(key, one)) != mixture.text(canonical(key, other))
 
 
 def _table(groups: Mapping[str, Mapping[str, Pair]], one: Facts, other: Facts) -> RichTable:
