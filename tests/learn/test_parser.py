@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from vitexp import cli
+from vitexp.data.module import ShardData
 from vitexp.learn.command import _BUILT, TrainingCommand
 from vitexp.learn.parser import Parser, joined, plain_words, sentence
 
@@ -89,7 +90,7 @@ def test_an_arm_that_is_none_or_is_contradicted_is_refused(config):
 def parser():
     """The parser of `vitexp fit`, which every test here asks for one more wrong value."""
     TrainingCommand.prepare("fit", cli.groups())
-    return _BUILT["fit"][0]
+    return _BUILT["fit", ShardData][0]
 
 
 def refused(parser, *words):
