@@ -105,7 +105,7 @@ def make_room(directory: Path, needed: int, hold: Path) -> None:
 def _in_use(directory: Path) -> dict[Path, os.stat_result]:
     """Fetched shards, and the room held for those that are being fetched."""
     states = {}
-    for path in [*directory.glob("*.hold"), *directory.glob("*.tar")]:  # a shard takes over from its hold: none is missed
+    for path in [*directory.glob("*.hold"), *directory.glob("*.tar")]:  # in this order none is missed
         with contextlib.suppress(FileNotFoundError):  # another process was here first
             states[path] = path.stat()
     for path in [path for path in states if path.suffix == ".hold"]:
