@@ -198,7 +198,7 @@ def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[
 
 
 def _class_names(shard_set: ShardSet, documents: dict[str, dict[str, Any]]) -> tuple[str, ...]:
-    """The names of the classes, or their numbers. Raises: BadShard for labels that cannot be of so many classes."""
+    """The names of the classes, or their numbers. Raises: BadShard for labels that do not fit."""
     named = {tuple(document["class_names"]) for document in documents.values() if document["class_names"]}
     if not shard_set.url and (now := shard_set.class_names()):
         named.add(tuple(now))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 Content = bytes | np.ndarray
-FEW_CLASSES = 1000  # so many may be without an image in a set that does not name its classes
+FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
 TEST_FRACTION = 0.2  # of a source that comes without a test set
 
 

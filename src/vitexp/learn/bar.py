@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class Bar(RichProgressBar):
-    """Lightning's bar, without the logger's version number, and with the epochs and batches of a run of so many steps.
+    """Lightning's bar, without the logger's version number, and with the true numbers of epochs and batches.
 
     Lightning counts max_steps as batches, also where gradients are added up, and shows max_epochs -1 as it is.
     """

@@ -66,6 +66,7 @@ class TrainingCommand(LightningCLI):
             args=words,
             parser_class=Parser,
             save_config_callback=None,
+            seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             trainer_defaults={
@@ -93,18 +94,6 @@ class TrainingCommand(LightningCLI):
             cast(Parser, self._parser(self.verb)).read_whole_numbers_first()
             _BUILT[key] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
         self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[key]
-
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the seed, always a number: Lightning would also draw one, or set none."""
-        parser.add_argument(
-            "--seed_everything", type=int, default=0, help="The seed of the whole run: weights, order, augmentation."
-        )
-
-    def _set_seed(self) -> None:
-        seed = self.config[self.subcommand]["seed_everything"]
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"--seed_everything is {seed}; give a whole number from 0 to {2**32 - 1}")
-        super()._set_seed()
 
     def _parse_ckpt_path(self) -> None:
         """Takes no options from a checkpoint: Lightning would let those in the file win over the flags."""
