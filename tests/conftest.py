@@ -58,26 +58,23 @@ def _away(_home, monkeypatch):
 def _as_if_alone():
     """Each test begins with the same draws and leaves no trace in the process, so that their order does not matter."""
     torch.manual_seed(0)
-    environment, levels = dict(os.environ), _log_levels()
+    _let_lightning_speak()  # a fixture of the session may have run a command before the first test
+    environment = dict(os.environ)
     flags = torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield
     for name in os.environ.keys() - environment.keys() - {"PYTEST_CURRENT_TEST"}:
         del os.environ[name]
     os.environ.update(environment)
-    for name in _log_levels():  # a command of vitexp silences Lightning for the rest of its process
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
+    _let_lightning_speak()
     for put_back, flag in zip(TORCH_FLAGS, flags, strict=True):
         put_back(flag)
 
 
-def _log_levels():
-    """The levels of Lightning's own loggers."""
-    loggers = logging.root.manager.loggerDict.items()
-    return {
-        name: logger.level
-        for name, logger in loggers
-        if name.startswith(("lightning.pytorch.", "lightning.fabric.")) and isinstance(logger, logging.Logger)
-    }
+def _let_lightning_speak():
+    """A command of vitexp silences some of Lightning's loggers for the rest of its process."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith(("lightning.pytorch.", "lightning.fabric.")) and isinstance(logger, logging.Logger):
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
