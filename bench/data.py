@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 
 from vitexp import torch_ops  # noqa: F401  (before torchvision)
-from vitexp.data.decode import decode_image
-from vitexp.data.files import LocalFiles
-from vitexp.data.index import open_shards
 from vitexp.data.module import ShardData
-from vitexp.data.photo import FAST
-from vitexp.data.write import make
+from vitexp.data.read.decode import decode_image
+from vitexp.data.read.local import LocalFiles
+from vitexp.data.read.photo import FAST
+from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.write import make
 
 SIZE, BATCH, PIECE_BYTES = 224, 64, 2_000_000
 Run = Callable[[], int]

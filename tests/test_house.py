@@ -12,7 +12,7 @@ import yaml
 
 from vitexp import cli
 from vitexp.nn import config
-from vitexp.nn.layer import LAYERS
+from vitexp.nn.attention import LAYERS
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, PosAt
 from vitexp.nn.resnet_network import TRUNKS
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted(ROOT.glob("src/**/*.py"))
 EXPERIMENTS = sorted(ROOT.glob("experiments/*.yaml"))
 SWEEPS = sorted(ROOT.glob("sweeps/*.yaml"))
-LONGEST_FILE = 300
+LONGEST_FILE = 360
 LONGEST_FUNCTION = 50
 
 
@@ -184,7 +184,7 @@ def test_telling_cells_have_every_number_and_every_combination_of_words():
 @pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", [path for path in SWEEPS if not trial(path)], ids=lambda path: path.stem)
 def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
-    """Those of the paper's size: learn/test_paper_scale.py."""
+    """Those of the paper's size: train/test_paper_scale.py."""
     study = read_study(f"sweeps/{path.name}")
     assert study.name == path.stem
     for cell in telling(study.cells()):

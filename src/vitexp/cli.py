@@ -93,8 +93,8 @@ def _dispatch(words: list[str]) -> int | None:
 def train(words: Sequence[str]) -> None:
     """fit, finetune, validate, test, predict."""
     from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
-    from vitexp.learn.command import TrainingCommand
-    from vitexp.learn.finetune import Finetune, as_fit
+    from vitexp.train.command import TrainingCommand
+    from vitexp.train.finetune import Finetune, as_fit
 
     if words[0] == "finetune":
         Finetune(as_fit(words[1:]), groups())
@@ -105,7 +105,7 @@ def train(words: Sequence[str]) -> None:
 def plan(words: Sequence[str], weights: bool = False) -> dict[str, Any]:
     """What `train` would run, found through the real parser; nothing trains."""
     from vitexp import torch_ops  # noqa: F401
-    from vitexp.learn.command import TrainingCommand
+    from vitexp.train.command import TrainingCommand
 
     command = TrainingCommand(words, groups(), plan_only=True, weights=weights)
     return command.plan.plain() | command.facts
@@ -119,8 +119,8 @@ def examine(words: Sequence[str]) -> dict[str, Any]:
 def estimate(words: Sequence[str]) -> dict[str, Any]:
     """`plan` for its costs alone: a set whose shards are not here counts by its published size, where that is known."""
     from vitexp import torch_ops  # noqa: F401
-    from vitexp.data.published_sizes import PublishedData
-    from vitexp.learn.command import TrainingCommand
+    from vitexp.data.sources.published_sizes import PublishedData
+    from vitexp.train.command import TrainingCommand
 
     command = TrainingCommand(words, groups(), plan_only=True, weights=False, data=PublishedData)
     return command.plan.plain() | command.facts | {"published": command.datamodule.published}
@@ -129,8 +129,8 @@ def estimate(words: Sequence[str]) -> dict[str, Any]:
 def verify_resume(words: Sequence[str]) -> int:
     """Kills and resumes a run of a config, and compares."""
     from vitexp import torch_ops  # noqa: F401
-    from vitexp.learn.command import TrainingCommand
-    from vitexp.learn.verify_resume import Outline, verify_resume
+    from vitexp.train.command import TrainingCommand
+    from vitexp.train.verify_resume import Outline, verify_resume
 
     def outline(fit: Sequence[str]) -> Outline:
         return TrainingCommand(fit, groups(), plan_only=True, weights=False).outline
@@ -161,9 +161,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of everything but training, whose flags are the network's and come from their own typed parser."""
     from vitexp import __version__
     from vitexp.data import commands as data_commands
-    from vitexp.learn import commands as learn_commands
     from vitexp.report import commands as report_commands
     from vitexp.study import commands as study_commands
+    from vitexp.tools import commands as learn_commands
 
     parser = OneSentence(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
     parser.add_argument("--version", action="version", version=f"vitexp {__version__}")

@@ -2,6 +2,6 @@
 
 from vitexp import torch_ops  # noqa: F401  (before the three libraries that import torchvision)
 from vitexp.cli import groups
-from vitexp.learn.command import TrainingCommand
+from vitexp.train.command import TrainingCommand
 
 TrainingCommand.prepare("fit", groups())

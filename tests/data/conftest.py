@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.write import Layout, make
+from vitexp.data.shards.write import Layout, make
 
 Members = Iterable[tuple[str, bytes]]
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from vitexp.data.boxes import DRAWS, centre_boxes, inception_boxes, whole_boxes
 from vitexp.data.keyed import uniforms
+from vitexp.data.views import DRAWS, centre_boxes, inception_boxes, whole_boxes
 
 
 @pytest.mark.parametrize(("height", "width"), [(384, 512), (100, 400)])

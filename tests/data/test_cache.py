@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data import cache
-from vitexp.data.cache import cache_path, open_cache
-from vitexp.data.index import open_shards
-from vitexp.data.transforms import eval_view
+from vitexp.data.read import reader as cache
+from vitexp.data.read.reader import cache_path, open_cache
+from vitexp.data.shards.index import open_shards
+from vitexp.data.views import eval_view
 
 
 def test_every_pixel_of_every_sample(digits) -> None:

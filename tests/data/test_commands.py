@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitexp.data.commands import add_commands
-from vitexp.data.index import index_shards
+from vitexp.data.shards.index import index_shards
 
 
 def shards(*words):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vitexp.data.counts import class_notes, counts_line
+from vitexp.data.info import class_notes, counts_line
 
 
 def test_the_line() -> None:

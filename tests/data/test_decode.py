@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.decode import BadImage, decode_image, decode_reduced, sniff
+from vitexp.data.read.decode import BadImage, decode_image, decode_reduced, sniff
 
 WHERE = "digits-train-000000.tar, key 0001"
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vitexp.data import fetch as fetching
-from vitexp.data.fetch import Missing, Patience, fetch
 from vitexp.data.module import ShardData
+from vitexp.data.read import fetch as fetching
+from vitexp.data.read.fetch import Missing, Patience, fetch
 
 QUICK = Patience(attempts=3, slow_attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
 

@@ -4,9 +4,9 @@ import pickle
 import numpy as np
 import pytest
 
-from vitexp.data.files import LocalFiles
-from vitexp.data.index import open_shards
-from vitexp.data.tar import BadShard
+from vitexp.data.read.local import LocalFiles
+from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.tar import BadShard
 
 
 def test_samples_come_by_number_with_their_names(tmp_path, make_set, png) -> None:

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitexp.data.decode import BadImage
-from vitexp.data.files import LocalFiles
-from vitexp.data.index import open_shards
-from vitexp.data.layout import find_shards
-from vitexp.data.scan import scan_shard
-from vitexp.data.tar import BadShard, Tape
+from vitexp.data.read.decode import BadImage
+from vitexp.data.read.local import LocalFiles
+from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.scan import scan_shard
+from vitexp.data.shards.tar import BadShard, Tape
 
 CASES = int(os.environ.get("VITEXP_FUZZ_CASES", "100000"))
 
@@ -180,7 +180,7 @@ def fuzz_table(opened: tuple[Path, dict, bytes], cases: range, monkeypatch) -> d
             changed if rng.random() < 0.9 else changed[: rng.randrange(len(changed))]
         )
         # Half of the time as in a large set, whose keys and labels are not compared with their checksum.
-        monkeypatch.setattr("vitexp.data.index._CHECKED_IMAGES", 0 if case % 2 else 1 << 20)
+        monkeypatch.setattr("vitexp.data.shards.index._CHECKED_IMAGES", 0 if case % 2 else 1 << 20)
         counts[answers(folder)] += 1
     return counts
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.decode import BadImage
-from vitexp.data.header import image_size
+from vitexp.data.read.decode import BadImage
+from vitexp.data.read.photo import image_size
 
 SIZES = [(1, 1), (3, 5), (480, 17), (300, 4000)]
 

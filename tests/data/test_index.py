@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
-from vitexp.data.files import LocalFiles
-from vitexp.data.index import index_shards, open_shards, read_document
-from vitexp.data.layout import find_shards
-from vitexp.data.tar import BadShard
-from vitexp.data.verify import verify
+from vitexp.data.read.local import LocalFiles
+from vitexp.data.shards.index import index_shards, open_shards, read_document
+from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.tar import BadShard
+from vitexp.data.shards.verify import verify
 
 
 def test_a_set_without_index_gets_one_on_first_use(tmp_path, make_set) -> None:
@@ -45,7 +45,7 @@ def test_the_shard_list_has_the_public_shape(digits) -> None:
 def test_labels_and_keys_agree_with_webdataset(digits) -> None:
     import webdataset
 
-    from vitexp.data.scan import key_hash
+    from vitexp.data.shards.scan import key_hash
 
     index = open_shards(digits, "train")
     urls = [str(digits / shard.name) for shard in index.shards]
@@ -82,15 +82,15 @@ def test_a_key_in_two_shards_is_refused(tmp_path, write_tar, png) -> None:
 def test_duplicates_are_found_in_parts_too(tmp_path, make_set, monkeypatch) -> None:
     make_set(tmp_path, train=[[0] * 50, [1] * 50, [0] * 30])
     (tmp_path / "toy-train-000003.tar").write_bytes((tmp_path / "toy-train-000001.tar").read_bytes())
-    monkeypatch.setattr("vitexp.data.index_write._SORTED_KEYS", 10)
-    monkeypatch.setattr("vitexp.data.index_write._CHUNK_ROWS", 7)
+    monkeypatch.setattr("vitexp.data.shards.index_write._SORTED_KEYS", 10)
+    monkeypatch.setattr("vitexp.data.shards.index_write._CHUNK_ROWS", 7)
     with pytest.raises(BadShard, match=r"000001\.tar and toy-train-000003\.tar share a key"):
         index_shards(tmp_path)
 
 
 def test_the_fingerprint_does_not_depend_on_how_it_is_computed(tmp_path, make_set, monkeypatch) -> None:
     before = open_shards(make_set(tmp_path, train=[[0] * 5, [1] * 6])).fingerprint
-    monkeypatch.setattr("vitexp.data.index_write._CHUNK_ROWS", 2)
+    monkeypatch.setattr("vitexp.data.shards.index_write._CHUNK_ROWS", 2)
     index_shards(tmp_path, workers=1)
     assert open_shards(tmp_path).fingerprint == before
     make_set(tmp_path, train=[[0] * 5, [1] * 5 + [0]])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.jpeg import baseline_frame, cut, is_whole
+from vitexp.data.read.photo import baseline_frame, cut, is_whole
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 60, 3), dtype=np.uint8))
 

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from vitexp.data import fetch, official
-from vitexp.data.official import OfficialFile
-from vitexp.data.sources import open_source
+from vitexp.data.read import fetch
+from vitexp.data.sources import official
+from vitexp.data.sources.named import open_source
+from vitexp.data.sources.official import OfficialFile
 
 CONTENT = b"published bytes " * 1000
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data import photo
-from vitexp.data.boxes import DRAWS, inception_boxes, whole_boxes
-from vitexp.data.decode import BadImage
-from vitexp.data.jpeg import baseline_frame
 from vitexp.data.keyed import uniforms
-from vitexp.data.photo import File, decode_box, decode_boxes, image_sizes, reduction, resize_into
+from vitexp.data.read import photo
+from vitexp.data.read.decode import BadImage
+from vitexp.data.read.photo import File, baseline_frame, decode_box, decode_boxes, image_sizes, reduction, resize_into
+from vitexp.data.views import DRAWS, inception_boxes, whole_boxes
 
 needs_simplejpeg = pytest.mark.skipif(not photo.FAST, reason="simplejpeg is not installed: Pillow decodes everything")
 

@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from vitexp.data.published_files import read_cifar, read_idx
+from vitexp.data.sources.official import read_cifar, read_idx
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)

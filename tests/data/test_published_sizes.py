@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from vitexp import cli
-from vitexp.data import write
 from vitexp.data.module import ShardData
-from vitexp.data.published_sizes import SIZES, PublishedData, Size
+from vitexp.data.shards import write
+from vitexp.data.sources.published_sizes import SIZES, PublishedData, Size
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("train_count", "val_count", "test_count", "steps_per_epoch", "classes", "size")

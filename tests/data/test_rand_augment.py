@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data import rand_augment
-from vitexp.data.rand_augment import rand_augmented
+from vitexp.data import views as rand_augment
+from vitexp.data.views import rand_augmented
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 20, 20, 3), dtype=np.uint8)
 SAMPLES = np.arange(24)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.resample import resize_boxes, weights
+from vitexp.data.views import resize_boxes, weights
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 20, 28, 3), dtype=np.uint8)

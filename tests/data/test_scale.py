@@ -10,12 +10,12 @@ SCRIPT = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
-from vitexp.data.index import open_shards
-from vitexp.data.index_write import write_index
+from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.index_write import write_index
 from vitexp.data.keyed import draw
-from vitexp.data.layout import find_shards
+from vitexp.data.shards.layout import find_shards
 from vitexp.data.order import EpochOrder
-from vitexp.data.scan import ROW, ShardScan
+from vitexp.data.shards.scan import ROW, ShardScan
 from vitexp.data.subset import choose, fingerprint, hold_out
 
 folder, shards, images = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

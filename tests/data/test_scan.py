@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitexp.data.decode import BadImage
-from vitexp.data.scan import key_hash, scan_shard, split_name
-from vitexp.data.tar import BadShard
+from vitexp.data.read.decode import BadImage
+from vitexp.data.shards.scan import key_hash, scan_shard, split_name
+from vitexp.data.shards.tar import BadShard
 
 
 def test_rows_say_where_each_image_lies(tmp_path, write_tar, png) -> None:
@@ -128,7 +128,7 @@ def test_broken_images_are_named(tmp_path, write_tar, data, message) -> None:
 
 
 def test_sizes_are_bounded(tmp_path, write_tar, png, monkeypatch) -> None:
-    monkeypatch.setattr("vitexp.data.scan.MAX_IMAGE_BYTES", 10)
+    monkeypatch.setattr("vitexp.data.shards.scan.MAX_IMAGE_BYTES", 10)
     with pytest.raises(BadShard, match="at most 10 are read"):
         scan_shard(write_tar(tmp_path / "x.tar", [("a.png", png()), ("a.cls", b"0")]))
 

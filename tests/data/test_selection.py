@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from vitexp.data import selection
-from vitexp.data.index import open_shards
-from vitexp.data.selection import Wish, select
+from vitexp.data import subset as selection
+from vitexp.data.shards.index import open_shards
+from vitexp.data.subset import Wish, select
 
 WISHES = [Wish(0.1, None, None, 0), Wish(0.1, 100, None, 1), Wish(0.2, None, 0.5, 0), Wish(None, None, None, 0)]
 

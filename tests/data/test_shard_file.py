@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from vitexp.data.decode import BadImage
-from vitexp.data.shard_file import encode, write_shard
+from vitexp.data.read.decode import BadImage
+from vitexp.data.shards.write import encode, write_shard
 
 PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.decode import BadImage, decode_image
-from vitexp.data.files import LocalFiles
-from vitexp.data.index import open_shards
-from vitexp.data.source_files import keys_of
-from vitexp.data.sources import open_source
-from vitexp.data.write import Layout, make
+from vitexp.data.read.decode import BadImage, decode_image
+from vitexp.data.read.local import LocalFiles
+from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.write import Layout, make
+from vitexp.data.sources.files import keys_of
+from vitexp.data.sources.named import open_source
 
 
 def picture(shade, kind="PNG"):

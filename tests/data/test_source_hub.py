@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.sources import open_source
+from vitexp.data.sources.named import open_source
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):

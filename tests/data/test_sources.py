@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vitexp.data.sources import Source, Split, digits, hold_out, open_source
+from vitexp.data.sources.named import Source, Split, digits, hold_out, open_source
 
 
 def split_of(labels, prefix="k"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitexp.data.layout import find_shards
-from vitexp.data.splits import spelled
+from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.splits import spelled
 
 
 def put(folder, *names: str):

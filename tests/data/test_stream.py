@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitexp.data import fetch as fetching
-from vitexp.data.fetch import Patience
-from vitexp.data.index import index_shards, open_shards
-from vitexp.data.mirror import make_room, mirror_directory, open_mirror
 from vitexp.data.module import ShardData
 from vitexp.data.order import EpochOrder
-from vitexp.data.stream import StreamedFiles
+from vitexp.data.read import fetch as fetching
+from vitexp.data.read.fetch import Patience
+from vitexp.data.read.remote import StreamedFiles, make_room, mirror_directory, open_mirror
+from vitexp.data.shards.index import index_shards, open_shards
 
 QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
 

@@ -8,7 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from vitexp.data.tar import BadShard, Tape
+from vitexp.data.shards.tar import BadShard, Tape
 
 
 def members_of(data: bytes) -> list[tuple[str, int, bytes]]:

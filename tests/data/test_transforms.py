@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.transforms import File, eval_view, mirrored, moved, train_view
+from vitexp.data.views import File, eval_view, mirrored, moved, train_view
 
 WORDS = ("none", "crop", "flip", "crop_flip", "inception", "randaugment")
 RNG = np.random.default_rng(0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.index import index_shards
-from vitexp.data.index_write import content_fingerprint
-from vitexp.data.sources import Source, Split
-from vitexp.data.verify import verify
-from vitexp.data.write import make
+from vitexp.data.shards.index import index_shards
+from vitexp.data.shards.index_write import content_fingerprint
+from vitexp.data.shards.verify import verify
+from vitexp.data.shards.write import make
+from vitexp.data.sources.named import Source, Split
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from vitexp.data.batch import LostWorker
 from vitexp.data.module import ShardData
-from vitexp.data.workers import LostWorker
 
 
 def test_a_killed_worker_is_noticed_where_its_work_is_waited_for(digits) -> None:

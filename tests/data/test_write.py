@@ -14,10 +14,11 @@ import pytest
 import webdataset
 from PIL import Image
 
-from vitexp.data import shard_file, write
-from vitexp.data.decode import BadImage
-from vitexp.data.sources import Source, Split
-from vitexp.data.write import Layout, make
+from vitexp.data.read.decode import BadImage
+from vitexp.data.shards import write
+from vitexp.data.shards import write as shard_file
+from vitexp.data.shards.write import Layout, make
+from vitexp.data.sources.named import Source, Split
 
 SMALL = Layout(shard_images=300)
 

@@ -5,7 +5,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 
 import timm  # isort: skip
 
-from vitexp.eval.attention_watch import watch_attention
+from vitexp.eval.attention_maps import watch_attention
 
 torch.manual_seed(0)
 IMAGES = torch.rand(2, 3, 32, 32) * 2 - 1

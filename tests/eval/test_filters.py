@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from vitexp.eval.filters import principal_filters
+from vitexp.eval.attention_maps import principal_filters
 
 
 def test_components_and_shares_are_those_of_scikit_learn():

@@ -8,7 +8,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 from vitexp.nn.vit import ViT, ViTConfig
-from vitexp.nn.weights import load_weights
+from vitexp.weights.load import load_weights
 
 
 class Wild:

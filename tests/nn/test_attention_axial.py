@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitexp.nn.attention_axial import AxialLayer, Column, Row
+from vitexp.nn.attention import AxialLayer, Column, Row
 from vitexp.nn.block import Block
 from vitexp.nn.init import initialise
 from vitexp.nn.pos_embed import POSITIONS

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vitexp.nn.attention_local import Local
+from vitexp.nn.attention import Local
 from vitexp.nn.init import initialise
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout

@@ -5,8 +5,8 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from vitexp.nn.attention import LAYERS, Attention, check_attention
 from vitexp.nn.config import ViTConfig, resolve
-from vitexp.nn.layer import LAYERS, Attention, check_attention
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.vit import ViT
 

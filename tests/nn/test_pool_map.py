@@ -12,7 +12,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 from timm.layers import AttentionPoolLatent  # isort: skip
 
 from vitexp.nn.init import initialise
-from vitexp.nn.pool_map import Map
+from vitexp.nn.pool import Map
 from vitexp.nn.vit import ViT, ViTConfig
 
 

@@ -11,7 +11,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 from timm.layers import apply_rot_embed_cat, build_rotary_pos_embed  # isort: skip
 
 from vitexp.nn.init import initialise
-from vitexp.nn.pos_rope import Rope, angles
+from vitexp.nn.pos_embed import Rope, angles
 from vitexp.nn.position import Layout
 from vitexp.nn.vit import ViT, ViTConfig
 

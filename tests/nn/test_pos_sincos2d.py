@@ -9,7 +9,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 from timm.layers import build_sincos2d_pos_embed  # isort: skip
 
 from vitexp.nn.init import initialise
-from vitexp.nn.pos_sincos2d import SinCos2d, sincos2d
+from vitexp.nn.pos_embed import SinCos2d, sincos2d
 from vitexp.nn.position import Layout
 from vitexp.nn.vit import ViT, ViTConfig
 

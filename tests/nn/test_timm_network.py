@@ -6,7 +6,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 
 import timm  # isort: skip
 
-from vitexp.nn.timm_network import facts_of
+from vitexp.weights.timm_hub import facts_of
 
 IMAGENET = (0.485, 0.456, 0.406)
 

@@ -7,7 +7,7 @@ import pytest
 
 from vitexp.cli import main
 from vitexp.record import read_record
-from vitexp.study.claims import CLAIMS, OUT_OF_REACH
+from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH
 
 
 def shown(capsys, *words):

@@ -1,9 +1,8 @@
 import pytest
 
-from vitexp.report.cost_words import arm_names, cost_words, equal_words, short_name
+from vitexp.report.cost_text import arm_names, cost_words, equal_words, short_name
 from vitexp.study.arm import Arm
-from vitexp.study.cost_curve import Line, Point
-from vitexp.study.equal_accuracy import EqualAccuracy, Gap
+from vitexp.study.cost_curve import EqualAccuracy, Gap, Line, Point
 
 ONE, BASE = (Line(name=name, metric="test_acc", points=()) for name in ("ViT", "ResNet"))
 

@@ -3,8 +3,7 @@ import math
 import pytest
 
 from vitexp.report.curve_text import crossover_words, fit_words
-from vitexp.study.crossover import Crossover
-from vitexp.study.curve import Series
+from vitexp.study.curve import Crossover, Series
 from vitexp.study.powerlaw import PowerLaw
 
 NONE, ONE_D = (Series(label=(("model.pos_embed", word),), metric="test_acc", points=()) for word in ("none", "1d"))

@@ -4,8 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from vitexp.report.tables import print_written, write_table
-from vitexp.report.terminal import TerminalTable
+from vitexp.report.tables import TerminalTable, print_written, write_table
 from vitexp.report.view import make_view
 from vitexp.study.table import make_table
 

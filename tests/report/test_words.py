@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from vitexp.data.module import ShardData
-from vitexp.learn.config import ClassifyConfig, RunConfig
 from vitexp.report import words
 from vitexp.study.spec import read_study
+from vitexp.train.config import ClassifyConfig, RunConfig
 
 SWEEPS = sorted(Path(__file__).parents[2].glob("sweeps/*.yaml"))
 # Where and how a run is kept and counted: nothing that a study compares.

@@ -16,8 +16,8 @@ import yaml
 from rich.console import Console
 
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory, write_record
-from vitexp.study.progress import Progress
-from vitexp.study.runner import run_study
+from vitexp.study.run.progress import Progress
+from vitexp.study.run.runner import run_study
 from vitexp.study.spec import read_study
 
 HERE = Path(__file__).parent

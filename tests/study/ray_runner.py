@@ -24,8 +24,8 @@ def cluster(nodes):
 def run(sweep, root, address, gpus):
     import trainer
 
-    from vitexp.study.ray_engine import RayEngine
-    from vitexp.study.runner import run_study
+    from vitexp.study.run.engines import RayEngine
+    from vitexp.study.run.runner import run_study
     from vitexp.study.spec import read_study
 
     outcome = run_study(

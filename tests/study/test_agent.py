@@ -3,7 +3,7 @@ import json
 import pytest
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from vitexp.study import agent
+from vitexp.study import cells as agent
 
 ARGUMENTS = {
     "model.lr": 0.0001,

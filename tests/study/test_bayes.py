@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from vitexp.study import bayes, space
-from vitexp.study.bayes import Trial, arguments, suggest
+from vitexp.study import space
+from vitexp.study.run import search as bayes
+from vitexp.study.run.search import Trial, arguments, suggest
 
 ENTRIES = {
     "uniform": {"distribution": "uniform", "min": -2.0, "max": 3.0},

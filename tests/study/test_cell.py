@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vitexp.study.cell import make_cells, varying
+from vitexp.study.cells import make_cells, varying
 
 POINTS = [
     {

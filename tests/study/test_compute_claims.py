@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
 
 SEEDS = [0, 1, 2, 3, 4]
 

@@ -6,7 +6,7 @@ from scipy import integrate, interpolate
 from scipy import stats as reference
 
 from vitexp.report.paper import published
-from vitexp.study.equal_accuracy import equal_accuracy, gap, running_best
+from vitexp.study.cost_curve import equal_accuracy, gap, running_best
 
 COSTS = np.geomspace(1e9, 1e12, 5)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.families import HYBRID, RESNET, VIT, family_of, network
-from vitexp.study.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.families import HYBRID, RESNET, VIT, family_of, network
+from vitexp.study.claims.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
 from vitexp.study.select import select
 
 SEEDS = [0, 1, 2, 3, 4]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitexp.study.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, read_lines
 
 SEEDS = [0, 1, 2, 3, 4]
 WIGGLE = [0.0, 0.01, 0.02, 0.01, 0.0]

@@ -6,7 +6,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from vitexp import stats
 from vitexp.record import find_records
-from vitexp.study.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
+from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
 from vitexp.study.select import Runs
 
 RATES = [0.0003, 0.001, 0.003, 0.01]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vitexp.study import lock
+from vitexp.study.run import lock
 
 ELSEWHERE = (
     "import fcntl, uuid; from vitexp.study import lock; boot = str(uuid.uuid4()); fcntl.flock = lambda *_: None; "

@@ -1,8 +1,7 @@
 import pytest
 import yaml
 
-from vitexp.study.metrics import check_metrics, measured_by
-from vitexp.study.plan import PlannedCell
+from vitexp.study.plan import PlannedCell, check_metrics, measured_by
 from vitexp.study.spec import read_study
 
 COMMAND = ["vitexp", "fit", "--config", "${args_json_file}"]

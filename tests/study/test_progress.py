@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from vitexp.record import RunRecord
-from vitexp.study.cell import Cell
+from vitexp.study.cells import Cell
 from vitexp.study.plan import PlannedCell
-from vitexp.study.progress import Progress, duration, last_numbers
-from vitexp.study.result import Failure, Outcome
+from vitexp.study.run.progress import Progress, duration, last_numbers
+from vitexp.study.run.result import Failure, Outcome
 
 
 def cell(folder, index=0):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.resample import half_width, resamples
+from vitexp.study.powerlaw import half_width, resamples
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 6])

@@ -9,7 +9,7 @@ import pytest
 
 from vitexp.record import read_record
 from vitexp.study.plan import read_plan
-from vitexp.study.runner import MOST_LOSSES
+from vitexp.study.run.runner import MOST_LOSSES
 
 
 def value(*choices):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vitexp.study import lock
-from vitexp.study.engine import LOST, LocalEngine
-from vitexp.study.runner import MOST_LOSSES
-from vitexp.study.worker import fork_server
+from vitexp.study.run import lock
+from vitexp.study.run.engines import LOST, LocalEngine
+from vitexp.study.run.runner import MOST_LOSSES
+from vitexp.study.run.worker import fork_server
 
 
 def value(*choices):

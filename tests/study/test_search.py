@@ -8,7 +8,7 @@ import time
 import pytest
 
 from vitexp.record import find_records
-from vitexp.study import lock
+from vitexp.study.run import lock
 from vitexp.study.select import select
 
 LR = {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}

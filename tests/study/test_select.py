@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vitexp.study import mixture
+from vitexp.study import arm as mixture
 from vitexp.study.select import parse_where, select
 
 SEEDS = {"seed_everything": [0, 1, 2]}

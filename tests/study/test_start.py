@@ -6,9 +6,9 @@ import yaml
 from vitexp import cli
 from vitexp.study.lint import arms_of, partner_of
 from vitexp.study.plan import resolved_cell
+from vitexp.study.run.worker import fork_server
 from vitexp.study.spec import read_study
 from vitexp.study.start import Compared, compare, findings, line
-from vitexp.study.worker import fork_server
 
 FIXED = {"model.arch": "micro/4", "data.train_images": 150, "trainer.max_epochs": 1}
 

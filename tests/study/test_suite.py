@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.suite import ALL, GROUP
-from vitexp.study.table import make_table
+from vitexp.study.table import ALL, GROUP, make_table
 
 SETTINGS = {
     "study.name": "suite",

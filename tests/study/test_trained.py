@@ -1,7 +1,7 @@
 import pytest
 
 from vitexp.record import RunRecord
-from vitexp.study.trained import cut_short, stopped_at, why_untrained
+from vitexp.study.arm import cut_short, stopped_at, why_untrained
 
 ASKED = {"trainer": {"max_epochs": 4}}
 

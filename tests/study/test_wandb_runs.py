@@ -1,6 +1,6 @@
 from vitexp.flat_record import end_summary, start_config
 from vitexp.record import RunRecord
-from vitexp.study.wandb_runs import _records
+from vitexp.study.found import _records
 
 
 def test_a_damaged_run_of_a_server_is_named_and_the_others_are_read():

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from vitexp.study import worker
+from vitexp.study.run import worker
 
 
 def test_gpus_are_those_that_this_process_may_use(monkeypatch):

@@ -19,7 +19,7 @@ from vitexp.source import package_versions, source_hash
 BEST_LR = 0.01
 
 if machine := os.environ.get("ANOTHER_MACHINE"):
-    from vitexp.study import lock
+    from vitexp.study.run import lock
 
     fcntl.flock = lambda *_: None
     lock.boot_id = lambda: machine
@@ -140,7 +140,7 @@ def _spend(model, folder):
 
 
 def main():
-    from vitexp.study.runner import run_study
+    from vitexp.study.run.runner import run_study
     from vitexp.study.spec import read_study
 
     root = sys.argv[2]

@@ -84,9 +84,8 @@ def _add_index(commands: Any) -> None:
 
 
 def _make(chosen: argparse.Namespace) -> int:
-    from vitexp.data.feed import Layout
-    from vitexp.data.sources import open_source
-    from vitexp.data.write import make
+    from vitexp.data.shards.write import Layout, make
+    from vitexp.data.sources.named import open_source
 
     layout = Layout(
         seed=chosen.seed,
@@ -108,9 +107,9 @@ def _make(chosen: argparse.Namespace) -> int:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    from vitexp.data.index import open_shards
-    from vitexp.data.layout import find_shards
-    from vitexp.data.verify import verify
+    from vitexp.data.shards.index import open_shards
+    from vitexp.data.shards.layout import find_shards
+    from vitexp.data.shards.verify import verify
 
     images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
     with _progress(f"verifying {chosen.directory}", images) as report:
@@ -133,8 +132,8 @@ def _info(chosen: argparse.Namespace) -> int:
 
 
 def _index(chosen: argparse.Namespace) -> int:
-    from vitexp.data.index import index_shards
-    from vitexp.data.layout import find_shards
+    from vitexp.data.shards.index import index_shards
+    from vitexp.data.shards.layout import find_shards
 
     shards = sum(map(len, find_shards(chosen.directory).splits.values()))
     with _progress(f"indexing {chosen.directory}", shards) as report:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from vitexp.data import sources, write
-from vitexp.data.fetch import is_url
-from vitexp.data.index import ShardIndex, open_shards
-from vitexp.data.layout import find_shards
-from vitexp.data.mirror import open_mirror
+from vitexp.data.read.fetch import is_url
+from vitexp.data.read.remote import open_mirror
+from vitexp.data.shards import write
+from vitexp.data.shards.index import ShardIndex, open_shards
+from vitexp.data.shards.layout import find_shards
+from vitexp.data.sources import named as sources
 
 
 def open_all(shards: str) -> dict[str, ShardIndex]:

@@ -13,16 +13,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
-from vitexp.data.counts import class_notes, counts_line
-from vitexp.data.index import ShardIndex
+from vitexp.data.info import class_notes, counts_line
 from vitexp.data.locate import open_all
 from vitexp.data.mixing import Mix, mixed
-from vitexp.data.order import EpochOrder, steps
-from vitexp.data.read import Reader, ReaderName, Views, choose_reader
-from vitexp.data.resume import settle
-from vitexp.data.selection import Wish, select
-from vitexp.data.transforms import Augment, EvalKind, train_view
-from vitexp.data.transforms import eval_view as view_to_measure
+from vitexp.data.order import EpochOrder, settle, steps
+from vitexp.data.read.reader import Reader, ReaderName, Views, choose_reader
+from vitexp.data.shards.index import ShardIndex
+from vitexp.data.subset import Wish, select
+from vitexp.data.views import Augment, EvalKind, train_view
+from vitexp.data.views import eval_view as view_to_measure
 
 Split = Literal["train", "val", "test"]
 

@@ -1,13 +1,21 @@
-"""Multi-head self-attention. Its calls are `attention(tokens, position, layer)`; a pattern is another `mix`."""
+"""The attention axis: which tokens a token may look at, and so what a layer is.
+
+To add one: write its class, its word in Attention, its row in LAYERS.
+"""
 
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitexp.nn.block import Block
 from vitexp.nn.init import Linear, each_of, xavier_uniform, zeros
-from vitexp.nn.position import Position
+from vitexp.nn.position import Layout, Position
+
+# Multi-head self-attention. Its calls are `attention(tokens, position, layer)`; a pattern is another `mix`.
 
 
 class Full(nn.Module):
@@ -46,3 +54,140 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor
     if attn_mask is not None:
         logits = logits + attn_mask
     return torch.softmax(logits, dim=-1) @ value
+
+
+# Local attention: a patch attends to the patches around it.
+# The ViT paper has no such pattern; here it is the plainest one there is, a square window that moves with the patch.
+
+
+class Local(Full):
+    """Each patch attends to the window x window patches that it is the centre of, and to the prefix.
+
+    At the border of the grid the window is cut off; nothing is padded. The prefix attends to every token and every
+    token to the prefix, so a class token joins what the windows keep apart. Parameters are those of full attention.
+    It is computed densely under a mask: what the closed form of the cost leaves out is not saved in time.
+    """
+
+    def __init__(self, width: int, heads: int, layout: Layout, window: int) -> None:
+        super().__init__(width, heads)
+        if window >= 2 * max(layout.grid) - 1:
+            raise ValueError(
+                f"window {window} covers the whole grid {layout.grid} from everywhere: use attention full, or a "
+                f"window below {2 * max(layout.grid) - 1}"
+            )
+        self.layout, self.window = layout, window
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Shapes: (B, H, T, K) each, the bias (B, H, T, T) or none -> (B, H, T, K)."""
+        mask = window_mask(self.layout, self.window, query)
+        return super().mix(query, key, value, mask if bias is None else bias + mask)
+
+
+def window_mask(layout: Layout, window: int, like: Tensor) -> Tensor:
+    """0 where a token may look and -inf where not, of the kind and place of `like`. Shapes: (T, T)."""
+    rows, columns = (torch.arange(length, device=like.device) for length in layout.grid)
+    near_rows, near_columns = ((places[:, None] - places).abs() <= window // 2 for places in (rows, columns))
+    near = (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
+    mask = torch.zeros(layout.tokens, layout.tokens, dtype=like.dtype, device=like.device)
+    mask[layout.prefix :, layout.prefix :].masked_fill_(~near, float("-inf"))
+    return mask
+
+
+# Axial attention: along the row, then along the column. Source: ViT paper, appendix D.6 and Fig. 13.
+
+
+class Row(Full):
+    """A patch attends to the patches of its row."""
+
+    def __init__(self, width: int, heads: int, layout: Layout) -> None:
+        super().__init__(width, heads)
+        self.grid = layout.grid
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Shapes: (B, H, N, K) each -> (B, H, N, K)."""
+        assert bias is None, "a bias is between all tokens, which an axis does not see"
+        mixed = super().mix(self._lines(query), self._lines(key), self._lines(value), None)
+        return self._tokens(mixed.unflatten(1, (query.shape[1], -1)))
+
+    def _lines(self, heads: Tensor) -> Tensor:
+        """Rows beside heads. Shapes: (B, H, rows * columns, K) -> (B, H * rows, columns, K)."""
+        return heads.unflatten(2, self.grid).flatten(1, 2)
+
+    def _tokens(self, lines: Tensor) -> Tensor:
+        """Back again. Shapes: (B, H, rows, columns, K) -> (B, H, N, K)."""
+        return lines.flatten(2, 3)
+
+
+class Column(Row):
+    """A patch attends to the patches of its column."""
+
+    def _lines(self, heads: Tensor) -> Tensor:
+        """Columns beside heads. Shapes: (B, H, rows * columns, K) -> (B, H * columns, rows, K)."""
+        return heads.unflatten(2, self.grid).transpose(2, 3).flatten(1, 2)
+
+    def _tokens(self, lines: Tensor) -> Tensor:
+        """Back again. Shapes: (B, H, columns, rows, K) -> (B, H, N, K)."""
+        return lines.transpose(2, 3).flatten(2, 3)
+
+
+class AxialLayer(Block):
+    """One layer in two halves: row attention and an MLP, then column attention and an MLP of its own.
+
+    So a layer has two of everything that a full one has, and D.6 counts it as one layer, as is done here. The first
+    half carries the names of a full layer, and with them its starting values. There is no prefix: the co-author's code
+    has no class token, and a token beside the grid lies in no row.
+    """
+
+    def __init__(self, layout: Layout, mlp_width: int, dropout: float, gelu: str = "tanh") -> None:
+        width, heads = layout.width, layout.heads
+        super().__init__(Row(width, heads, layout), width, mlp_width, dropout, gelu)
+        self.column = Block(Column(width, heads, layout), width, mlp_width, dropout, gelu)
+
+    def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:
+        """Shapes: (B, N, D) -> (B, N, D)."""
+        out: Tensor = self.column(super().forward(tokens, position, layer), position, layer)
+        return out
+
+
+Attention = Literal["full", "local", "axial"]
+
+WINDOW = 3
+"""The window where none is given."""
+
+_AXIAL_REFUSES = {
+    ("pool", "cls"): "a class token lies in no row and no column; use pool gap or map",
+    ("pos_embed", "relative"): "its offsets are between all tokens, which an axis does not see; use another pos_embed",
+}
+
+
+def make_layer(attention: str, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    """One layer of the encoder."""
+    return LAYERS[attention](window, layout, mlp_width, dropout, gelu)
+
+
+def _full(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return Block(Full(layout.width, layout.heads), layout.width, mlp_width, dropout, gelu)
+
+
+def _local(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return Block(Local(layout.width, layout.heads, layout, window), layout.width, mlp_width, dropout, gelu)
+
+
+def _axial(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+    return AxialLayer(layout, mlp_width, dropout, gelu)
+
+
+LAYERS: dict[str, Callable[[int, Layout, int, float, str], Block]] = {"full": _full, "local": _local, "axial": _axial}
+
+
+def check_attention(attention: str, window: int, pool: str, pos_embed: str) -> None:
+    """Raises: ValueError for an unknown word, and for what has no effect or no meaning beside it."""
+    if attention not in LAYERS:
+        raise ValueError(f"attention {attention!r} is unknown; allowed are {', '.join(LAYERS)}")
+    if attention == "local" and (window < 1 or window % 2 == 0):
+        raise ValueError(f"window is {window}, and must be odd and at least 1, so that a patch can be its centre")
+    if attention != "local" and window != WINDOW:
+        raise ValueError(f"window {window} has no effect with attention {attention}; leave it out, or use local")
+    for option, word in (("pool", pool), ("pos_embed", pos_embed)):
+        if attention == "axial" and (option, word) in _AXIAL_REFUSES:
+            raise ValueError(f"{option} {word} cannot be with attention axial: {_AXIAL_REFUSES[option, word]}")

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from vitexp.nn.arch import Arch, Stem, parse_arch
-from vitexp.nn.gelu import GELUS, Gelu
-from vitexp.nn.layer import WINDOW, Attention, check_attention
+from vitexp.nn.attention import WINDOW, Attention, check_attention
+from vitexp.nn.block import GELUS, Gelu
 from vitexp.nn.pool import POOLS, Pool
 from vitexp.nn.pos_embed import PosAt, PosEmbed, check_position
 

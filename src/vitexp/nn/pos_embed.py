@@ -10,12 +10,107 @@ import math
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from vitexp.nn.init import normal
-from vitexp.nn.pos_rope import Rope
-from vitexp.nn.pos_sincos2d import SinCos2d
+from vitexp.nn.init import Rule, normal
 from vitexp.nn.position import Layout, PosAt, Position, Tables
+
+# Fixed sines and cosines of row and column, added to the tokens: positions without a learned value.
+# Source: "Better plain ViT baselines for ImageNet-1k" (2022) and its code; the ViT paper does not have this kind.
+
+SINCOS_BASE = 10_000
+
+
+class SinCos2d(Position):
+    """A quarter of the width each: sin and cos of the column (x), sin and cos of the row (y).
+
+    Frequency j of n = D / 4 is 10,000^(-j / (n - 1)), so that the first is 1 and the last 1 / 10,000. The prefix gets
+    zeros, as the original adds its table before it prepends anything. `at`: stem = once; shared = before every layer.
+    """
+
+    refused: ClassVar[dict[str, str]] = {"every": "its table is fixed, so that a table for each layer is one for all"}
+
+    def __init__(self, layout: Layout, at: PosAt) -> None:
+        super().__init__(layout, at)
+        if layout.width % 4 or layout.width < 8:
+            raise ValueError(
+                f"pos_embed sincos2d quarters the width, at least 8, and {layout.width} will not do: use another arch "
+                "or pos_embed"
+            )
+        self.register_buffer("fixed", torch.empty(layout.tokens, layout.width), persistent=False)
+        self.init_rules: dict[str, Rule] = {"fixed": self._fill}
+
+    def add(self, tokens: Tensor, layer: int) -> Tensor:
+        """Adds the table; `stem` means the first layer only."""
+        return tokens if layer and self.at == "stem" else tokens + self.get_buffer("fixed").to(tokens.dtype)
+
+    def _fill(self, table: Tensor, generator: Generator) -> None:
+        table.copy_(torch.cat([table.new_zeros(self.layout.prefix, self.layout.width), sincos2d(self.layout)]))
+
+
+def sincos2d(layout: Layout) -> Tensor:
+    """The table of the patches, in fp32. Shapes: (N, D)."""
+    bands = layout.width // 4
+    frequencies = SINCOS_BASE ** (-torch.arange(bands, dtype=torch.float64) / (bands - 1))
+    rows, columns = (torch.arange(length, dtype=torch.float64) for length in layout.grid)
+    y = (rows[:, None] * frequencies)[:, None].expand(-1, len(columns), -1)
+    x = (columns[:, None] * frequencies)[None].expand(len(rows), -1, -1)
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=-1).flatten(0, 1).float()
+
+
+# Rotary positions in two dimensions: queries and keys are turned by angles that grow with row and column.
+# Source: "Rotary Position Embedding for Vision Transformer" (2024), its axial kind; the ViT paper does not have it.
+
+# A grid has tens of places along a side where a text has thousands, hence not the usual 10,000.
+ROPE_BASE = 100
+
+
+class Rope(Position):
+    """Neighbouring pairs of a head's values turn: in the first half with the column (x), in the second with the row.
+
+    Pair j of n = K / 4 turns by place * 100^(-j / n). So the product of a query and a key depends, as far as places
+    go, on their offset alone, in every layer and head alike. The prefix has no place and is not turned.
+    """
+
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("every", "shared"), "rotary positions act in every layer already, by the same angles"
+    )
+
+    def __init__(self, layout: Layout, at: PosAt) -> None:
+        super().__init__(layout, at)
+        if layout.head_width % 4:
+            raise ValueError(
+                f"pos_embed rope quarters the width of a head, and {layout.head_width} will not do: use another arch "
+                "or pos_embed"
+            )
+        for name in ("cos", "sin"):
+            self.register_buffer(name, torch.empty(layout.tokens, layout.head_width // 2), persistent=False)
+        self.init_rules: dict[str, Rule] = {"cos": self._fill_cos, "sin": self._fill_sin}
+
+    def rotate(self, heads: Tensor, layer: int) -> Tensor:
+        """Turns each pair by the angle of its token."""
+        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
+        one, other = heads.unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack([one * cos - other * sin, other * cos + one * sin], dim=-1).flatten(-2)
+        return turned.to(heads.dtype)
+
+    def _fill_cos(self, table: Tensor, generator: Generator) -> None:
+        table.copy_(angles(self.layout).cos())
+
+    def _fill_sin(self, table: Tensor, generator: Generator) -> None:
+        table.copy_(angles(self.layout).sin())
+
+
+def angles(layout: Layout) -> Tensor:
+    """By how much the pairs of each token turn; the prefix by 0. Shapes: (T, K / 2)."""
+    bands = layout.head_width // 4
+    frequencies = ROPE_BASE ** (-torch.arange(bands, dtype=torch.float64) / bands)
+    rows, columns = (torch.arange(length, dtype=torch.float64) for length in layout.grid)
+    y = (rows[:, None] * frequencies)[:, None].expand(-1, len(columns), -1)
+    x = (columns[:, None] * frequencies)[None].expand(len(rows), -1, -1)
+    patches = torch.cat([x, y], dim=-1).flatten(0, 1)
+    return torch.cat([patches.new_zeros(layout.prefix, 2 * bands), patches])
+
 
 PosEmbed = Literal["none", "1d", "2d", "relative", "sincos2d", "rope"]
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.arch import parse_arch
+from vitexp.nn.attention import make_layer
 from vitexp.nn.block import NORM_EPS, dropout_or_nothing
 from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
-from vitexp.nn.layer import make_layer
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout

@@ -15,10 +15,9 @@ from vitexp.report import claims_words as say
 from vitexp.report import tidy, words
 from vitexp.report.escape import as_markdown as escape
 from vitexp.report.markdown import lines_of_table
-from vitexp.report.tables import Written
-from vitexp.report.terminal import caution, footnote
-from vitexp.study.claims import CLAIMS, OUT_OF_REACH, Claim
-from vitexp.study.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
+from vitexp.report.tables import Written, caution, footnote
+from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH, Claim
+from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"

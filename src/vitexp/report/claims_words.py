@@ -8,9 +8,9 @@ from vitexp import stats
 from vitexp.record import RunRecord, flatten
 from vitexp.report import words
 from vitexp.report.paper import published
-from vitexp.study.claims import Claim
-from vitexp.study.crossover import Crossover
-from vitexp.study.ledger import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Ledger, Line
+from vitexp.study.claims.claims import Claim
+from vitexp.study.claims.ledger import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Ledger, Line
+from vitexp.study.curve import Crossover
 
 MINUS = " − "
 _MOST_NAMES = 6  # of networks in the heading of a line

@@ -146,6 +146,6 @@ def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:
         raise ValueError("no study is named; give its sweep file, or --from wandb ENTITY/PROJECT/SWEEP")
     if kind != "wandb" or not 1 <= len(words) <= 2:
         raise ValueError(f"--from got {' '.join(chosen.source)!r}; write --from wandb ENTITY/PROJECT/SWEEP")
-    from vitexp.study.wandb_runs import read_sweep
+    from vitexp.study.found import read_sweep
 
     return read_sweep(*words)

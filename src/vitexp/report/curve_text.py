@@ -9,11 +9,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.report import words
-from vitexp.report.footnotes import paper_words
 from vitexp.report.paper import published
-from vitexp.report.terminal import caution, footnote
-from vitexp.study.crossover import Crossover
-from vitexp.study.curve import SIZES, Curve, Series
+from vitexp.report.tables import caution, footnote
+from vitexp.report.view import paper_words
+from vitexp.study.curve import SIZES, Crossover, Curve, Series
 from vitexp.study.powerlaw import PowerLaw
 
 MOST_COLUMNS = 4

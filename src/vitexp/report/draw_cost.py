@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from vitexp.report import cost_words as say
+from vitexp.report import cost_text as say
 from vitexp.report import style, words
-from vitexp.report.annotate import Label, annotate
-from vitexp.study import families
+from vitexp.report.style import Label, annotate
+from vitexp.study.claims import families
 from vitexp.study.cost_curve import CostCurve, Line, Point
 from vitexp.study.lines import RELATIVE
 from vitexp.study.table import is_accuracy

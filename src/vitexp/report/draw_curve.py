@@ -10,8 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitexp.report import style, words
 from vitexp.report.curve_text import place_words
-from vitexp.study.crossover import Crossover
-from vitexp.study.curve import Curve, Series
+from vitexp.study.curve import Crossover, Curve, Series
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import is_accuracy
 

@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitexp.report import style, words
-from vitexp.report.footnotes import baseline_label
 from vitexp.report.paper import Published, published
-from vitexp.report.view import arm_words, paper_figure, short_verdict
+from vitexp.report.view import arm_words, baseline_label, paper_figure, short_verdict
 from vitexp.study.table import Entry, Table, is_accuracy, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8

@@ -9,9 +9,125 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vitexp import stats
-from vitexp.report.vocabulary import FORMS, KEYS, METRICS, VALUES
-from vitexp.study import families
+from vitexp.study.claims import families
 from vitexp.study.table import Label, is_accuracy
+
+# The words of the field for what a config calls by its own: keys, values, metrics. A new flag has its line here.
+
+KEYS = {
+    "model.arch": "model",
+    "model.attention": "attention",
+    "model.classes": "classes",
+    "model.clip_norm": "largest gradient norm",
+    "model.decay": "weights that decay",
+    "model.dropout": "dropout",
+    "model.gelu": "activation",
+    "model.head": "head",
+    "model.head_bias": "bias of the head",
+    "model.image_size": "pixels",
+    "model.label_smoothing": "label smoothing",
+    "model.loss": "loss",
+    "model.lr": "learning rate",
+    "model.masked_share": "share of masked patches",
+    "model.objective": "objective",
+    "model.optimizer": "optimiser",
+    "model.polyak": "Polyak average",
+    "model.pool": "readout",
+    "model.pos_at": "added",
+    "model.pos_embed": "position embedding",
+    "model.resnet": "order of the units",
+    "model.schedule": "schedule",
+    "model.stem": "stem",
+    "model.warmup_steps": "warm-up steps",
+    "model.weight_decay": "weight decay",
+    "model.window": "window",
+    "data.augment": "augmentation",
+    "data.batch_size": "batch size",
+    "data.eval_view": "view of test images",
+    "data.image_size": "pixels",
+    "data.mix": "mixing of images",
+    "data.name": "data set",
+    "data.reader": "reader",
+    "data.shards": "data set",
+    "data.subset_seed": "seed of the subset",
+    "data.train_fraction": "share of the training images",
+    "data.train_images": "training images",
+    "data.val_fraction": "share held out for validation",
+    "run.init": "start",
+    "run.keep": "weights kept",
+    "study.groups": "group",
+    "trainer.accumulate_grad_batches": "batches per step",
+    "trainer.max_epochs": "epochs",
+    "trainer.max_steps": "steps",
+    "trainer.precision": "precision",
+    "seed_everything": "seed",
+}
+
+VALUES: dict[str, dict[str | None, str]] = {
+    "model.pos_embed": {
+        "none": "none", "1d": "1-D", "2d": "2-D", "relative": "relative", "sincos2d": "fixed 2-D sines",
+        "rope": "rotary",
+    },
+    "model.pos_at": {"stem": "at the stem", "every": "every layer", "shared": "every layer, shared"},
+    "model.pool": {"cls": "class token", "gap": "global average pooling", "map": "attention pooling"},
+    "model.stem": {
+        "auto": "as the name says", "patch": "patches", "resnet50": "ResNet-50 stem", "resnet26": "ResNet-26 stem",
+        "resnet14": "ResNet-14 stem", "root": "ResNet root",
+    },
+    "model.attention": {"full": "full attention", "local": "local attention", "axial": "axial attention"},
+    "model.resnet": {"preact": "pre-activation", "postact": "post-activation"},
+    "model.head": {"linear": "linear head", "tanh": "tanh head"},
+    "model.optimizer": {"adamw": "AdamW", "sgd": "SGD"},
+    "model.schedule": {
+        "cosine": "cosine decay", "linear": "linear decay", "constant": "constant rate", "staircase": "staircase decay",
+    },
+    "model.decay": {"all": "all weights decay", "kernels": "only kernels decay"},
+    "model.gelu": {"tanh": "tanh GELU", "exact": "exact GELU"},
+    "model.loss": {"softmax": "softmax loss", "sigmoid": "sigmoid loss"},
+    "model.objective": {
+        "classify": "classes", "masked_mean": "masked patches by mean colour",
+        "masked_small": "masked patches by 4x4 colours", "masked_pixels": "masked patches by their pixels",
+    },
+    "data.augment": {
+        "none": "no augmentation", "crop": "random crops", "flip": "random flips",
+        "crop_flip": "random crops and flips",
+        "inception": "Inception crops and flips", "randaugment": "Inception crops, flips and RandAugment",
+    },
+    "data.mix": {
+        "none": "no mixing", "mixup": "mixup", "cutmix": "CutMix", "mixup_cutmix": "mixup and CutMix by turns",
+    },
+    "data.eval_view": {"resize": "whole images", "crop": "middle squares"},
+    "data.reader": {
+        "auto": "chosen reader", "cache": "cached pixels", "local": "local reads", "stream": "streamed shards",
+    },
+    "data.train_images": {None: "all"},
+    "data.train_fraction": {None: "all"},
+    "data.image_size": {None: "their own size"},
+    "run.init": {"none": "from scratch"},
+    "run.keep": {"last": "last weights", "best": "best validated weights"},
+}  # fmt: skip
+
+FORMS = {
+    "data.train_images": "{} training images",
+    "data.train_fraction": "{} of the training images",
+    "data.image_size": "{} pixels",
+    "model.image_size": "{} pixels",
+    "model.warmup_steps": "{} warm-up steps",
+    "trainer.max_epochs": "{} epochs",
+    "trainer.max_steps": "{} steps",
+}
+"""How a label says the value of a key, where that is not its key and then the number."""
+
+METRICS = {
+    "test_acc": "top-1 accuracy",
+    "val_acc": "top-1 accuracy on the validation slice",
+    "test_loss": "loss on the test split",
+    "val_loss": "loss on the validation slice",
+    "test_colour_acc": "colours of masked patches that were right",
+    "val_colour_acc": "colours of masked patches that were right, on the validation slice",
+    "best_step": "step of the best validation",
+}
+
 
 _SEED = re.compile(r"seed-\d+")
 

@@ -5,9 +5,8 @@ from functools import partial
 from typing import Any
 
 from vitexp.record import RunRecord
-from vitexp.study import mixture
-from vitexp.study.arm import Arm, is_accuracy, name
-from vitexp.study.trained import why_untrained
+from vitexp.study import arm as mixture
+from vitexp.study.arm import Arm, is_accuracy, name, why_untrained
 
 _LENGTHS: Mapping[str, Callable[[RunRecord], Any]] = {
     "steps taken": lambda run: run.steps,

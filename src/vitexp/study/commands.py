@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitexp.study.engine import Engine
     from vitexp.study.plan import PlannedCell
+    from vitexp.study.run.engines import Engine
     from vitexp.study.spec import Study
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
@@ -57,7 +57,7 @@ def add_commands(verbs: Any, parse: Parse, train: Train, examine: Parse, estimat
 
 def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
     """Runs or checks a study; returns the exit status."""
-    from vitexp.study.runner import run_study
+    from vitexp.study.run.runner import run_study
     from vitexp.study.spec import read_study
 
     if chosen.words[0] == "lint":
@@ -81,14 +81,14 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
 
 def _engine(chosen: argparse.Namespace, train: Train) -> "Engine | None":
     """The engine that was asked for; None for this machine."""
-    from vitexp.study.runner import PRELOAD
+    from vitexp.study.run.runner import PRELOAD
 
     given = [name for name in ("ray_address", "cpus_per_run", "gpus_per_run") if getattr(chosen, name) is not None]
     if chosen.engine == "local":
         if given:
             raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
         return None
-    from vitexp.study.ray_engine import RayEngine
+    from vitexp.study.run.engines import RayEngine
 
     return RayEngine(
         train,
@@ -104,11 +104,10 @@ def _engine(chosen: argparse.Namespace, train: Train) -> "Engine | None":
 def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
     from vitexp.study import start
     from vitexp.study.lint import cost, lint
-    from vitexp.study.metrics import check_metrics
-    from vitexp.study.plan import plan_study
-    from vitexp.study.runner import PRELOAD
+    from vitexp.study.plan import check_metrics, plan_study
+    from vitexp.study.run.runner import PRELOAD
+    from vitexp.study.run.worker import fork_server
     from vitexp.study.spec import check_runs_here, read_study
-    from vitexp.study.worker import fork_server
 
     study = read_study(_only(chosen.words[1:]))
     check_runs_here(study)
@@ -137,12 +136,11 @@ def _lint(chosen: argparse.Namespace, parse: Parse, examine: Parse) -> int:
 def _lint_search(study: "Study", chosen: argparse.Namespace, parse: Parse) -> int:
     """Cells that are not chosen yet cannot be parsed; random points of the same space can."""
     from vitexp.study import space
-    from vitexp.study.cell import make_cells
-    from vitexp.study.metrics import check_metrics
-    from vitexp.study.plan import plan_cells
-    from vitexp.study.runner import PRELOAD
-    from vitexp.study.search import check_search
-    from vitexp.study.worker import fork_server
+    from vitexp.study.cells import make_cells
+    from vitexp.study.plan import check_metrics, plan_cells
+    from vitexp.study.run.runner import PRELOAD
+    from vitexp.study.run.search import check_search
+    from vitexp.study.run.worker import fork_server
 
     check_search(study)
     cap = study.run_cap or 0

@@ -1,12 +1,132 @@
 """Which arms of a study are compared with which, and why others are not."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
-from vitexp.study import mixture
+from vitexp.record import flatten, result_config
+from vitexp.study import arm as mixture
 from vitexp.study.arm import Arm, name
-from vitexp.study.confounded import arm_of, confounded, factors
-from vitexp.study.spec import Study
+from vitexp.study.cells import SEED
+from vitexp.study.spec import Study, StudyConfig
+
+# Which comparisons of a study change more than one factor at once, where no other arm tells the factors apart.
+# A factor is aliased when no two arms differ in it alone. A comparison of two arms is confounded when they differ in
+# several factors and no chain of arms leads from one to the other that changes one factor at a time and takes no
+# other values than theirs. Factors that go together (`study.together`) count as one, tuned ones (`study.tune`) and
+# the seed as none, and neither does a value that an arm cannot choose, such as the place of a position embedding that
+# is none.
+
+Values = Mapping[str, Any]
+"""The value of each factor of an arm; `BOUND` where it could have no other."""
+BOUND = "(bound)"
+_RESNET = re.compile(r"R\d+x")
+_NOT_FOR_RESNETS = {f"model.{name}" for name in ("pos_embed", "pos_at", "pool", "attention", "window", "dropout")}
+_COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
+"""Where data lie cannot change a number, but a study that lists several sets compares them."""
+
+
+def factors(keys: Iterable[str], config: StudyConfig) -> list[str]:
+    """Of the keys that a study varies, those by which its arms are compared."""
+    compared = [key for key in keys if key != SEED and key not in config.tune and key.split(".")[0] != "study"]
+    return [key for key in compared if key in _COUNT_ALTHOUGH_NEUTRAL or key in result_config({key: 0})]
+
+
+def arm_of(config: Mapping[str, Any], asked: Mapping[str, Any], keys: Sequence[str]) -> Values:
+    """The arm of a run by its resolved `config`; `asked` is what the study sets, in dotted keys."""
+    flat = {**asked, **flatten(config)}
+    return {key: BOUND if _bound(key, flat, asked) else _text(flat.get(key)) for key in keys}
+
+
+@dataclass(frozen=True)
+class Alias:
+    """Factors of which the first ones never change alone, but with others among `keys`."""
+
+    never_alone: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        others = [key for key in self.keys if key not in self.never_alone]
+        verb = "change" if len(self.never_alone) > 1 else "changes"
+        return f"{' and '.join(self.never_alone)} never {verb} alone, but with {' and '.join(others) or 'each other'}"
+
+
+def aliases(arms: Sequence[Values], config: StudyConfig) -> list[Alias]:
+    """The factors that no two arms separate from others."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for factor in dict.fromkeys(_together(key, config) for arm in arms[:1] for key in arm):
+        if not _changes_alone(factor, arms, config):
+            pairs = (_differing(one, other, config) for one, other in combinations(arms, 2))
+            nearest = min((changed for changed in pairs if factor in changed), key=len, default=None)
+            if nearest is not None:
+                found[tuple(sorted(key for keys in nearest.values() for key in keys))] += nearest[factor]
+    return [Alias(tuple(sorted(never)), keys) for keys, never in found.items()]
+
+
+def confounded(one: Values, other: Values, arms: Sequence[Values], config: StudyConfig) -> list[str]:
+    """The factors that a comparison of two arms cannot tell apart; none where it changes one or other arms do."""
+    changed = _differing(one, other, config)
+    if len(changed) < 2:
+        return []
+    between = [arm for arm in arms if _lies_between(arm, one, other)]
+    reached, edge = [one], [one]
+    while edge:
+        here = edge.pop()
+        nexts = [arm for arm in [*between, other] if arm not in reached and len(_differing(here, arm, config)) <= 1]
+        reached += nexts
+        edge += nexts
+    return [] if other in reached else sorted(key for keys in changed.values() for key in keys)
+
+
+def _changes_alone(factor: str, arms: Sequence[Values], config: StudyConfig) -> bool:
+    """Whether two arms differ in `factor` and in nothing else."""
+    values = defaultdict(set)
+    for arm in arms:
+        sides: tuple[list[str], list[str]] = ([], [])
+        for key, value in arm.items():
+            sides[_together(key, config) == factor].append(value)
+        values[tuple(sides[0])].add(tuple(sides[1]))
+    if any(len(found) > 1 and not any(BOUND in one for one in found) for found in values.values()):
+        return True  # quick, and true of every full factorial
+    return any(list(_differing(one, other, config)) == [factor] for one, other in combinations(arms, 2))
+
+
+def _differing(one: Values, other: Values, config: StudyConfig) -> dict[str, list[str]]:
+    """The keys in which two arms differ, by the factor that they belong to."""
+    found = defaultdict(list)
+    for key, value in one.items():
+        if value != other[key] and BOUND not in (value, other[key]):
+            found[_together(key, config)].append(key)
+    return dict(found)
+
+
+def _together(key: str, config: StudyConfig) -> str:
+    """One name for all keys that the study says to change together."""
+    return next((" ".join(keys) for keys in config.together if key in keys), key)
+
+
+def _lies_between(arm: Values, one: Values, other: Values) -> bool:
+    return all(value in (one[key], other[key], BOUND) for key, value in arm.items())
+
+
+def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether an arm could not have another value here, given its other choices."""
+    if asked.get(key, flat.get(key)) == "auto":
+        return True
+    if key == "model.pos_at":
+        kind, place = flat.get("model.pos_embed"), flat.get(key)
+        return kind == "none" or (kind, place) == ("relative", "stem")
+    return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
+
+
+def _text(value: Any) -> str:
+    """One spelling for values that mean the same, 1 and 1.0."""
+    plain = int(value) if isinstance(value, float) and value.is_integer() else value
+    return json.dumps(plain, sort_keys=True, default=str)
 
 
 def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from vitexp.record import flatten, result_config
 from vitexp.stats import MINIMUM_SEEDS
-from vitexp.study.cell import SEED, varying
-from vitexp.study.confounded import aliases, arm_of, confounded, factors
+from vitexp.study.arm import FOLLOWS
+from vitexp.study.cells import SEED, varying
+from vitexp.study.comparison import aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
-from vitexp.study.mixture import FOLLOWS
 from vitexp.study.plan import FACTS, PlannedCell, changed_values
 from vitexp.study.space import Parameter
 from vitexp.study.spec import Study

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from vitexp.record import RunRecord, read_records, result_config
-from vitexp.study import cautions, comparison, mixture
-from vitexp.study.arm import Arm
+from vitexp.study import arm as mixture
+from vitexp.study import cautions, comparison
+from vitexp.study.arm import Arm, cut_short, stopped_at
 from vitexp.study.spec import Cell, Study
-from vitexp.study.trained import cut_short, stopped_at
 
 SEED = "seed_everything"
 

@@ -16,10 +16,10 @@ import yaml
 
 from vitexp import strict
 from vitexp.record import check_name, flatten
-from vitexp.study import agent, space
-from vitexp.study.cell import SEED, Cell, make_cells, varying
-from vitexp.study.groups import SHARDS, check_groups
-from vitexp.study.lines import MEASURED, check_lines
+from vitexp.study import cells as agent
+from vitexp.study import space
+from vitexp.study.cells import SEED, Cell, make_cells, varying
+from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
 
 # The keys that W&B's sweep schema knows; it refuses all others.
 TOP_KEYS = (

@@ -12,8 +12,8 @@ from typing import Any
 
 from vitexp.study.lint import Finding, arms_of, partner_of
 from vitexp.study.plan import PlannedCell, parse_all
+from vitexp.study.run.worker import Parse
 from vitexp.study.spec import Study
-from vitexp.study.worker import Parse
 
 _SHOWN = 4
 _HEX = 8

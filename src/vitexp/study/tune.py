@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from vitexp.study import mixture
+from vitexp.study import arm as mixture
 from vitexp.study.arm import Arm, name
 from vitexp.study.select import Selection
 

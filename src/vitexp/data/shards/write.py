@@ -1,0 +1,359 @@
+"""A source becomes a directory of WebDataset shards that anyone can read, and the same bytes every time.
+
+The shards grow in `OUT.partial` beside OUT, which takes its name only when everything is there: OUT is whole or absent.
+A run that was stopped goes on after its last whole shard. Images are shuffled once, by a hash of their keys and a seed
+that `recipe.json` keeps.
+"""
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from vitexp.data.read.decode import BadImage, check_image, convert_image, decode_image
+from vitexp.data.sources.named import Content
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from vitexp.data.read.decode import BadImage
+from vitexp.data.sources.named import Split
+import errno
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from vitexp import __version__
+from vitexp.data.sources.named import TEST_FRACTION, Source, digest, hold_out, open_source
+from vitexp.record import write_atomically
+
+
+# One WebDataset shard on its way to disk: nothing in it but the data, so that equal images make equal bytes.
+
+_BLOCK = 512
+_RECORD = 20 * _BLOCK  # a tar is filled up to whole records
+
+
+def encode(key: str, label: int, content: Content, check: bool) -> bytes:
+    """One sample as it lies in a tar: the image, then its label. Pixels, GIF, BMP, TIFF and PPM become PNG; the bytes
+    of other files stay as they are.
+
+    Raises: BadImage naming the key, for bytes that are no image; with `check` also for those that do not decode.
+    """
+    if not isinstance(content, np.ndarray) and (pixels := convert_image(content, key)) is not None:
+        content = pixels
+    if isinstance(content, np.ndarray):
+        extension, data = "png", _png(content, key)
+    else:
+        extension, data = check_image(content, "png", key), content
+        if check:
+            decode_image(data, extension, key)
+    return _member(f"{key}.{extension}", data) + _member(f"{key}.cls", str(label).encode())
+
+
+def _png(pixels: np.ndarray, key: str) -> bytes:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise BadImage(f"{key}: pixels are {pixels.dtype} {pixels.shape}; uint8 (H, W) or (H, W, 3) are needed")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _member(name: str, data: bytes) -> bytes:
+    """A regular file in a tar: without time and owner, mode 644."""
+    return _header(name, len(data)) + data + bytes(-len(data) % _BLOCK)
+
+
+def _header(name: str, size: int) -> bytes:
+    """Source: POSIX 1003.1, pax, the ustar interchange format. tarfile's own, some ten times faster."""
+    assert len(name) <= 100
+    path = name.encode("ascii").ljust(100, b"\0")
+    numbers = b"0000644\x000000000\x000000000\0%011o\x0000000000000\0" % size
+    rest = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
+    total = sum(path) + sum(numbers) + 8 * 32 + sum(rest)
+    return path + numbers + b"%06o\0 " % total + rest
+
+
+def write_shard(path: Path, samples: Iterable[bytes]) -> int:
+    """Writes a whole shard or none, and waits until it is on the disk; returns how many samples it holds."""
+    unfinished = path.with_suffix(".tmp")
+    count = 0
+    try:
+        with open(unfinished, "wb", buffering=1 << 20) as file:
+            for sample in samples:
+                file.write(sample)
+                count += 1
+            file.write(bytes(2 * _BLOCK))
+            file.write(bytes(-file.tell() % _RECORD))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+# Images on their way to shards: encoded ahead in threads, in order, dealt out until a shard is full.
+
+_CHUNK, _WINDOW = 32, 16  # images a task, tasks ahead: what is held in memory
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a source is cut into shards. The same source and layout give the same bytes."""
+
+    seed: int = 0
+    """Shuffles the images once, before they are cut into shards."""
+    shard_images: int = 10_000
+    """At most so many images in a shard."""
+    shard_bytes: int = 1_000_000_000
+    """At most so many bytes in a shard."""
+    test_fraction: float | None = None
+    """Held out class by class as the test split, where the source has none; 0.2 where it has no val either."""
+    val_fraction: float | None = None
+    """Held out of train as a validation split of its own."""
+    max_bad: int = 0
+    """So many unreadable images may be left out, by name in recipe.json, before it is an error."""
+    check: bool = True
+    """Decode every image on the way, so that no shard holds one that cannot be decoded."""
+
+
+def encoded(
+    split: Split, order: np.ndarray, check: bool, pool: ThreadPoolExecutor
+) -> Iterator[Future[list[bytes | BadImage]]]:
+    """Encodes ahead in threads, a chunk a task, in order and never more than a window of chunks at once."""
+
+    def chunk(rows: list[int]) -> list[bytes | BadImage]:
+        return [_one(split, row, check) for row in rows]
+
+    ahead: deque[Future[list[bytes | BadImage]]] = deque()
+    for start in range(0, len(order), _CHUNK):
+        ahead.append(pool.submit(chunk, order[start : start + _CHUNK].tolist()))
+        if len(ahead) > _WINDOW:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _one(split: Split, row: int, check: bool) -> bytes | BadImage:
+    try:
+        return encode(split.keys[row], int(split.labels[row]), split.read(row), check)
+    except BadImage as error:
+        return error
+
+
+class Feed:
+    """Deals encoded samples out to shards; knows the place in the split, and counts what had to be left out."""
+
+    def __init__(
+        self, tasks: Iterator[Future[list[bytes | BadImage]]], layout: Layout, left_out: list[str], report: Report
+    ) -> None:
+        self._source = (sample for task in tasks for sample in task.result())
+        self._layout, self._left_out, self._report = layout, left_out, report
+        self._next: bytes | None = None
+        self.place = 0
+
+    def peek(self) -> bytes | None:
+        """The next readable sample, or None at the end."""
+        while self._next is None and (sample := next(self._source, None)) is not None:
+            if isinstance(sample, BadImage):
+                self._skip(sample)
+            else:
+                self._next = sample
+        return self._next
+
+    def _skip(self, error: BadImage) -> None:
+        if len(self._left_out) >= self._layout.max_bad:
+            raise BadImage(f"{error}; repair or remove it, or allow it with --max-bad") from error
+        self._left_out.append(str(error))
+        self._advance()
+
+    def _advance(self) -> None:
+        self.place += 1
+        self._report(1)
+
+    def shard(self) -> Iterator[bytes]:
+        """Samples until the shard is full."""
+        images, used = 0, 0
+        while (sample := self.peek()) is not None:
+            images, used = images + 1, used + len(sample)
+            if images > 1 and (images > self._layout.shard_images or used > self._layout.shard_bytes):
+                return
+            self._next = None
+            self._advance()
+            yield sample
+
+
+RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
+
+
+def _silent(images: int) -> None:
+    pass
+
+
+@dataclass
+class _Progress:
+    """What lies whole in `OUT.partial`: per shard its split, its images, and the place where the next one begins."""
+
+    plan: str
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def make(
+    source: str | Source,
+    out: str | os.PathLike[str],
+    *,
+    layout: Layout | None = None,
+    workers: int = 0,
+    report: Report | None = None,
+) -> Path:
+    """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
+
+    `workers` is the number of encoding threads, 0 for one a processor; `report` is told of images as they are done.
+    Raises: ValueError when `out` holds anything else, when the disk is full, and BadImage beyond `layout.max_bad`.
+    """
+    layout = layout or Layout()
+    _check(layout)
+    source = _with_splits(open_source(source) if isinstance(source, str) else source, layout)
+    out, plan = Path(out), _plan(source, layout)
+    with _alone(out):
+        if not _done(out, plan):
+            try:
+                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report or _silent)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise ValueError(
+                    f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in "
+                    f"{_partial(out).name}; free some space and run this again, or remove that directory"
+                ) from error
+    return out
+
+
+def _check(layout: Layout) -> None:
+    for name in ("shard_images", "shard_bytes"):
+        if getattr(layout, name) < 1:
+            raise ValueError(f"{name} is {getattr(layout, name)}; at least 1 is needed")
+
+
+def _with_splits(source: Source, layout: Layout) -> Source:
+    """The source with a test split, its own or held out, and a validation split where one is asked for."""
+    splits = dict(source.splits)
+    for name, fraction in (("test", layout.test_fraction), ("val", layout.val_fraction)):
+        if name in splits and fraction is not None:
+            raise ValueError(f"{source.name} has its own {name} split, so {name}_fraction has no effect; leave it out")
+        if name not in splits and (fraction is not None or (name == "test" and "val" not in splits)):
+            fraction = TEST_FRACTION if fraction is None else fraction
+            splits["train"], splits[name] = hold_out(splits["train"], fraction, layout.seed)
+    return replace(source, splits=splits)
+
+
+def _plan(source: Source, layout: Layout) -> str:
+    """A digest of everything that decides the bytes, but for the pixels themselves."""
+    whole = hashlib.sha256(json.dumps([source.name, source.classes, source.identity, vars(layout)]).encode())
+    for name, split in sorted(source.splits.items()):
+        whole.update(f"{name} {len(split)} ".encode() + "\n".join(split.keys).encode() + split.labels.tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One writer at a time: a second waits here, and then finds the work done."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(out.with_name(f".{out.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        Path(lock.name).unlink(missing_ok=True)
+
+
+def _done(out: Path, plan: str) -> bool:
+    """Whether `out` holds this very plan already."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    recipe = out / RECIPE
+    if recipe.is_file() and json.loads(recipe.read_text()).get("plan") == plan:
+        return True
+    raise ValueError(f"{out} exists and holds something else; name another directory, or remove it first")
+
+
+def _build(source: Source, layout: Layout, out: Path, plan: str, workers: int, report: Report) -> None:
+    work = _partial(out)
+    progress = _continue(work, plan)
+    with ThreadPoolExecutor(workers) as pool:
+        for name in source.splits:
+            _write_split(source, name, layout, progress, work, pool, report)
+    _finish(source, layout, progress, work)
+    os.replace(work, out)
+
+
+def _continue(work: Path, plan: str) -> _Progress:
+    """What an earlier run of the same plan left whole; what any other left is removed."""
+    try:
+        progress = _Progress(**json.loads((work / PROGRESS).read_text()))
+        if progress.plan == plan and all((work / s["file"]).stat().st_size == s["bytes"] for s in progress.shards):
+            return progress
+    except (OSError, ValueError, TypeError):
+        pass
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    return _Progress(plan)
+
+
+def _write_split(
+    source: Source,
+    name: str,
+    layout: Layout,
+    progress: _Progress,
+    work: Path,
+    pool: ThreadPoolExecutor,
+    report: Report,
+) -> None:
+    split = source.splits[name]
+    order = np.argsort([digest(key, layout.seed) for key in split.keys], kind="stable")
+    written = [shard for shard in progress.shards if shard["split"] == name]
+    start = written[-1]["next"] if written else 0
+    feed = Feed(encoded(split, order[start:], layout.check, pool), layout, progress.left_out, report)
+    report(start)
+    number = len(written)
+    while feed.peek() is not None:
+        path = work / f"{source.name}-{name}-{number:06d}.tar"
+        images = write_shard(path, feed.shard())
+        shard = {"file": path.name, "split": name, "images": images, "bytes": path.stat().st_size}
+        progress.shards.append({**shard, "next": start + feed.place})
+        write_atomically(work / PROGRESS, json.dumps(vars(progress)))
+        number += 1
+
+
+def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> None:
+    """Writes what lies beside the shards, the index last."""
+    from vitexp.data.shards.index import index_shards
+
+    splits: dict[str, dict[str, Any]] = {}
+    for name in source.splits:
+        shards = [shard for shard in progress.shards if shard["split"] == name]
+        splits[name] = {
+            "name": name,
+            "num_samples": sum(shard["images"] for shard in shards),
+            "filenames": [shard["file"] for shard in shards],
+            "shard_lengths": [shard["images"] for shard in shards],
+        }
+    recipe = {"made_by": f"vitexp {__version__}", "source": source.name, "plan": progress.plan, "layout": vars(layout)}
+    recipe |= {"images": {name: split["num_samples"] for name, split in splits.items()}, "left_out": progress.left_out}
+    write_atomically(work / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    write_atomically(work / INFO, json.dumps({"splits": splits}, indent=1) + "\n")
+    write_atomically(work / RECIPE, json.dumps(recipe, indent=1) + "\n")
+    index_shards(work)
+    (work / PROGRESS).unlink(missing_ok=True)
+

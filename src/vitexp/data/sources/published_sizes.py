@@ -1,0 +1,94 @@
+"""The published sizes of well-known sets, and data that know such a size alone: what a run costs without its shards.
+
+Sources: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", 2015 (ILSVRC2012; its validation
+images are the test split here); Ridnik et al., "ImageNet-21K Pretraining for the Masses", 2021 (the whole release);
+Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021, section 4.1 (303M images of JFT), and the 18,291 classes of
+Google's uncertainty-baselines; Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; Zhai et al.,
+"A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark", 2019 (VTAB-1k: 1,000
+training images a task).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vitexp.data.module import ShardData, size_of
+from vitexp.data.read.fetch import is_url
+from vitexp.data.shards.index import ShardIndex
+from vitexp.data.subset import Wish, check_subset, held_out, wanted
+
+
+class Size(NamedTuple):
+    """Images and classes of a set, and the side of its images where they are all squares of one size."""
+
+    train: int
+    test: int
+    classes: int
+    side: int | None = None
+
+
+_VTAB = {
+    "caltech101": 102, "cifar100": 100, "dtd": 47, "flowers102": 102, "pets": 37, "sun397": 397, "svhn": 10,
+    "camelyon": 2, "eurosat": 10, "resisc45": 45, "retinopathy": 5,
+    "clevr-count": 8, "clevr-dist": 6, "dmlab": 6, "dspr-loc": 16, "dspr-ori": 16, "kitti-dist": 4, "snorb-azim": 18,
+    "snorb-elev": 9,
+}  # fmt: skip
+"""Classes of each task. All have test images; 1,000 stand for them, on which no cost of training depends."""
+SIZES = {
+    "imagenet": Size(1_281_167, 50_000, 1000),
+    "imagenet21k": Size(14_197_122, 0, 21_841),
+    "jft300m": Size(303_000_000, 0, 18_291),
+    "cifar10": Size(50_000, 10_000, 10, 32),
+    "cifar100": Size(50_000, 10_000, 100, 32),
+} | {f"vtab-{task}": Size(1000, 1000, classes) for task, classes in _VTAB.items()}
+"""By the last part of `data.shards`."""
+
+
+class PublishedData(ShardData):
+    """ShardData that, where its directory is missing and its name known, has the published counts and no images.
+
+    A plan made with it has the right steps and costs; its fingerprints stand for no data, and nothing can be trained.
+    """
+
+    published = ""
+    """Which set's published size stands for shards that are not here; empty where they are."""
+
+    def _open(self, shards: str, image_size: int | None, wish: Wish) -> None:
+        directory = Path(shards)
+        if is_url(shards) or "/" not in shards or directory.exists():
+            super()._open(shards, image_size, wish)
+        elif directory.name in SIZES:
+            self._take(shards, SIZES[directory.name], image_size, wish)
+        else:
+            try:
+                super()._open(shards, image_size, wish)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; without shards, the costs are known only of sets named {', '.join(SIZES)}"
+                ) from error
+
+    def _take(self, shards: str, size: Size, image_size: int | None, wish: Wish) -> None:
+        self.published = (
+            f"{shards} is not here: costed from its published size ({size.train:,} training images, "
+            f"{size.classes:,} classes)"
+        )
+        self.name, self.classes, self.class_names = Path(shards).name, size.classes, ()
+        self.size = size_of(self.name, (size.side, size.side) if size.side else None, image_size)
+        val = held_out(size.train, wish.val_fraction or 0.0)
+        train = wanted(size.train - val, wish)
+        check_subset(train, size.train - val, size.classes)
+        self._indexes, self._held_out = {}, True
+        counts = {"train": train, "val": val, "test": size.test}
+        self._rows = {split: np.broadcast_to(np.int64(0), count) for split, count in counts.items()}  # lengths alone
+        self.shards_fingerprint = f"published size of {self.name}"
+        self.subset_fingerprint = f"{train} of {size.train - val} images, seed {wish.seed}"
+
+    def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
+        """No order is known of images that are not here."""
+        return f"{split} of {self.shards_fingerprint}" if self.published else super().order_fingerprint(split, samples)
+
+    def _source(self, split: str) -> ShardIndex:
+        if self.published:
+            raise ValueError(f"{self.published}; there are no images to train on or to measure")
+        return super()._source(split)

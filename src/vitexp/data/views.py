@@ -1,0 +1,319 @@
+"""Views: what of an image the network sees, in training and in evaluation.
+
+A view works on a whole batch of uint8 images, and what it does to a sample follows from (seed, epoch, sample) alone.
+Pixels stay uint8 up to the device. The words of `data.augment`:
+
+- none: the whole image, resized;
+- crop: the same, shifted by up to size // 8 pixels over a reflected border;
+- flip: the same, mirrored left to right for every second sample;
+- crop_flip: both;
+- inception: a random box of 5 to 100 % of the area and aspect 3/4 to 4/3, resized, and the flip (the paper's);
+- randaugment: inception, then timm's RandAugment.
+
+In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
+"""
+
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vitexp.data.keyed import draws, key, uniforms
+from vitexp.data.read.photo import File, decode_boxes, image_sizes
+
+# Which part of an image a view shows: boxes of (top, left, height, width) in whole pixels, one a sample.
+
+AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
+ASPECT = (3 / 4, 4 / 3)  # width to height
+TRIES = 10
+DRAWS = 2 + 2 * TRIES
+CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop keeps
+
+
+def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """Random boxes: area uniform, aspect log-uniform, the first of ten tries that lies inside the image.
+
+    Where none does, the box is the largest centred one whose aspect is allowed.
+    Shapes: draws (B, DRAWS) in [0, 1), heights and widths (B,) -> int64 (B, 4).
+    Source: Szegedy et al. 2015 in the form of torchvision's RandomResizedCrop (TensorFlow's op, which big_vision uses,
+    draws the height uniformly instead of the area).
+    """
+    h, w = np.asarray(heights, np.float64)[:, None], np.asarray(widths, np.float64)[:, None]
+    area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 2 : 2 + TRIES]) * h * w
+    low, high = np.log(ASPECT)
+    aspect = np.exp(low + (high - low) * draws[:, 2 + TRIES : DRAWS])
+    tall, wide = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
+    fits = (tall >= 1) & (wide >= 1) & (tall <= h) & (wide <= w)
+    first = np.argmax(fits, axis=1)[:, None]
+    tall, wide = np.take_along_axis(tall, first, 1), np.take_along_axis(wide, first, 1)
+    top, left = np.floor(draws[:, 0:1] * (h - tall + 1)), np.floor(draws[:, 1:2] * (w - wide + 1))
+    boxes = np.hstack([top, left, tall, wide])
+    return np.where(fits.any(1, keepdims=True), boxes, _largest(h, w)).astype(np.int64)
+
+
+def _largest(h: np.ndarray, w: np.ndarray) -> np.ndarray:
+    wide = np.minimum(w, np.rint(h * ASPECT[1]))
+    tall = np.minimum(h, np.rint(w / ASPECT[0]))
+    return np.hstack([(h - tall) // 2, (w - wide) // 2, tall, wide])
+
+
+def whole_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The whole of each image."""
+    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+    return np.stack([np.zeros_like(h), np.zeros_like(w), h, w], axis=1)
+
+
+def centre_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The square in the middle, 7/8 of the shorter side: resize to 8/7 of the size and crop, in one step."""
+    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
+    side = np.maximum(np.rint(np.minimum(h, w) * CENTRE).astype(np.int64), 1)
+    return np.stack([(h - side) // 2, (w - side) // 2, side, side], axis=1)
+
+
+# Resizing many small images at once, each from its own box, with results that no machine rounds differently.
+# Bilinear with antialiasing (a triangle as wide as the reduction) is two products with weight matrices. The weights
+# are multiples of 2^-14 and the pixels whole numbers, so every partial sum is exact in float32, whatever its order.
+
+_ONE = 2.0**14
+
+
+def resize_boxes(images: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
+    """Each image's box as a square of `size`; what lies outside the box has no say.
+
+    Shapes: uint8 (B, H, W, 3), boxes (B, 4) as top, left, height, width -> uint8 (B, size, size, 3).
+    """
+    count, height, width, channels = images.shape
+    across = weights(boxes[:, 1], boxes[:, 3], width, size).transpose(0, 2, 1)
+    down = weights(boxes[:, 0], boxes[:, 2], height, size)[:, None]
+    rows = images.transpose(0, 3, 1, 2).astype(np.float32).reshape(count, channels * height, width)
+    narrow = _rounded(np.matmul(rows, across)).reshape(count, channels, height, size)
+    return _rounded(np.matmul(down, narrow)).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _rounded(sums: np.ndarray) -> np.ndarray:
+    return np.floor(sums * np.float32(1 / _ONE) + np.float32(0.5))
+
+
+def weights(start: np.ndarray, length: np.ndarray, pixels: int, size: int) -> np.ndarray:
+    """How much of each pixel goes into each of `size` outputs, in units of 2^-14: rows that sum to 2^14 exactly.
+
+    Shapes: start and length (B,) -> float32 (B, size, pixels).
+    """
+    start, length = start[:, None, None].astype(np.float64), length[:, None, None].astype(np.float64)
+    scale = length / size
+    reach = np.maximum(scale, 1.0)
+    centre = (np.arange(size)[:, None] + 0.5) * scale + start
+    pixel = np.arange(pixels) + 0.5
+    share = np.maximum(1 - np.abs(pixel - centre) / reach, 0) * ((pixel > start) & (pixel < start + length))
+    units = np.rint(share / share.sum(-1, keepdims=True) * _ONE)
+    largest = units.argmax(-1)[..., None]
+    missing = _ONE - units.sum(-1, keepdims=True)
+    np.put_along_axis(units, largest, np.take_along_axis(units, largest, -1) + missing, -1)
+    return units.astype(np.float32)
+
+
+# RandAugment as timm defines it, with random numbers that belong to the sample.
+# timm draws from the two global generators of Python and NumPy. They are seeded for each sample, under a lock, and
+# put back.
+
+POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
+_PURPOSE = 0x52414E44
+_GREY = (128, 128, 128)  # what moves in from outside
+_lock = threading.Lock()
+
+
+def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
+    """Each image after its own operations.
+
+    Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
+    """
+    seeds = draws(key(seed, epoch, _PURPOSE), samples, 2)
+    policy = _policy(images.shape[1])
+    results = np.empty_like(images)
+    with _lock:
+        before = random.getstate(), np.random.get_state()
+        try:
+            for i, (first, second) in enumerate(seeds.tolist()):
+                random.seed(first)
+                np.random.seed(second & 0xFFFFFFFF)
+                results[i] = np.asarray(policy(Image.fromarray(images[i])))
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+    return results
+
+
+@cache
+def _policy(size: int) -> Any:
+    """timm's transform for images of one size; posterizing to no bits at all is black, as it was before Pillow 13."""
+    from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
+    from timm.data.auto_augment import rand_augment_transform
+
+    policy = rand_augment_transform(POLICY, {"translate_const": int(size * 0.45), "img_mean": _GREY})
+    for operation in policy.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return policy
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
+
+
+Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
+EvalKind = Literal["resize", "crop"]
+_GATHER_PIXELS = 64 * 64  # up to here one gather for the batch, by a table of at most 19 MB of all moves there are
+_VIEW = 0x56494557  # tells these draws from all others of the same seed and epoch
+__all__ = ["Augment", "EvalKind", "File", "View", "eval_view", "train_view"]
+
+
+class View(Protocol):
+    """From stored images to uint8 (B, size, size, 3), by the epoch and the ids of the samples."""
+
+    @property
+    def size(self) -> int:
+        """Height and width of what comes out."""
+
+    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3)."""
+
+    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Decodes too, and no more than it needs."""
+
+
+def train_view(augment: Augment, size: int, seed: int) -> View:
+    """The view behind a word of `data.augment`."""
+    if augment not in get_args(Augment):
+        raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
+    if augment in ("inception", "randaugment"):
+        return InceptionView(size, seed, further=augment == "randaugment")
+    if "crop" in augment and size < 8:
+        raise ValueError(f"augment {augment!r}: crop has no effect on images of {size} pixels; use none or flip")
+    return ShiftView(size, seed, shift=size // 8 if "crop" in augment else 0, flip="flip" in augment)
+
+
+def eval_view(kind: EvalKind, size: int) -> View:
+    """The view for validation, test and features: nothing random."""
+    if kind not in get_args(EvalKind):
+        raise ValueError(f"the evaluation view {kind!r} is none of {', '.join(get_args(EvalKind))}")
+    return EvalView(size, centre=kind == "crop")
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """The whole image or its centre, resized."""
+
+    size: int
+    centre: bool = False
+
+    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Returns `images` itself where there is nothing to do."""
+        count, height, width, _ = images.shape
+        if height == width == self.size and not self.centre:
+            return images
+        return resize_boxes(images, self._boxes(np.full(count, height), np.full(count, width)), self.size)
+
+    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Decodes and resizes."""
+        return decode_boxes(files, self._boxes(*image_sizes(files)), self.size)
+
+    def _boxes(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        return centre_boxes(heights, widths) if self.centre else whole_boxes(heights, widths)
+
+
+@dataclass(frozen=True)
+class ShiftView:
+    """The whole image, shifted over a reflected border and mirrored, each where asked for."""
+
+    size: int
+    seed: int
+    shift: int
+    flip: bool
+
+    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Resizes to `size` first, where it must."""
+        images = EvalView(self.size).from_pixels(images, epoch, samples)
+        if not self.shift and not self.flip:
+            return images
+        draws = uniforms(key(self.seed, epoch, _VIEW), samples, 3)
+        shifts = np.floor(draws[:, :2] * (2 * self.shift + 1)).astype(np.int64) - self.shift
+        return moved(images, shifts, (draws[:, 2] < 0.5) & self.flip)
+
+    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Decodes, resizes, shifts."""
+        return self.from_pixels(EvalView(self.size).from_files(files, epoch, samples), epoch, samples)
+
+
+@dataclass(frozen=True)
+class InceptionView:
+    """A random box, resized, and the flip; further, RandAugment."""
+
+    size: int
+    seed: int
+    further: bool = False
+
+    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Shapes: uint8 (B, H, W, 3) -> (B, size, size, 3)."""
+        count, height, width, _ = images.shape
+        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
+        parts = inception_boxes(draws, np.full(count, height), np.full(count, width))
+        seen = mirrored(resize_boxes(images, parts, self.size), draws[:, -1] < 0.5)
+        return self._further(seen, epoch, samples)
+
+    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
+        """Decodes no more than it needs."""
+        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
+        parts = inception_boxes(draws, *image_sizes(files))
+        return self._further(decode_boxes(files, parts, self.size, draws[:, -1] < 0.5), epoch, samples)
+
+    def _further(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
+        return rand_augmented(images, self.seed, epoch, samples) if self.further else images
+
+
+def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarray:
+    """Each image moved up and left by its shift, what is missing reflected at the edge, then mirrored where `flips`.
+
+    Shapes: uint8 (B, H, W, 3), shifts (B, 2), flips (B,) -> (B, H, W, 3).
+    """
+    count, height, width, _ = images.shape
+    if height * width > _GATHER_PIXELS:
+        rows, columns = _sources(height, width, shifts, flips)
+        return np.stack([image[r][:, c] for image, r, c in zip(images, rows, columns, strict=True)])
+    reach = int(np.abs(shifts).max(initial=0))
+    moves = ((shifts[:, 0] + reach) * (2 * reach + 1) + shifts[:, 1] + reach) * 2 + flips
+    places = _places(height, width, reach)[moves] + (np.arange(count) * (height * width))[:, None]
+    return np.take(images.reshape(-1, 3), places, axis=0).reshape(images.shape)
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int, reach: int) -> np.ndarray:
+    """Where each pixel of an image comes from, for every move of up to `reach`: (moves, height * width)."""
+    steps = np.arange(-reach, reach + 1)
+    down, right, flips = (grid.ravel() for grid in np.meshgrid(steps, steps, [False, True], indexing="ij"))
+    rows, columns = _sources(height, width, np.stack([down, right], axis=1), flips)
+    return (rows[:, :, None] * width + columns[:, None, :]).reshape(len(rows), -1)
+
+
+def _sources(height: int, width: int, shifts: np.ndarray, flips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and the columns that each moved image is made of. Shapes: (B, height), (B, width)."""
+    columns = np.where(flips[:, None], np.arange(width)[::-1], np.arange(width))
+    return _reflected(shifts[:, :1] + np.arange(height), height), _reflected(shifts[:, 1:] + columns, width)
+
+
+def _reflected(places: np.ndarray, length: int) -> np.ndarray:
+    """Places outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
+    places = np.abs(places)
+    return np.where(places >= length, 2 * (length - 1) - places, places)
+
+
+def mirrored(images: np.ndarray, flips: np.ndarray) -> np.ndarray:
+    """Mirrors the images where `flips`, in place."""
+    images[flips] = images[flips][:, :, ::-1]
+    return images

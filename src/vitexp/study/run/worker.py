@@ -1,0 +1,185 @@
+"""What happens inside the processes of a study: one that parses cells, and one for each cell that trains.
+
+They start from a preloaded fork server, so that no cell pays for imports, and end with the runner, however it ends.
+"""
+
+import contextlib
+import ctypes
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import RECORD_NAME, RunRecord, read_record
+from vitexp.study.run import lock
+
+Parse = Callable[[list[str]], Mapping[str, Any]]
+Train = Callable[[list[str], str], None]
+
+LOG_NAME = "fit.log"
+BUSY = 75  # the exit status of a worker that found its cell in the hands of another, or finished by it
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_ENVIRONMENT: dict[str, str] = {}
+"""What the fork server is started with; there is one in a process, as Python has it."""
+_SERVER_STARTS = 3
+_PR_SET_PDEATHSIG = 1
+
+
+class Process(ForkServerProcess):
+    """A process of the fork server, which is started anew with the same settings when it has been killed."""
+
+    def start(self) -> None:
+        """Raises: ValueError when no fork server stays alive long enough to start a process."""
+        for _ in range(_SERVER_STARTS):
+            _ensure_running()
+            with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
+                return super().start()
+        raise ValueError(f"the process that starts cells was killed {_SERVER_STARTS} times; is there enough memory?")
+
+
+class ForkServer(ForkServerContext):
+    """Starts processes in which some modules are imported already."""
+
+    Process = Process
+
+
+def fork_server(preload: Sequence[str], threads: int = 1) -> ForkServerContext:
+    """A way to start processes in which the modules of `preload` are imported already, with `threads` threads each."""
+    # A killed resource tracker is started again by Python itself.
+    warnings.filterwarnings("ignore", message="resource_tracker: process died")
+    forkserver.set_forkserver_preload(list(preload))
+    _ENVIRONMENT.update(dict.fromkeys(_THREADS, str(threads)))
+    _ensure_running()
+    return ForkServer()
+
+
+def parse_cells(parse: Parse, argvs: Mapping[int, list[str]], answers: Connection) -> None:
+    """Sends each cell as the parser resolves it, or the sentence in which it refuses it, with the cell's number."""
+    end_with_parent()
+    for number, argv in argvs.items():
+        answers.send((number, parse_cell(parse, argv)))
+
+
+def parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
+    """A cell as the parser resolves it, or the sentence in which it refuses it."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse(argv)
+    except SystemExit as error:
+        lines = [line.strip() for line in said.getvalue().splitlines() if line.strip()]
+        return lines[-1] if lines else f"the parser ended with status {error.code}"
+    except Exception as error:
+        return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, environment: Mapping[str, str]) -> None:
+    """Trains one cell, unless another process is at it or has done it; its output goes to a log beside its record."""
+    end_with_parent()
+    held = lock.acquire(directory)
+    if held is None:
+        os._exit(BUSY)
+    lock.keep(held, lambda: os._exit(BUSY))
+    record = find_record(directory)
+    if record is not None and record.status == "finished" and record.fingerprint == fingerprint:
+        lock.release(held)
+        os._exit(BUSY)
+    log = Path(directory) / LOG_NAME
+    _redirect_output(log)
+    if held.broken:
+        print(f"vitexp: {held.broken}", flush=True)
+    os.environ.update(environment)
+    try:
+        train(argv, str(log))
+    finally:
+        lock.release(held)
+
+
+def find_record(directory: str | os.PathLike[str]) -> RunRecord | None:
+    """The record of a run directory, if it has one."""
+    return read_record(directory) if (Path(directory) / RECORD_NAME).exists() else None
+
+
+def end_with_parent() -> None:
+    """Ties this process to the runner; it also leaves the terminal's group, so that Ctrl-C reaches the runner alone."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked in the fork server
+    with contextlib.suppress(PermissionError):  # already the leader of a group
+        os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch_parent, daemon=True).start()
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them; workers take them in turn."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def kill(process: BaseProcess) -> None:
+    """Ends a worker with all that it started; it leads its own process group."""
+    if process.pid is None:
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group yet, or is gone
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def end_gently(processes: Sequence[BaseProcess], seconds: float) -> None:
+    """Ends workers with all that they started; each has some time to save a checkpoint first."""
+    end = time.monotonic() + seconds
+    try:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(max(0.0, end - time.monotonic()))
+    finally:  # also after a second Ctrl-C
+        for process in processes:
+            kill(process)
+        for process in processes:
+            process.join(seconds)
+
+
+def _watch_parent() -> None:
+    """The fork server is our parent in the system's eyes; this watches the runner itself, on any system."""
+    parent: BaseProcess | None = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _ensure_running() -> None:
+    """Starts the fork server if there is none. Ctrl-C at a terminal must not reach it while it imports."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _redirect_output(path: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)

@@ -1,0 +1,192 @@
+"""`vitexp export`: a network in the form that other programs read, compared with what it was made from."""
+
+import contextlib
+import copy
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
+import timm
+import torch
+from torch import Tensor
+
+from vitexp.nn.resnet_network import ResNet
+from vitexp.nn.vit import build
+from vitexp.record import write_atomically
+from vitexp.tools.network import open_chosen
+from vitexp.weights import google as weights_npz
+from vitexp.weights import resnet as weights_resnet
+from vitexp.weights.load import load_tensors, read_tensors
+from vitexp.weights.onnx import onnx_bytes, onnx_logits
+from vitexp.weights.read import own_bytes
+from vitexp.weights.timm import encoder_arguments
+from vitexp.weights.timm_hub import hub_files
+
+LARGEST_DIFFERENCE = 1e-4
+"""Between the logits of two programs, as a share of the largest one where that is above 1."""
+_FOLDER_MODE = 0o755
+_COUNTS = (1, 3)  # of images at a time
+
+Content = bytes | Mapping[str, bytes]
+Network = Callable[[Tensor], Tensor]
+
+
+class Form(NamedTuple):
+    """A format: what is written, and the network that its own program makes of that."""
+
+    content: Callable[[Any], Content]
+    read: Callable[[Path, Any], Network]
+    reader: str
+
+
+@torch.no_grad()
+def export(chosen: Any) -> int:
+    """Writes the network and says how far the logits read back are from its own."""
+    model: Any = open_chosen(chosen).ours
+    out = Path(chosen.out)
+    named = chosen.format or _format_of(out)
+    form = FORMS[named]
+    if named != "timm" and out.is_dir():
+        raise ValueError(f"{out} is a folder; --format {named} writes a file")
+    content, headless = form.content(model), not model.head.weight.any()
+    with _laid(content, out) as fresh:
+        if headless:
+            told = _with_a_head(model)
+            with _laid(form.content(told), out) as other:
+                difference = _compared(told, form.read(other, told), form.reader)
+        else:
+            difference = _compared(model, form.read(fresh, model), form.reader)
+        _put(fresh, out)
+    parameters = sum(value.numel() for value in model.parameters())
+    print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
+    print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
+    for note in _notes(named, model):
+        print(f"note: {note}")
+    if headless:
+        print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
+    return 0
+
+
+def _notes(named: str, model: Any) -> Iterator[str]:
+    """What another program must be given beside the weights, because names and shapes do not say it."""
+    if isinstance(model, ResNet):
+        return
+    if named == "timm":
+        act = encoder_arguments(model)["act_layer"]
+        yield f"timm's config.json says act_layer={act!r}; where the weights go without it, give it to create_model"
+    if named == "npz" and model.config.pos_embed == "sincos2d":
+        yield "the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines"
+
+
+def _format_of(out: Path) -> str:
+    """What a name ends in. Raises: ValueError for an ending that is no format."""
+    if not out.suffix or out.is_dir():
+        return "timm"
+    if (named := out.suffix.removeprefix(".")) in FORMS:
+        return named
+    raise ValueError(
+        f"{out} ends in {out.suffix}, which is no format: let it end in .npz, .onnx or .safetensors, or in nothing for "
+        "timm's folder, or give --format"
+    )
+
+
+def _npz_bytes(model: Any) -> bytes:
+    state = weights_resnet.npz_state(model) if isinstance(model, ResNet) else weights_npz.npz_state(model)
+    return weights_npz.npz_bytes(state, model.config)
+
+
+def _onnx_bytes(model: Any) -> bytes:
+    return onnx_bytes(model, _shape(model))
+
+
+def _by_timm(place: Path, model: Any) -> Network:
+    read: Network = timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+    return read
+
+
+def _by_onnxruntime(place: Path, model: Any) -> Network:
+    return lambda images: torch.from_numpy(onnx_logits(place, images.numpy()))
+
+
+def _by_us(place: Path, model: Any) -> Network:
+    read = build(model.config).eval()
+    load_tensors(read, read_tensors(place), source=str(place))
+    return read
+
+
+FORMS = {
+    "timm": Form(hub_files, _by_timm, "timm"),
+    "onnx": Form(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
+    "npz": Form(_npz_bytes, _by_us, "vitexp"),
+    "safetensors": Form(own_bytes, _by_us, "vitexp"),
+}
+
+
+def _with_a_head(model: Any) -> Any:
+    """The same network with random numbers in a head of zeros, behind which no difference would be seen."""
+    other = copy.deepcopy(model)
+    weight = other.head.weight
+    weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)) / weight.shape[1] ** 0.5)
+    return other
+
+
+def _shape(model: Any) -> tuple[int, int]:
+    size = model.config.image_size
+    return (size, size) if isinstance(size, int) else size
+
+
+def _compared(model: Any, read: Network, reader: str) -> float:
+    """The largest difference of a logit. Raises: ValueError where it is too large to be rounding."""
+    found = []
+    for count in _COUNTS:
+        images = torch.rand(count, 3, *_shape(model), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        own = model(images)
+        difference, allowed = (
+            float((read(images) - own).abs().max()),
+            LARGEST_DIFFERENCE * max(1.0, float(own.abs().max())),
+        )
+        if not difference <= allowed:
+            raise ValueError(
+                f"{reader} computes other logits than the network, by {difference:.1e}; {allowed:.1e} is allowed"
+            )
+        found.append(difference)
+    return max(found)
+
+
+@contextlib.contextmanager
+def _laid(content: Content, out: Path) -> Iterator[Path]:
+    """The file or folder, whole, in a folder beside `out` that goes when all is done."""
+    files = content if isinstance(content, Mapping) else None
+    _check_place(out, files)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        fresh = Path(beside) / "fresh"
+        if files is None:
+            assert isinstance(content, bytes), "a form writes a file or a folder of files"
+            write_atomically(fresh, content)
+        else:
+            fresh.mkdir(mode=_FOLDER_MODE)
+            for name, part in files.items():
+                write_atomically(fresh / name, part)
+        yield fresh
+
+
+def _put(fresh: Path, out: Path) -> None:
+    """What was laid beside `out` takes its place."""
+    if out.is_dir():
+        shutil.move(out, fresh.with_name("earlier"))
+    fresh.replace(out)
+
+
+def _check_place(out: Path, files: Collection[str] | None) -> None:
+    """Only a folder that an export made is replaced. Raises: ValueError for anything else that is there."""
+    if files is None:
+        return
+    if out.is_file():
+        raise ValueError(f"{out} is a file; --format timm writes a folder")
+    others = sorted(path.name for path in out.iterdir() if path.name not in files) if out.exists() else []
+    if others:
+        raise ValueError(f"{out} holds {others[0]} and was not made by an export; give a new folder")

@@ -1,0 +1,181 @@
+"""What one training run is asked for, apart from the data and the trainer."""
+
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from vitexp.neutral import PARTS
+from vitexp.nn.vit import ViTConfig
+from vitexp.train.optim import OptimConfig
+
+# Code that a config names by its class: callbacks, plugins and their like, and what identifies them.
+
+_OURS = ("vitexp", "lightning", "torch")
+"""Packages whose version, or source, a record holds anyway."""
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def with_sources(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer's options, in which each part of your own carries a digest of its source."""
+    parts = {name.partition(".")[2] for name in PARTS}
+    return {name: _described(value) if name in parts else value for name, value in trainer.items()}
+
+
+def _described(part: Any) -> Any:
+    if isinstance(part, list | tuple):
+        return [_described(item) for item in part]
+    if not isinstance(part, Mapping) or "class_path" not in part:
+        return part
+    modules = {module.__name__: module for name in _strings(part) if (module := _module_of(name))}
+    named = {**part, "class_path": _shortest(str(part["class_path"]))}
+    return named | ({"source": _digest(_reached(modules))} if modules else {})
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every word in a part: its class, and classes and functions among its arguments."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def _module_of(path: str) -> ModuleType | None:
+    """The module that a dotted name lies in, where it is one that the parser has imported and not one of ours."""
+    words = path.split(".")
+    names = (".".join(words[:end]) for end in range(len(words) - 1, 0, -1))
+    module = next((sys.modules[name] for name in names if name in sys.modules), None)
+    return module if module and _has_source(module) and words[0] not in (*_OURS, *sys.stdlib_module_names) else None
+
+
+def _reached(modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
+    """The modules, and those that they import in turn and that no one has installed."""
+    found, waiting = dict(modules), list(modules.values())
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            if module and module.__name__ not in found and _is_own(module):
+                found[module.__name__] = module
+                waiting.append(module)
+    return found
+
+
+def _has_source(module: ModuleType) -> bool:
+    return Path(getattr(module, "__file__", None) or "").suffix == ".py"
+
+
+def _is_own(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None) or ""
+    return _has_source(module) and not file.startswith(_INSTALLED) and module.__name__.partition(".")[0] not in _OURS
+
+
+def _digest(modules: Mapping[str, ModuleType]) -> str:
+    digest = hashlib.sha256()
+    for name, module in sorted(modules.items()):
+        digest.update(f"{name}\0".encode() + Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _shortest(path: str) -> str:
+    """A class path through the outermost package that exports the class: one class, one name."""
+    *words, name = path.split(".")
+    module = sys.modules.get(".".join(words))
+    for end in range(1, len(words)):
+        outer = sys.modules.get(".".join(words[:end]))
+        if module and outer and getattr(outer, name, None) is getattr(module, name, outer):
+            return ".".join([*words[:end], name])
+    return path
+
+
+Loss = Literal["softmax", "sigmoid"]
+Objective = Literal["classify", "masked_mean", "masked_small", "masked_pixels"]
+Wandb = Literal["auto", "online", "offline", "off"]
+Keep = Literal["last", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(ViTConfig, OptimConfig):
+    """The network, its loss and its optimiser, as one flat group of flags."""
+
+    objective: Objective = "classify"
+    """What is learned: classes, or corrupted patches: their mean colour, 4x4 mean colours, or all their pixels."""
+    masked_share: float = 0.5
+    """Share of the patches of an image that is corrupted, where patches are predicted."""
+    loss: Loss = "softmax"
+    """Cross-entropy over classes, or one sigmoid per class summed over classes (the paper's pre-training)."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes (softmax), or the off value and 1 minus it (sigmoid)."""
+
+
+_MOST_MINUTES = 366 * 24 * 60
+_ONLY_CLASSES = ("loss", "label_smoothing", "head", "head_bias", "polyak")
+_ONLY_PATCHES = ("masked_share",)
+
+
+def check_objective(config: ClassifyConfig) -> None:
+    """Raises: ValueError when the smoothing is no share, or an option has no effect on what is learned."""
+    if not 0.0 <= config.label_smoothing < 1.0:
+        raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
+    without_effect = _ONLY_PATCHES if config.objective == "classify" else _ONLY_CLASSES
+    for name in without_effect:
+        if getattr(config, name) != getattr(ClassifyConfig, name):
+            given = f"model.{name} {getattr(config, name)}"
+            raise ValueError(f"{given} has no effect with model.objective {config.objective}; leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run leaves its traces, and what is measured after training."""
+
+    root: str = "runs"
+    """Folder of all run records."""
+    dir: str | None = None
+    """This run's folder, if it is not to be root/study/cell/seed-n."""
+    wandb: Wandb = "auto"
+    """W&B: online with a key and offline without (auto), or as said; WANDB_MODE overrules auto."""
+    project: str = "vitexp"
+    """W&B project."""
+    init: str = "none"
+    """Weights to start from: a checkpoint, .safetensors, .npz, .pt, FILE#prefix for one of several networks in a file,
+    or timm:NAME; the head starts at zero."""
+    download: bool = False
+    """Fetch timm:NAME of init where it is not on this machine."""
+    keep: Keep = "last"
+    """Which weights are measured and kept: the last, or those of the best validation accuracy (early stopping)."""
+    checkpoint: bool = True
+    """Keep the last weights, with all that a resume needs."""
+    checkpoint_steps: int = 0
+    """Steps between two checkpoints on the way; 0 for one every checkpoint_minutes."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between two checkpoints on the way; the last step is always kept."""
+    test: bool = True
+    """Measure the test split once, after the last step."""
+    shots: list[int] = field(default_factory=lambda: [5])
+    """Few-shot linear probes after training: images per class; empty for none."""
+    shot_seeds: int = 3
+    """Draws of the few-shot images; the accuracy is their mean."""
+
+    def __post_init__(self) -> None:
+        if any(shots < 1 for shots in self.shots) or len(set(self.shots)) < len(self.shots):
+            raise ValueError(f"run.shots is {self.shots}; give different numbers of images a class, each at least 1")
+        if self.shot_seeds < 1:
+            raise ValueError(f"run.shot_seeds is {self.shot_seeds}; at least 1 draw is needed (for none, run.shots [])")
+        if self.checkpoint_steps < 0:
+            raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
+        if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
+            raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}; give more than 0, up to a year")
+
+    def checkpoint_trigger(self) -> dict[str, Any]:
+        """When a checkpoint is due, in the words of Lightning's ModelCheckpoint."""
+        if self.checkpoint_steps:
+            return {"every_n_train_steps": self.checkpoint_steps}
+        return {"train_time_interval": timedelta(minutes=self.checkpoint_minutes)}

@@ -1,0 +1,101 @@
+"""How a run ended that did not finish: its exit status, and one sentence for its record and for the terminal."""
+
+import signal
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from vitexp.record import write_atomically
+from vitexp.train.callbacks.checkpoint import Interrupted
+
+INTERRUPTED = 128
+"""Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
+TRACEBACK = "traceback.txt"
+_MOST = 300
+_LIBRARIES = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
+
+
+class RunFailed(RuntimeError):
+    """Training broke off at an error that a library or somebody's own part has raised."""
+
+    exit_status = 1
+
+
+def exit_code(error: BaseException) -> int:
+    """128 and the signal for a run that was cut off; Lightning turns KeyboardInterrupt into SystemExit."""
+    if isinstance(error, Interrupted):
+        return INTERRUPTED + error.signum
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return INTERRUPTED + signal.SIGINT
+    return 1
+
+
+def interruption(code: int, step: int, planned: int, kept_step: int, checkpoint: bool) -> str:
+    """Where a run was cut off, and how it goes on; `checkpoint` says whether it has left one."""
+    how = "ended by SIGTERM" if code == INTERRUPTED + signal.SIGTERM else "interrupted"
+    where = "before the first step" if step == 0 else f"after step {step} of {planned}"
+    if step >= planned:
+        where = "after its last step, before all was measured"
+    if not checkpoint:
+        return f"{how} {where}; it left no checkpoint"
+    start = "there" if kept_step == step else "an earlier checkpoint"
+    return f"{how} {where}; --ckpt_path last goes on from {start}"
+
+
+def failure(error: BaseException, step: int) -> str:
+    """Why a run failed."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"out of memory in step {step}, use a smaller data.batch_size: {_text(error)}"
+    return f"{type(error).__name__}: {_text(error)}{_place(error)}"
+
+
+def raised_for(error: BaseException, step: int, directory: Path) -> BaseException:
+    """What the command ends with: our own sentence as it is; anything else as one, its traceback beside the record."""
+    ours = isinstance(error, ValueError) and not _place(error)
+    if ours or isinstance(error, OSError) or hasattr(error, "exit_status") or not isinstance(error, Exception):
+        return error
+    with suppress(OSError):
+        write_atomically(directory / TRACEBACK, "".join(traceback.format_exception(error)))
+    return RunFailed(f"{failure(error, step)}; the traceback is in {directory / TRACEBACK}")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What the trainer, a callback or a plugin raises when it is built is a fault of the settings.
+
+    Raises: ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raised = error.__cause__ or error.__context__
+        if "Union subtypes" not in str(error) or raised is None:
+            raise
+        raise ValueError(_not_set_up(raised)) from error  # jsonargparse tries each type, and lists what each says
+    except OSError:
+        raise
+    except MisconfigurationException as error:
+        raise ValueError(f"the trainer refuses its settings: {_text(error)}") from error
+    except Exception as error:
+        raise ValueError(_not_set_up(error)) from error
+
+
+def _not_set_up(error: BaseException) -> str:
+    return f"the run cannot be set up: {type(error).__name__}: {_text(error)}{_place(error)}"
+
+
+def _text(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line that is neither ours nor a library's."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    own = next((frame for frame in frames if not frame.filename.startswith(_LIBRARIES)), None)
+    return f" ({own.filename}:{own.lineno})" if own else ""

@@ -1,0 +1,116 @@
+"""Where the weights of a run begin: drawn from its seed, or read from a file."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from vitexp.nn.arch import parse_arch
+from vitexp.nn.vit import ViTConfig
+from vitexp.train.module import Classify
+from vitexp.weights.config import config_of
+from vitexp.weights.find import choose, split_name
+from vitexp.weights.load import Stored, load_stored, read_weights
+
+NONE = "none"
+TIMM = "timm:"
+_ONCE = "timm/"
+"""How TIMM was spelt before."""
+_HEX = 16
+_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "window", "resnet", "gelu")
+"""What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
+_SAY_NOTHING = ("own", "own resnet", "timm resnet")
+"""Names from which no config follows: the run's own is taken for theirs."""
+
+
+def begin(module: Classify, init: str, download: bool = False, *, quiet: bool = False) -> None:
+    """Fills the network from what `run.init` names, and says so; positions are resized, the head starts at zero.
+
+    Raises: ValueError for a file that is absent, damaged, or holds another network.
+    """
+    if init == NONE:
+        return
+    stored = _read(init, download)
+    network: Any = module.network
+    _check_same(stored, network.config)
+    notes = load_stored(network, stored, new_head=True)
+    if module.average is not None:
+        module.average.load_state_dict(module.network.state_dict())
+    if not quiet:
+        _say(stored, notes)
+
+
+def _read(init: str, download: bool) -> Stored:
+    path = file_of(init, download)
+    prefix = "" if init.startswith(TIMM) else split_name(init)[1]
+    stored = read_weights(f"{path}#{prefix}" if prefix else path)
+    if init.startswith(TIMM) and stored.config is None:
+        from vitexp.weights.timm_hub import facts_of
+
+        stored = stored._replace(beside=facts_of(init.removeprefix(TIMM), stored.beside or {}), name=init)
+    return stored
+
+
+@rank_zero_only
+def _say(stored: Stored, notes: list[str]) -> None:
+    print(f"weights     {stored.name}; the head starts at zero")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def _check_same(stored: Stored, wanted: ViTConfig) -> None:
+    """Raises: ValueError that says in one sentence by which options the file's network is another than the run's."""
+    if stored.config is None and choose(stored.tensors, stored.name).form in _SAY_NOTHING:
+        return
+    stated = {"arch": parse_arch(wanted.arch, wanted.stem).full_name, "pos_embed": wanted.pos_embed}
+    held: Any = config_of(stored, stored.name, wanted.image_size, stated)
+    apart = [option for option in _OPTIONS if getattr(held, option) != getattr(wanted, option)]
+    if not apart:
+        return
+    has, trains = (", ".join(f"{option} {getattr(one, option)}" for option in apart) for one in (held, wanted))
+    options = " ".join(f"--model.{option} {getattr(held, option)}" for option in apart)
+    sentence = f"{stored.name} holds a network of {has}, and the run has {trains}: give {options}, or other weights"
+    if "gelu" in apart and stored.config is None and not stored.beside and held.gelu == "exact":
+        sentence += (
+            f" (published weights by such names have gelu exact; for others first run `vitexp export {stored.name} "
+            f"own.safetensors --gelu {wanted.gelu}`)"
+        )
+    raise ValueError(sentence)
+
+
+def content_of(init: str, download: bool = False) -> str | None:
+    """A digest of the file, so that a run from other weights under the same name is another run."""
+    if init == NONE:
+        return None
+    path = file_of(init, download)
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def file_of(init: str, download: bool = False) -> Path:
+    """The file behind `run.init`; weights of timm's lie where an earlier download left them, or are fetched if told.
+
+    Raises: ValueError when there is none.
+    """
+    path, _ = split_name(init)
+    if path.is_file():
+        return path
+    if init.startswith(TIMM):
+        from vitexp.weights.timm_hub import weights_file
+
+        return weights_file(init.removeprefix(TIMM), download=download)
+    if init.startswith(_ONCE):
+        name = init.removeprefix(_ONCE)
+        raise ValueError(f"run.init is {init!r}, which is no file; for weights of timm's write {TIMM}{name}")
+    raise ValueError(
+        f"run.init is {init!r}, which is no file; train it first (experiments/pretrain_tiny.yaml), "
+        f"or give a checkpoint, .safetensors, .npz, or {TIMM}NAME for weights of timm's"
+    )
+
+
+@lru_cache(maxsize=8)
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_HEX]

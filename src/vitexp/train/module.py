@@ -1,0 +1,332 @@
+"""Training and measuring: the one LightningModule, whatever the network's axes and the objective say."""
+
+import copy
+from dataclasses import fields
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from vitexp.data.batch import Batch
+from vitexp.data.mixing import partners
+from vitexp.data.module import ShardData
+from vitexp.data.order import EVALUATION
+from vitexp.nn.vit import ViTConfig, build, resolve
+from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
+from vitexp.train.config import ClassifyConfig, check_objective
+from vitexp.train.course import Course, log_row
+from vitexp.train.masked import MaskedPatches, unused
+from vitexp.train.optim import build_optimizer, check_optim, lr_factor
+from vitexp.train.trainer_flags import Limits
+
+# Polyak averaging: a running average of the weights, which is measured in place of the weights themselves.
+
+
+def averaged(network: nn.Module) -> nn.Module:
+    """A second set of the weights, which no gradient reaches."""
+    return copy.deepcopy(network).requires_grad_(False)
+
+
+@torch.no_grad()
+def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Takes the weights after optimiser step `step`, counted from 1, into the average.
+
+    The weights after step k count `decay ** (step - k)`, those before the first step nothing: a fixed share per step
+    would leave the start, a zero head among it, in the average of a short run.
+    """
+    share = (1 - decay) / (1 - decay**step)
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
+
+
+# The loss of each image, and the probabilities that belong to it.
+
+
+def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:
+    """One loss per image, in fp32. Shapes: (B, classes), (B) -> (B).
+
+    Source: sigmoid cross-entropy summed over classes is the paper's pre-training loss (paper sheet 2.2).
+    """
+    logits = logits.float()
+    smoothing = config.label_smoothing
+    if config.loss == "softmax":
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
+
+
+def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor:
+    """One loss per image; that of a mixed image is shared between its label and its partner's. Shapes: -> (B,)."""
+    losses = image_losses(logits, batch.labels, config)
+    if batch.recipe is None:
+        return losses
+    others = image_losses(logits, partners(batch.labels), config)
+    return batch.recipe.share * losses + (1 - batch.recipe.share) * others
+
+
+def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
+    """Class probabilities under the loss the network was trained with."""
+    return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
+
+
+LIMITED = "limited_"
+"""What the name of a number begins with where not all images of its split were measured."""
+
+
+class NonFinite(RuntimeError):
+    """The gradient is no longer a number; going on would only spend time."""
+
+    exit_status = 1
+
+
+class Classify(L.LightningModule):
+    """Trains and measures one network on exact global batches.
+
+    Keyword arguments are the fields of `ClassifyConfig`.
+
+    Raises: ValueError when an option is out of range or has no effect in this combination.
+    """
+
+    places: Tensor | None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
+        check_optim(self.config)
+        check_objective(self.config)
+        self.network = build(network_config(self.config))
+        self.average = averaged(self.network) if self.config.polyak else None
+        self.measurements: dict[str, float] = {}
+        self.measured_images: dict[str, Measured] = {}
+        self.measured_weights: dict[str, list[int]] = {}
+        self.class_names: tuple[str, ...] = ()
+        self.register_buffer("places", None, persistent=False)  # the class for each label of a data set
+        self.images_seen = 0
+        self.course = Course()
+        self._seed = torch.initial_seed()
+        self.masked = self._masked()
+        self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
+        self.answers = {split: Answers() for split in ("val", "test")}
+
+    @property
+    def measured(self) -> nn.Module:
+        """The network that is measured: the averaged weights, where there are any."""
+        return self.network if self.average is None else self.average
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits. Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
+        if self.config.dropout:
+            self._seed_step()
+        losses = self._losses(batch)
+        loss = losses.sum() * (self.trainer.world_size / batch.total)
+        self.images_seen += batch.total
+        logged = self._is_logged()
+        self.course.add(losses, batch.total, logged)
+        if logged:  # for callbacks that watch it; the loggers get it from `optimizer_step`, in the row of its step
+            self.log("train_loss", loss.detach(), sync_dist=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts each image of the batch once."""
+        self._measure("val", batch, batch_index)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Counts each image of the batch once."""
+        self._measure("test", batch, batch_index)
+
+    def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
+        """Sample numbers, labels and class probabilities.
+
+        Raises: ValueError for a network that knows no classes.
+        """
+        if self.masked is not None:
+            raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
+        probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
+        return {"samples": batch.samples, "labels": self._classes_of(batch), "probabilities": probabilities}
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
+        optimizer = build_optimizer(self.config, self.trained())
+        self._steps = self.total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """The step, which the average of the weights takes in; its row in the loggers, where one is due."""
+        super().optimizer_step(*arguments, **options)
+        self.course.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
+        if self.average is not None:
+            take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
+
+    def conclude(self, weights: dict[str, Tensor] | None = None) -> None:
+        """The network becomes what is measured: the weights given, or else the averaged ones."""
+        state = self.measured.state_dict() if weights is None else weights
+        for network in filter(None, (self.network, self.average)):
+            network.load_state_dict(state)
+
+    def weight_sums(self) -> list[int]:
+        """What the measured weights are, as whole numbers that tell them from any others."""
+        return weight_sums(self.measured if self.masked is None else self)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clips by global norm; the norm is the same on all ranks, so all of them stop at a number that is none."""
+        if gradient_clip_val is not None:
+            raise ValueError("trainer.gradient_clip_val has no effect here; set model.clip_norm instead")
+        if not (self.config.clip_norm or self._looks_now()):
+            return
+        parameters = [parameter for _, parameter in self.trained()]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self._looks_now() and not torch.isfinite(norm):
+            raise NonFinite(
+                f"the gradient's norm became {norm.item()} in step {self.global_step} (epoch {self.current_epoch}); "
+                "lower model.lr, lengthen model.warmup_steps or set model.clip_norm"
+            )
+        if self.config.clip_norm:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that gradients reach, by name."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        trainer = self.trainer
+        data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
+        steps = Limits.of(trainer).steps(data)
+        # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
+        return max(steps, int(self.config.warmup_steps) + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
+        kept = {"images_seen": self.images_seen, "course": self.course.state(self.trainer)}
+        names = list(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        checkpoint["vitexp"] = kept | {"model": plain(self.config), "classes": names}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the counts up again."""
+        kept = checkpoint.get("vitexp", {})
+        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_resumed(kept.get("classes"), self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        self.images_seen = int(kept.get("images_seen", 0))
+        if "course" in kept:
+            self.course.load(kept["course"], self.global_rank)
+
+    def _measure(self, split: str, batch: Batch, batch_index: int) -> None:
+        if batch_index == 0 and not self.trainer.sanity_checking:  # not before: callbacks exchange weights at the start
+            self.measured_weights[split] = self.weight_sums()
+        right: Tensor | None = None
+        if not len(batch.labels):
+            return
+        readings: Any = self.readings[split]
+        if self.masked is not None:
+            losses, colours = self.masked(self.network, batch, EVALUATION)
+            if colours is not None:
+                readings["colour_acc"].update(colours)
+        else:
+            logits = self.measured(batch.images).float()
+            labels = self._classes_of(batch)
+            losses = image_losses(logits, labels, self.config)
+            right = logits.argmax(-1) == labels
+        readings["loss"].update(losses)
+        self.answers[split].add(batch.samples, right)
+
+    def _classes_of(self, batch: Batch) -> Tensor:
+        """The network's classes of the images, whose labels count the classes of the data set."""
+        return batch.labels if self.places is None else self.places[batch.labels]
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """One loss per image of a training batch."""
+        if self.masked is None:
+            return batch_losses(self(batch.images), batch, self.config)
+        losses: Tensor = self.masked(self.network, batch, self.current_epoch)[0]
+        return losses
+
+    def _masked(self) -> MaskedPatches | None:
+        """What predicts patches; the parts of the network that only classes need then rest."""
+        if self.config.objective == "classify":
+            return None
+        masked = MaskedPatches(self.network, self.config.objective, self.config.masked_share, self._seed)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not unused(name, self.network))
+        return masked
+
+    def _readings(self) -> nn.ModuleDict:
+        """What is measured over a split besides the classes."""
+        colours = self.masked is not None and self.config.objective != "masked_pixels"
+        return nn.ModuleDict({name: MeanMetric() for name in (["colour_acc"] if colours else []) + ["loss"]})
+
+    def on_validation_start(self) -> None:
+        """The clock of training stops."""
+        self.course.pause()
+
+    def on_validation_end(self) -> None:
+        """The clock of training goes on."""
+        self.course.go_on()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation numbers."""
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test numbers."""
+        self._report("test")
+
+    def _report(self, split: str) -> None:
+        """The numbers of a split under their names: `limited_val_acc` where not all of its images were measured."""
+        measured = self.answers[split].take()
+        found = {} if measured.right is None else {"acc": measured.accuracy}
+        for name, reading in self.readings[split].items():  # type: ignore[operator]
+            found[name] = float(reading.compute())
+            reading.reset()
+        data: ShardData = self.trainer.datamodule  # type: ignore[attr-defined]
+        limited = len(measured.samples) < data.count(split)
+        if limited:
+            found["images"] = float(len(measured.samples))
+        values = {f"{LIMITED if limited else ''}{split}_{name}": value for name, value in found.items()}
+        if not self.trainer.sanity_checking:  # what Lightning measures to try the loop is nobody's number
+            self.measured_images[split] = measured
+            self._publish(split, values)
+
+    def _publish(self, split: str, values: dict[str, float]) -> None:
+        """To callbacks, the bar and the loggers."""
+        others = {name: value for name, value in self.measurements.items() if f"{split}_" not in name}
+        self.measurements = others | values
+        for name, value in values.items():
+            # Lightning's own row would stand a step early; where there are no loggers it still prints and returns them.
+            shown = False if self.trainer.loggers else None
+            self.log(name, value, prog_bar=split == "val", rank_zero_only=True, logger=shown)
+        log_row(self.trainer, values, self.global_step)
+
+    def _is_logged(self) -> bool:
+        """Whether the step that is being taken has a row in the loggers."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and self.global_step % every == 0
+
+    def _looks_now(self) -> bool:
+        """A look at a number waits for an accelerator, so there it is taken only when something is logged anyway."""
+        return self.device.type == "cpu" or self._is_logged()
+
+    def _seed_step(self) -> None:
+        """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
+        torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
+
+
+def network_config(config: ClassifyConfig) -> ViTConfig:
+    """The network's own part."""
+    return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
+
+
+def plain(config: ClassifyConfig) -> dict[str, Any]:
+    """The config as words and numbers."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}

@@ -1,0 +1,238 @@
+"""A weights file as names and values: Google's `.npz`, `.safetensors`, and torch files of any program.
+
+The reader is chosen by what is in the file, not by its name. Nothing in a file is executed: arrays of objects are
+refused, and of a pickle only tensors, numbers and words are read. Training scripts keep other things beside the
+weights, such as their arguments; an object of a class that they are known to use is read as an empty stand-in.
+"""
+
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from vitexp.nn.vit import ViTConfig
+from vitexp.record import write_atomically
+
+# Our own plain weights file: names and values as safetensors, and the network's config as words beside them.
+
+
+def save_own(model: nn.Module, path: str | Path) -> None:
+    """Writes every network of ours, whole or not at all."""
+    write_atomically(path, own_bytes(model))
+
+
+def own_bytes(model: nn.Module) -> bytes:
+    """The content of the file."""
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    return safetensors.torch.save(tensors, metadata={OWN_KEY: config_words(model.config)})
+
+
+def config_words(config: Any) -> str:
+    """The network's config as JSON, for a place in a file that other readers pass over."""
+    return json.dumps({field.name: getattr(config, field.name) for field in fields(ViTConfig)})
+
+
+OWN_KEY = "vitexp"
+"""Under this key a file of ours says what network it holds."""
+BESIDE = ("preprocessor_config.json", "config.json")
+"""What Hugging Face and timm keep beside their weights: how images are normalised, and what network it is."""
+_BESIDE_WHICH = ("model.safetensors", "pytorch_model.bin")
+_MOST_ENTRIES = 100_000
+_MOST_INFLATED, _MOST_SHRUNK = 2**30, 100  # bytes, and the ratio to those on disk: weights do not shrink to a hundredth
+
+
+class Stored(NamedTuple):
+    """What a file holds: names and values, the config in files of ours, the words beside others', the file's name."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any] | None = None
+    beside: dict[str, Any] | None = None
+    name: str = "the state dict"
+
+
+class _StandIn:
+    """Takes whatever an object was made of, and keeps nothing."""
+
+    def __init__(self, *values: Any) -> None: ...
+
+    def __new__(cls, *values: Any) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _mapping(*factory: Any) -> dict[Any, Any]:
+    return {}
+
+
+_INERT = (
+    *(
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        "builtins.list",
+        "builtins.dict",
+        "builtins.int",
+        "builtins.float",
+    ),
+    *(f"pathlib.{kind}{path}" for kind in ("", "_local.") for path in ("PosixPath", "PurePosixPath", "WindowsPath")),
+    *(f"numpy.{kind}.multiarray.{name}" for kind in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *("numpy.ndarray", "numpy.dtype", "numpy.bool_", "numpy.bool", "datetime.datetime", "datetime.timedelta"),
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+)
+_STAND_INS: list[Any] = [
+    *((_StandIn, name) for name in _INERT),
+    (_mapping, "collections.defaultdict"),
+    (dict, "lightning.fabric.utilities.data.AttributeDict"),
+    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
+    (dict, "easydict.EasyDict"),
+]
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Names and values of a file; those in mappings within mappings have joined names, `state_dict.norm.weight`.
+
+    Raises: ValueError for a file that is absent, damaged or of no known kind.
+    """
+    return read_file(path).tensors
+
+
+def read_file(path: str | Path) -> Stored:
+    """The same with the config, where the file is one of ours, and with the config.json beside others'."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read = _reader_of(path)
+            stored = read(path) if read else None
+    except Exception as error:  # whatever a hostile file makes the parsers of three libraries raise
+        raise ValueError(_refusal(path, error)) from error
+    if stored is None:
+        raise ValueError(f"{path} is no weights file: neither .npz nor .safetensors nor a torch file (.pt, .ckpt)")
+    return stored if stored.config else stored._replace(beside=_beside(path))
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"{path} is a pickle that holds more than arrays ({found[1]}), and was not read, because loading such an "
+            "object can run code: with the program that wrote it, save the state dict alone, best as .safetensors "
+            "(safetensors.torch.save_file(model.state_dict(), FILE))"
+        )
+    reason = shown(str(error).split("\n", 1)[0] or type(error).__name__)
+    return f"{path} is damaged or holds more than arrays, and was not read ({reason})"
+
+
+def shown(text: str, most: int = 160) -> str:
+    """Text that a file chose, fit for a sentence: without control characters, and not endless."""
+    plain = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return plain if len(plain) <= most else f"{plain[:most]} ..."
+
+
+def _reader_of(path: Path) -> Callable[[Path], Stored] | None:
+    with path.open("rb") as file:
+        start = file.read(9)
+    if zipfile.is_zipfile(path):
+        return _read_npz if _checked_names(path) else _read_torch
+    if start[8:] == b"{":
+        return _read_safetensors
+    return _read_torch if start[:1] == b"\x80" else None
+
+
+def _checked_names(path: Path) -> bool:
+    """Whether all that an archive holds are arrays. Its checksums are compared, which torch itself does not do.
+
+    Raises: ValueError for a name that is there twice, for what inflates beyond reason, and for a wrong checksum.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ():
+            raise ValueError(f"{min(twice)} is in it twice")
+        size, packed = (sum(getattr(member, kind) for member in members) for kind in ("file_size", "compress_size"))
+        if size > max(_MOST_INFLATED, _MOST_SHRUNK * packed):
+            raise ValueError(f"{packed:,} bytes would become {size:,}")
+        arrays = bool(names) and all(name.endswith(".npy") for name in names)
+        if not arrays and (damaged := archive.testzip()):  # NumPy compares as it reads
+            raise ValueError(f"the checksum of {damaged} is wrong")
+        return arrays
+
+
+def _read_npz(path: Path) -> Stored:
+    with zipfile.ZipFile(path) as archive:
+        words = archive.comment
+    with np.load(path, allow_pickle=False) as file:
+        tensors = {name: _tensor(file[name]) for name in file.files}
+    return Stored(tensors, _own_words(words))
+
+
+def _own_words(comment: bytes) -> dict[str, Any] | None:
+    """The config in an archive's comment, which other readers pass over."""
+    if not comment.startswith(b'{"' + OWN_KEY.encode()):
+        return None
+    words: dict[str, Any] = json.loads(comment)[OWN_KEY]
+    return words
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # how NumPy sees a bfloat16 that it has no name for
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _read_safetensors(path: Path) -> Stored:
+    with safetensors.safe_open(path, "pt") as file:
+        words = (file.metadata() or {}).get(OWN_KEY)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Stored(tensors, json.loads(words) if words else None)
+
+
+def _read_torch(path: Path) -> Stored:
+    with torch.serialization.safe_globals(_STAND_INS):
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, Mapping):
+        raise TypeError("not a mapping of names to tensors")
+    tensors: dict[str, Tensor] = {}
+    for count, (name, value) in enumerate(_flat(content, "")):
+        if count > _MOST_ENTRIES:
+            raise ValueError(f"more than {_MOST_ENTRIES:,} entries")
+        if isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu":
+            if name in tensors:
+                raise ValueError(f"{name} is in it twice")
+            tensors[name] = value
+    own = content.get(OWN_KEY)
+    return Stored(tensors, own.get("model") if isinstance(own, dict) else None)
+
+
+def _flat(tree: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Names and values at any depth, the mappings too, so that their number can be limited."""
+    for name, value in tree.items():
+        if isinstance(name, str | int):
+            yield f"{prefix}{name}", value if isinstance(name, str) else None
+            if isinstance(value, Mapping):
+                yield from _flat(value, f"{prefix}{name}.")
+
+
+def _beside(path: Path) -> dict[str, Any] | None:
+    """The words in these, where the file has the name under which Hugging Face and timm keep such a file."""
+    words: dict[str, Any] = {}
+    for place in (path.with_name(name) for name in BESIDE):
+        if path.name not in _BESIDE_WHICH or not place.is_file():
+            continue
+        try:
+            words |= json.loads(place.read_bytes())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{place}, which says what network {path.name} holds, cannot be read ({error})") from error
+    return words

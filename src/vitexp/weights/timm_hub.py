@@ -1,0 +1,321 @@
+"""A network of timm's by name, with the two methods that ours have, for images in [-1, 1] as ours.
+
+Nothing is fetched unless asked for: weights come from a folder, from the cache on this machine, or are random.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from torch import Tensor
+
+from vitexp.nn.arch import parse_arch
+from vitexp.nn.resnet_network import ResNet
+from vitexp.nn.vit import ViT
+from vitexp.weights.entry import check_expressible, written
+from vitexp.weights.read import OWN_KEY, config_words
+from vitexp.weights.resnet import timm_entries
+from vitexp.weights.timm import (
+    EXPRESSIBLE,
+    encoder_arguments,
+    hybrid_for_timm,
+    preact_for_timm,
+    preact_standardised,
+    timm_state,
+)
+
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
+import huggingface_hub
+import timm
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from timm.layers import GELU, GELUTanh
+from timm.models._hub import check_cached_file, download_cached_file
+from torch import nn
+
+# timm's hub form of a network: a folder with `model.safetensors` and `config.json`, from which timm builds it itself.
+# timm.create_model("local-dir:FOLDER", pretrained=True)
+
+
+class Build(NamedTuple):
+    """How timm builds a network: its function, the function's arguments, and the weights by timm's names."""
+
+    function: str
+    arguments: dict[str, Any]
+    state: Mapping[str, Tensor]
+    features: int
+    first: str
+    classifier: str
+
+
+# Any of timm's functions of its VisionTransformer will do: every size is an argument. A hybrid's trunk is not, nor are
+# the layers of a BiT network, whose second number is the factor on its channels.
+_VIT = "vit_base_patch16_224"
+_HYBRIDS: dict[tuple[int, ...], str] = {
+    (3, 4, 9): "vit_base_r50_s16_224",
+    (3, 4, 6, 3): "vit_large_r50_s32_224",
+    (2, 2, 2, 2): "vit_base_r26_s32_224",
+    (): "vit_tiny_r_s16_p8_224",
+}
+_BITS: dict[tuple[int, ...], tuple[str, int]] = {
+    (3, 4, 6, 3): ("resnetv2_50x1_bit", 1),
+    (3, 4, 23, 3): ("resnetv2_101x1_bit", 1),
+    (3, 8, 36, 3): ("resnetv2_152x2_bit", 2),
+}
+_PLAIN = "resnetv2_50"
+_HALVES = [0.5, 0.5, 0.5]
+
+
+def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
+    """The content of the folder's files by name. Raises: ValueError for a network that timm has no words for."""
+    build = _resnet(model) if isinstance(model, ResNet) else _vit(model)
+    state = {name: value.contiguous().cpu() for name, value in build.state.items()}
+    return {
+        "model.safetensors": safetensors.torch.save(
+            state, metadata={"format": "pt", OWN_KEY: config_words(model.config)}
+        ),
+        "config.json": (json.dumps(_config(model, build), indent=2) + "\n").encode(),
+    }
+
+
+def _vit(model: ViT) -> Build:
+    arch = parse_arch(model.config.arch, model.config.stem)
+    check_expressible(model.config, EXPRESSIBLE, "timm")
+    arguments = encoder_arguments(model)
+    if arch.resnet_blocks is None:
+        return Build(_VIT, arguments, timm_state(model), arch.width, "patch_embed.proj", "head")
+    if arch.resnet_blocks not in _HYBRIDS:
+        raise ValueError(f"timm has no hybrid with the ResNet of {arch.full_name}, {arch.resnet_blocks} units a stage")
+    state = hybrid_for_timm(timm_state(model))
+    first = f"patch_embed.backbone.{'stem.' if arch.resnet_blocks else ''}conv"
+    return Build(_HYBRIDS[arch.resnet_blocks], arguments, state, arch.width, first, "head")
+
+
+def _resnet(model: ResNet) -> Build:
+    """BiT's own function of timm's where there is one for these layers; elsewhere one whose convolutions are plain.
+
+    Raises: ValueError also for units after activation, which timm builds in its hybrids alone.
+    """
+    if model.config.resnet != "preact":
+        raise ValueError(
+            f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds the other order, with "
+            'padding "SAME", in its hybrids alone'
+        )
+    state = written(model, timm_entries(model))
+    blocks = parse_arch(model.config.arch).resnet_blocks
+    assert blocks is not None, "a ResNet has units"
+    function, factor = _BITS.get(blocks, (_PLAIN, 1))
+    channels = [model.trunk.channels // 2**stage // factor for stage in reversed(range(len(blocks)))]
+    arguments: dict[str, Any] = {
+        "num_classes": model.config.classes,
+        "channels": channels,
+        "stem_chs": channels[0] // 4,
+    }
+    if function == _PLAIN:
+        arguments |= {"layers": list(blocks), "norm_layer": "groupnorm", "stem_type": "fixed"}
+    state = preact_standardised(state) if function == _PLAIN else preact_for_timm(state)
+    return Build(function, arguments, state, model.trunk.channels, "stem.conv", "head.fc")
+
+
+def _config(model: ViT | ResNet, build: Build) -> dict[str, Any]:
+    size = model.config.image_size
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return {
+        "architecture": build.function,
+        "num_classes": model.config.classes,
+        "num_features": build.features,
+        "pretrained_cfg": {
+            "num_classes": model.config.classes,
+            "input_size": [3, rows, columns],
+            "fixed_input_size": isinstance(model, ViT),
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "mean": _HALVES,
+            "std": _HALVES,
+            "first_conv": build.first,
+            "classifier": build.classifier,
+        },
+        "model_args": {name: value for name, value in build.arguments.items() if name != "num_classes"},
+    }
+
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmNetwork(nn.Module):
+    """timm's network behind `features(images)` and `forward(images)`; its own mean and spread of colours are inside."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        told: Any = model.pretrained_cfg
+        mean, std = (torch.tensor(told.get(key) or (0.5, 0.5, 0.5)).view(3, 1, 1) for key in ("mean", "std"))
+        self.register_buffer("scale", 0.5 / std, persistent=False)
+        self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
+        model: Any = self.model
+        read: Tensor = model.forward_head(model.forward_features(self._seen(images)), pre_logits=True)
+        return read
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
+        logits: Tensor = self.model(self._seen(images))
+        return logits
+
+    def _seen(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
+
+
+def open_timm(name: str, image_size: int | None, *, random: bool, download: bool) -> tuple[TimmNetwork, int]:
+    """timm's network and the image size it is built for.
+
+    Raises: ValueError for a name that timm does not know, for weights that are not on this machine, and for a size
+    that the network cannot take.
+    """
+    _check_name(name, download)
+    overlay = {} if random or download or name.startswith(LOCAL) else _weights_here(name)
+    try:
+        size = image_size or _own_size(name)
+        model = timm.create_model(name, pretrained=not random, pretrained_cfg_overlay=overlay, **_sized(name, size))
+    except (RuntimeError, TypeError, AssertionError, OSError, ValueError) as error:
+        raise ValueError(f"timm cannot build {name} for images of {image_size or 'its own'} size: {error}") from error
+    return TimmNetwork(model), size
+
+
+def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """What timm knows of a network and its weights do not say, in the words of Hugging Face's config.json.
+
+    `beside` is what lies beside weights from a folder or the hub, whose architecture is then asked for.
+    Raises: ValueError for a network that averages its patches and has a class token.
+    """
+    if name.startswith((LOCAL, HUB)):
+        name, changed = str(beside.get("architecture", "")), beside.get("model_args")
+        return dict(beside) if changed or not timm.is_model(name) else facts_of(name, {}) | dict(beside)
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    told = model.pretrained_cfg
+    facts: dict[str, Any] = {"pretrained_cfg": {"mean": told.get("mean"), "std": told.get("std")}}
+    try:
+        block = model.blocks[0]
+        act = block.mlp.act
+        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(act)}
+    except (AttributeError, IndexError, TypeError):
+        return facts  # a ResNet, whose names say all
+    if getattr(model, "global_pool", "token") == "avg" and getattr(model, "num_prefix_tokens", 0):
+        raise ValueError(f"timm:{name} averages its patches beside a class token, for which vitexp has no pool")
+    return facts
+
+
+def _activation(act: nn.Module) -> str:
+    if isinstance(act, nn.GELU | GELU):
+        return "gelu" if getattr(act, "approximate", "none") == "none" else "gelu_tanh"
+    return "gelu_tanh" if isinstance(act, GELUTanh) else type(act).__name__
+
+
+def weights_file(name: str, *, download: bool) -> Path:
+    """The file with the weights that timm knows by this name: in a folder, in the cache on this machine, or fetched.
+
+    Raises: ValueError for a name without weights, and for weights that are not there or cannot be fetched.
+    """
+    if name.startswith(LOCAL):
+        return _exported(name)
+    repository, files, url = _source(name)
+    for file in files if repository else ():
+        found = huggingface_hub.try_to_load_from_cache(repository, file)
+        if isinstance(found, str):
+            return Path(found)
+    if repository and download:
+        fetched = _fetched(name, repository, files[0])
+        if name.startswith(HUB):
+            _fetched(name, repository, "config.json")  # says what network it is
+        return fetched
+    if url and (download or check_cached_file(url)):
+        return Path(download_cached_file(url))
+    raise ValueError(
+        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with "
+        "`finetune --download` or `fit --run.download true`"
+    )
+
+
+def _exported(name: str) -> Path:
+    path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
+    if not path.is_file():
+        raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
+    return path
+
+
+def _source(name: str) -> tuple[str, tuple[str, ...], str]:
+    """The repository on the hub, the files there that may hold the weights, and an address beyond the hub."""
+    if name.startswith(HUB):
+        return name.removeprefix(HUB), _WEIGHTS, ""
+    _check_name(name, download=False)
+    told = timm.get_pretrained_cfg(name)
+    if told is None or not (told.hf_hub_id or told.url):
+        raise ValueError(f"timm has no weights for {name}; name a network that has some")
+    files = (str(told.hf_hub_filename),) if told.hf_hub_filename else _WEIGHTS
+    return str(told.hf_hub_id or ""), files, str(told.url or "")
+
+
+def _fetched(name: str, repository: str, file: str) -> Path:
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, file))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"timm:{name}: {repository} gave no {file} ({reason})") from error
+
+
+def _check_name(name: str, download: bool) -> None:
+    if name.startswith(LOCAL):
+        return
+    if name.startswith(HUB):
+        if not download:
+            raise ValueError(f"timm:{name} is read from the hub; add --download to fetch it")
+        return
+    plain = name.split(".", 1)[0]
+    if not timm.is_model(plain):
+        near = ", ".join(difflib.get_close_matches(plain, timm.list_models(), 3))
+        raise ValueError(f"timm has no model {plain!r}" + (f"; did you mean {near}" if near else ""))
+    known = timm.list_pretrained(f"{plain}.*")
+    if plain != name and name not in known:
+        raise ValueError(f"timm knows no weights {name!r}; it has {', '.join(known) or 'none for ' + plain}")
+
+
+def _weights_here(name: str) -> dict[str, Any]:
+    """Where timm's weights lie on this machine. Raises: ValueError where they do not."""
+    told = timm.get_pretrained_cfg(name)
+    if told is None or not (told.hf_hub_id or told.url):
+        raise ValueError(f"timm has no weights for {name}; add --random for random ones")
+    for file in _WEIGHTS if told.hf_hub_id else ():
+        found = huggingface_hub.try_to_load_from_cache(str(told.hf_hub_id), told.hf_hub_filename or file)
+        if isinstance(found, str):
+            return {"file": found, "custom_load": False}
+    if told.url and check_cached_file(told.url):
+        return {"hf_hub_id": None}
+    where = told.hf_hub_id or told.url
+    raise ValueError(
+        f"the weights of timm:{name} are not on this machine ({where}); add --download to fetch them, or --random for "
+        "random weights"
+    )
+
+
+def _own_size(name: str) -> int:
+    told: Any = timm.create_model(name).pretrained_cfg
+    return int((told.get("input_size") or (3, 224, 224))[-1])
+
+
+def _sized(name: str, size: int) -> dict[str, Any]:
+    """The argument that sets the image size, for networks that are built for one."""
+    if name.startswith((LOCAL, HUB)):
+        return {"img_size": size}
+    told = timm.get_pretrained_cfg(name.split(".", 1)[0])
+    own = told.input_size[-1] if told else None
+    return {"img_size": size} if told and told.fixed_input_size and own != size else {}

@@ -1,0 +1,139 @@
+"""Final numbers: what they were measured on, with which weights, and when they are in the record."""
+
+import numpy as np
+import pytest
+import torch
+
+from vitexp import cli
+from vitexp.answers import read_answers
+from vitexp.eval import fewshot
+from vitexp.record import read_record
+from vitexp.train import measure
+
+WORDS = [
+    "--model.arch=micro/4", "--data.batch_size=100", "--trainer.max_epochs=2", "--model.warmup_steps=0",
+    "--model.lr=0.01", "--run.wandb=off", "--run.dir=run", "--trainer.enable_progress_bar=false",
+    "--trainer.accelerator=cpu",
+]  # fmt: skip
+OTHERWISE = ["--data.workers=2", "--data.batch_size=70", "--data.reader=local"]
+AVERAGES = {
+    "swa": ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.05",
+            "--trainer.callbacks.swa_epoch_start=1", "--trainer.callbacks.device=null", "--trainer.max_epochs=4"],
+    "ema": ["--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9"],
+    "polyak": ["--model.polyak=0.9"],
+    "best": ["--run.keep=best", "--model.lr=0.1", "--trainer.max_epochs=4"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def fit(door):
+    return lambda *words, verb="fit": door(verb, *WORDS, *words)
+
+
+def counted(name, record=None):
+    return read_answers("run", record or read_record("run"), name)
+
+
+def test_what_is_printed_can_be_counted_again(fit, capsys):
+    assert fit("--run.shots=[5]", "--run.shot_seeds=2") == 0
+    record = read_record("run")
+    assert set(record.answers) == {"val_acc", "test_acc", "fewshot_5/draw-0", "fewshot_5/draw-1"}
+    for name in ("val_acc", "test_acc"):
+        right = counted(name)
+        assert record.metrics[name] == sum(right) / len(right)
+    shares = [np.mean(counted(f"fewshot_5/draw-{draw}")) for draw in (0, 1)]
+    assert record.metrics["fewshot_5"] == pytest.approx(np.mean(shares))
+    entries = record.answers
+    assert entries["test_acc"]["order"] == entries["fewshot_5/draw-0"]["order"] != entries["val_acc"]["order"]
+    printed = capsys.readouterr().out
+    assert f"({entries['val_acc']['images']} images)" in printed
+    assert f"({entries['test_acc']['images']} images)" in printed
+    assert record.learning["chance_acc"] == pytest.approx(0.1, abs=0.01)
+    assert record.learning["train_loss_end"] < record.learning["train_loss_start"]
+    order = entries["test_acc"]["order"]
+    assert fit("--run.shots=[]", "--run.dir=other", *OTHERWISE) == 0
+    assert read_record("other").answers["test_acc"]["order"] == order
+
+
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+@pytest.mark.parametrize("average", list(AVERAGES))
+def test_all_final_numbers_come_from_the_weights_that_are_kept(fit, average, monkeypatch):
+    """Those of the checkpoint, measured again by `validate` and `test`, image by image."""
+    seen = {}
+
+    report = measure.Classify._report
+
+    def noted(module, split):
+        report(module, split)
+        seen[split] = module.measured_images[split].right.tolist(), dict(module.measurements)
+
+    assert fit("--run.shots=[]", *AVERAGES[average]) == 0
+    record = read_record("run")
+    monkeypatch.setattr(measure.Classify, "_report", noted)
+    for verb, split in (("validate", "val"), ("test", "test")):
+        network = [word for word in AVERAGES[average] if word.startswith("--model")]
+        assert fit(*network, "--ckpt_path=run/checkpoints/last.ckpt", verb=verb) == 0
+        right, numbers = seen[split]
+        assert right == counted(f"{split}_acc")
+        assert numbers[f"{split}_acc"] == record.metrics[f"{split}_acc"]
+        assert numbers[f"{split}_loss"] == record.metrics[f"{split}_loss"]
+    assert (record.curves["val_loss"][-1][1] == record.metrics["val_loss"]) == (average in ("ema", "polyak"))
+
+
+def test_a_limited_evaluation_says_so(fit, capsys):
+    assert fit("--run.shots=[]", "--trainer.limit_val_batches=1", "--trainer.limit_test_batches=0.5") == 0
+    record = read_record("run")
+    assert {name for name in record.metrics if name.startswith(("val", "test"))} == set()
+    assert record.metrics["limited_val_images"] == record.answers["limited_val_acc"]["images"] == 100
+    assert record.metrics["limited_val_acc"] == np.mean(counted("limited_val_acc"))
+    assert "val_acc" not in record.curves
+    printed = capsys.readouterr().out
+    assert "only 100 of 144 images" in printed
+    assert "only 200 of 359 images" in printed
+    assert fit("--run.dir=best", "--run.keep=best", "--trainer.limit_val_batches=1") == cli.BAD_INPUT
+    assert "run.keep best" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--run.keep=best", "--model.polyak=0.9"])
+def test_two_choosers_of_weights_are_refused(fit, word, capsys):
+    assert fit(word, "--trainer.callbacks+=EMAWeightAveraging") == cli.BAD_INPUT
+    assert "EMAWeightAveraging and " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_that_is_left_out_is_absent(fit, split):
+    assert fit("--run.shots=[]", "--trainer.max_epochs=1", f"--trainer.limit_{split}_batches=0") == 0
+    record = read_record("run")
+    assert record.status == "finished"
+    assert not [name for name in (*record.metrics, *record.answers, *record.curves) if split in name]
+
+
+def test_numbers_are_in_the_record_when_they_are_known(fit, monkeypatch):
+    """A probe that fails, here by an error of its own, takes nothing with it."""
+
+    def broken(*_, **__):
+        record = read_record("run")
+        assert record.status == "running"
+        assert {"val_acc", "test_acc"} <= record.metrics.keys() == {*record.answers, "val_loss", "test_loss"}
+        raise torch.OutOfMemoryError("too large")
+
+    monkeypatch.setattr(fewshot, "shuffled_order", broken)
+    assert fit("--trainer.max_epochs=1") == 1
+    record = read_record("run")
+    assert record.status == "failed"
+    assert "out of memory" in record.reason
+    assert record.metrics["test_acc"] == np.mean(counted("test_acc"))
+    assert record.steps == 13
+    assert record.learning
+
+
+def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monkeypatch, capsys):
+    sums = measure.Classify.weight_sums
+
+    def exchanged(module):
+        testing = module._trainer is not None and module.trainer.testing
+        return [number + testing for number in sums(module)]
+
+    monkeypatch.setattr(measure.Classify, "weight_sums", exchanged)
+    assert fit("--trainer.max_epochs=1") == 1
+    assert "test measured other weights" in capsys.readouterr().err
