@@ -24,8 +24,8 @@ def table(table: Table) -> str:
     paper = published(config.paper) if config.paper else None
     lines = []
     for entry in (entry for part in (table.entries, table.means) for entries in part.values() for entry in entries):
-        figure = paper_figure(table, entry.arm, entry.metric, paper)
-        base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+        figure = paper_figure(entry.arm, entry.metric, paper)
+        base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
         beside = {
             "paper": figure,
             "paper_difference": None if figure is None or base is None else figure - base,
