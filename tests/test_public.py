@@ -1,13 +1,16 @@
 """The public list: complete, documented, typed, and loaded only when it is used."""
 
+import doctest
 import inspect
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import vitexp
 
@@ -75,6 +78,30 @@ def test_each_public_name_resolves_is_documented_and_typed(name):
     untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name != "self"]
     assert not untyped, f"{name}: {', '.join(untyped)} have no type"
     assert signature.return_annotation is not signature.empty, f"{name} does not say what it returns"
+
+
+def test_each_public_module_is_checked_by_the_strictest_rules():
+    stub = (ROOT / "src/vitexp/__init__.pyi").read_text()
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
+    strict = {module for one in overrides if one.get("warn_return_any") for module in one["module"]}
+    assert set(re.findall(r"^from (\S+)", stub, re.MULTILINE)) <= strict
+
+
+def used_in_a_notebook(name):
+    return any(name in text_of(page) for page in PAGES if page.suffix == ".ipynb")
+
+
+@pytest.mark.parametrize("name", vitexp.__all__)
+def test_each_public_name_has_an_example_that_runs(name, tmp_path, monkeypatch):
+    """In its docstring; or in a notebook, where it needs files or a training run."""
+    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    monkeypatch.chdir(tmp_path)
+    names = {"torch": torch, **{public: getattr(vitexp, public) for public in vitexp.__all__}}
+    examples = doctest.DocTestFinder(recurse=False).find(names[name], name, module=False, globs=names)
+    assert any(example.examples for example in examples) or used_in_a_notebook(name), f"{name} has no example"
+    said = []
+    failed = sum(doctest.DocTestRunner().run(example, out=said.append).failed for example in examples)
+    assert not failed, "".join(said)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,7 +3,7 @@
 
 # networks
 from vitexp.nn.vit import ViT as ViT
-from vitexp.nn.vit import ViTConfig as ViTConfig
+from vitexp.nn.config import ViTConfig as ViTConfig
 from vitexp.nn.vit import build as build
 from vitexp.tools.network import open_network as open_network
 from vitexp.train.plan import train_flops as train_flops

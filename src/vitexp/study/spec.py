@@ -179,7 +179,10 @@ class Study:
 
 
 def read_study(path: str | Path) -> Study:
-    """Reads and checks a sweep file.
+    """Reads and checks a sweep file. What its runs gave: `Study.table`, `Study.curve`, `Study.records`.
+
+    >>> read_study("sweeps/pos_embed.yaml").arm_factors
+    ('model.pos_at', 'model.pos_embed')
 
     Raises: ValueError naming the file, the place in it, and what to write instead.
     """

@@ -84,7 +84,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A study in numbers: entries per metric in the order of `arms`, and the row and column of each arm."""
+    """A study in numbers: entries per metric in the order of `arms`, and the row and column of each arm.
+
+    `cautions` must be read before any number, `notes` say what is missing or left out.
+    """
 
     study: Study
     arms: tuple[Arm, ...]
