@@ -89,7 +89,7 @@ def test_there_is_no_attic():
 
 HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
 VERBS = ["", "sweep", "table", "curve", "report", "claims", "diff", "fewshot", "export", "attention"]
-VERBS += ["shards", "shards make"]
+VERBS += ["shards", "shards make", "init"]
 HELP = f"""
 import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))
 from vitexp import cli
@@ -115,7 +115,7 @@ def test_help_needs_nothing_heavy(helps):
 
 def test_the_first_help_names_every_verb(helps):
     shown = helps[""]
-    others = ("sweep", "table", "curve", "report", "claims", "diff", "shards", "fewshot", "export", "attention")
+    others = ("sweep", "table", "curve", "report", "claims", "diff", "shards", "fewshot", "export", "attention", "init")
     for verb in (*cli.TRAINING, *others):
         assert f"\n    {verb} " in shown
 

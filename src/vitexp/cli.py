@@ -162,6 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     from vitexp import __version__
     from vitexp.data import commands as data_commands
     from vitexp.report import commands as report_commands
+    from vitexp.starter import add_command as add_init
     from vitexp.study import commands as study_commands
     from vitexp.tools import commands as learn_commands
 
@@ -175,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     learn_commands.add_commands(verbs, draw)
     study_commands.add_commands(verbs, plan, train_cell, examine, estimate)
     report_commands.add_commands(verbs)
+    add_init(verbs)
     return parser
 
 

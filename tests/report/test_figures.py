@@ -2,7 +2,6 @@ import csv
 import io
 import math
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -90,12 +89,6 @@ def test_an_svg_holds_its_text_as_text_whatever_the_text_is():
     assert {"micro/16", *(re.sub("[\x00-\x1f]", "\ufffd", name) for name in names)} <= found
     assert first == again
     assert len(first) < 20_000
-
-
-def test_no_picture_of_the_documentation_is_large():
-    pictures = sorted((Path(__file__).parents[2] / "docs").glob("*.svg"))
-    assert pictures
-    assert [path.name for path in pictures if path.stat().st_size > 100_000 or b"<text" not in path.read_bytes()] == []
 
 
 def test_the_same_records_give_the_same_bytes(grown, lab, tmp_path):
