@@ -3,7 +3,6 @@
 `experiments` and `sweeps` in this folder are links to those at the top of the repository; a wheel holds the files.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
