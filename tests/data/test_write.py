@@ -17,7 +17,7 @@ from PIL import Image
 from vitexp.data.read.decode import BadImage
 from vitexp.data.shards import write
 from vitexp.data.shards.write import Layout, make
-from vitexp.data.sources.named import Source, Split
+from vitexp.data.sources.source import Source, Split
 
 SMALL = Layout(shard_images=300)
 
