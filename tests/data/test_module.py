@@ -330,6 +330,7 @@ class Stranger(L.LightningModule):
 def test_a_plain_trainer_and_a_strangers_module_use_the_data(tmp_path, monkeypatch, workers) -> None:
     monkeypatch.chdir(tmp_path)
     data, module = ShardData(batch_size=100, workers=workers), Stranger()
+    assert str(data).startswith("ShardData(shards='digits', batch_size=100, ")
     assert not any(tmp_path.iterdir())
     silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = L.Trainer(**silent, max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=False)

@@ -25,8 +25,8 @@ _CHUNK = 512  # images a thread decodes before they are written
 
 def cache_path(index: ShardIndex, view: View) -> Path:
     """The file that holds the split; its name changes with the content."""
-    word = "native" if kept_as_they_are(index, view) else str(view.size)
-    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{word}.npy"
+    form = "native" if kept_as_they_are(index, view) else str(view.size)
+    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{form}.npy"
 
 
 def cache_shape(index: ShardIndex, view: View) -> tuple[int, int, int, int]:
@@ -141,7 +141,7 @@ class Reader(Protocol):
         ...
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """Hears which shards the next samples lie in, and which those after them."""
+        """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""
         ...
 
 
@@ -200,7 +200,7 @@ class FileReader:
 
 
 def choose_reader(index: ShardIndex, views: Views, wanted: ReaderName) -> tuple[Reader, str]:
-    """The reader for a split, and a line that says which it is and why.
+    """The reader for a split, and a line for the log: which it is and why.
 
     Raises: ValueError where the one that is wanted cannot give the same pixels as the others, or is for another place.
     """

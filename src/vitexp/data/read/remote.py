@@ -1,4 +1,4 @@
-"""The bytes of samples whose shards lie at a URL: these come whole, ahead of their use, and are read as local ones."""
+"""Samples of shards at a URL: these are fetched whole, ahead of their use, and then read as local ones."""
 
 import contextlib
 import hashlib
@@ -48,13 +48,13 @@ def open_mirror(url: str, split: str = "train", patience: Patience | None = None
     base, _, name = url.rstrip("/").rpartition("/")
     directory = mirror_directory(url)
     directory.mkdir(parents=True, exist_ok=True)
-    found = [word for word in SPLITS if _fetch_document(f"{base}/{name}-{word}", directory, patience)]
+    found = [one for one in SPLITS if _fetch_document(f"{base}/{name}-{one}", directory, patience)]
     if split not in found:
         raise ValueError(
             f"there is no {url}-{split}.index.json; the URL must end in the name of the set, and the index, which "
             "`vitexp shards index` makes, must lie beside the shards"
         )
-    shard_set = ShardSet(directory, name, {word: [] for word in found}, base)
+    shard_set = ShardSet(directory, name, {one: [] for one in found}, base)
     checksum = read_document(shard_set, split)["table_sha256"]
     table = shard_set.table(split, checksum)
     with alone(directory / ".table.lock"):

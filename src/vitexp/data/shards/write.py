@@ -102,15 +102,15 @@ class Layout:
     seed: int = 0
     """Shuffles the images once, before they are cut into shards."""
     shard_images: int = 10_000
-    """At most so many images in a shard."""
+    """The most images in a shard."""
     shard_bytes: int = 1_000_000_000
-    """At most so many bytes in a shard."""
+    """The most bytes in a shard."""
     test_fraction: float | None = None
     """Held out class by class as the test split, where the source has none; 0.2 where it has no val either."""
     val_fraction: float | None = None
     """Held out of train as a validation split of its own."""
     max_bad: int = 0
-    """So many unreadable images may be left out, by name in recipe.json, before it is an error."""
+    """How many unreadable images may be left out, by name in recipe.json, before it is an error."""
     check: bool = True
     """Decode every image on the way, so that no shard holds one that cannot be decoded."""
 
@@ -199,7 +199,7 @@ def make(
 ) -> Path:
     """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
 
-    `workers` is the number of encoding threads, 0 for one a processor; `report` is told of images as they are done.
+    `workers` is the number of encoding threads, 0 for one a processor; `report` is called with the number of images that are done.
     Raises: ValueError when `out` holds anything else, when the disk is full, and BadImage beyond `layout.max_bad`.
     """
     layout = layout or Layout()
