@@ -1,6 +1,7 @@
 import inspect
 import itertools
 import logging
+import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -203,6 +204,19 @@ def test_an_embedded_source_is_written_on_first_use_with_a_line(tmp_path, monkey
     assert first.subset_fingerprint == second.subset_fingerprint
     assert caplog.text.count("writing its shards to shards/digits") == 1
     assert Path("shards/digits/recipe.json").is_file()
+
+
+def _prepared(place: int) -> str:
+    data = ShardData()
+    data.prepare_data()
+    return data.subset_fingerprint
+
+
+def test_processes_that_prepare_at_once_write_the_source_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert len(set(pool.map(_prepared, range(3), chunksize=1))) == 1
+    assert [path.name for path in Path("shards").iterdir()] == ["digits"]
 
 
 def test_the_reader_is_named_with_the_reason(digits, caplog) -> None:

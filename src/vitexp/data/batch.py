@@ -197,7 +197,7 @@ class BatchLoader:
 class TrainLoader(BatchLoader):
     """The training batches, which Lightning knows it can resume in the middle of an epoch.
 
-    The place itself is Lightning's own count of batches; nothing is kept here, and so nothing can disagree with it.
+    The place itself is Lightning's own count of batches; nothing is saved here, and so nothing can disagree with it.
     """
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,14 +58,14 @@ def _class_and_hash(labels: np.ndarray, keys: np.ndarray, salt: int) -> np.ndarr
 
 
 def hold_out(labels: np.ndarray, keys: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows kept for training and those held out, each ascending.
+    """The rows for training and those held out, each ascending.
 
     The slice depends on the data set and `fraction` alone, never on a seed: all runs of a study are measured with it.
     """
     held = np.ones(len(labels), bool)
-    kept = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - held_out(len(labels), fraction))
-    held[kept] = False
-    return kept, np.flatnonzero(held)
+    train = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - held_out(len(labels), fraction))
+    held[train] = False
+    return train, np.flatnonzero(held)
 
 
 def held_out(images: int, fraction: float) -> int:

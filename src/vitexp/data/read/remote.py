@@ -27,7 +27,7 @@ ROOM_BYTES = 100_000_000_000
 
 
 def mirror_directory(url: str) -> Path:
-    """Where what comes from `url` is kept: below VITEXP_CACHE, or else ~/.cache/vitexp."""
+    """Where what comes from `url` is saved: below VITEXP_CACHE, or else ~/.cache/vitexp."""
     return cache_root() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
@@ -40,7 +40,7 @@ def room_bytes() -> int:
 
 
 def open_mirror(url: str, split: str = "train", patience: Patience | None = None) -> ShardIndex:
-    """Opens one split of the set at `url` by its index, of which a copy is kept here.
+    """Opens one split of the set at `url` by its index, of which a copy is saved here.
 
     Raises: ValueError when it cannot be reached or has no index.
     """
@@ -192,7 +192,7 @@ def files_of(index: ShardIndex) -> LocalFiles:
 
 
 def keys_of(index: ShardIndex, samples: np.ndarray) -> list[str]:
-    """The key of each sample: only headers are read, and of a shard at a URL the copy that is kept here.
+    """The key of each sample: only headers are read, and of a shard at a URL the copy on this disk.
 
     Raises: BadShard when a shard is not what was indexed.
     """
