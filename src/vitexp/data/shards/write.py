@@ -197,10 +197,21 @@ def make(
     workers: int = 0,
     report: Report | None = None,
 ) -> Path:
-    """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
+    """Writes `source` to the directory `out` as WebDataset shards with their index, or finds that it has been done.
 
-    `workers` is the number of encoding threads, 0 for one a processor; `report` is called with the number of images that are done.
-    Raises: ValueError when `out` holds anything else, when the disk is full, and BadImage beyond `layout.max_bad`.
+    Args:
+        source: A source, or what names one: `digits`, `cifar10`, `hf:NAME`, a folder of class folders, a .tar or .npz.
+        out: The directory to make; it is whole or absent. A run that was stopped goes on where it was.
+        layout: How images are cut into shards and splits; the same source and layout give the same bytes.
+        workers: Encoding threads; 0 for one a processor.
+        report: Called with the number of images that have been written since the last call.
+
+    Returns:
+        `out`, for `ShardData(shards=...)`.
+
+    Raises:
+        ValueError: When `out` holds anything else, the disk is full, or the source is damaged; BadImage, one of them,
+            for more unreadable images than `layout.max_bad`.
     """
     layout = layout or Layout()
     _check(layout)
