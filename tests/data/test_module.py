@@ -1,6 +1,7 @@
 import inspect
 import itertools
 import logging
+import multiprocessing
 import pickle
 from pathlib import Path
 
@@ -205,6 +206,19 @@ def test_an_embedded_source_is_written_on_first_use_with_a_line(tmp_path, monkey
     assert Path("shards/digits/recipe.json").is_file()
 
 
+def _prepared(place: int) -> str:
+    data = ShardData()
+    data.prepare_data()
+    return data.subset_fingerprint
+
+
+def test_processes_that_prepare_at_once_write_the_source_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        assert len(set(pool.map(_prepared, range(3), chunksize=1))) == 1
+    assert [path.name for path in Path("shards").iterdir()] == ["digits"]
+
+
 def test_the_reader_is_named_with_the_reason(digits, caplog) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
     with caplog.at_level(logging.INFO):
@@ -330,6 +344,7 @@ class Stranger(L.LightningModule):
 def test_a_plain_trainer_and_a_strangers_module_use_the_data(tmp_path, monkeypatch, workers) -> None:
     monkeypatch.chdir(tmp_path)
     data, module = ShardData(batch_size=100, workers=workers), Stranger()
+    assert str(data).startswith("ShardData(shards='digits', batch_size=100, ")
     assert not any(tmp_path.iterdir())
     silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = L.Trainer(**silent, max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=False)

@@ -15,8 +15,6 @@ from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.read.reader import Reader
 from vitexp.data.shards.index import ShardIndex
 
-# What worker processes send, and one sentence when one of them is gone.
-
 T = TypeVar("T")
 
 
@@ -77,7 +75,7 @@ def received(loader: "DataLoader[T | ValueError]") -> Iterator[T]:
 
 def stop(loader: "DataLoader[Any]") -> None:
     """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
-    for a word, and the collector 5 seconds for each of them.
+    for a message, and the collector 5 seconds for each of them.
     """
     workers: Any = loader._iterator
     loader._iterator = None
@@ -199,7 +197,7 @@ class BatchLoader:
 class TrainLoader(BatchLoader):
     """The training batches, which Lightning knows it can resume in the middle of an epoch.
 
-    The place itself is Lightning's own count of batches; nothing is kept here, and so nothing can disagree with it.
+    The place itself is Lightning's own count of batches; nothing is saved here, and so nothing can disagree with it.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,7 +209,7 @@ class TrainLoader(BatchLoader):
 
 
 class _Answers(Dataset[Batch | ValueError]):
-    """Batches from a worker, or what is wrong with them, in its own words and without the worker's traceback."""
+    """Batches from a worker, or the error that prevents them, without the worker's traceback."""
 
     def __init__(self, batches: Batches) -> None:
         self._batches = batches

@@ -1,4 +1,4 @@
-"""What a shard set holds, in words and as a contact sheet."""
+"""What a shard set holds, as text and as a contact sheet."""
 
 import io
 import json
@@ -15,8 +15,6 @@ from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.views import eval_view
 from vitexp.record import write_atomically
-
-# What a set gives, in a line, and what is odd about its classes, in notes: both by the images that will be used.
 
 _SHOWN = 5
 
@@ -104,8 +102,8 @@ def _row(split: str, index: ShardIndex) -> str:
     spread = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
     megabytes = sum(shard.filesize for shard in index.shards) / 1e6
     kinds = np.bincount(index.table["kind"], minlength=len(EXTENSIONS))
-    words = ", ".join(f"{count:,} {kind}" for kind, count in zip(EXTENSIONS, kinds.tolist(), strict=True) if count)
-    return f"{split:8}{len(index):12,}{len(index.shards):8,}{megabytes:10,.1f}  {spread:15}  {words}"
+    formats = ", ".join(f"{count:,} {kind}" for kind, count in zip(EXTENSIONS, kinds.tolist(), strict=True) if count)
+    return f"{split:8}{len(index):12,}{len(index.shards):8,}{megabytes:10,.1f}  {spread:15}  {formats}"
 
 
 def _origin(directory: Path) -> list[str]:

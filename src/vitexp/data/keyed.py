@@ -23,11 +23,11 @@ def mix(value: np.ndarray) -> np.ndarray:
     return value ^ (value >> np.uint64(31))
 
 
-def key(*words: int) -> int:
-    """One number for several, in their order; other words, another stream."""
+def key(*parts: int) -> int:
+    """One number for several, in their order; other numbers, another stream."""
     state = 0
-    for word in words:
-        state = (state + _GAMMA + word) & _ALL
+    for part in parts:
+        state = (state + _GAMMA + part) & _ALL
         state = (state ^ (state >> 30)) * _FACTORS[0] & _ALL
         state = (state ^ (state >> 27)) * _FACTORS[1] & _ALL
         state ^= state >> 31

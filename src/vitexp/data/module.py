@@ -3,7 +3,6 @@
 import hashlib
 import sys
 import weakref
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
@@ -15,33 +14,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
 from vitexp.data.info import class_notes, counts_line
-from vitexp.data.locate import check_location, open_all
+from vitexp.data.locate import OpenedSet, check_location, check_size, open_set
 from vitexp.data.mixing import Mix, mixed
 from vitexp.data.order import EpochOrder, settle, steps
 from vitexp.data.read.reader import Reader, ReaderName, Views, choose_reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import SubsetOptions, select
+from vitexp.data.subset import SubsetOptions
 from vitexp.data.views import Augment, EvalKind, train_view
 from vitexp.data.views import eval_view as eval_view_of
 
 Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class OpenedSet:
-    """A shard set that has been opened, and which of its images a run uses for what."""
-
-    indexes: dict[str, ShardIndex]
-    name: str
-    class_names: tuple[str, ...]
-    classes: int
-    size: int
-    held_out: bool
-    """Whether validation images are held out of train, because the shards have no val split of their own."""
-    rows: dict[str, np.ndarray]
-    """The images of each split by their numbers in its shards, ascending."""
-    shards_fingerprint: str
-    subset_fingerprint: str
 
 
 class ShardData(L.LightningDataModule):
@@ -127,6 +109,11 @@ class ShardData(L.LightningDataModule):
         vars(self).update(state)
         self._begin_process()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.hparams.items())})"
+
+    __str__ = __repr__  # Lightning's own would open the set and read batches
+
     def prepare_data(self) -> None:
         """Makes or fetches what is missing: the shards of an embedded source, an index, the index of a set at a URL.
 
@@ -154,22 +141,7 @@ class ShardData(L.LightningDataModule):
         return self._opened
 
     def _open(self) -> OpenedSet:
-        indexes = open_all(self.shards)
-        train, held_out = indexes["train"], "val" not in indexes
-        size = size_of(train.name, train.image_size, self.image_size)
-        chosen = select(train, self._subset if held_out else self._subset._replace(val_fraction=None))
-        rows = {split: np.arange(len(index)) for split, index in indexes.items()} | {"train": chosen.train}
-        return OpenedSet(
-            indexes=indexes,
-            name=train.name,
-            class_names=train.class_names,
-            classes=train.classes,
-            size=size,
-            held_out=held_out,
-            rows=rows | ({"val": chosen.val} if held_out else {}),
-            shards_fingerprint=train.fingerprint[:16],
-            subset_fingerprint=chosen.fingerprint,
-        )
+        return open_set(self.shards, self.image_size, self._subset)
 
     def _views(self, size: int) -> Views:
         return Views(train_view(self.augment, size, self.seed), eval_view_of(self.eval_view, size))
@@ -224,8 +196,8 @@ class ShardData(L.LightningDataModule):
         return len(self.opened.rows.get(split, ()))
 
     def index_of(self, split: str) -> ShardIndex:
-        """The shards that the images of a split lie in."""
-        return self._source(split)
+        """The shards that the images of a split lie in: a held-out validation slice lies in those of train."""
+        return self.opened.indexes.get(split, self.opened.indexes["train"])
 
     def samples(self, split: str) -> np.ndarray:
         """The numbers of a split's images among those of its shards, ascending."""
@@ -258,7 +230,7 @@ class ShardData(L.LightningDataModule):
 
         Shapes: int64 (classes,).
         """
-        labels = self._source(split).labels[self.opened.rows[split]] if self._has(split) else np.empty(0, np.int64)
+        labels = self.index_of(split).labels[self.opened.rows[split]] if self._has(split) else np.empty(0, np.int64)
         return np.bincount(labels, minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
@@ -266,31 +238,26 @@ class ShardData(L.LightningDataModule):
         numbers of its images, or of those of them that are given.
         """
         numbers = self.samples(split) if samples is None else samples
-        digest = hashlib.sha256(f"{self._source(split).fingerprint}:".encode())
+        digest = hashlib.sha256(f"{self.index_of(split).fingerprint}:".encode())
         digest.update(np.ascontiguousarray(numbers, "<i8").tobytes())
         return digest.hexdigest()[:16]
 
     def announce(self) -> None:
-        """Says once, on the first rank, when the first batches are asked for, how many images are used for what, and
-        what is odd about their classes.
+        """Prints once, on rank 0 and with the first batches, how many images are used for what, and what is odd about
+        their classes.
         """
         if self._announced or getattr(rank_zero_only, "rank", False):
             return
         self._announced = True
         counts = {split: self.class_counts(split) for split in get_args(Split) if self._has(split)}
-        whole = self._available()
+        whole = len(self.index_of("train")) - (self.val_count if self.opened.held_out else 0)
         parts = [f"{self.train_count:,} {f'of {whole:,} ' if whole > self.train_count else ''}train"]
         if self.val_count:
             parts.append(f"{self.val_count:,} val{' (held out of train)' if self.opened.held_out else ''}")
         parts += [f"{self.test_count:,} test"] if self.test_count else []
-        name = self.opened.indexes["train"].name
-        lines = [counts_line(name, parts, self.classes)]
-        lines += [f"note: {name}: {note}" for note in class_notes(self.class_names, counts)]
+        lines = [counts_line(self.name, parts, self.classes)]
+        lines += [f"note: {self.name}: {note}" for note in class_notes(self.class_names, counts)]
         print("\n".join(lines), file=sys.stderr, flush=True)
-
-    def _available(self) -> int:
-        """Images to train on, of which a subset may have been chosen."""
-        return len(self.opened.indexes["train"]) - (self.val_count if self.opened.held_out else 0)
 
     def _has(self, split: str) -> bool:
         return len(self.opened.rows.get(split, ())) > 0
@@ -303,8 +270,8 @@ class ShardData(L.LightningDataModule):
                 f"data.batch_size is the global batch, {self.batch_size}, and must divide by the {ranks} ranks"
             )
         if self.trainer:
-            settle(self.trainer.fit_loop)  # the first word the loop has for its data after a checkpoint is loaded
-        loader = TrainLoader(self._batches("train"), self.workers, self._place, self._pins)
+            settle(self.trainer.fit_loop)  # the first hook that the loop calls after a checkpoint is loaded
+        loader = TrainLoader(self._batches("train"), self.workers, self._place, torch.cuda.is_available())
         self._loaders.add(loader)
         return loader
 
@@ -324,13 +291,13 @@ class ShardData(L.LightningDataModule):
         """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
         if not self._has(split):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self.opened.indexes)}")
-        loader = BatchLoader(self._batches(split), self.workers, pin=self._pins)
+        loader = BatchLoader(self._batches(split), self.workers, pin=torch.cuda.is_available())
         self._loaders.add(loader)
         return loader
 
     def epoch_order(self, split: str) -> EpochOrder:
         """Which image of a split comes when, in every epoch."""
-        return EpochOrder(self.opened.rows[split], self._source(split).starts, self.seed)
+        return EpochOrder(self.opened.rows[split], self.index_of(split).starts, self.seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], mixed where asked for, on the device."""
@@ -341,23 +308,19 @@ class ShardData(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What must be the same when a run goes on from a checkpoint."""
-        words = ("subset_fingerprint", "batch_size", "augment", "mix", "size", "seed")
-        return {word: getattr(self, word) for word in words}
+        names = ("subset_fingerprint", "batch_size", "augment", "mix", "size", "seed")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises: ValueError when training would go on with other batches than those it began with."""
         if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
             return
-        for word, now in self.state_dict().items():
-            if word in state_dict and state_dict[word] != now:
+        for name, now in self.state_dict().items():
+            if name in state_dict and state_dict[name] != now:
                 raise ValueError(
-                    f"the checkpoint was made with {word} {state_dict[word]}, this run has {now}; "
+                    f"the checkpoint was made with {name} {state_dict[name]}, this run has {now}; "
                     "use the same data options to resume"
                 )
-
-    @property
-    def _pins(self) -> bool:
-        return torch.cuda.is_available()
 
     def _place(self) -> tuple[int, int]:
         """Epoch and step of the next training batch, by Lightning's count, which a checkpoint restores."""
@@ -369,31 +332,11 @@ class ShardData(L.LightningDataModule):
     def _batches(self, split: str) -> Batches:
         self.announce()
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        index = self._source(split)
-        order = self.epoch_order(split)
-        return Batches(index, self._reader(index), order, self.batch_size, rank, ranks, self.mix)
-
-    def _source(self, split: str) -> ShardIndex:
-        """The shards a split comes from: a held-out validation slice lies in those of train."""
-        return self.opened.indexes.get(split, self.opened.indexes["train"])
+        index = self.index_of(split)
+        return Batches(index, self._reader(index), self.epoch_order(split), self.batch_size, rank, ranks, self.mix)
 
     def _reader(self, index: ShardIndex) -> Reader:
         if index.split not in self._readers:
             self._readers[index.split], why = choose_reader(index, self._views(self.size), self.reader)
             rank_zero_info(f"{index.name} {index.split}: {why}")
         return self._readers[index.split]
-
-
-def check_size(image_size: int | None) -> None:
-    """Raises: ValueError for a size that is not positive."""
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
-
-
-def size_of(name: str, own: tuple[int, int] | None, image_size: int | None) -> int:
-    """Height and width the network sees: `image_size`, or else the images' own (height, width), where all have one."""
-    if image_size is not None:
-        return image_size
-    if own is None or own[0] != own[1]:
-        raise ValueError(f"the images of {name} are not all squares of one size; set data.image_size, such as 224")
-    return own[0]

@@ -74,8 +74,8 @@ class EpochOrder:
         """The sample numbers of one window in their new order."""
         if (epoch, window) not in self._shuffles:
             first, end = self._window_bounds(window)
-            words = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
-            samples = self._in_shard_order(epoch, first + np.argsort(words, kind="stable"))
+            ranks = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
+            samples = self._in_shard_order(epoch, first + np.argsort(ranks, kind="stable"))
             _keep(self._shuffles, (epoch, window), samples)
         return self._shuffles[epoch, window]
 

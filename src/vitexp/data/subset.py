@@ -49,23 +49,23 @@ def stratified_prefix(labels: np.ndarray, keys: np.ndarray, salt: int, images: i
 def _class_and_hash(labels: np.ndarray, keys: np.ndarray, salt: int) -> np.ndarray:
     """One number that sorts by class, and within it by the seeded hash of the key: by its upper 33 bits at least."""
     bits = np.uint64(int(labels.max(initial=0)).bit_length())
-    words = np.empty(len(labels), np.uint64)
+    codes = np.empty(len(labels), np.uint64)
     for start in range(0, len(labels), _CHUNK):
         part = slice(start, start + _CHUNK)
-        words[part] = draw(salt, keys[part]) >> bits
-        words[part] |= labels[part].astype(np.uint64) << (np.uint64(64) - bits) if bits else 0
-    return words
+        codes[part] = draw(salt, keys[part]) >> bits
+        codes[part] |= labels[part].astype(np.uint64) << (np.uint64(64) - bits) if bits else 0
+    return codes
 
 
 def hold_out(labels: np.ndarray, keys: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows kept for training and those held out, each ascending.
+    """The rows for training and those held out, each ascending.
 
     The slice depends on the data set and `fraction` alone, never on a seed: all runs of a study are measured with it.
     """
     held = np.ones(len(labels), bool)
-    kept = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - held_out(len(labels), fraction))
-    held[kept] = False
-    return kept, np.flatnonzero(held)
+    train = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - held_out(len(labels), fraction))
+    held[train] = False
+    return train, np.flatnonzero(held)
 
 
 def held_out(images: int, fraction: float) -> int:
@@ -147,7 +147,7 @@ class Selection(NamedTuple):
 def select(index: ShardIndex, options: SubsetOptions) -> Selection:
     """The selection from the train split.
 
-    Raises: ValueError when there are not so many images, or too few for every class.
+    Raises: ValueError when there are fewer images than asked for, or too few for every class.
     """
     if len(index) < LARGE_IMAGES:
         return _work_out(index, options)
@@ -175,18 +175,18 @@ def _work_out(index: ShardIndex, options: SubsetOptions) -> Selection:
 
 
 def _save(stem: Path, selection: Selection) -> None:
-    for word, rows in (("train", selection.train), ("val", selection.val)):
+    for split, rows in (("train", selection.train), ("val", selection.val)):
         unfinished = stem.with_suffix(".tmp.npy")
         try:
             np.save(unfinished, rows, allow_pickle=False)
-            unfinished.replace(_rows(stem, word))
+            unfinished.replace(_rows(stem, split))
         finally:
             unfinished.unlink(missing_ok=True)
     write_atomically(_fingerprint_file(stem), selection.fingerprint)
 
 
-def _rows(stem: Path, word: str) -> Path:
-    return stem.with_suffix(f".{word}.npy")
+def _rows(stem: Path, split: str) -> Path:
+    return stem.with_suffix(f".{split}.npy")
 
 
 def _fingerprint_file(stem: Path) -> Path:

@@ -1,7 +1,7 @@
 """Views: what of an image the network sees, in training and in evaluation.
 
 A view works on a whole batch of uint8 images, and what it does to a sample follows from (seed, epoch, sample) alone.
-Pixels stay uint8 up to the device. The words of `data.augment`:
+Pixels stay uint8 up to the device. The values of `data.augment`:
 
 - none: the whole image, resized;
 - crop: the same, shifted by up to size // 8 pixels over a reflected border;
@@ -83,7 +83,7 @@ _ONE = 2.0**14
 
 
 def resize_boxes(images: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
-    """Each image's box as a square of `size`; what lies outside the box has no say.
+    """Each image's box as a square of `size`; what lies outside the box has no effect.
 
     Shapes: uint8 (B, H, W, 3), boxes (B, 4) as top, left, height, width -> uint8 (B, size, size, 3).
     """
@@ -189,7 +189,7 @@ class View(Protocol):
 
 
 def train_view(augment: Augment, size: int, seed: int) -> View:
-    """The view behind a word of `data.augment`."""
+    """The view behind a value of `data.augment`."""
     if augment not in get_args(Augment):
         raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
     if augment in ("inception", "randaugment"):

@@ -1,6 +1,6 @@
 """Image bytes from anywhere to RGB pixels, with one defined answer for every kind of file.
 
-Only PNG, JPEG and WebP are opened, and the content says which, not the name; `shards make` converts a few more kinds
+Only PNG, JPEG and WebP are opened, which the content decides, not the name; `shards make` converts a few more kinds
 to PNG. What the answer is:
 
 - grey is repeated over the three channels; a palette is looked up; CMYK is converted as Pillow does;
@@ -42,7 +42,7 @@ def sniff(data: Bytes) -> str | None:
 
 
 def check_image(data: Bytes, extension: str, where: object) -> str:
-    """Looks at the name and the first bytes only; returns the extension that belongs to the content.
+    """Checks the name and the first bytes only; returns the extension that belongs to the content.
 
     Raises: BadImage for an extension that is not allowed, for no bytes, and for bytes of another kind.
     """

@@ -1,7 +1,7 @@
 """One file from a URL to this disk: whole and checked, tried again where the network fails, and with an end.
 
-http and https are aiohttp's, whose every step can be given a limit; what other schemes mean (s3, gs, ...) fsspec knows,
-with its package for each. Headers have a deadline, a body has a least rate, both looked at whenever bytes come.
+aiohttp fetches http and https, since it takes a limit for every step; fsspec the other schemes (s3, gs, ...), each with
+its package. Headers have a deadline, a body has a least rate, both checked whenever bytes come.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def fetch(
     patience: Patience | None = None,
     report: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Puts what lies at `url` at `path`, whole or not at all; `report` hears of the bytes that have come.
+    """Puts what lies at `url` at `path`, whole or not at all; `report` is called with the size of each piece.
 
     `checksum` is that of sha256, or of md5 where it has 32 digits.
     Raises: Missing where there is nothing; ValueError naming `url` when all attempts have failed, or the disk is full.
@@ -99,7 +99,7 @@ def _hash_of(checksum: str | None) -> "hashlib._Hash":
 
 
 class _Watch:
-    """Hashes what comes, and looks at each piece whether it comes fast enough."""
+    """Hashes what comes, and checks with each piece that it comes fast enough."""
 
     def __init__(self, patience: Patience, report: Callable[[int], object], whole: "hashlib._Hash") -> None:
         self.patience, self.whole, self._report = patience, whole, report

@@ -22,7 +22,7 @@ _GAP_BYTES = 1 << 14  # so much that is not wanted costs less to read than anoth
 
 
 class Where(NamedTuple):
-    """Shard and key of an image, in words only when an error wants them."""
+    """Shard and key of an image, made into text only for an error."""
 
     shard: str
     header: memoryview
@@ -33,7 +33,7 @@ class Where(NamedTuple):
 
 class Handle:
     """An open shard, how it was then, and which of its samples were found to be those of the index since. Closed when
-    nobody uses it any more.
+    it is no longer used.
     """
 
     def __init__(self, path: str, samples: int) -> None:
@@ -127,7 +127,7 @@ class LocalFiles:
 
     @contextmanager
     def _named(self, shard: int) -> Iterator[None]:
-        """A disk or network that fails is said with the shard that could not be read."""
+        """Names the shard that could not be read where the disk or the network fails."""
         try:
             yield
         except OSError as error:
@@ -137,7 +137,7 @@ class LocalFiles:
             ) from error
 
     def _space(self, length: int) -> memoryview:
-        """Memory to read into: that of the last time where nobody holds a part of it any more, which spares the system
+        """Memory to read into: that of the last time where no part of it is in use any more, which spares the system
         from handing out fresh pages.
         """
         space: np.ndarray | None = getattr(self._spaces, "last", None)
@@ -157,7 +157,7 @@ class LocalFiles:
         handle.known[inside] = True
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """Hears which shards are needed now, and which after them; local ones need nothing."""
+        """Announces the shards needed now, and after them, for prefetching; local ones need nothing."""
 
     def _handle(self, shard: int) -> Handle:
         if os.getpid() != self._owner:  # after a fork a lock may be held by a thread that is not here

@@ -188,7 +188,7 @@ def _decode(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray:
 
 
 def _simplejpeg(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray | None:
-    """None where only Pillow knows what to do, or to say."""
+    """None where only Pillow can decode it, or explain what is wrong with it."""
     import simplejpeg
 
     try:

@@ -25,21 +25,23 @@ _CHUNK = 512  # images a thread decodes before they are written
 
 def cache_path(index: ShardIndex, view: View) -> Path:
     """The file that holds the split; its name changes with the content."""
-    word = "native" if kept_as_they_are(index, view) else str(view.size)
-    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{word}.npy"
+    form = "native" if caches_whole_images(index, view) else str(view.size)
+    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{form}.npy"
 
 
 def cache_shape(index: ShardIndex, view: View) -> tuple[int, int, int, int]:
     """Images, height, width, channels."""
-    height, width = index.image_size if index.image_size and kept_as_they_are(index, view) else (view.size, view.size)
+    height, width = (
+        index.image_size if index.image_size and caches_whole_images(index, view) else (view.size, view.size)
+    )
     return len(index), height, width, 3
 
 
-def kept_as_they_are(index: ShardIndex, view: View) -> bool:
+def caches_whole_images(index: ShardIndex, view: View) -> bool:
     """Whether the cache holds whole images, or what `view` shows of them.
 
     It must make no difference to the pixels which reader gives them, and photographs are decoded at no more than the
-    resolution a view needs: so JPEGs are kept whole only where they have that size already.
+    resolution a view needs: so JPEGs are cached whole only where they have that size already.
     """
     size = (view.size, view.size)
     return index.image_size is not None and (index.image_size == size or "jpg" not in index.kinds)
@@ -78,7 +80,7 @@ def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
 
     def chunk(start: int) -> np.ndarray:
         samples = np.arange(start, min(start + _CHUNK, len(index)))
-        if not kept_as_they_are(index, view):
+        if not caches_whole_images(index, view):
             return view.from_files(files.read(samples), 0, samples)
         return np.stack([decode_image(*file) for file in files.read(samples)])
 
@@ -130,7 +132,7 @@ class Views:
 def cacheable(index: ShardIndex, views: Views) -> bool:
     """Whether both views can be fed from the cache: a crop needs the whole image, and not resized."""
     crops = isinstance(views.training, InceptionView) or views.evaluation != eval_view("resize", views.size)
-    return not crops or kept_as_they_are(index, views.evaluation)
+    return not crops or caches_whole_images(index, views.evaluation)
 
 
 class Reader(Protocol):
@@ -141,7 +143,7 @@ class Reader(Protocol):
         ...
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """Hears which shards the next samples lie in, and which those after them."""
+        """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""
         ...
 
 
@@ -200,7 +202,7 @@ class FileReader:
 
 
 def choose_reader(index: ShardIndex, views: Views, wanted: ReaderName) -> tuple[Reader, str]:
-    """The reader for a split, and a line that says which it is and why.
+    """The reader for a split, and a line for the log: which it is and why.
 
     Raises: ValueError where the one that is wanted cannot give the same pixels as the others, or is for another place.
     """

@@ -1,4 +1,4 @@
-"""The bytes of samples whose shards lie at a URL: these come whole, ahead of their use, and are read as local ones."""
+"""Samples of shards at a URL: these are fetched whole, ahead of their use, and then read as local ones."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ ROOM_BYTES = 100_000_000_000
 
 
 def mirror_directory(url: str) -> Path:
-    """Where what comes from `url` is kept: below VITEXP_CACHE, or else ~/.cache/vitexp."""
+    """Where what comes from `url` is saved: below VITEXP_CACHE, or else ~/.cache/vitexp."""
     return cache_root() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
@@ -40,7 +40,7 @@ def room_bytes() -> int:
 
 
 def open_mirror(url: str, split: str = "train", patience: Patience | None = None) -> ShardIndex:
-    """Opens one split of the set at `url` by its index, of which a copy is kept here.
+    """Opens one split of the set at `url` by its index, of which a copy is saved here.
 
     Raises: ValueError when it cannot be reached or has no index.
     """
@@ -48,13 +48,13 @@ def open_mirror(url: str, split: str = "train", patience: Patience | None = None
     base, _, name = url.rstrip("/").rpartition("/")
     directory = mirror_directory(url)
     directory.mkdir(parents=True, exist_ok=True)
-    found = [word for word in SPLITS if _fetch_document(f"{base}/{name}-{word}", directory, patience)]
+    found = [one for one in SPLITS if _fetch_document(f"{base}/{name}-{one}", directory, patience)]
     if split not in found:
         raise ValueError(
             f"there is no {url}-{split}.index.json; the URL must end in the name of the set, and the index, which "
             "`vitexp shards index` makes, must lie beside the shards"
         )
-    shard_set = ShardSet(directory, name, {word: [] for word in found}, base)
+    shard_set = ShardSet(directory, name, {one: [] for one in found}, base)
     checksum = read_document(shard_set, split)["table_sha256"]
     table = shard_set.table(split, checksum)
     with alone(directory / ".table.lock"):
@@ -192,7 +192,7 @@ def files_of(index: ShardIndex) -> LocalFiles:
 
 
 def keys_of(index: ShardIndex, samples: np.ndarray) -> list[str]:
-    """The key of each sample: only headers are read, and of a shard at a URL the copy that is kept here.
+    """The key of each sample: only headers are read, and of a shard at a URL the copy on this disk.
 
     Raises: BadShard when a shard is not what was indexed.
     """

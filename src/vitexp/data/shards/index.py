@@ -23,7 +23,13 @@ from vitexp.data.shards.tar import BadShard
 
 __all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CHECKED_IMAGES = 1 << 20  # of up to so many, keys and labels are compared with their checksum whenever they are opened
+_CHECKED_IMAGES = 1 << 20  # up to here keys and labels are compared with their checksum whenever they are opened
+_FIELDS: dict[str, Any] = {
+    **{"images": int, "highest_label": int, "fingerprint": str, "table_sha256": str, "kinds": dict, "shardlist": list},
+    **{"smallest_image": list, "largest_image": list, "class_names": list | None},
+}
+_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
+_SHARD_FIELDS = {"url": str, "nsamples": int, "filesize": int, "sha256": str}
 
 
 class Shard(NamedTuple):
@@ -105,14 +111,14 @@ def open_shards(directory: str | os.PathLike[str], split: str = "train") -> Shar
     shard_set.known(split)
     if shard_set.unindexed():
         with alone(shard_set.directory / ".index.lock"):
-            for word in shard_set.unindexed():
-                index_shards(directory, word)
+            for missing in shard_set.unindexed():
+                index_shards(directory, missing)
     return open_split(shard_set, split)
 
 
 def open_split(shard_set: ShardSet, split: str) -> ShardIndex:
     """Opens one split of a set that has its index."""
-    documents = {word: read_document(shard_set, word) for word in shard_set.splits}
+    documents = {name: read_document(shard_set, name) for name in shard_set.splits}
     _refuse_same_shards(documents)
     document, table = documents[split], _table(shard_set, split, documents[split])
     smallest, largest = document["smallest_image"], document["largest_image"]
@@ -133,14 +139,17 @@ def read_document(shard_set: ShardSet, split: str) -> dict[str, Any]:
     path = shard_set.document(split)
     try:
         document = json.loads(path.read_text("utf-8"))
-        whole = document["__kind__"] == INDEX_KIND and all(isinstance(document[word], kind) for word, kind in _FIELDS)
-        whole = whole and all(isinstance(shard[word], kind) for shard in document["shardlist"] for word, kind in _SHARD)
-        whole = whole and document["images"] == sum(shard["nsamples"] for shard in document["shardlist"]) > 0
-        whole = whole and all(shard["nsamples"] > 0 for shard in document["shardlist"])
-        names = [(shard["url"], shard["sha256"]) for shard in document["shardlist"]]
-        whole = whole and all(_SHARD_NAME.fullmatch(name) and _SHA256.fullmatch(sum_) for name, sum_ in names)
-        whole = whole and _SHA256.fullmatch(document["table_sha256"]) is not None
-        whole = whole and all(len(document[word]) == 2 for word in ("smallest_image", "largest_image"))
+        shards = document["shardlist"]
+        whole = (
+            document["__kind__"] == INDEX_KIND
+            and all(isinstance(document[field], kind) for field, kind in _FIELDS.items())
+            and all(isinstance(shard[field], kind) for shard in shards for field, kind in _SHARD_FIELDS.items())
+            and document["images"] == sum(shard["nsamples"] for shard in shards) > 0
+            and all(shard["nsamples"] > 0 and _SHARD_NAME.fullmatch(shard["url"]) for shard in shards)
+            and all(_SHA256.fullmatch(one["sha256"]) for one in shards)
+            and _SHA256.fullmatch(document["table_sha256"]) is not None
+            and all(len(document[field]) == 2 for field in ("smallest_image", "largest_image"))
+        )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise shard_set.bad(f"{path} is no index ({type(error).__name__}: {error})") from error
     if not whole:
@@ -148,30 +157,11 @@ def read_document(shard_set: ShardSet, split: str) -> dict[str, Any]:
     return document
 
 
-_FIELDS: list[tuple[str, Any]] = [
-    ("images", int),
-    ("highest_label", int),
-    ("fingerprint", str),
-    ("smallest_image", list),
-]
-_FIELDS += [
-    ("largest_image", list),
-    ("class_names", list | None),
-    ("shardlist", list),
-    ("kinds", dict),
-    ("table_sha256", str),
-]
-_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
-_SHARD = [("url", str), ("nsamples", int), ("filesize", int), ("sha256", str)]
-
-
 def _table(shard_set: ShardSet, split: str, document: dict[str, Any]) -> np.ndarray:
     path, images = shard_set.table(split, document["table_sha256"]), document["images"]
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (
-        Exception
-    ) as error:  # NumPy reads a header with Python's tokenizer, which may raise anything on hostile bytes
+    except Exception as error:  # NumPy tokenizes the header as Python, which may raise anything on hostile bytes
         raise shard_set.bad(f"{path} cannot be read ({error})") from error
     if not isinstance(table, np.ndarray) or table.dtype != ROW or table.shape != (images,):
         raise shard_set.bad(f"{path} does not belong to {shard_set.document(split).name}")

@@ -28,22 +28,22 @@ def index_shards(
 ) -> None:
     """Reads the shards of every split (or of one) and writes their index, whole or not at all.
 
-    `workers` is the number of reading threads, 0 for one a processor; `report` hears of every shard that is read.
+    `workers` is the number of reading threads, 0 for one a processor; `report` is called with 1 after every shard.
     Raises: BadShard or BadImage naming the shard and the sample.
     """
     shard_set = find_shards(directory)
-    for word in [shard_set.known(split)] if split else shard_set.splits:
+    for name in [shard_set.known(split)] if split else shard_set.splits:
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-            shards = shard_set.splits[word]
+            shards = shard_set.splits[name]
             scans = pool.map(scan_shard, shards, map(shard_set.called, shards))
             try:
-                write_index(shard_set, word, _told(scans, report))
+                write_index(shard_set, name, _reported(scans, report))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
 
-def _told(scans: Iterable[ShardScan], report: Callable[[int], object]) -> Iterator[ShardScan]:
+def _reported(scans: Iterable[ShardScan], report: Callable[[int], object]) -> Iterator[ShardScan]:
     for scan in scans:
         report(1)
         yield scan
@@ -78,7 +78,7 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
 
 
 def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
-    """Writes the rows as they come, their number in the header last; returns what the shard list says."""
+    """Writes the rows as they come, their number in the header last; returns the entries of the shard list."""
     shards: list[dict[str, Any]] = []
     kinds = np.zeros(len(EXTENSIONS), np.int64)
     ignored: dict[str, int] = {}
@@ -95,8 +95,8 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
                 highest, highest_at = scan.highest, f"{scan.name}: sample {scan.highest_key!r}"
             smallest = min(smallest[0], scan.smallest[0]), min(smallest[1], scan.smallest[1])
             largest = max(largest[0], scan.largest[0]), max(largest[1], scan.largest[1])
-            for word, count in scan.ignored.items():
-                ignored[word] = ignored.get(word, 0) + count
+            for suffix, count in scan.ignored.items():
+                ignored[suffix] = ignored.get(suffix, 0) + count
         images = sum(shard["nsamples"] for shard in shards)
         file.seek(0)
         assert _write_header(file, images) == start, "the header leaves room for the number of rows"
@@ -109,7 +109,7 @@ def _write_rows(path: Path, scans: Iterable[ShardScan]) -> dict[str, Any]:
         "highest_at": highest_at,
         "smallest_image": smallest,
         "largest_image": largest,
-        "kinds": {word: int(count) for word, count in zip(EXTENSIONS, kinds, strict=True) if count},
+        "kinds": {kind: int(count) for kind, count in zip(EXTENSIONS, kinds, strict=True) if count},
         "ignored": ignored,
     }
 

@@ -51,7 +51,7 @@ def alone(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
 
 def cache_root() -> Path:
-    """The directory for everything that is kept for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
+    """The directory for everything that is saved for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
     return Path(os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp")
 
 
@@ -101,7 +101,7 @@ class ShardSet:
         return lists[0] if lists else None
 
     def cache(self) -> Path:
-        """Where what is derived from the set is kept: beside it, or where that cannot be, below VITEXP_CACHE.
+        """Where what is derived from the set is saved: beside it, or where that cannot be, below VITEXP_CACHE.
 
         Raises: ValueError when neither can be written to.
         """

@@ -54,7 +54,7 @@ class Tape:
         return data
 
     def skip_to(self, place: int) -> None:
-        """Goes forward over what nobody wants to see."""
+        """Reads on to `place`, for the checksum alone."""
         while self.place < place:
             self.take(min(_CHUNK, place - self.place))
 

@@ -1,4 +1,4 @@
-"""Reads a whole shard set again and says all that is wrong with it."""
+"""Reads a whole shard set again and lists all that is wrong with it."""
 
 import os
 from collections.abc import Callable

@@ -102,15 +102,15 @@ class Layout:
     seed: int = 0
     """Shuffles the images once, before they are cut into shards."""
     shard_images: int = 10_000
-    """At most so many images in a shard."""
+    """The most images in a shard."""
     shard_bytes: int = 1_000_000_000
-    """At most so many bytes in a shard."""
+    """The most bytes in a shard."""
     test_fraction: float | None = None
     """Held out class by class as the test split, where the source has none; 0.2 where it has no val either."""
     val_fraction: float | None = None
     """Held out of train as a validation split of its own."""
     max_bad: int = 0
-    """So many unreadable images may be left out, by name in recipe.json, before it is an error."""
+    """How many unreadable images may be left out, by name in recipe.json, before it is an error."""
     check: bool = True
     """Decode every image on the way, so that no shard holds one that cannot be decoded."""
 
@@ -197,10 +197,21 @@ def make(
     workers: int = 0,
     report: Report | None = None,
 ) -> Path:
-    """Writes `source` to the directory `out` as shards with their index, or finds there that it has been done.
+    """Writes `source` to the directory `out` as WebDataset shards with their index, or finds that it has been done.
 
-    `workers` is the number of encoding threads, 0 for one a processor; `report` is told of images as they are done.
-    Raises: ValueError when `out` holds anything else, when the disk is full, and BadImage beyond `layout.max_bad`.
+    Args:
+        source: A source, or what names one: `digits`, `cifar10`, `hf:NAME`, a folder of class folders, a .tar or .npz.
+        out: The directory to make; it is whole or absent. A run that was stopped goes on where it was.
+        layout: How images are cut into shards and splits; the same source and layout give the same bytes.
+        workers: Encoding threads; 0 for one a processor.
+        report: Called with the number of images that have been written since the last call.
+
+    Returns:
+        `out`, for `ShardData(shards=...)`.
+
+    Raises:
+        ValueError: When `out` holds anything else, the disk is full, or the source is damaged; BadImage, one of them,
+            for more unreadable images than `layout.max_bad`.
     """
     layout = layout or Layout()
     _check(layout)

@@ -69,7 +69,7 @@ def hub(name: str) -> Source:
 
     NAME, NAME@CONFIG, or the directory of a saved data set; images stay at their original bytes.
 
-    Raises: ValueError when the package is absent, or the columns do not say what is image and what is label.
+    Raises: ValueError when the package is absent, or the columns do not tell image from label.
     """
     try:
         import datasets
@@ -81,13 +81,13 @@ def hub(name: str) -> Source:
     splits, notes = {}, []
     image, label = _hub_columns(next(iter(tables.values())).features, name, datasets)
     for split, table in tables.items():
-        word = spelled(split)
-        if word is None or min(table[label], default=-1) < 0:
-            notes.append(f"split {split} left out: {'no labels' if word else 'unknown name'}")
+        known = spelled(split)
+        if known is None or min(table[label], default=-1) < 0:
+            notes.append(f"split {split} left out: {'no labels' if known else 'unknown name'}")
             continue
-        if word in splits:
-            raise ValueError(f"{name} has two splits that would be {word}, one is {split}; save it with one of them")
-        splits[word] = _hub_split(word, table.cast_column(image, datasets.Image(decode=False)), image, label)
+        if known in splits:
+            raise ValueError(f"{name} has two splits that would be {known}, one is {split}; save it with one of them")
+        splits[known] = _hub_split(known, table.cast_column(image, datasets.Image(decode=False)), image, label)
     classes = tuple(next(iter(tables.values())).features[label].names)
     identity = " ".join(sorted(f"{split} {table._fingerprint}" for split, table in tables.items()))
     return Source(name=clean(Path(name).name), classes=classes, splits=splits, notes=notes, identity=identity)

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import pickletools
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -128,11 +128,14 @@ class OfficialFile(NamedTuple):
     url: str = ""
 
 
-def _idx(base: str, sums: Sequence[str]) -> tuple[OfficialFile, ...]:
+def _files(base: str, sums: dict[str, str]) -> tuple[OfficialFile, ...]:
+    """Files by their names, with the MD5 of each, below `base`, which is empty for those that are not downloaded."""
+    return tuple(OfficialFile(name, md5, base and base + name) for name, md5 in sums.items())
+
+
+def _idx(base: str, *sums: str) -> dict[str, tuple[OfficialFile, ...]]:
     names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    return tuple(
-        OfficialFile(f"{name}-ubyte.gz", md5, f"{base}{name}-ubyte.gz") for name, md5 in zip(names, sums, strict=True)
-    )
+    return {"idx": _files(base, {f"{name}-ubyte.gz": md5 for name, md5 in zip(names, sums, strict=True)})}
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
@@ -141,57 +144,47 @@ _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 # cs.toronto.edu/~kriz/cifar.html, github.com/zalandoresearch/fashion-mnist, torchvision's tables for the single files.
 FORMS: dict[str, dict[str, tuple[OfficialFile, ...]]] = {
     "cifar10": {
-        "binary": (
-            OfficialFile(
-                "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", f"{_TORONTO}cifar-10-binary.tar.gz"
-            ),
-        ),
-        "python": (OfficialFile("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),),
-        "batches": (
-            OfficialFile("cifar-10-batches-py/data_batch_1", "c99cafc152244af753f735de768cd75f"),
-            OfficialFile("cifar-10-batches-py/data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
-            OfficialFile("cifar-10-batches-py/data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
-            OfficialFile("cifar-10-batches-py/data_batch_4", "634d18415352ddfa80567beed471001a"),
-            OfficialFile("cifar-10-batches-py/data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
-            OfficialFile("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e"),
-            OfficialFile("cifar-10-batches-py/batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+        "binary": _files(_TORONTO, {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}),
+        "python": _files("", {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}),
+        "batches": _files(
+            "",
+            {
+                "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+                "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+                "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+                "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+                "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+                "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
+                "cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+            },
         ),
     },
     "cifar100": {
-        "binary": (
-            OfficialFile(
-                "cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", f"{_TORONTO}cifar-100-binary.tar.gz"
-            ),
-        ),
-        "python": (OfficialFile("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),),
-        "batches": (
-            OfficialFile("cifar-100-python/train", "16019d7e3df5f24257cddd939b257f8d"),
-            OfficialFile("cifar-100-python/test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-            OfficialFile("cifar-100-python/meta", "7973b15100ade9c7d40fb424638fde48"),
-        ),
-    },
-    "mnist": {
-        "idx": _idx(
-            "https://ossci-datasets.s3.amazonaws.com/mnist/",
-            (
-                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                "d53e105ee54ea40749a09fcbcd1e9432",
-                "9fb629c4189551a2d022fa330f9573f3",
-                "ec29112dd5afa0611ce80d1b7f02629c",
-            ),
+        "binary": _files(_TORONTO, {"cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8"}),
+        "python": _files("", {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}),
+        "batches": _files(
+            "",
+            {
+                "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
+                "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+                "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+            },
         ),
     },
-    "fashion-mnist": {
-        "idx": _idx(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-            (
-                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "25c81989df183df01b3e8a0aad5dffbe",
-                "bef4ecab320f06d8554ea6380940ec79",
-                "bb300cfdad3c16e7a12a480ee83cd310",
-            ),
-        ),
-    },
+    "mnist": _idx(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
+    "fashion-mnist": _idx(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
 }
 
 

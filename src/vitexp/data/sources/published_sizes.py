@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitexp.data.module import OpenedSet, ShardData, size_of
+from vitexp.data.locate import OpenedSet, size_of
+from vitexp.data.module import ShardData
 from vitexp.data.read.fetch import is_url
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.subset import check_subset, held_out
@@ -98,7 +99,8 @@ class PublishedData(ShardData):
         """No order is known of images that are not here."""
         return f"{split} of {self.shards_fingerprint}" if self.published else super().order_fingerprint(split, samples)
 
-    def _source(self, split: str) -> ShardIndex:
+    def index_of(self, split: str) -> ShardIndex:
+        """There are no shards where a published size stands for them."""
         if self.published:
             raise ValueError(f"{self.published}; there are no images to train on or to measure")
-        return super()._source(split)
+        return super().index_of(split)
