@@ -8,10 +8,10 @@ import torch
 
 from vitexp.data.module import ShardData
 from vitexp.train.answers import class_places, listed
-from vitexp.train.module import Classify, plain
+from vitexp.train.module import Classifier, plain
 
 
-def matched(module: Classify, data: ShardData, path: str | Path) -> tuple[Classify, str]:
+def matched(module: Classifier, data: ShardData, path: str | Path) -> tuple[Classifier, str]:
     """A module with the classes of the checkpoint, which answers for the labels of the data; and a line about them.
 
     Raises: ValueError when the data have a class that the network does not know, or nobody can tell.
@@ -29,7 +29,7 @@ def matched(module: Classify, data: ShardData, path: str | Path) -> tuple[Classi
         return module, f"{path} keeps no class names: classes are matched by number, which nobody can check"
     places = class_places(names, data.class_names, str(data.name), str(path))
     if count != module.config.classes:
-        module = Classify(**(plain(module.config) | {"classes": count}))
+        module = Classifier(**(plain(module.config) | {"classes": count}))
     module.class_names = tuple(names)
     module.places = torch.tensor(places)
     found = set(places)

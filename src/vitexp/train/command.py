@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +18,17 @@ from vitexp.record import RECORD_NAME, read_record
 from vitexp.train import session
 from vitexp.train import trainer_flags as slurm
 from vitexp.train.callbacks.bar import Bar
-from vitexp.train.callbacks.best import Best, check_averages, validates_all
-from vitexp.train.callbacks.checkpoint import AtomicCheckpoints, Keeper
-from vitexp.train.callbacks.record import claim
-from vitexp.train.config import RunConfig
+from vitexp.train.callbacks.best import BestWeights, check_averages, validates_all
+from vitexp.train.callbacks.checkpoint import AtomicCheckpoints, RunCheckpoint
+from vitexp.train.callbacks.probe import FewShotProbe
+from vitexp.train.callbacks.record import LAST_CHECKPOINT, RunRecorder, claim
+from vitexp.train.config import ClassifyConfig, RunConfig
 from vitexp.train.continuation import adopt, check_own, continued, read_origin, with_continued
 from vitexp.train.failure import one_sentence
 from vitexp.train.initial import begin
+from vitexp.train.lightning_private import option, parser_of, parsers_of, set_parsers
 from vitexp.train.loggers import build_loggers
-from vitexp.train.module import Classify, plain
+from vitexp.train.module import Classifier, plain
 from vitexp.train.optim import check_length, settled
 from vitexp.train.parser import Parser, plain_words
 from vitexp.train.plan import RunPlan, make_plan, plan_of, start_of, train_flops
@@ -42,8 +45,16 @@ from vitexp.train.trainer_flags import (
 )
 from vitexp.train.verify_resume import Outline, first_validation
 
-LAST = "last.ckpt"
 _BUILT: dict[tuple[str, Any], Any] = {}
+
+
+_KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
+
+
+def classifier(**kwargs: Any) -> Classifier:
+    """The module of a run; its flags, with their help, are the fields of `ClassifyConfig`."""
+    config = ClassifyConfig(**kwargs)
+    return _KIND.get()(**vars(config))
 
 
 class TrainingCommand(LightningCLI):
@@ -67,7 +78,7 @@ class TrainingCommand(LightningCLI):
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
         quieten()
         super().__init__(
-            Classify,
+            classifier,
             data,
             args=words,
             parser_class=Parser,
@@ -97,9 +108,9 @@ class TrainingCommand(LightningCLI):
         key = self.verb, self.datamodule_class
         if key not in _BUILT:
             super().setup_parser(*arguments)
-            cast(Parser, self._parser(self.verb)).read_whole_numbers_first()
-            _BUILT[key] = self.parser, self._subcommand_parsers, self._subcommand_method_arguments
-        self.parser, self._subcommand_parsers, self._subcommand_method_arguments = _BUILT[key]
+            cast(Parser, parser_of(self, self.verb)).read_whole_numbers_first()
+            _BUILT[key] = parsers_of(self)
+        set_parsers(self, _BUILT[key])
 
     def _parse_ckpt_path(self) -> None:
         """Takes no options from a checkpoint: Lightning would let those in the file win over the flags."""
@@ -120,10 +131,10 @@ class TrainingCommand(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
         """Plans the run and builds the trainer with its loggers."""
-        self.run: RunConfig = self._get(self.config_init, "run")
-        chosen = self._get(self.config_init, "trainer")
+        self.run: RunConfig = option(self, self.config_init, "run")
+        chosen = option(self, self.config_init, "trainer")
         check_flags(chosen)
-        self.model.config = settled(self.model.config, self.steps)
+        self.model.configure(settled(self.model.config, self.steps))
         self.plan = self._plan()
         check_limits(str(self.subcommand), chosen, self.datamodule, self.run.test)
         if self.subcommand == "fit":
@@ -143,7 +154,9 @@ class TrainingCommand(LightningCLI):
         plugins = as_list(chosen["plugins"])
         kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *slurm.environment(plugins)]
         kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
-        kwargs["callbacks"] = [*as_list(chosen["callbacks"]), *self._callbacks(chosen)]
+        self.recorder = RunRecorder(self.plan, self.run, self.save_config)
+        # first, before the checkpoints, which hold what it has collected
+        kwargs["callbacks"] = [self.recorder, *as_list(chosen["callbacks"]), *self._callbacks(chosen)]
         return super().instantiate_trainer(**kwargs)
 
     def check_start(self) -> None:
@@ -195,12 +208,12 @@ class TrainingCommand(LightningCLI):
     @property
     def last_checkpoint(self) -> Path:
         """Where this run's newest checkpoint lies."""
-        return self.plan.directory / "checkpoints" / LAST
+        return self.plan.directory / LAST_CHECKPOINT
 
     @property
     def study(self) -> str:
         """The study this run belongs to."""
-        return str(self._get(self.config, "study")["name"])
+        return str(option(self, self.config, "study")["name"])
 
     def done(self) -> bool:
         """Whether this very run has finished before."""
@@ -221,11 +234,11 @@ class TrainingCommand(LightningCLI):
         return self._limits().steps(self.datamodule)
 
     def _limits(self) -> Limits:
-        return Limits.of(self._get(self.config_init, "trainer"))
+        return Limits.of(option(self, self.config_init, "trainer"))
 
     def _outline(self) -> Outline:
         """What a check of its resuming needs to know."""
-        trainer, limits, data = self._get(self.config_init, "trainer"), self._limits(), self.datamodule
+        trainer, limits, data = option(self, self.config_init, "trainer"), self._limits(), self.datamodule
         validation = first_validation(trainer, limits.batches(data)) if data.val_count else 0
         return Outline(self.steps(), limits.steps_per_epoch(data), data.workers, validation)
 
@@ -246,15 +259,15 @@ class TrainingCommand(LightningCLI):
     def save_config(self, path: Path) -> None:
         """Writes the resolved config as YAML that `--config` takes back."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        parser = self._parser(self.subcommand)
+        parser = parser_of(self, self.subcommand)
         parser.save(
             self.config[self.subcommand], path, skip_none=False, overwrite=True, multifile=False, skip_check=True
         )
 
     def _plan(self) -> RunPlan:
         verb = str(self.subcommand)
-        parsed = json.loads(self._parser(verb).dump(self.config[verb], format="json", skip_none=False))
-        for name in ("config", *self._subcommand_method_arguments[verb]):  # what only this verb takes
+        parsed = json.loads(parser_of(self, verb).dump(self.config[verb], format="json", skip_none=False))
+        for name in ("config", *parsers_of(self)[2][verb]):  # what only this verb takes
             parsed.pop(name, None)
         plan = make_plan(parsed, plain(self.model.config), self.datamodule.describe(), self.run, self.study)
         before = self._continued(plan)
@@ -280,11 +293,16 @@ class TrainingCommand(LightningCLI):
         """The bar, the holder of the best weights, and the keeper of checkpoints, which comes last."""
         bar = [Bar()] if chosen["enable_progress_bar"] is not False else []
         keeper = [self._keeper()] if self.run.checkpoint else []
-        best = [Best()] if self.run.keep == "best" else []
-        return [*bar, *best, *keeper]
+        return [*bar, *self.measuring(), *keeper]
 
-    def _keeper(self) -> Keeper:
-        return Keeper(
+    def measuring(self) -> list[Callback]:
+        """The callbacks that the run's options ask for: the best weights, and the few-shot probe."""
+        best = [BestWeights()] if self.run.keep == "best" else []
+        probes = [FewShotProbe(self.run.shots, self.run.shot_seeds)] if self.run.shots else []
+        return [*best, *probes]
+
+    def _keeper(self) -> RunCheckpoint:
+        return RunCheckpoint(
             dirpath=self.last_checkpoint.parent,
             filename=self.last_checkpoint.stem,
             enable_version_counter=False,

@@ -24,12 +24,13 @@ _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 def with_sources(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """The trainer's options, in which each part of your own carries a digest of its source."""
     parts = {name.partition(".")[2] for name in PARTS}
-    return {name: _described(value) if name in parts else value for name, value in trainer.items()}
+    return {name: described(value) if name in parts else value for name, value in trainer.items()}
 
 
-def _described(part: Any) -> Any:
+def described(part: Any) -> Any:
+    """A part that a config names by its class, with a digest of its source where it is the user's own."""
     if isinstance(part, list | tuple):
-        return [_described(item) for item in part]
+        return [described(item) for item in part]
     if not isinstance(part, Mapping) or "class_path" not in part:
         return part
     modules = {module.__name__: module for name in _strings(part) if (module := _module_of(name))}

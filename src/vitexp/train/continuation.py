@@ -38,9 +38,7 @@ def read_origin(path: str | Path) -> Origin:
     Raises: ValueError for a file that is none of ours or is damaged. Nothing in it is executed.
     """
     path = Path(path)
-    content = _read(path)
-    if not isinstance(content, dict) or any(name not in content for name in _WANTED):
-        raise ValueError(f"{path} is not a checkpoint of a vitexp run; if it holds weights, give them as --run.init")
+    content = read_checkpoint(path)
     said, own = content.get(KEY, {}), content["vitexp"]
     config = said.get("config", {}) if isinstance(said, dict) else {}
     beside = path.parent.parent / RECORD_NAME
@@ -50,11 +48,23 @@ def read_origin(path: str | Path) -> Origin:
     return Origin(path, fingerprint(config) if config else "", config, model, int(content["global_step"]))
 
 
-def _read(path: Path) -> Any:
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The tensors and plain values of a run's checkpoint. Nothing in it is executed.
+
+    Raises: ValueError for a file that is none of ours or is damaged.
+    """
+    path = Path(path)
+    content = _read(path, map_location)
+    if not isinstance(content, dict) or any(name not in content for name in _WANTED):
+        raise ValueError(f"{path} is not a checkpoint of a vitexp run; if it holds weights, give them as --run.init")
+    return content
+
+
+def _read(path: Path, map_location: Any) -> Any:
     if not path.is_file():
         raise ValueError(f"--ckpt_path {path} is no file; give a checkpoint, or `last` for this run's own")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # a file from anywhere can fail in any way, a short one even as an OSError

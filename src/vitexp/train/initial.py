@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 from vitexp.weights.config import config_of
 from vitexp.weights.find import choose, split_name
 from vitexp.weights.load import Stored, load_stored, read_weights
@@ -25,7 +25,7 @@ _SAY_NOTHING = ("own", "own resnet", "timm resnet")
 """Names from which no config follows: the run's own is taken for theirs."""
 
 
-def begin(module: Classify, init: str, download: bool = False, *, quiet: bool = False) -> None:
+def begin(module: Classifier, init: str, download: bool = False, *, quiet: bool = False) -> None:
     """Fills the network from what `run.init` names, and says so; positions are resized, the head starts at zero.
 
     Raises: ValueError for a file that is absent, damaged, or holds another network.

@@ -10,7 +10,7 @@ from vitexp.nn.vit import ViTConfig
 from vitexp.record import RECORD_NAME, read_record
 from vitexp.train.callbacks.record import claim
 from vitexp.train.continuation import check_network, check_own, differences, listed, read_origin
-from vitexp.train.module import Classify, plain
+from vitexp.train.module import Classifier, plain
 from vitexp.train.plan import RunPlan
 
 _NETWORK = [field.name for field in fields(ViTConfig) if field.name != "classes"] + ["objective", "loss", "polyak"]
@@ -22,7 +22,7 @@ class Command(Protocol):
 
     plan: RunPlan
     trainer: Any
-    model: Classify
+    model: Classifier
     datamodule: ShardData
 
     @property

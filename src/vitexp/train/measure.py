@@ -2,43 +2,26 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from vitexp.answers import write_answers
-from vitexp.data.module import ShardData, Split
+from vitexp.data.module import ShardData
 from vitexp.data.read.remote import keys_of
-from vitexp.eval.fewshot import fewshot_answers
 from vitexp.record import write_atomically
-from vitexp.train.answers import gathered, largest_class, read_features
-from vitexp.train.callbacks.best import Best
-from vitexp.train.callbacks.record import Recorder
+from vitexp.train.answers import gathered, largest_class
+from vitexp.train.callbacks.best import BestWeights
+from vitexp.train.callbacks.probe import FewShotProbe
 from vitexp.train.config import RunConfig
 from vitexp.train.course import log_row
-from vitexp.train.module import LIMITED, Classify
+from vitexp.train.module import LIMITED, Classifier
 
-# Probes and predictions of a trained network over whole splits, each image once, on any number of ranks.
-
+T = TypeVar("T")
 _COLUMNS = ("samples", "labels", "probabilities")
-
-
-def fewshot_answers_of(
-    module: Classify, data: ShardData, shots: Sequence[int], draws: int
-) -> tuple[np.ndarray, dict[tuple[int, int], np.ndarray]]:
-    """The test images, and whether few-shot linear probes get each right, by (shots, draw); the shots come from the
-    training subset.
-    """
-    module.eval()
-    splits: tuple[Split, Split] = ("train", "test")
-    (train_x, train_y), (test_x, test_y) = (read_features(module.network, data, s, module.device) for s in splits)
-    found = fewshot_answers(
-        train_x, train_y, test_x, test_y, shots=shots, seeds=range(draws), classes=module.config.classes
-    )
-    return data.samples("test"), {draw: right.numpy() for draw, right in found.items()}
 
 
 def write_predictions(batches: Any, data: ShardData, names: Sequence[str], path: Path) -> Path:
@@ -64,24 +47,29 @@ ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 SPLITS = ("val", "test")
 
 
-class Run(Protocol):
-    """What is measured, and how."""
-
-    run: RunConfig
-    trainer: Any
-    model: Classify
-    datamodule: ShardData
-
-
 class FinalNumbers:
-    """Measures a trained network, split by split."""
+    """Measures a trained network, split by split.
 
-    def __init__(self, run: Run, recorder: Recorder, best: Best | None) -> None:
-        self.run, self.recorder = run, recorder
-        self.model, self.data, self.trainer = run.model, run.datamodule, run.trainer
+    Args:
+        run: What the config asks to be measured.
+        keep: Takes the numbers so far, and the images answered rightly, into the record on disk.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        trainer: Any,
+        module: Classifier,
+        data: ShardData,
+        directory: Path,
+        keep: Callable[[dict[str, float], dict[str, Any]], None],
+    ) -> None:
+        self.run, self.trainer, self.module, self.data = run, trainer, module, data
+        self.directory, self.keep = directory, keep
+        best = callback_of(trainer, BestWeights)
         self.metrics: dict[str, float] = {} if best is None else {"best_step": float(best.step)}
         self.answers: dict[str, dict[str, Any]] = {}
-        self.weights = self.model.weight_sums()
+        self.weights = module.weight_sums()
 
     def measure(self) -> None:
         """Validation, test and few-shot probes; those that the run asks for."""
@@ -89,46 +77,40 @@ class FinalNumbers:
             if not self._validated():
                 self._run("validate")
             self._keep_split("val")
-        if self.run.run.test and self.data.count("test") and self.trainer.limit_test_batches != 0:
+        if self.run.test and self.data.count("test") and self.trainer.limit_test_batches != 0:
             self._run("test")
             self._keep_split("test")
-        if self.run.run.shots and self.data.count("test"):
-            self._probe()
+        probe = callback_of(self.trainer, FewShotProbe)
+        if probe is not None and probe.shots and self.data.count("test"):
+            answers = probe.measure(self.trainer, self.module, self.data)
+            for name, value in probe.metrics.items():
+                these = {draw: answer for draw, answer in answers.items() if draw.startswith(f"{name}/")}
+                self._keep({name: value}, these, "test")
         row = {"data_size": float(self.data.train_count)} | self.metrics
         log_row(self.trainer, row, self.trainer.global_step)
 
     def _validated(self) -> bool:
         """Whether the last validation was of these very weights: what averages or restores weights comes after it."""
-        same = self.model.measured_weights.get("val") == self.weights
+        same = self.module.measured_weights.get("val") == self.weights
         return bool(self.trainer.strategy.reduce_boolean_decision(same, all=True))
 
     def _run(self, verb: str) -> None:
         """Raises: RuntimeError when a callback exchanges the weights for the measurement."""
-        getattr(self.trainer, verb)(self.model, datamodule=self.data, verbose=False, weights_only=True)
-        seen = self.model.measured_weights.get("val" if verb == "validate" else "test", self.weights)
+        getattr(self.trainer, verb)(self.module, datamodule=self.data, verbose=False, weights_only=True)
+        seen = self.module.measured_weights.get("val" if verb == "validate" else "test", self.weights)
         if seen != self.weights:
             raise RuntimeError(
                 f"{verb} measured other weights than the ones that are kept: a callback exchanges them; leave it out"
             )
 
     def _keep_split(self, split: str) -> None:
-        found = {name: value for name, value in self.model.measurements.items() if f"{split}_" in name}
-        measured = self.model.measured_images.get(split)
+        found = {name: value for name, value in self.module.measurements.items() if f"{split}_" in name}
+        measured = self.module.measured_images.get(split)
         right = {}
         if measured is not None and measured.right is not None:
             name = next(name for name in found if name.endswith(f"{split}_acc"))
             right = {name: (measured.samples, measured.right)}
         self._keep(found, right, split)
-
-    def _probe(self) -> None:
-        self.model.to(self.trainer.strategy.root_device)  # the trainer leaves it on the CPU
-        shots, draws = self.run.run.shots, self.run.run.shot_seeds
-        samples, found = fewshot_answers_of(self.model, self.data, shots, draws)
-        for count in shots:
-            names = [f"fewshot_{count}/draw-{draw}" for draw in range(draws)]
-            mean = sum(int(found[count, draw].sum()) / len(samples) for draw in range(draws)) / draws
-            right = {name: (samples, found[count, draw]) for draw, name in enumerate(names)}
-            self._keep({f"fewshot_{count}": mean}, right, "test")
 
     def _keep(self, found: dict[str, float], right: dict[str, tuple[np.ndarray, np.ndarray]], split: str) -> None:
         """Into the record on disk, so that whatever happens next loses nothing."""
@@ -137,11 +119,16 @@ class FinalNumbers:
             return
         for name, (samples, bits) in right.items():
             order = self.data.order_fingerprint(split, samples)
-            self.answers |= write_answers(self.recorder.directory, name, bits.tolist(), order)
-        self.recorder.keep(metrics=dict(self.metrics), answers=dict(self.answers))
+            self.answers |= write_answers(self.directory, name, bits.tolist(), order)
+        self.keep(dict(self.metrics), dict(self.answers))
 
 
-def chance(model: Classify, data: ShardData) -> dict[str, float]:
+def callback_of(trainer: Any, kind: type[T]) -> T | None:
+    """The trainer's first callback of a kind."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)
+
+
+def chance(model: Classifier, data: ShardData) -> dict[str, float]:
     """`chance_acc`: what always answering the largest class reaches on the test images, or else on those of val."""
     split = next((split for split in ("test", "val") if data.count(split)), None)
     if split is None or model.masked is not None:

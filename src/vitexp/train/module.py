@@ -2,7 +2,8 @@
 
 import copy
 from dataclasses import fields
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Self, cast
 
 import lightning as L
 import torch
@@ -15,12 +16,21 @@ from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
+from vitexp.nn.arch import Stem
+from vitexp.nn.attention import Attention
+from vitexp.nn.block import Gelu
+from vitexp.nn.config import Head, Resnet
+from vitexp.nn.pool import Pool
+from vitexp.nn.pos_embed import PosEmbed
+from vitexp.nn.position import PosAt
 from vitexp.nn.vit import ViTConfig, build, resolve
 from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
-from vitexp.train.config import ClassifyConfig, check_objective
+from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective
+from vitexp.train.continuation import read_checkpoint
 from vitexp.train.course import Course, log_row
+from vitexp.train.lightning_private import attached_trainer
 from vitexp.train.masked import MaskedPatches, unused
-from vitexp.train.optim import build_optimizer, check_optim, lr_factor
+from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, lr_factor
 from vitexp.train.trainer_flags import Limits
 
 # Polyak averaging: a running average of the weights, which is measured in place of the weights themselves.
@@ -82,19 +92,56 @@ class NonFinite(RuntimeError):
     exit_status = 1
 
 
-class Classify(L.LightningModule):
-    """Trains and measures one network on exact global batches.
+class Classifier(L.LightningModule):
+    """Trains and measures one network on exact global batches, under any `lightning.Trainer`.
 
-    Keyword arguments are the fields of `ClassifyConfig`.
+    The arguments are the options that `vitexp fit --help` explains as `--model.NAME`; `ClassifyConfig` documents and
+    checks them. All of them are hyper-parameters, so `Classifier.load_from_checkpoint(path)` gives the trained network.
+
+    Batches of `ShardData` carry the size of the global batch, so that the loss is its exact mean on any number of
+    ranks. Plain batches `(images, labels)` are taken too, each as a whole global batch shared out evenly over the
+    ranks. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
+
+    To train with a loss of your own, override `loss` in a subclass.
 
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
     places: Tensor | None
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        arch: str = "B/16",
+        image_size: tuple[int, int] | int = 224,
+        classes: int = 1000,
+        pos_embed: PosEmbed = "1d",
+        pos_at: PosAt = "stem",
+        pool: Pool = "cls",
+        stem: Stem = "auto",
+        attention: Attention = "full",
+        window: int = 3,
+        resnet: Resnet = "preact",
+        gelu: Gelu = "tanh",
+        head: Head = "linear",
+        head_bias: float = 0.0,
+        dropout: float = 0.0,
+        optimizer: Optimizer = "adamw",
+        lr: float = 0.001,
+        weight_decay: float = 0.0,
+        decay: Decay = "all",
+        schedule: Schedule = "cosine",
+        warmup_steps: int | float = 0,
+        clip_norm: float = 0.0,
+        polyak: float = 0.0,
+        objective: Objective = "classify",
+        masked_share: float = 0.5,
+        loss: Loss = "softmax",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        self.config = cast(ClassifyConfig, resolve(ClassifyConfig(**kwargs)))
+        self.configure(cast(ClassifyConfig, resolve(ClassifyConfig(**options))))
         check_optim(self.config)
         check_objective(self.config)
         self.network = build(network_config(self.config))
@@ -111,6 +158,31 @@ class Classify(L.LightningModule):
         self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
         self.answers = {split: Answers() for split in ("val", "test")}
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # nothing in the file is ever executed
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, strict: bool = True, **options: Any
+    ) -> Self:
+        """The trained network of a checkpoint, in eval mode; `options` replace hyper-parameters that it was made with.
+
+        The weights are those that the run measured: the best or the averaged ones where it kept them.
+
+        Raises: ValueError for a file that is no checkpoint of a run, or that holds anything but tensors and plain
+        values.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        own = checkpoint["vitexp"]
+        module = cls(**{**own["model"], **options})
+        module.load_state_dict(checkpoint["state_dict"], strict=strict)
+        module.conclude()
+        module.class_names = tuple(own.get("classes") or ())
+        module.images_seen = int(own.get("images_seen", 0))
+        return module.eval()
+
+    def configure(self, config: ClassifyConfig) -> None:
+        """Takes the resolved options, as hyper-parameters too."""
+        self.config = config
+        self.save_hyperparameters(plain(config), logger=False)  # loggers get the config of the whole run
+
     @property
     def measured(self) -> nn.Module:
         """The network that is measured: the averaged weights, where there are any."""
@@ -121,8 +193,16 @@ class Classify(L.LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The training loss of each image. Override it for a loss of your own.
+
+        Shapes: logits (B, classes); batch.labels int64 (B,), and batch.recipe where images are mixed -> (B,).
+        """
+        return batch_losses(logits, batch, self.config)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
+        batch = self._whole(batch, batch_index)
         if self.config.dropout:
             self._seed_step()
         losses = self._losses(batch)
@@ -136,11 +216,11 @@ class Classify(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Counts each image of the batch once."""
-        self._measure("val", batch, batch_index)
+        self._measure("val", self._whole(batch, batch_index), batch_index)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Counts each image of the batch once."""
-        self._measure("test", batch, batch_index)
+        self._measure("test", self._whole(batch, batch_index), batch_index)
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Sample numbers, labels and class probabilities.
@@ -149,6 +229,7 @@ class Classify(L.LightningModule):
         """
         if self.masked is not None:
             raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
+        batch = self._whole(batch, batch_index)
         probabilities = probabilities_of(self.measured(batch.images).float(), self.config)
         return {"samples": batch.samples, "labels": self._classes_of(batch), "probabilities": probabilities}
 
@@ -201,8 +282,9 @@ class Classify(L.LightningModule):
 
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        trainer = self.trainer
-        data: ShardData = trainer.datamodule  # type: ignore[attr-defined]
+        trainer, data = self.trainer, self.shard_data
+        if data is None:  # Lightning counts the batches of the loaders that it was given
+            return int(trainer.estimated_stepping_batches)
         steps = Limits.of(trainer).steps(data)
         # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
         return max(steps, int(self.config.warmup_steps) + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
@@ -210,17 +292,32 @@ class Classify(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
         kept = {"images_seen": self.images_seen, "course": self.course.state(self.trainer)}
-        names = list(self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        names = list(self.shard_data.class_names) if self.shard_data else None
         checkpoint["vitexp"] = kept | {"model": plain(self.config), "classes": names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the counts up again."""
         kept = checkpoint.get("vitexp", {})
-        if self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            check_resumed(kept.get("classes"), self.trainer.datamodule.class_names)  # type: ignore[attr-defined]
+        if self.shard_data and self.trainer.state.fn == TrainerFn.FITTING:
+            check_resumed(kept.get("classes"), self.shard_data.class_names)
         self.images_seen = int(kept.get("images_seen", 0))
         if "course" in kept:
             self.course.load(kept["course"], self.global_rank)
+
+    @property
+    def shard_data(self) -> ShardData | None:
+        """The data of the trainer that the module is attached to; None where they are no `ShardData`."""
+        data = getattr(attached_trainer(self), "datamodule", None)
+        return data if isinstance(data, ShardData) else None
+
+    def _whole(self, batch: Any, batch_index: int) -> Batch:
+        """A batch of another data module as one of ours: its images are numbered by their places."""
+        if isinstance(batch, Batch):
+            return batch
+        images, labels = batch[:2]
+        ranks, rank = self.trainer.world_size, self.global_rank
+        numbers = torch.arange(len(labels), device=labels.device) + (batch_index << 20)
+        return Batch(images, labels, numbers * ranks + rank, len(labels) * ranks)
 
     def _measure(self, split: str, batch: Batch, batch_index: int) -> None:
         if batch_index == 0 and not self.trainer.sanity_checking:  # not before: callbacks exchange weights at the start
@@ -248,7 +345,7 @@ class Classify(L.LightningModule):
     def _losses(self, batch: Batch) -> Tensor:
         """One loss per image of a training batch."""
         if self.masked is None:
-            return batch_losses(self(batch.images), batch, self.config)
+            return self.loss(self(batch.images), batch)
         losses: Tensor = self.masked(self.network, batch, self.current_epoch)[0]
         return losses
 
@@ -289,8 +386,7 @@ class Classify(L.LightningModule):
         for name, reading in self.readings[split].items():  # type: ignore[operator]
             found[name] = float(reading.compute())
             reading.reset()
-        data: ShardData = self.trainer.datamodule  # type: ignore[attr-defined]
-        limited = len(measured.samples) < data.count(split)
+        limited = self.shard_data is not None and len(measured.samples) < self.shard_data.count(split)
         if limited:
             found["images"] = float(len(measured.samples))
         values = {f"{LIMITED if limited else ''}{split}_{name}": value for name, value in found.items()}
@@ -330,3 +426,7 @@ def network_config(config: ClassifyConfig) -> ViTConfig:
 def plain(config: ClassifyConfig) -> dict[str, Any]:
     """The config as words and numbers."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
+
+
+Classify = Classifier
+"""The module's name in versions before 0.2."""

@@ -1,7 +1,5 @@
-"""One run from its first to its last line: train, measure, record, tell."""
+"""What the commands fit, validate, test and predict do with a parsed config, and what they print."""
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,19 +7,17 @@ from vitexp.data.module import ShardData
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord
-from vitexp.source import package_versions
-from vitexp.train.callbacks.best import Best
-from vitexp.train.callbacks.checkpoint import Keeper, Stop, alone_in, set_aside
-from vitexp.train.callbacks.record import Recorder, code_state, device_state, now
+from vitexp.train.callbacks.checkpoint import Stop, set_aside
+from vitexp.train.callbacks.record import RunRecorder, run_loggers
 from vitexp.train.classes import matched
 from vitexp.train.config import RunConfig
-from vitexp.train.failure import INTERRUPTED, exit_code, failure, interruption, raised_for
+from vitexp.train.failure import INTERRUPTED, exit_code, raised_for
 from vitexp.train.initial import NONE
 from vitexp.train.kept import checkpoint_of
 from vitexp.train.loggers import RunLogger, tell_agent
-from vitexp.train.measure import SPLITS, FinalNumbers, chance, results
-from vitexp.train.module import Classify
-from vitexp.train.plan import RunPlan, train_flops
+from vitexp.train.measure import SPLITS, results
+from vitexp.train.module import Classifier
+from vitexp.train.plan import RunPlan
 from vitexp.train.terminal import unbreakable_output
 
 
@@ -30,8 +26,9 @@ class Command(Protocol):
 
     run: RunConfig
     plan: RunPlan
+    recorder: RunRecorder
     trainer: Any
-    model: Classify
+    model: Classifier
     datamodule: ShardData
     earlier: RunRecord | None
     """What this run left in its folder before."""
@@ -48,9 +45,6 @@ class Command(Protocol):
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
-
-    def save_config(self, path: Path) -> None:
-        """Writes the resolved config."""
 
 
 def fit(command: Command, arguments: dict[str, Any]) -> None:
@@ -103,38 +97,37 @@ def _take_checkpoint(command: Command, arguments: dict[str, Any]) -> None:
 
 
 def _train_and_record(command: Command, arguments: dict[str, Any]) -> None:
-    recorder, trainer = _recorder(command), command.trainer
-    stop = Stop(trainer, command.last_checkpoint if command.run.checkpoint else None)
-    trainer.callbacks.insert(0, recorder)  # before the keeper of checkpoints, which hold what it has collected
+    recorder, trainer = command.recorder, command.trainer
+    stop = Stop(trainer, recorder.last_checkpoint if command.run.checkpoint else None)
     trainer.callbacks.append(stop)
-    alone, code = alone_in(command.plan.directory, stop.checkpoint, trainer.is_global_zero), 1
+    code = 1
+    recorder.hold(trainer)
     try:
-        with alone, stop, unbreakable_output():
+        with stop, unbreakable_output():
             try:
                 _start(command, recorder, arguments)
                 trainer.fit(**_resume(command, arguments))
-                stop.trained()
-                _conclude(command, recorder, stop)
+                if trainer.is_global_zero:
+                    print(summary(recorder.record, command, trainer.loggers))
             except BaseException as error:
                 code = exit_code(error)
-                _record_end(command, recorder, stop, error)
+                recorder.on_exception(trainer, command.model, error)
                 if code > INTERRUPTED:
                     raise SystemExit(code) from error
-                raise raised_for(error, trainer.global_step, command.plan.directory) from error
+                raise raised_for(error, trainer.global_step, recorder.directory) from error
         code = 0
     finally:
+        recorder.release()
         _finish_loggers(trainer, code)
 
 
-def _start(command: Command, recorder: Recorder, arguments: dict[str, Any]) -> None:
+def _start(command: Command, recorder: RunRecorder, arguments: dict[str, Any]) -> None:
     """Says what trains, and writes the record as running and the config."""
+    record = recorder.prepare(command.trainer, command.model, command.datamodule)
     if command.trainer.is_global_zero:
-        print(opening(recorder.record, command))
+        print(opening(record, command))
         _keep_earlier(command, arguments.get("ckpt_path"))
-        recorder.start()
-        command.save_config(command.plan.directory / "config.yaml")
-    for logger in _run_loggers(command.trainer):
-        logger.log_start(recorder.record)
+    recorder.start(command.trainer)
 
 
 def _keep_earlier(command: Command, resumed: str | None) -> None:
@@ -150,68 +143,6 @@ def _keep_earlier(command: Command, resumed: str | None) -> None:
     )
 
 
-def _conclude(command: Command, recorder: Recorder, stop: Stop) -> None:
-    """What follows training: the weights that are kept, their numbers, the record."""
-    trainer, best = command.trainer, _best(command.trainer)
-    if recorder.stopped and not _kept_in_mid_epoch(
-        trainer
-    ):  # to go on from, it must hold the weights of before the network becomes what is measured
-        _save(command, stop)
-    command.model.conclude(best.chosen() if best else None)
-    outcome = _outcome(command)  # read on all ranks
-    if trainer.is_global_zero:
-        recorder.keep(**outcome)
-    if not recorder.stopped:
-        _save(command, stop)
-    FinalNumbers(command, recorder, best).measure()
-    if trainer.is_global_zero:
-        record = recorder.finish()
-        for logger in _run_loggers(trainer):
-            logger.log_end(record)
-        print(summary(record, command, trainer.loggers))
-
-
-def _kept_in_mid_epoch(trainer: Any) -> bool:
-    """Whether the newest checkpoint is of the last step, before Lightning took its epoch for a whole one."""
-    return any(isinstance(c, Keeper) and c.cut_off == trainer.global_step for c in trainer.callbacks)
-
-
-def _save(command: Command, stop: Stop) -> None:
-    if command.run.checkpoint:
-        command.trainer.save_checkpoint(command.last_checkpoint)
-        stop.kept_step = command.trainer.global_step
-
-
-def _record_end(command: Command, recorder: Recorder, stop: Stop, error: BaseException) -> None:
-    """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""
-    if not command.trainer.is_global_zero:
-        return
-    step, planned = command.trainer.global_step, command.steps()
-    facts = {"steps": step, "images_seen": command.model.images_seen}
-    code, left = exit_code(error), command.last_checkpoint.is_file()
-    reason, write = failure(error, step), recorder.fail
-    if code > INTERRUPTED:
-        reason, write = interruption(code, step, planned, stop.kept_step, left), recorder.stop
-        print(f"vitexp: {reason}", file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):  # a full disk ends the run; it must not hide why
-        write(reason, **facts)
-        for logger in _run_loggers(command.trainer):
-            logger.log_end(recorder.record)
-
-
-def _recorder(command: Command) -> Recorder:
-    facts = {
-        "parameters": sum(p.numel() for p in command.model.network.parameters()),
-        "data": command.datamodule.describe(),
-        "code": code_state(),
-        "versions": package_versions(),
-        "device": device_state(command.trainer),
-        "planned_steps": command.steps(),
-        "started": now(),
-    }
-    return Recorder(command.plan.record(**facts), command.plan.directory)
-
-
 def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
     """`--ckpt_path last` means this run's newest checkpoint, or a fresh start when it left none."""
     if arguments.get("ckpt_path") == "last":
@@ -221,23 +152,6 @@ def _resume(command: Command, arguments: dict[str, Any]) -> dict[str, Any]:
             print(f"no checkpoint in {command.last_checkpoint.parent} yet: the run begins with step 0")
         return arguments | {"ckpt_path": None}
     return arguments
-
-
-def _outcome(command: Command) -> dict[str, Any]:
-    """What is known when training has ended: its length, its cost, whether it learned, where things lie."""
-    model, trainer = command.model, command.trainer
-    files = {"config": "config.yaml"} | ({"checkpoint": "checkpoints/last.ckpt"} if command.run.checkpoint else {})
-    for logger in _run_loggers(trainer):
-        if place := logger.describe():
-            files["wandb"] = place[1].split("   ")[0]
-    return {
-        "learning": model.course.learning(trainer) | chance(model, command.datamodule),
-        "images_seen": model.images_seen,
-        "steps": trainer.global_step,
-        "epochs": model.images_seen / command.datamodule.train_count,
-        "train_flops": train_flops(model.config, model.images_seen),
-        "files": files,
-    }
 
 
 def opening(record: RunRecord, command: Command) -> str:
@@ -279,16 +193,7 @@ def summary(record: RunRecord, command: Command, loggers: list[Any]) -> str:
     return "\n".join(lines)
 
 
-def _run_loggers(trainer: Any) -> list[RunLogger]:
-    """The W&B loggers; on other ranks than the first they do nothing."""
-    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
-
-
-def _best(trainer: Any) -> Best | None:
-    return next((callback for callback in trainer.callbacks if isinstance(callback, Best)), None)
-
-
 def _finish_loggers(trainer: Any, code: int) -> None:
-    for logger in _run_loggers(trainer):
+    for logger in run_loggers(trainer):
         if trainer.is_global_zero:
             logger.finish(code)

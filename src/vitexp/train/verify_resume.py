@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vitexp.data.batch import Batch
-from vitexp.train.callbacks.best import Best
+from vitexp.train.callbacks.best import BestWeights
 
 # Watches a run: which batches it took, which weights it came to; and cuts it off where it is told to.
 
@@ -83,7 +83,7 @@ def _state(module: L.LightningModule, trainer: L.Trainer) -> Iterable[Tensor]:
         for state in optimizer.state.values():
             yield from (value for _, value in sorted(state.items()) if isinstance(value, Tensor))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Best):
+        if isinstance(callback, BestWeights):
             yield from (value for _, value in sorted(callback.weights.items()))
 
 

@@ -7,12 +7,12 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 CHOSEN_BY = "val_acc"
 
 
-class Best(L.Callback):
+class BestWeights(L.Callback):
     """Holds the weights that were measured best on the validation slice, the first of equals.
 
     They travel in the checkpoint, so a run that is resumed chooses among the same.
@@ -25,7 +25,7 @@ class Best(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keeps the weights if they are better than any before."""
-        assert isinstance(pl_module, Classify)
+        assert isinstance(pl_module, Classifier)
         found = pl_module.measurements
         if trainer.state.fn != TrainerFn.FITTING or CHOSEN_BY not in found:
             return

@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 
 from vitexp.record import write_atomically
+from vitexp.train.lightning_private import accumulates, leave_sigterm_to, validates_after_this_batch
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -54,12 +55,12 @@ class BetweenSteps(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """Acts, but for the last batch of an epoch and where a validation comes first."""
-        if not (_is_last(trainer) or _validates_now(trainer) or _accumulates(trainer)):
+        if not (_is_last(trainer) or validates_after_this_batch(trainer) or accumulates(trainer)):
             self.act(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Acts after a validation in the middle of an epoch."""
-        if trainer.state.fn == TrainerFn.FITTING and not (_is_last(trainer) or _accumulates(trainer)):
+        if trainer.state.fn == TrainerFn.FITTING and not (_is_last(trainer) or accumulates(trainer)):
             self.act(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,7 +69,7 @@ class BetweenSteps(Checkpoint):
             self.act(trainer, pl_module)
 
 
-class Keeper(BetweenSteps, ModelCheckpoint):
+class RunCheckpoint(BetweenSteps, ModelCheckpoint):
     """Keeps the checkpoint that is due, by steps or by time, at the next such place."""
 
     cut_off: int | None = None
@@ -76,7 +77,7 @@ class Keeper(BetweenSteps, ModelCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """Keeps one at once where training is told to stop and no validation comes first."""
-        if trainer.should_stop and not (_is_last(trainer) or _accumulates(trainer)):
+        if trainer.should_stop and not (_is_last(trainer) or accumulates(trainer)):
             if not _validation_is_due(trainer):
                 self._cut_off(trainer)
         else:
@@ -136,21 +137,10 @@ def _is_last(trainer: Trainer) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
-def _accumulates(trainer: Trainer) -> bool:
-    """Whether gradients are held that no checkpoint keeps."""
-    return trainer.fit_loop._should_accumulate()
-
-
-def _validates_now(trainer: Trainer) -> bool:
-    """Lightning's own answer, a moment before it asks itself."""
-    loop: Any = trainer.fit_loop
-    return bool(trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
-
-
 def _validation_is_due(trainer: Trainer) -> bool:
     """The same without the validation that Lightning adds where it is told to stop."""
     trainer.should_stop = False
-    due = _validates_now(trainer)
+    due = validates_after_this_batch(trainer)
     trainer.should_stop = True
     return due
 
@@ -186,9 +176,7 @@ class Stop(BetweenSteps):
         self.training = self.ending = False
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
-        trainer._signal_connector._sigterm_notifier_fn = lambda *_: None
-        if trainer.world_size > 1:
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = self._agree
+        leave_sigterm_to(trainer, self._agree)
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
