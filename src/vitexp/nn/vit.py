@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.attention import make_layer
+from vitexp.nn.attention import LAYERS
 from vitexp.nn.block import NORM_EPS, dropout_or_nothing
 from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
@@ -34,7 +34,7 @@ class ViT(nn.Module):
         self.position = POSITIONS[config.pos_embed](self.layout, config.pos_at)
         self.dropout = dropout_or_nothing(config.dropout)
         self.blocks = nn.ModuleList(
-            make_layer(config.attention, config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
+            LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
             for _ in range(arch.depth)
         )
         self.norm = nn.LayerNorm(arch.width, eps=NORM_EPS)
