@@ -12,8 +12,6 @@ from vitexp.nn.table import part
 
 part("head", "linear", label="linear head", about="one linear layer")
 part("head", "tanh", label="tanh head", about="a hidden tanh layer before it, as in the paper's pre-training")
-part("resnet", "preact", label="pre-activation", about="before each convolution, as in BiT")
-part("resnet", "postact", label="post-activation", about="after it, as in the hybrids")
 
 # The types are made from the table when the program runs; a type checker, which cannot run it, reads plain strings.
 if TYPE_CHECKING:
