@@ -94,7 +94,7 @@ def reference(blocks: tuple[int, ...], order: str, **choices: Any) -> ResNetV2:
 @pytest.mark.parametrize(("width", "size"), [(1, (64, 64)), (2, (32, 48)), (0.5, (33, 47))])
 @torch.no_grad()
 def test_logits_equal_timm(order: Any, width: float, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    # timm has other epsilons of the standardisation; ours are tested in test_resnet.py and test_resnet_preact.py.
+    # timm has other epsilons of the standardisation; ours are tested in the two other files on ResNets.
     monkeypatch.setitem(resnet.STANDARDISE_EPS, "postact", 0.0)
     monkeypatch.setitem(resnet.STANDARDISE_EPS, "preact", TIMM_EPS)
     # Two stages have every kind of unit.

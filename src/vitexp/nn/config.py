@@ -51,7 +51,7 @@ _AXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """One network: its size and its choice on every axis."""
+    """One network: its size and its choice on every axis. `vitexp.nn.vit.build` makes it, a ViT or a ResNet."""
 
     arch: str = "B/16"
     """size and patch as the papers write them: Ti/16, S/32, B/16, L/16, H/14, micro/2, R50+B/16, R26+S/32; or a

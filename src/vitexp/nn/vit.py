@@ -19,7 +19,13 @@ from vitexp.nn.stem import make_stem
 
 
 class ViT(nn.Module):
-    """A Vision Transformer for classification. `config` is the resolved one, `layout` says where tokens lie."""
+    """A Vision Transformer for classification: `ViT(ViTConfig(arch="micro/2", image_size=16, classes=10))`.
+
+    Initial values follow torch's seed (`torch.manual_seed`) and the name of each parameter; the head starts at zero.
+    Attributes: `config`, the resolved one; `layout`, where the tokens lie; `stem`, `pool`, `position`, `norm`,
+    `blocks`, `head`, the parts. Raises: ValueError for an unknown word, a size that cannot be, and a choice without effect.
+    Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -57,7 +63,10 @@ class ViT(nn.Module):
         return tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
+        """What the head reads, for a linear probe. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D).
+
+        Raises: ValueError for images of another size than `config.image_size`.
+        """
         read = self.pool.read(self.encode(images), self.norm)
         return read if self.pre_logits is None else torch.tanh(self.pre_logits(read))
 
@@ -68,5 +77,9 @@ class ViT(nn.Module):
 
 
 def build(config: ViTConfig) -> nn.Module:
-    """The network a config asks for, initialised from torch's seed. It has `features(images)` and `forward(images)`."""
+    """The network that a config asks for: a `ViT`, or a `ResNet` where `arch` names one.
+
+    Both have `features(images)`, (B, 3, rows, columns) in [-1, 1] -> (B, D), and `forward(images)` -> (B, classes), and
+    start from torch's seed. Raises: ValueError for a config that is no network.
+    """
     return ResNet(config) if parse_arch(config.arch, config.stem).family == "resnet" else ViT(config)
