@@ -23,7 +23,8 @@ class ViT(nn.Module):
 
     Initial values follow torch's seed (`torch.manual_seed`) and the name of each parameter; the head starts at zero.
     Attributes: `config`, the resolved one; `layout`, where the tokens lie; `stem`, `pool`, `position`, `norm`,
-    `blocks`, `head`, the parts. Raises: ValueError for an unknown word, a size that cannot be, and a choice without effect.
+    `blocks`, `head`, the parts.
+    Raises: ValueError for an unknown word, a size that cannot be, and a choice without effect.
     Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4.
     """
 
