@@ -5,9 +5,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitexp import axes
 from vitexp.eval import flops
 from vitexp.eval.flops import Sizes
 from vitexp.nn.arch import RESNETS, parse_arch
+from vitexp.nn.attention import LAYERS
+from vitexp.nn.position import Layout
 from vitexp.nn.resnet import pad_same
 from vitexp.nn.vit import ViTConfig, build
 from vitexp.train.plan import train_flops
@@ -49,7 +52,7 @@ def exaflops(body, patch, blocks, resnet_width, epochs):
         depth=depth,
         mlp_width=mlp_width,
         feature_patch=patch,
-        tanh_head=body is not None,
+        head="linear" if body is None else "tanh",
         resnet_blocks=blocks,
         resnet_width=resnet_width,
     )
@@ -95,17 +98,14 @@ def pair(image_size):
 
 ARMS = (
     [
-        ViTConfig(arch="micro/2", image_size=8, classes=10, pos_embed=pos_embed, pool=pool, head=head)
-        for pos_embed in ("none", "1d", "2d", "relative")
-        for pool in ("cls", "gap")
-        for head in ("linear", "tanh")
+        ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, pos_embed=pos_embed, pool=pool, head=head)
+        for pos_embed in axes.words("pos_embed")
+        for pool in axes.words("pool")
+        for head in axes.words("head")
     ]
     + [
         ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, **choices)
         for choices in (
-            {"pos_embed": "sincos2d"},
-            {"pos_embed": "rope"},
-            {"pool": "map", "head": "tanh"},
             {"attention": "local"},
             {"attention": "local", "pos_embed": "relative", "window": 5},
             {"attention": "axial", "pool": "gap"},
@@ -130,9 +130,18 @@ def test_the_closed_form_equals_what_torch_counts(config):
     assert flops.forward_macs(sizes, as_computed=True) == measured_macs(config)
 
 
+def test_a_local_window_hides_relative_logits_as_well():
+    sizes = Sizes(image_size=(4, 5), classes=1, width=8, depth=3, mlp_width=16, window=3, pos_embed="relative")
+    full, local = (
+        LAYERS[word].pairs(Layout(grid=(4, 5), prefix=1, width=8, heads=1, depth=3), 3) for word in ("full", "local")
+    )
+    less = flops.forward_macs(sizes) - flops.forward_macs(replace(sizes, attention="local"))
+    assert less == 3 * 3 * (full - local) * 8
+
+
 def test_a_relative_table_costs_one_product_per_pair_of_tokens():
     one = Sizes(image_size=8, classes=10, width=64, depth=4, mlp_width=256, feature_patch=2)
-    relative = replace(one, relative=True)
+    relative = replace(one, pos_embed="relative")
     assert flops.forward_macs(relative) - flops.forward_macs(one) == 4 * 17 * 17 * 64
     assert flops.forward_macs(relative, as_computed=True) - flops.forward_macs(one) == 4 * 17 * 33 * 64
 
@@ -206,20 +215,19 @@ def test_training_flops_are_six_per_mac_and_image():
 
 @pytest.mark.parametrize(("grid", "window", "prefix"), [((4, 5), 3, 1), ((1, 6), 5, 0), ((5, 3), 1, 2)])
 def test_a_window_costs_the_pairs_that_it_shows(grid, window, prefix):
-    sizes = Sizes(
-        image_size=grid, classes=1, width=8, depth=3, mlp_width=16, feature_patch=1, prefix=prefix, relative=True
-    )
+    layout = Layout(grid=grid, prefix=prefix, width=8, heads=2, depth=3)
     places = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
     near = sum(max(abs(a - c), abs(b - d)) <= window // 2 for a, b in places for c, d in places)
     tokens = prefix + len(places)
     hidden = len(places) ** 2 - near
-    local = replace(sizes, attention="local", window=window)
-    assert flops.forward_macs(sizes) - flops.forward_macs(local) == 3 * 3 * hidden * 8
+    full, local = (LAYERS[word].pairs(layout, window) for word in ("full", "local"))
+    assert full - local == hidden
+    assert LAYERS["local"].pairs(layout, window, as_computed=True) == full
     assert tokens**2 - hidden == near + 2 * prefix * len(places) + prefix**2
 
 
 @pytest.mark.parametrize("option", ["pos_embed", "pool", "attention", "head"])
-def test_a_word_without_a_formula_is_refused(option):
+def test_an_unknown_word_is_refused(option):
     values = {"image_size": 8, "classes": 10, "width": 64, "depth": 1, "mlp_width": 64, option: "spiral"}
-    with pytest.raises(ValueError, match=f"{option} 'spiral' has no formula"):
+    with pytest.raises(ValueError, match=f"{option} 'spiral' is unknown; allowed are "):
         flops.sizes_of(values)

@@ -13,7 +13,7 @@ import timm  # isort: skip
 from timm.layers import StdConv2d, StdConv2dSame
 from timm.models.resnetv2 import ResNetV2
 
-from vitexp.nn import resnet, resnet_preact
+from vitexp.nn import resnet
 from vitexp.nn.arch import RESNETS
 from vitexp.nn.config import ViTConfig, resolve
 from vitexp.nn.resnet_network import ResNet
@@ -94,9 +94,9 @@ def reference(blocks: tuple[int, ...], order: str, **choices: Any) -> ResNetV2:
 @pytest.mark.parametrize(("width", "size"), [(1, (64, 64)), (2, (32, 48)), (0.5, (33, 47))])
 @torch.no_grad()
 def test_logits_equal_timm(order: Any, width: float, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    # timm has other epsilons of the standardisation; ours are tested in test_resnet.py and test_resnet_preact.py.
-    monkeypatch.setattr(resnet, "STANDARDISE_EPS", 0.0)
-    monkeypatch.setattr(resnet_preact, "STANDARDISE_EPS", TIMM_EPS)
+    # timm has other epsilons of the standardisation; ours are tested in the two other files on ResNets.
+    monkeypatch.setitem(resnet.STANDARDISE_EPS, "postact", 0.0)
+    monkeypatch.setitem(resnet.STANDARDISE_EPS, "preact", TIMM_EPS)
     # Two stages have every kind of unit.
     monkeypatch.setitem(RESNETS, 26, (1, 2))
     theirs = reference((1, 2), order, width_factor=width, channels=(256, 512))
@@ -122,7 +122,7 @@ def test_r50x1_equals_timms_own_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = theirs(images)
     assert expected.std() > 0.1
     torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-4)
-    monkeypatch.setattr(resnet_preact, "STANDARDISE_EPS", TIMM_EPS)
+    monkeypatch.setitem(resnet.STANDARDISE_EPS, "preact", TIMM_EPS)
     torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-7)
 
 

@@ -1,12 +1,19 @@
 """BiT's trunk: its standardisation by NumPy, and the pool's border by hand. The whole is in test_resnet_network.py."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from vitexp.nn import resnet
 from vitexp.nn.init import initialise
-from vitexp.nn.resnet_preact import Conv, PreactTrunk, Unit, standardise
+from vitexp.nn.resnet import PreactUnit as Unit
+
+Conv, PreactTrunk, standardise = (
+    partial(part, order="preact") for part in (resnet.StandardisedConv, resnet.Trunk, resnet.standardise)
+)
 
 
 def test_standardisation_by_numpy() -> None:
@@ -17,7 +24,7 @@ def test_standardisation_by_numpy() -> None:
 
 
 def test_strided_convolution_by_hand() -> None:
-    conv = Conv(1, 1, 3, 2)
+    conv = Conv(1, 1, 3, stride=2)
     nn.init.normal_(conv.weight)
     image, kernel = torch.randn(4, 4), standardise(conv.weight)[0, 0].detach()
     outside = torch.zeros(6, 6)

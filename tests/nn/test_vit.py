@@ -1,14 +1,15 @@
 """The whole network: sizes to the unit, timm's logits, and flags that mean what they say."""
 
 import dataclasses
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitexp.nn.pos_embed import POSITIONS, PosAt
+from vitexp import axes
+from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.vit import ViT, ViTConfig, build, resolve
 
 SIZE = (8, 12)
@@ -117,7 +118,9 @@ def test_same_weights_same_logits_as_timm(pos_embed: str, timm_pos: str, pool: s
 
 
 ARCHS = [("micro/2", SIZE), ("Ti/16", (32, 48)), ("R+micro/16", (64, 96))]
-EVERY_POSITION = [(word, at) for word, kind in POSITIONS.items() for at in get_args(PosAt) if at not in kind.refused]
+EVERY_POSITION = [
+    (word, at) for word, kind in POSITIONS.items() for at in axes.words("pos_at") if at not in kind.refused
+]
 
 
 def shuffled_patches(net: ViT, images: Tensor) -> tuple[Tensor, Tensor]:

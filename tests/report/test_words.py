@@ -94,7 +94,7 @@ def test_every_factor_of_every_study_has_words(path):
 
 
 def test_every_word_that_a_flag_takes_has_words():
-    """A line in report/vocabulary.py."""
+    """From the table of axes, or a line in report/words.py."""
     assert [(key, word) for key, word in sorted(set(choices())) if not words.is_known(key, word)] == []
 
 

@@ -11,7 +11,7 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 from timm.layers import StdConv2d, StdConv2dSame  # isort: skip
 from timm.models.resnetv2 import ResNetV2
 
-from vitexp.nn import resnet, resnet_preact
+from vitexp.nn import resnet
 from vitexp.nn.arch import RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
@@ -24,8 +24,8 @@ BLOCKS, CLASSES, SIZE = (1, 2), 7, 32
 def _small(monkeypatch):
     """Two stages have every kind of unit; and timm's epsilons, as another test is for ours."""
     monkeypatch.setitem(RESNETS, 26, BLOCKS)
-    monkeypatch.setattr(resnet_preact, "STANDARDISE_EPS", 1e-8)
-    monkeypatch.setattr(resnet, "STANDARDISE_EPS", 0.0)
+    monkeypatch.setitem(resnet.STANDARDISE_EPS, "preact", 1e-8)
+    monkeypatch.setitem(resnet.STANDARDISE_EPS, "postact", 0.0)
 
 
 def network(order="preact", classes=CLASSES, **choices):

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from vitexp import axes
+from vitexp.nn.attention import LAYERS
+from vitexp.nn.pool import POOLS
+from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.position import Layout
+
 FLOPS_PER_MAC = 2
 PASSES = 3  # one forward, and a backward that costs two
-
-_PREFIXES = {"cls": 1, "gap": 0, "map": 0}
-_PROBES = {"cls": False, "gap": False, "map": True}
-_RELATIVE = {"none": False, "1d": False, "2d": False, "relative": True, "sincos2d": False, "rope": False}
-_PATTERNS = ("full", "local", "axial")
-_TANH = {"linear": False, "tanh": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +37,18 @@ class Sizes:
     """hidden width of the MLP"""
     feature_patch: int = 1
     """patch that is really cut: in pixels, or in positions of the ResNet's maps"""
-    prefix: int = 1
-    """P, tokens in front of the patches"""
-    relative: bool = False
-    """whether each query also meets a vector per offset"""
+    heads: int = 1
+    """H"""
+    pos_embed: str = "none"
+    """position embedding, as an axis word"""
+    pool: str = "cls"
+    """readout, as an axis word"""
     attention: str = "full"
-    """who attends to whom: full, local (a window of patches, and the prefix), axial (row, then column: two halves)"""
+    """who attends to whom, as an axis word"""
     window: int = 0
     """patches along each side of a local window"""
-    probe: bool = False
-    """whether attention pooling, with its own MLP, reads the tokens"""
-    tanh_head: bool = False
-    """whether a hidden layer of width D comes before the head"""
+    head: str = "linear"
+    """head, as an axis word: tanh has a hidden layer of width D"""
     resnet_blocks: tuple[int, ...] | None = None
     """bottlenecks per stage; () is the root alone, None no ResNet at all"""
     resnet_width: float = 1
@@ -56,21 +56,13 @@ class Sizes:
 
 
 def sizes_of(values: Mapping[str, Any]) -> Sizes:
-    """Sizes from a mapping in the words of the model's options; names it does not know are passed over.
+    """Sizes from a mapping in the words of the model's options; names that it does not know are passed over.
 
-    Read are `pos_embed`, `pool`, `attention`, `head` as words and the fields of Sizes as they are.
-    Raises: ValueError for a word whose cost has no formula here.
+    Raises: ValueError for a word that no axis has.
     """
     known = {field.name: values[field.name] for field in fields(Sizes) if field.name in values}
-    if "pool" in values:
-        known["prefix"] = _lookup("pool", values["pool"], _PREFIXES)
-        known["probe"] = _lookup("pool", values["pool"], _PROBES)
-    if "pos_embed" in values:
-        known["relative"] = _lookup("pos_embed", values["pos_embed"], _RELATIVE)
-    if "attention" in values:
-        known["attention"] = _lookup("attention", values["attention"], {word: word for word in _PATTERNS})
-    if "head" in values:
-        known["tanh_head"] = _lookup("head", values["head"], _TANH)
+    for axis in known.keys() & {"pos_embed", "pool", "attention", "head"}:
+        axes.check(axis, known[axis])
     return Sizes(**known)
 
 
@@ -92,45 +84,18 @@ def forward_macs(sizes: Sizes, *, as_computed: bool = False) -> int:
     if sizes.width:
         macs += _encoder(sizes, maps, channels, as_computed)
     readout = sizes.width or channels
-    return macs + sizes.tanh_head * readout**2 + readout * sizes.classes
+    return macs + (sizes.head == "tanh") * readout**2 + readout * sizes.classes
 
 
 def _encoder(sizes: Sizes, maps: tuple[int, int], channels: int, as_computed: bool) -> int:
     patch, width = sizes.feature_patch, sizes.width
     grid = (maps[0] // patch, maps[1] // patch)
-    patches = grid[0] * grid[1]
-    tokens = sizes.prefix + patches
-    halves = 2 if sizes.attention == "axial" else 1  # each half has projections and an MLP of its own
-    projections = 4 * tokens * width**2
-    mlp = 2 * tokens * width * sizes.mlp_width
-    pairs = _pairs(sizes, grid, as_computed)
-    offsets = (tokens * (2 * tokens - 1) if as_computed else pairs) if sizes.relative else 0
-    layer = halves * (projections + mlp) + (2 * pairs + offsets) * width
-    readout = _probe(tokens, width, sizes.mlp_width) if sizes.probe else 0
-    return patches * channels * patch**2 * width + sizes.depth * layer + readout
-
-
-def _pairs(sizes: Sizes, grid: tuple[int, int], as_computed: bool) -> int:
-    """Pairs of a query and a key in one layer."""
-    (rows, columns), prefix = grid, sizes.prefix
-    patches = rows * columns
-    if sizes.attention == "axial":
-        return patches * (columns + rows)
-    if sizes.attention == "local" and not as_computed:
-        near = _near(rows, sizes.window) * _near(columns, sizes.window)
-        return near + 2 * patches * prefix + prefix**2
-    return (prefix + patches) ** 2
-
-
-def _near(length: int, window: int) -> int:
-    """Pairs of places along one side that are within half a window of each other."""
-    reach = window // 2
-    return sum(min(place + reach, length - 1) - max(place - reach, 0) + 1 for place in range(length))
-
-
-def _probe(tokens: int, width: int, mlp_width: int) -> int:
-    """Attention pooling: one query, keys and values of all tokens, an output, and an MLP over one vector."""
-    return 2 * width**2 + 2 * tokens * width**2 + 2 * tokens * width + 2 * width * mlp_width
+    pool, position, attention = POOLS[sizes.pool], POSITIONS[sizes.pos_embed], LAYERS[sizes.attention]
+    layout = Layout(grid=grid, prefix=pool.prefix, width=width, heads=sizes.heads, depth=sizes.depth)
+    dense = 4 * layout.tokens * width**2 + 2 * layout.tokens * width * sizes.mlp_width
+    pairs = attention.pairs(layout, sizes.window, as_computed=as_computed)
+    layer = attention.halves * dense + 2 * pairs * width + position.macs(layout, pairs, as_computed=as_computed)
+    return layout.patches * channels * patch**2 * width + sizes.depth * layer + pool.macs(layout, sizes.mlp_width)
 
 
 def _trunk(
@@ -169,11 +134,3 @@ def _taps(length: int, kernel: int, stride: int, as_computed: bool) -> int:
 
 def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
-
-
-def _lookup(option: str, word: str, costs: Mapping[str, Any]) -> Any:
-    if word not in costs:
-        raise ValueError(
-            f"the cost of {option} {word!r} has no formula in eval/flops.py, which knows {', '.join(costs)}"
-        )
-    return costs[word]

@@ -5,9 +5,12 @@ This is the only table of sizes; every other file asks here.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-Stem = Literal["auto", "patch", "resnet50", "resnet26", "resnet14", "root"]
+from vitexp import axes
+from vitexp.nn.table import part
+
+part("stem", "auto", label="as the name says", about="as the arch says")
+part("stem", "patch", label="patches", about="patches of the image")
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,18 @@ class Hybrid:
 # R+Ti/16 really strides by 32. The name is kept because released files carry it. R14, by the same rule, is not from a
 # paper: a hybrid that a laptop trains.
 HYBRIDS = {
-    "resnet50": Hybrid("R50", {16: (3, 4, 9), 32: (3, 4, 6, 3)}),
-    "resnet26": Hybrid("R26", {32: (2, 2, 2, 2)}),
-    "resnet14": Hybrid("R14", {16: (1, 1, 2), 32: (1, 1, 1, 1)}),
-    "root": Hybrid("R", {16: ()}, feature_patch=8),
+    "resnet50": part("stem", "resnet50", label="ResNet-50 stem", about="a ResNet-50 in front, at /16 and /32")(
+        Hybrid("R50", {16: (3, 4, 9), 32: (3, 4, 6, 3)})
+    ),
+    "resnet26": part("stem", "resnet26", label="ResNet-26 stem", about="a ResNet-26, at /32")(
+        Hybrid("R26", {32: (2, 2, 2, 2)})
+    ),
+    "resnet14": part("stem", "resnet14", label="ResNet-14 stem", about="a ResNet-14, at /16 and /32")(
+        Hybrid("R14", {16: (1, 1, 2), 32: (1, 1, 1, 1)})
+    ),
+    "root": part("stem", "root", label="ResNet root", about="the root of a ResNet alone, at /16")(
+        Hybrid("R", {16: ()}, feature_patch=8)
+    ),
 }
 
 # Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
@@ -155,6 +166,5 @@ def _choose_stem(name: str, prefix: str | None, stem: str) -> str:
         )
     if stem == "auto":
         return named or "patch"
-    if stem != "patch" and stem not in HYBRIDS:
-        raise ValueError(f"stem {stem!r} is unknown; allowed are auto, patch, {', '.join(HYBRIDS)}")
+    axes.check("stem", stem)
     return stem

@@ -1,11 +1,10 @@
 """The attention axis: which tokens a token may look at, and so what a layer is.
 
-To add one: write its class, its word in Attention, its row in LAYERS.
+To add one: write its class with a `part` row above it, and the pairs of tokens that it compares.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +13,39 @@ from torch.nn import functional as F
 from vitexp.nn.block import Block
 from vitexp.nn.init import Linear, each_of, xavier_uniform, zeros
 from vitexp.nn.position import Layout, Position
+from vitexp.nn.table import Table, part
 
-# Multi-head self-attention. Its calls are `attention(tokens, position, layer)`; a pattern is another `mix`.
+WINDOW = 3
+"""The window of local attention where none is given."""
 
 
+class Kind(Protocol):
+    """What an attention says of its layers. `sees_all`: it takes a prefix, and logits between all tokens."""
+
+    halves: ClassVar[int]
+    sees_all: ClassVar[bool]
+
+    @classmethod
+    def layer(cls, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+        """One layer of the encoder."""
+
+    @classmethod
+    def pairs(cls, layout: Layout, window: int, *, as_computed: bool = False) -> int:
+        """Pairs of a query and a key in one layer; `as_computed` also those that a mask hides."""
+
+
+@part("attention", "full", label="full attention", about="every token to every token")
 class Full(nn.Module):
-    """Every token attends to every token.
+    """Every token attends to every token. A call is `attention(tokens, position, layer)`.
+
+    Another pattern is another `mix`.
 
     The three projections are one matrix multiplication; rows of `qkv` are query, key, value, each head by head.
     Source: ViT paper, appendix A. No dropout on the probabilities (all of Google's configs have 0).
     """
+
+    halves: ClassVar[int] = 1
+    sees_all: ClassVar[bool] = True
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -44,6 +66,16 @@ class Full(nn.Module):
         attend = F.scaled_dot_product_attention if query.is_cuda else plain_attention
         return attend(query, key, value, attn_mask=bias, scale=self.scale)
 
+    @classmethod
+    def layer(cls, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+        """One layer of the encoder."""
+        return Block(Full(layout.width, layout.heads), layout.width, mlp_width, dropout, gelu)
+
+    @classmethod
+    def pairs(cls, layout: Layout, window: int, *, as_computed: bool = False) -> int:
+        """Each token with each."""
+        return layout.tokens**2
+
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None, scale: float) -> Tensor:
     """Softmax attention written out: on a CPU as fast as the fused kernel in fp32 and several times faster in bf16.
@@ -60,6 +92,7 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor
 # The ViT paper has no such pattern; here it is the plainest one there is, a square window that moves with the patch.
 
 
+@part("attention", "local", label="local attention", about="each patch to a window around it")
 class Local(Full):
     """Each patch attends to the window x window patches that it is the centre of, and to the prefix.
 
@@ -81,6 +114,25 @@ class Local(Full):
         """Shapes: (B, H, T, K) each, the bias (B, H, T, T) or none -> (B, H, T, K)."""
         mask = window_mask(self.layout, self.window, query)
         return super().mix(query, key, value, mask if bias is None else bias + mask)
+
+    @classmethod
+    def layer(cls, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+        """One layer of the encoder."""
+        return Block(cls(layout.width, layout.heads, layout, window), layout.width, mlp_width, dropout, gelu)
+
+    @classmethod
+    def pairs(cls, layout: Layout, window: int, *, as_computed: bool = False) -> int:
+        """Neighbours, and the prefix with everything."""
+        if as_computed:
+            return layout.tokens**2
+        near = math.prod(_near(length, window) for length in layout.grid)
+        return near + 2 * layout.patches * layout.prefix + layout.prefix**2
+
+
+def _near(length: int, window: int) -> int:
+    """Pairs of places along one side that are within half a window of each other."""
+    reach = window // 2
+    return sum(min(place + reach, length - 1) - max(place - reach, 0) + 1 for place in range(length))
 
 
 def window_mask(layout: Layout, window: int, like: Tensor) -> Tensor:
@@ -130,6 +182,7 @@ class Column(Row):
         return lines.transpose(2, 3).flatten(2, 3)
 
 
+@part("attention", "axial", label="axial attention", about="along the row and then the column, each with an MLP")
 class AxialLayer(Block):
     """One layer in two halves: row attention and an MLP, then column attention and an MLP of its own.
 
@@ -137,6 +190,9 @@ class AxialLayer(Block):
     half carries the names of a full layer, and with them its starting values. There is no prefix: the co-author's code
     has no class token, and a token beside the grid lies in no row.
     """
+
+    halves: ClassVar[int] = 2
+    sees_all: ClassVar[bool] = False
 
     def __init__(self, layout: Layout, mlp_width: int, dropout: float, gelu: str = "tanh") -> None:
         width, heads = layout.width, layout.heads
@@ -148,46 +204,15 @@ class AxialLayer(Block):
         out: Tensor = self.column(super().forward(tokens, position, layer), position, layer)
         return out
 
+    @classmethod
+    def layer(cls, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
+        """One layer of the encoder."""
+        return cls(layout, mlp_width, dropout, gelu)
 
-Attention = Literal["full", "local", "axial"]
-
-WINDOW = 3
-"""The window where none is given."""
-
-_AXIAL_REFUSES = {
-    ("pool", "cls"): "a class token lies in no row and no column; use pool gap or map",
-    ("pos_embed", "relative"): "its offsets are between all tokens, which an axis does not see; use another pos_embed",
-}
-
-
-def make_layer(attention: str, window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
-    """One layer of the encoder."""
-    return LAYERS[attention](window, layout, mlp_width, dropout, gelu)
+    @classmethod
+    def pairs(cls, layout: Layout, window: int, *, as_computed: bool = False) -> int:
+        """Each patch with its row, and with its column."""
+        return layout.patches * sum(layout.grid)
 
 
-def _full(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
-    return Block(Full(layout.width, layout.heads), layout.width, mlp_width, dropout, gelu)
-
-
-def _local(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
-    return Block(Local(layout.width, layout.heads, layout, window), layout.width, mlp_width, dropout, gelu)
-
-
-def _axial(window: int, layout: Layout, mlp_width: int, dropout: float, gelu: str) -> Block:
-    return AxialLayer(layout, mlp_width, dropout, gelu)
-
-
-LAYERS: dict[str, Callable[[int, Layout, int, float, str], Block]] = {"full": _full, "local": _local, "axial": _axial}
-
-
-def check_attention(attention: str, window: int, pool: str, pos_embed: str) -> None:
-    """Raises: ValueError for an unknown word, and for what has no effect or no meaning beside it."""
-    if attention not in LAYERS:
-        raise ValueError(f"attention {attention!r} is unknown; allowed are {', '.join(LAYERS)}")
-    if attention == "local" and (window < 1 or window % 2 == 0):
-        raise ValueError(f"window is {window}, and must be odd and at least 1, so that a patch can be its centre")
-    if attention != "local" and window != WINDOW:
-        raise ValueError(f"window {window} has no effect with attention {attention}; leave it out, or use local")
-    for option, word in (("pool", pool), ("pos_embed", pos_embed)):
-        if attention == "axial" and (option, word) in _AXIAL_REFUSES:
-            raise ValueError(f"{option} {word} cannot be with attention axial: {_AXIAL_REFUSES[option, word]}")
+LAYERS: Table[type[Kind]] = Table("attention")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,12 @@ from torch.nn import functional as F
 
 from vitexp.nn.init import Linear, normal
 from vitexp.nn.position import Position
+from vitexp.nn.table import Table, part
 
 # The activation of the MLP, GELU: in its tanh form, as Google's code has it, or exact, as timm and PyTorch have it.
 # The tanh form is written so that a CPU computes it in half the time.
 # x / 2 * (1 + tanh(u)) equals x * sigmoid(2 u), and torch's sigmoid is several times faster than its tanh. In a small
 # network the activation is a quarter of a training step, so this is worth its lines.
-
-Gelu = Literal["tanh", "exact"]
 
 # 2 u = LINEAR x + CUBIC x^3. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", section 2.
 LINEAR = 2 * math.sqrt(2 / math.pi)
@@ -39,6 +38,7 @@ class _SigmoidForm(torch.autograd.Function):
         return slope.addcmul_(slope, gate, value=-1).add_(1).mul_(gate).mul_(gradient)
 
 
+@part("gelu", "tanh", label="tanh GELU", about="the tanh form, as in Google's code")
 def gelu(x: Tensor) -> Tensor:
     """GELU, tanh form. Elsewhere than on a CPU in fp32, and when compiled, torch's own kernel is the fast one."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
@@ -47,7 +47,9 @@ def gelu(x: Tensor) -> Tensor:
     return result
 
 
-GELUS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": gelu, "exact": F.gelu}
+part("gelu", "exact", label="exact GELU", about="exact, as in timm, DeiT, Hugging Face and torchvision")(F.gelu)
+
+GELUS: Table[Callable[[Tensor], Tensor]] = Table("gelu")
 
 
 NORM_EPS = 1e-6

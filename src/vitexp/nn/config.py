@@ -1,23 +1,57 @@
 """What a network is asked for: its choice on every axis, and which choices go together."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from vitexp.nn.arch import Arch, Stem, parse_arch
-from vitexp.nn.attention import WINDOW, Attention, check_attention
-from vitexp.nn.block import GELUS, Gelu
-from vitexp.nn.pool import POOLS, Pool
-from vitexp.nn.pos_embed import PosAt, PosEmbed, check_position
+from vitexp import axes
+from vitexp.nn.arch import Arch, parse_arch
+from vitexp.nn.attention import LAYERS, WINDOW
+from vitexp.nn.pool import POOLS
+from vitexp.nn.pos_embed import POSITIONS, check_position
+from vitexp.nn.table import part
 
-Head = Literal["linear", "tanh"]
-Resnet = Literal["preact", "postact"]
+part("head", "linear", label="linear head", about="one linear layer")
+part("head", "tanh", label="tanh head", about="a hidden tanh layer before it, as in the paper's pre-training")
+
+# The types are made from the table when the program runs; a type checker, which cannot run it, reads plain strings.
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    PosEmbed: TypeAlias = str
+    PosAt: TypeAlias = str
+    Pool: TypeAlias = str
+    Stem: TypeAlias = str
+    Attention: TypeAlias = str
+    Resnet: TypeAlias = str
+    Gelu: TypeAlias = str
+    Head: TypeAlias = str
+else:
+    PosEmbed = Literal[axes.words("pos_embed")]
+    PosAt = Literal[axes.words("pos_at")]
+    Pool = Literal[axes.words("pool")]
+    Stem = Literal[axes.words("stem")]
+    Attention = Literal[axes.words("attention")]
+    Resnet = Literal[axes.words("resnet")]
+    Gelu = Literal[axes.words("gelu")]
+    Head = Literal[axes.words("head")]
 
 _NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "gelu", "dropout")
+_AXES = {
+    "pos_embed": "position embedding",
+    "pos_at": "where positions enter",
+    "pool": "readout",
+    "stem": "how images become tokens",
+    "attention": "who attends to whom",
+    "resnet": "norm and ReLU in the units of a ResNet (R50x1 ...)",
+    "gelu": "form of GELU, the MLP's activation",
+    "head": "head",
+}
+"""How `--help` introduces an axis; what each value does comes from the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """One network: its size and its choice on every axis. Checked when a network is built from it.
+    """One network: its size and its choice on every axis. `vitexp.build` makes it, a ViT or a ResNet, and checks it.
 
     >>> ViTConfig(arch="Ti/16", image_size=224, classes=10, pos_embed="rope", pool="gap").attention
     'full'
@@ -31,30 +65,25 @@ class ViTConfig:
     classes: int = 1000
     """number of classes"""
     pos_embed: PosEmbed = "1d"
-    """position embedding: none; learned over the raster sequence, or per row and column (2d); relative attention; fixed
-    sines of row and column (sincos2d); queries and keys turned by row and column (rope)"""
     pos_at: PosAt = "stem"
-    """where positions enter: after the stem, before every layer with its own table, or with one table shared by all"""
     pool: Pool = "cls"
-    """readout: a class token, the mean over patches (gap), or attention pooling by a learned probe (map)"""
     stem: Stem = "auto"
-    """how images become tokens: as the arch says, patches, or a ResNet in front (resnet50 at /16 and /32)"""
     attention: Attention = "full"
-    """who attends to whom: every token to every token; each patch to a window around it (local); along the row and then
-    along the column, each with an MLP (axial)"""
     window: int = WINDOW
     """patches along each side of the window of local attention, an odd number"""
     resnet: Resnet = "preact"
-    """units of a ResNet (R50x1 ...): norm and ReLU before each convolution, as in BiT, or after, as in the hybrids"""
     gelu: Gelu = "tanh"
-    """the MLP's activation: the tanh form of GELU, as in Google's code, or exact, as in timm, DeiT, Hugging Face and
-    torchvision"""
     head: Head = "linear"
-    """head: one linear layer, or a hidden tanh layer before it as in the paper's pre-training"""
     head_bias: float = 0.0
     """starting value of the head's bias; -10 or -6.9 suit a sigmoid loss over many classes"""
     dropout: float = 0.0
     """dropout rate after the positions and after every dense layer but the q, k, v projections"""
+
+
+# The parser reads the descriptions of these fields here, and of the others below the fields themselves.
+ViTConfig.__doc__ = f"{ViTConfig.__doc__}\n\nArgs:\n" + "\n".join(
+    f"    {axis}: {axes.described(axis, intro)}" for axis, intro in _AXES.items()
+)
 
 
 def resolve(config: ViTConfig) -> ViTConfig:
@@ -65,22 +94,21 @@ def resolve(config: ViTConfig) -> ViTConfig:
     arch = parse_arch(config.arch, config.stem)
     check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at)
-    _check_word("pool", config.pool, tuple(POOLS))
-    check_attention(config.attention, config.window, config.pool, config.pos_embed)
-    _check_word("gelu", config.gelu, tuple(GELUS))
-    _check_word("head", config.head, get_args(Head))
+    check_attention(config)
+    axes.check("gelu", config.gelu)
+    axes.check("head", config.head)
     if config.classes < 1:
         raise ValueError(f"classes is {config.classes}, and must be at least 1: set it to the classes in the data")
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout is {config.dropout}, and must be at least 0 and below 1")
     rows, columns = pair(config.image_size)
     image_size = rows if rows == columns else (rows, columns)
-    return replace(config, arch=arch.name, stem=arch.stem, image_size=image_size)  # type: ignore[arg-type]
+    return replace(config, arch=arch.name, stem=arch.stem, image_size=image_size)
 
 
 def check_resnet(config: ViTConfig, arch: Arch) -> None:
     """Raises: ValueError for what has no effect on a ResNet, or on a network that is none."""
-    _check_word("resnet", config.resnet, get_args(Resnet))
+    axes.check("resnet", config.resnet)
     if arch.family != "resnet":
         if config.resnet != "preact":
             raise ValueError(
@@ -94,9 +122,25 @@ def check_resnet(config: ViTConfig, arch: Arch) -> None:
             raise ValueError(f"{option} {value} has no effect on the ResNet {arch.name}; leave it out")
 
 
-def _check_word(option: str, word: str, allowed: tuple[str, ...]) -> None:
-    if word not in allowed:
-        raise ValueError(f"{option} {word!r} is unknown; allowed are {', '.join(allowed)}")
+def check_attention(config: ViTConfig) -> None:
+    """Raises: ValueError for what has no effect or no meaning beside an attention."""
+    attention, window = config.attention, config.window
+    kind, pool, position = LAYERS[attention], POOLS[config.pool], POSITIONS[config.pos_embed]
+    if attention == "local" and (window < 1 or window % 2 == 0):
+        raise ValueError(f"window is {window}, and must be odd and at least 1, so that a patch can be its centre")
+    if attention != "local" and window != WINDOW:
+        raise ValueError(f"window {window} has no effect with attention {attention}; leave it out, or use local")
+    if pool.prefix and not kind.sees_all:
+        others = " or ".join(word for word, other in POOLS.items() if not other.prefix)
+        raise ValueError(
+            f"pool {config.pool} cannot be with attention {attention}: a class token lies in no row and no column; "
+            f"use pool {others}"
+        )
+    if position.has_bias() and not kind.sees_all:
+        raise ValueError(
+            f"pos_embed {config.pos_embed} cannot be with attention {attention}: its offsets are between all tokens, "
+            "which an axis does not see; use another pos_embed"
+        )
 
 
 def pair(image_size: tuple[int, int] | int) -> tuple[int, int]:

@@ -1,10 +1,10 @@
 """The readout axis: which tokens a network reads its answer from. It owns the prefix tokens, which exist to be read.
 
-A pool is built from the sizes of the encoder. To add one: write its class, its word in Pool, its row in POOLS.
+A pool is built from the sizes of the encoder. To add one: write its class with a `part` row above it.
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,55 +12,40 @@ from torch import Tensor, nn
 from vitexp.nn.attention import plain_attention
 from vitexp.nn.block import NORM_EPS, Mlp
 from vitexp.nn.init import Linear, Rule, each_of, xavier_uniform, zeros
-
-# Attention pooling: a learned probe looks at the tokens, and what it saw passes through an MLP.
-# Source: "Scaling Vision Transformers" (2021) and its code, where the head is called MAP; the ViT paper does not have
-# it.
+from vitexp.nn.position import Layout
+from vitexp.nn.table import Table, part
 
 
-class Map(nn.Module):
-    """Multi-head attention of one probe over all normed tokens, then x + MLP(norm(x)). There is no prefix.
-
-    The probe itself is not added to what it saw. Nothing is dropped out here, as in the original.
-    """
+class Pool(nn.Module):
+    """The neutral answers: no prefix, nothing to multiply."""
 
     prefix: ClassVar[int] = 0
 
     def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
-        self.heads, self.scale = heads, 1 / math.sqrt(width // heads)
-        self.probe = nn.Parameter(torch.empty(1, width))
-        self.q = Linear(width, width)
-        self.kv = Linear(width, 2 * width, weight=each_of(2, xavier_uniform))
-        self.out = Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = Mlp(width, mlp_width, 0.0, gelu)
-        self.init_rules: dict[str, Rule] = {"probe": xavier_uniform}
 
     def prepend(self, patches: Tensor) -> Tensor:
-        """Nothing is put in front. Shapes: (B, N, D) -> (B, N, D)."""
+        """The tokens that enter the encoder. Shapes: (B, N, D) -> (B, P + N, D)."""
         return patches
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
-        """Shapes: (B, N, D) -> (B, D)."""
-        key, value = self.kv(norm(tokens)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query = self.q(self.probe).unflatten(-1, (self.heads, -1)).transpose(0, 1)
-        seen = plain_attention(query.expand(tokens.shape[0], -1, -1, -1), key, value, attn_mask=None, scale=self.scale)
-        read = self.out(seen.flatten(1))
-        out: Tensor = read + self.mlp(self.norm(read))
-        return out
+        """What the head reads. Shapes: (B, T, D) -> (B, D)."""
+        raise NotImplementedError
+
+    @classmethod
+    def macs(cls, layout: Layout, mlp_width: int) -> int:
+        """Multiply-accumulates of reading."""
+        return 0
 
 
-Pool = Literal["cls", "gap", "map"]
-
-
-class Cls(nn.Module):
+@part("pool", "cls", label="class token", about="a class token")
+class Cls(Pool):
     """A learned token in front of the patches, read after the last layer. Source: ViT paper, section 3.1."""
 
     prefix: ClassVar[int] = 1
 
     def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
-        super().__init__()
+        super().__init__(width, heads, mlp_width, gelu)
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.init_rules: dict[str, Rule] = {"cls": zeros}
 
@@ -74,17 +59,9 @@ class Cls(nn.Module):
         return read
 
 
-class Gap(nn.Module):
+@part("pool", "gap", label="global average pooling", about="the mean over patches")
+class Gap(Pool):
     """The mean of all normed patches: the norm comes first. There is no prefix. Source: ViT paper, appendix D.3."""
-
-    prefix: ClassVar[int] = 0
-
-    def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
-        super().__init__()
-
-    def prepend(self, patches: Tensor) -> Tensor:
-        """Nothing is put in front. Shapes: (B, N, D) -> (B, N, D)."""
-        return patches
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
         """Normed, then averaged. Shapes: (B, N, D) -> (B, D)."""
@@ -92,4 +69,43 @@ class Gap(nn.Module):
         return normed.mean(dim=1)
 
 
-POOLS: dict[str, type[Cls] | type[Gap] | type[Map]] = {"cls": Cls, "gap": Gap, "map": Map}
+# Attention pooling: a learned probe looks at the tokens, and what it saw passes through an MLP.
+# Source: "Scaling Vision Transformers" (2021) and its code, where the head is called MAP; the ViT paper does not have
+# it.
+
+
+@part("pool", "map", label="attention pooling", about="attention pooling by a learned probe")
+class Map(Pool):
+    """Multi-head attention of one probe over all normed tokens, then x + MLP(norm(x)). There is no prefix.
+
+    The probe itself is not added to what it saw. Nothing is dropped out here, as in the original.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
+        super().__init__(width, heads, mlp_width, gelu)
+        self.heads, self.scale = heads, 1 / math.sqrt(width // heads)
+        self.probe = nn.Parameter(torch.empty(1, width))
+        self.q = Linear(width, width)
+        self.kv = Linear(width, 2 * width, weight=each_of(2, xavier_uniform))
+        self.out = Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, mlp_width, 0.0, gelu)
+        self.init_rules: dict[str, Rule] = {"probe": xavier_uniform}
+
+    def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
+        """Shapes: (B, N, D) -> (B, D)."""
+        key, value = self.kv(norm(tokens)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query = self.q(self.probe).unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        seen = plain_attention(query.expand(tokens.shape[0], -1, -1, -1), key, value, attn_mask=None, scale=self.scale)
+        read = self.out(seen.flatten(1))
+        out: Tensor = read + self.mlp(self.norm(read))
+        return out
+
+    @classmethod
+    def macs(cls, layout: Layout, mlp_width: int) -> int:
+        """One query, keys and values of all tokens, an output, and an MLP over one vector."""
+        width = layout.width
+        return 2 * width**2 + 2 * layout.tokens * width**2 + 2 * layout.tokens * width + 2 * width * mlp_width
+
+
+POOLS: Table[type[Pool]] = Table("pool")

@@ -1,19 +1,155 @@
 """The position axis: what tells the encoder where a patch was, and at which layers.
 
-Here are the kinds that the paper compares, and the table of all kinds. To add one: write its class, its word in
-PosEmbed, its row in POSITIONS.
-
-Source: ViT paper, appendix D.4 and Table 8.
+To add one: write its class with a `part` row above it. First the kinds that the ViT paper compares (appendix D.4 and
+Table 8), then later ones.
 """
 
 import math
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
+from vitexp import axes
 from vitexp.nn.init import Rule, normal
-from vitexp.nn.position import Layout, PosAt, Position, Tables
+from vitexp.nn.position import Layout, Position, Tables
+from vitexp.nn.table import Table, part
+
+TABLE_STD = 0.02
+
+
+@part("pos_embed", "none", label="none", about="no positions")
+class None_(Position):
+    """No position: patches are a set. The cls token is there, and differs from patches by its own vector alone."""
+
+    refused: ClassVar[dict[str, str]] = dict.fromkeys(("every", "shared"), "there is no table that could be added")
+
+
+class _Additive(Position):
+    """A table added to the tokens: after the stem; before each layer, each with its own; or one before all layers."""
+
+    @property
+    def copies(self) -> int:
+        """How many tables are learned."""
+        return self._copies(self.layout, self.at)
+
+    @staticmethod
+    def _copies(layout: Layout, at: str) -> int:
+        return layout.depth if at == "every" else 1
+
+    def table(self, copy: int) -> Tensor:
+        """One table. Shapes: (T, D)."""
+        raise NotImplementedError
+
+    def add(self, tokens: Tensor, layer: int) -> Tensor:
+        """Adds the table of this layer; `stem` means the first layer only."""
+        if layer and self.at == "stem":
+            return tokens
+        return tokens + self.table(layer if self.at == "every" else 0)
+
+
+@part("pos_embed", "1d", label="1-D", about="a learned vector per index of the raster sequence")
+class OneD(_Additive):
+    """One learned vector per index of the raster sequence; the cls token is index 0 and has its own row."""
+
+    def __init__(self, layout: Layout, at: str) -> None:
+        super().__init__(layout, at)
+        self.tables = Tables(self.copies, layout.tokens, layout.width, normal(TABLE_STD))
+
+    def table(self, copy: int) -> Tensor:
+        """Shapes: (T, D)."""
+        return self.tables[copy]
+
+    @classmethod
+    def count_parameters(cls, layout: Layout, at: str) -> int:
+        """T vectors of width D, per copy."""
+        return cls._copies(layout, at) * layout.tokens * layout.width
+
+
+@part("pos_embed", "2d", label="2-D", about="learned vectors per row and per column")
+class TwoD(_Additive):
+    """A vector per column and one per row, each of width D / 2, concatenated with the column (x) first.
+
+    The paper does not say what the cls token gets; here it has a vector of width D that is neither row nor column.
+    """
+
+    def __init__(self, layout: Layout, at: str) -> None:
+        super().__init__(layout, at)
+        if layout.width % 2:
+            raise ValueError(f"pos_embed 2d halves the width, and {layout.width} is odd: use another arch or pos_embed")
+        (rows, columns), half, rule = layout.grid, layout.width // 2, normal(TABLE_STD)
+        self.prefix = Tables(self.copies, layout.prefix, layout.width, rule)
+        self.x = Tables(self.copies, columns, half, rule)
+        self.y = Tables(self.copies, rows, half, rule)
+
+    def table(self, copy: int) -> Tensor:
+        """Shapes: (T, D)."""
+        rows, columns = self.layout.grid
+        x = self.x[copy].expand(rows, columns, -1)
+        y = self.y[copy][:, None].expand(rows, columns, -1)
+        grid = torch.cat([x, y], dim=-1).flatten(0, 1)
+        return torch.cat([self.prefix[copy], grid]) if self.layout.prefix else grid
+
+    @classmethod
+    def count_parameters(cls, layout: Layout, at: str) -> int:
+        """P vectors of width D, rows + columns of half that, per copy."""
+        return cls._copies(layout, at) * (layout.prefix * layout.width + sum(layout.grid) * (layout.width // 2))
+
+
+@part("pos_embed", "relative", label="relative", about="a learned vector per offset, in the attention")
+class Relative(Position):
+    """One-dimensional relative attention: a learned vector per offset, key index - query index, of the raster sequence.
+
+    Its product with the content query is added to the content logits. The sequence includes the prefix, so the cls
+    token is index 0 and takes part like any patch. The heads of a layer share one table of 2T - 1 vectors of width K.
+    Chosen here, because the paper is silent: the product is scaled by 1 / sqrt(K) like the content logits, values are
+    untouched, and vectors start normal with std 1 / sqrt(K), so that these logits start at std 1 / sqrt(K) for unit
+    queries: the same as in the co-author's axial code, which has std 1 / K and no scaling.
+    `at`: stem = a table per layer, as relative attention has no other place; shared = one table for all layers.
+    """
+
+    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
+
+    def __init__(self, layout: Layout, at: str) -> None:
+        super().__init__(layout, at)
+        rule = normal(1 / math.sqrt(layout.head_width))
+        self.offsets = Tables(self._copies(layout, at), 2 * layout.tokens - 1, layout.head_width, rule)
+        self.scale = 1 / math.sqrt(layout.head_width)
+
+    @staticmethod
+    def _copies(layout: Layout, at: str) -> int:
+        return 1 if at == "shared" else layout.depth
+
+    def bias(self, query: Tensor, layer: int) -> Tensor:
+        """The scaled product of each query with the vector of each key's offset."""
+        offsets = self.offsets[0 if self.at == "shared" else layer]
+        # The small table is scaled, not the large product.
+        return skew(query @ (offsets * self.scale).t())
+
+    @classmethod
+    def macs(cls, layout: Layout, pairs: int, *, as_computed: bool = False) -> int:
+        """A product of width K per head and pair; the kernel computes every offset, also those to no token."""
+        return (layout.tokens * (2 * layout.tokens - 1) if as_computed else pairs) * layout.width
+
+    @classmethod
+    def count_parameters(cls, layout: Layout, at: str) -> int:
+        """2T - 1 vectors of width K, per copy."""
+        return cls._copies(layout, at) * (2 * layout.tokens - 1) * layout.head_width
+
+
+def skew(by_offset: Tensor) -> Tensor:
+    """Turns columns that are offsets into columns that are keys: out[q, k] = in[q, k - q + T - 1].
+
+    Row q starts one column further left than the row above, so a raster with rows one shorter lines the keys up: a
+    view, where a gather would cost several times the attention itself in its backward pass.
+    Shapes: (..., T, 2T - 1) -> (..., T, T).
+    """
+    length = by_offset.shape[-2]
+    if length == 1:
+        return by_offset
+    raster = by_offset.flatten(-2)[..., length - 1 : -1]
+    return raster.unflatten(-1, (length, 2 * length - 2))[..., :length]
+
 
 # Fixed sines and cosines of row and column, added to the tokens: positions without a learned value.
 # Source: "Better plain ViT baselines for ImageNet-1k" (2022) and its code; the ViT paper does not have this kind.
@@ -21,6 +157,7 @@ from vitexp.nn.position import Layout, PosAt, Position, Tables
 SINCOS_BASE = 10_000
 
 
+@part("pos_embed", "sincos2d", label="fixed 2-D sines", about="fixed sines of row and column")
 class SinCos2d(Position):
     """A quarter of the width each: sin and cos of the column (x), sin and cos of the row (y).
 
@@ -30,7 +167,7 @@ class SinCos2d(Position):
 
     refused: ClassVar[dict[str, str]] = {"every": "its table is fixed, so that a table for each layer is one for all"}
 
-    def __init__(self, layout: Layout, at: PosAt) -> None:
+    def __init__(self, layout: Layout, at: str) -> None:
         super().__init__(layout, at)
         if layout.width % 4 or layout.width < 8:
             raise ValueError(
@@ -65,6 +202,7 @@ def sincos2d(layout: Layout) -> Tensor:
 ROPE_BASE = 100
 
 
+@part("pos_embed", "rope", label="rotary", about="queries and keys turned by row and column")
 class Rope(Position):
     """Neighbouring pairs of a head's values turn: in the first half with the column (x), in the second with the row.
 
@@ -76,7 +214,7 @@ class Rope(Position):
         ("every", "shared"), "rotary positions act in every layer already, by the same angles"
     )
 
-    def __init__(self, layout: Layout, at: PosAt) -> None:
+    def __init__(self, layout: Layout, at: str) -> None:
         super().__init__(layout, at)
         if layout.head_width % 4:
             raise ValueError(
@@ -112,153 +250,14 @@ def angles(layout: Layout) -> Tensor:
     return torch.cat([patches.new_zeros(layout.prefix, 2 * bands), patches])
 
 
-PosEmbed = Literal["none", "1d", "2d", "relative", "sincos2d", "rope"]
-
-TABLE_STD = 0.02
-
-
-class None_(Position):
-    """No position: patches are a set. The cls token is there, and differs from patches by its own vector alone."""
-
-    refused: ClassVar[dict[str, str]] = dict.fromkeys(("every", "shared"), "there is no table that could be added")
-
-
-class _Additive(Position):
-    """A table added to the tokens: after the stem; before each layer, each with its own; or one before all layers."""
-
-    @property
-    def copies(self) -> int:
-        """How many tables are learned."""
-        return self._copies(self.layout, self.at)
-
-    @staticmethod
-    def _copies(layout: Layout, at: PosAt) -> int:
-        return layout.depth if at == "every" else 1
-
-    def table(self, copy: int) -> Tensor:
-        """One table. Shapes: (T, D)."""
-        raise NotImplementedError
-
-    def add(self, tokens: Tensor, layer: int) -> Tensor:
-        """Adds the table of this layer; `stem` means the first layer only."""
-        if layer and self.at == "stem":
-            return tokens
-        return tokens + self.table(layer if self.at == "every" else 0)
-
-
-class OneD(_Additive):
-    """One learned vector per index of the raster sequence; the cls token is index 0 and has its own row."""
-
-    def __init__(self, layout: Layout, at: PosAt) -> None:
-        super().__init__(layout, at)
-        self.tables = Tables(self.copies, layout.tokens, layout.width, normal(TABLE_STD))
-
-    def table(self, copy: int) -> Tensor:
-        """Shapes: (T, D)."""
-        return self.tables[copy]
-
-    @classmethod
-    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
-        """T vectors of width D, per copy."""
-        return cls._copies(layout, at) * layout.tokens * layout.width
-
-
-class TwoD(_Additive):
-    """A vector per column and one per row, each of width D / 2, concatenated with the column (x) first.
-
-    The paper does not say what the cls token gets; here it has a vector of width D that is neither row nor column.
-    """
-
-    def __init__(self, layout: Layout, at: PosAt) -> None:
-        super().__init__(layout, at)
-        if layout.width % 2:
-            raise ValueError(f"pos_embed 2d halves the width, and {layout.width} is odd: use another arch or pos_embed")
-        (rows, columns), half, rule = layout.grid, layout.width // 2, normal(TABLE_STD)
-        self.prefix = Tables(self.copies, layout.prefix, layout.width, rule)
-        self.x = Tables(self.copies, columns, half, rule)
-        self.y = Tables(self.copies, rows, half, rule)
-
-    def table(self, copy: int) -> Tensor:
-        """Shapes: (T, D)."""
-        rows, columns = self.layout.grid
-        x = self.x[copy].expand(rows, columns, -1)
-        y = self.y[copy][:, None].expand(rows, columns, -1)
-        grid = torch.cat([x, y], dim=-1).flatten(0, 1)
-        return torch.cat([self.prefix[copy], grid]) if self.layout.prefix else grid
-
-    @classmethod
-    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
-        """P vectors of width D, rows + columns of half that, per copy."""
-        return cls._copies(layout, at) * (layout.prefix * layout.width + sum(layout.grid) * (layout.width // 2))
-
-
-class Relative(Position):
-    """One-dimensional relative attention: a learned vector per offset, key index - query index, of the raster sequence.
-
-    Its product with the content query is added to the content logits. The sequence includes the prefix, so the cls
-    token is index 0 and takes part like any patch. The heads of a layer share one table of 2T - 1 vectors of width K.
-    Chosen here, because the paper is silent: the product is scaled by 1 / sqrt(K) like the content logits, values are
-    untouched, and vectors start normal with std 1 / sqrt(K), so that these logits start at std 1 / sqrt(K) for unit
-    queries: the same as in the co-author's axial code, which has std 1 / K and no scaling.
-    `at`: stem = a table per layer, as relative attention has no other place; shared = one table for all layers.
-    """
-
-    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
-
-    def __init__(self, layout: Layout, at: PosAt) -> None:
-        super().__init__(layout, at)
-        rule = normal(1 / math.sqrt(layout.head_width))
-        self.offsets = Tables(self._copies(layout, at), 2 * layout.tokens - 1, layout.head_width, rule)
-        self.scale = 1 / math.sqrt(layout.head_width)
-
-    @staticmethod
-    def _copies(layout: Layout, at: PosAt) -> int:
-        return 1 if at == "shared" else layout.depth
-
-    def bias(self, query: Tensor, layer: int) -> Tensor:
-        """The scaled product of each query with the vector of each key's offset."""
-        offsets = self.offsets[0 if self.at == "shared" else layer]
-        # The small table is scaled, not the large product.
-        return skew(query @ (offsets * self.scale).t())
-
-    @classmethod
-    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
-        """2T - 1 vectors of width K, per copy."""
-        return cls._copies(layout, at) * (2 * layout.tokens - 1) * layout.head_width
-
-
-def skew(by_offset: Tensor) -> Tensor:
-    """Turns columns that are offsets into columns that are keys: out[q, k] = in[q, k - q + T - 1].
-
-    Row q starts one column further left than the row above, so a raster with rows one shorter lines the keys up: a
-    view, where a gather would cost several times the attention itself in its backward pass.
-    Shapes: (..., T, 2T - 1) -> (..., T, T).
-    """
-    length = by_offset.shape[-2]
-    if length == 1:
-        return by_offset
-    raster = by_offset.flatten(-2)[..., length - 1 : -1]
-    return raster.unflatten(-1, (length, 2 * length - 2))[..., :length]
-
-
-POSITIONS: dict[str, type[Position]] = {
-    "none": None_,
-    "1d": OneD,
-    "2d": TwoD,
-    "relative": Relative,
-    "sincos2d": SinCos2d,
-    "rope": Rope,
-}
+POSITIONS: Table[type[Position]] = Table("pos_embed")
 
 
 def check_position(pos_embed: str, pos_at: str) -> None:
     """Raises: ValueError for an unknown word and for a pair in which pos_at has no effect."""
-    if pos_embed not in POSITIONS:
-        raise ValueError(f"pos_embed {pos_embed!r} is unknown; allowed are {', '.join(POSITIONS)}")
-    if pos_at not in get_args(PosAt):
-        raise ValueError(f"pos_at {pos_at!r} is unknown; allowed are {', '.join(get_args(PosAt))}")
     refused = POSITIONS[pos_embed].refused
+    axes.check("pos_at", pos_at)
     if pos_at in refused:
-        allowed = " or ".join(at for at in get_args(PosAt) if at not in refused)
+        allowed = " or ".join(at for at in axes.words("pos_at") if at not in refused)
         why = refused[pos_at]
         raise ValueError(f"pos_at {pos_at} has no effect with pos_embed {pos_embed}: {why}; use pos_at {allowed}")

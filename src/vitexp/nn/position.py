@@ -8,14 +8,17 @@ Source: ViT paper, appendix D.4 and Table 8.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vitexp.nn.init import Rule
+from vitexp.nn.table import part
 
-PosAt = Literal["stem", "every", "shared"]
+part("pos_at", "stem", label="at the stem", about="once, after the stem")
+part("pos_at", "every", label="every layer", about="before every layer, each with a table of its own")
+part("pos_at", "shared", label="every layer, shared", about="before every layer, with one table for all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class Position(nn.Module):
 
     refused: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, layout: Layout, at: PosAt) -> None:
+    def __init__(self, layout: Layout, at: str) -> None:
         super().__init__()
         self.layout, self.at = layout, at
 
@@ -80,6 +83,16 @@ class Position(nn.Module):
         return None
 
     @classmethod
-    def count_parameters(cls, layout: Layout, at: PosAt) -> int:
+    def count_parameters(cls, layout: Layout, at: str) -> int:
         """The exact number of learned values, in closed form."""
         return 0
+
+    @classmethod
+    def macs(cls, layout: Layout, pairs: int, *, as_computed: bool = False) -> int:
+        """Multiply-accumulates in one layer beside those of any attention; `pairs` are of a query and a key."""
+        return 0
+
+    @classmethod
+    def has_bias(cls) -> bool:
+        """Whether it compares all tokens with all tokens."""
+        return cls.bias is not Position.bias

@@ -1,7 +1,14 @@
-"""The ResNet trunk of the hybrids: post-activation bottlenecks with GroupNorm and standardised convolutions.
+"""The ResNet trunk, of the hybrids and of the ResNet baselines, with norm and ReLU after each convolution or before it.
 
-Source: Google's ViT code, from which the released hybrids come. It is not the pre-activation BiT network, and its
-numerics differ from other ports: biased std + 1e-5, GroupNorm eps 1e-6, TensorFlow's "SAME" padding.
+Post-activation is the trunk of the released hybrids. Source: Google's ViT code. Pre-activation is BiT. Source: "Big
+Transfer (BiT)" (2020) and its code. Both have GroupNorm and convolutions whose weights are standardised, but not the
+same numerics, and neither has those of other ports:
+
+                  standardised by          eps of GroupNorm   padding
+    postact       biased std + 1e-5        1e-6               TensorFlow's "SAME", the odd pixel goes after
+    preact        sqrt(variance + 1e-10)   1e-5               both sides alike: an even grid shifts by a pixel
+
+Parameters are drawn by name and stored in the order in which a module defines them: neither may change.
 """
 
 import torch
@@ -9,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitexp.nn.init import Rule, lecun_normal, zeros
+from vitexp.nn.table import Table, part
 
-NORM_EPS = 1e-6
 GROUPS = 32
-STANDARDISE_EPS = 1e-5
+NORM_EPS = {"postact": 1e-6, "preact": 1e-5}
+STANDARDISE_EPS = {"postact": 1e-5, "preact": 1e-10}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -28,17 +36,24 @@ def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Te
     return F.pad(images, padding, value=value) if any(padding) else images
 
 
-def standardise(weight: Tensor) -> Tensor:
+def standardise(weight: Tensor, order: str = "postact") -> Tensor:
     """Zero mean and unit deviation per output channel, over input channels and kernel."""
+    if order == "preact":
+        variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return (weight - mean) * torch.rsqrt(variance + STANDARDISE_EPS[order])
     std, mean = torch.std_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
-    return (weight - mean) / (std + STANDARDISE_EPS)
+    return (weight - mean) / (std + STANDARDISE_EPS[order])
 
 
 class StandardisedConv(nn.Conv2d):
     """A convolution without bias whose weight is standardised at every call; the raw weight is what is stored."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(channels_in, channels_out, kernel, stride, bias=False)
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, order: str = "postact"
+    ) -> None:
+        padding = kernel // 2 if order == "preact" else 0
+        super().__init__(channels_in, channels_out, kernel, stride, padding=padding, bias=False)
+        self.order = order
         self.init_rules: dict[str, Rule] = {"weight": lecun_normal}
 
     def reset_parameters(self) -> None:
@@ -46,10 +61,43 @@ class StandardisedConv(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, C, rows, columns) -> (B, C', ceil(rows / stride), ceil(columns / stride))."""
-        padded = pad_same(images, self.kernel_size[0], self.stride[0])
-        return F.conv2d(padded, standardise(self.weight), stride=self.stride)
+        if self.order == "postact":
+            images = pad_same(images, self.kernel_size[0], self.stride[0])
+        return F.conv2d(images, standardise(self.weight, self.order), stride=self.stride, padding=self.padding)
 
 
+def group_norm(channels: int, order: str = "postact") -> nn.GroupNorm:
+    """The norm that every convolution has, after it or before it."""
+    return nn.GroupNorm(GROUPS, channels, eps=NORM_EPS[order])
+
+
+@part("resnet", "preact", label="pre-activation", about="before each convolution, as in BiT")
+class PreactUnit(nn.Module):
+    """1x1, 3x3 (carries the stride), 1x1, each after a norm and a ReLU; nothing after the sum.
+
+    A shortcut that must change shape starts after the first norm.
+    """
+
+    def __init__(self, channels: int, middle: int, stride: int) -> None:
+        super().__init__()
+        out = 4 * middle
+        self.gn1, self.conv1 = group_norm(channels, "preact"), StandardisedConv(channels, middle, 1, order="preact")
+        self.gn2, self.conv2 = group_norm(middle, "preact"), StandardisedConv(middle, middle, 3, stride, order="preact")
+        self.gn3, self.conv3 = group_norm(middle, "preact"), StandardisedConv(middle, out, 1, order="preact")
+        self.projects = stride != 1 or channels != out
+        if self.projects:
+            self.conv_proj = StandardisedConv(channels, out, 1, stride, order="preact")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shapes: (B, C, rows, columns) -> (B, 4 * middle, rows / stride, columns / stride)."""
+        ready = F.relu(self.gn1(images))
+        shortcut: Tensor = self.conv_proj(ready) if self.projects else images
+        hidden = F.relu(self.gn2(self.conv1(ready)))
+        hidden = F.relu(self.gn3(self.conv2(hidden)))
+        return shortcut + self.conv3(hidden)
+
+
+@part("resnet", "postact", label="post-activation", about="after it, as in the hybrids")
 class Unit(nn.Module):
     """1x1, 3x3 (carries the stride), 1x1, each normed; ReLU after the sum.
 
@@ -75,28 +123,33 @@ class Unit(nn.Module):
         return F.relu(shortcut + self.gn3(self.conv3(hidden)))
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """The norm of every convolution."""
-    return nn.GroupNorm(GROUPS, channels, eps=NORM_EPS)
+UNITS: Table[type[Unit] | type[PreactUnit]] = Table("resnet")
 
 
 class Trunk(nn.Module):
     """Root (7x7 convolution, 3x3 max-pool, each of stride 2), then a stage of units per entry of `blocks`.
 
-    Without blocks it is the root alone.
+    Without blocks it is the root alone. With pre-activation a norm and a ReLU come last, and the border of the pool is
+    of zeros, not of minus infinity: BiT pads first and pools afterwards.
     """
 
-    def __init__(self, blocks: tuple[int, ...], width_factor: float = 1) -> None:
+    def __init__(self, blocks: tuple[int, ...], width_factor: float = 1, order: str = "postact") -> None:
         super().__init__()
         self.channels = int(64 * width_factor)
-        self.conv_root, self.gn_root = StandardisedConv(3, self.channels, 7, 2), group_norm(self.channels)
+        self.order = order
+        self.conv_root = StandardisedConv(3, self.channels, 7, 2, order)
+        if order == "postact":
+            self.gn_root = group_norm(self.channels)
         self.stages = nn.ModuleList(self._stage(stage, units, width_factor) for stage, units in enumerate(blocks))
+        if order == "preact":
+            self.gn = group_norm(self.channels, order)
 
     def _stage(self, stage: int, units: int, width_factor: float) -> nn.Sequential:
         middle = int(64 * width_factor) * 2**stage
         channels, self.channels = self.channels, 4 * middle
-        first = Unit(channels, middle, stride=1 if stage == 0 else 2)
-        return nn.Sequential(first, *(Unit(self.channels, middle, stride=1) for _ in range(units - 1)))
+        unit = UNITS[self.order]
+        first = unit(channels, middle, stride=1 if stage == 0 else 2)
+        return nn.Sequential(first, *(unit(self.channels, middle, stride=1) for _ in range(units - 1)))
 
     def output_size(self, size: int) -> int:
         """Rows or columns that come out, for so many that go in."""
@@ -107,8 +160,16 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, 3, rows, columns) -> (B, channels, output_size(rows), output_size(columns))."""
-        hidden = F.relu(self.gn_root(self.conv_root(images)))
-        hidden = F.max_pool2d(pad_same(hidden, 3, 2, value=float("-inf")), 3, 2)
+        hidden = self._root(images)
         for stage in self.stages:
             hidden = stage(hidden)
-        return hidden
+        return F.relu(self.gn(hidden)) if self.order == "preact" else hidden
+
+    def _root(self, images: Tensor) -> Tensor:
+        if self.order == "postact":
+            hidden = F.relu(self.gn_root(self.conv_root(images)))
+            return F.max_pool2d(pad_same(hidden, 3, 2, value=float("-inf")), 3, 2)
+        padded = F.pad(self.conv_root(images), (1, 1, 1, 1))
+        if torch.compiler.is_exporting():  # onnxruntime takes a border of zeros before a pool for one of minus infinity
+            padded = padded.clamp_min(torch.finfo(padded.dtype).min)
+        return F.max_pool2d(padded, 3, 2)

@@ -14,10 +14,7 @@ from vitexp.nn.arch import parse_arch
 from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
 from vitexp.nn.resnet import Trunk
-from vitexp.nn.resnet_preact import PreactTrunk
 from vitexp.nn.stem import check_images
-
-TRUNKS: dict[str, type[Trunk] | type[PreactTrunk]] = {"preact": PreactTrunk, "postact": Trunk}
 
 
 class ResNet(nn.Module):
@@ -28,7 +25,7 @@ class ResNet(nn.Module):
         self.config = config = resolve(config)
         arch = parse_arch(config.arch, config.stem)
         assert arch.resnet_blocks is not None, f"{arch.name} is no ResNet"
-        self.trunk = TRUNKS[config.resnet](arch.resnet_blocks, arch.resnet_width)
+        self.trunk = Trunk(arch.resnet_blocks, arch.resnet_width, config.resnet)
         width = self.trunk.channels
         self.pre_logits = Linear(width, width, weight=lecun_normal) if config.head == "tanh" else None
         self.head = Linear(width, config.classes, weight=zeros, bias=constant(config.head_bias))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.attention import make_layer
+from vitexp.nn.attention import LAYERS
 from vitexp.nn.block import NORM_EPS, dropout_or_nothing
 from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
@@ -19,14 +19,17 @@ from vitexp.nn.stem import make_stem
 
 
 class ViT(nn.Module):
-    """A Vision Transformer for classification. `config` is the resolved one, `layout` says where tokens lie.
+    """A Vision Transformer for classification.
 
     >>> vit = ViT(ViTConfig(arch="micro/2", image_size=8, classes=10))
     >>> vit.features(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 64])
 
-    Source: ViT paper, equations 1 to 4; the details are Google's code.
-    Raises: ValueError for a config that `ViTConfig` documents as impossible.
+    Initial values follow torch's seed (`torch.manual_seed`) and the name of each parameter; the head starts at zero.
+    Attributes: `config`, the resolved one; `layout`, where the tokens lie; `stem`, `pool`, `position`, `norm`,
+    `blocks`, `head`, the parts.
+    Raises: ValueError for an unknown word, a size that cannot be, and a choice without effect.
+    Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4; the details are Google's code.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -42,7 +45,7 @@ class ViT(nn.Module):
         self.position = POSITIONS[config.pos_embed](self.layout, config.pos_at)
         self.dropout = dropout_or_nothing(config.dropout)
         self.blocks = nn.ModuleList(
-            make_layer(config.attention, config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
+            LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
             for _ in range(arch.depth)
         )
         self.norm = nn.LayerNorm(arch.width, eps=NORM_EPS)
@@ -65,7 +68,10 @@ class ViT(nn.Module):
         return tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
+        """What the head reads, for a linear probe. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D).
+
+        Raises: ValueError for images of another size than `config.image_size`.
+        """
         read = self.pool.read(self.encode(images), self.norm)
         return read if self.pre_logits is None else torch.tanh(self.pre_logits(read))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitexp import stats
+from vitexp import axes, stats
 from vitexp.study.claims import families
 from vitexp.study.table import Label, is_accuracy
 
@@ -64,25 +64,12 @@ KEYS = {
 }
 
 VALUES: dict[str, dict[str | None, str]] = {
-    "model.pos_embed": {
-        "none": "none", "1d": "1-D", "2d": "2-D", "relative": "relative", "sincos2d": "fixed 2-D sines",
-        "rope": "rotary",
-    },
-    "model.pos_at": {"stem": "at the stem", "every": "every layer", "shared": "every layer, shared"},
-    "model.pool": {"cls": "class token", "gap": "global average pooling", "map": "attention pooling"},
-    "model.stem": {
-        "auto": "as the name says", "patch": "patches", "resnet50": "ResNet-50 stem", "resnet26": "ResNet-26 stem",
-        "resnet14": "ResNet-14 stem", "root": "ResNet root",
-    },
-    "model.attention": {"full": "full attention", "local": "local attention", "axial": "axial attention"},
-    "model.resnet": {"preact": "pre-activation", "postact": "post-activation"},
-    "model.head": {"linear": "linear head", "tanh": "tanh head"},
+    **{f"model.{axis}": found for axis, found in axes.labels().items()},
     "model.optimizer": {"adamw": "AdamW", "sgd": "SGD"},
     "model.schedule": {
         "cosine": "cosine decay", "linear": "linear decay", "constant": "constant rate", "staircase": "staircase decay",
     },
     "model.decay": {"all": "all weights decay", "kernels": "only kernels decay"},
-    "model.gelu": {"tanh": "tanh GELU", "exact": "exact GELU"},
     "model.loss": {"softmax": "softmax loss", "sigmoid": "sigmoid loss"},
     "model.objective": {
         "classify": "classes", "masked_mean": "masked patches by mean colour",

@@ -16,13 +16,7 @@ from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
-from vitexp.nn.arch import Stem
-from vitexp.nn.attention import Attention
-from vitexp.nn.block import Gelu
-from vitexp.nn.config import Head, Resnet
-from vitexp.nn.pool import Pool
-from vitexp.nn.pos_embed import PosEmbed
-from vitexp.nn.position import PosAt
+from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
 from vitexp.nn.vit import ViTConfig, build, resolve
 from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective

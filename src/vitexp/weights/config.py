@@ -189,7 +189,7 @@ def _of_google(arrays: Mapping[str, Tensor], source: str, image_size: Any, state
         arch=arch,
         image_size=image_size or _image_size(table, has_cls, arch, source),
         classes=1 if head is None else head.shape[1],
-        pos_embed=_positions(table, source, stated),  # type: ignore[arg-type]
+        pos_embed=_positions(table, source, stated),
         pool="map" if "MAPHead_0/probe" in arrays else "cls" if has_cls else "gap",
         head="tanh" if "pre_logits/kernel" in arrays else "linear",
     )
@@ -216,7 +216,7 @@ def _of_port(network: Network, source: str, image_size: Any, stated: Mapping[str
         arch=arch,
         image_size=image_size or _image_size(table, has_row, arch, source),
         classes=1 if head is None else head.shape[0],
-        pos_embed=_positions(table, source, stated),  # type: ignore[arg-type]
+        pos_embed=_positions(table, source, stated),
         pool="map" if names.probe in state else "cls" if has_cls else "gap",
         head="tanh" if names.pre_logits in state else "linear",
     )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitexp.nn import resnet, resnet_preact
+from vitexp.nn import resnet
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT
 from vitexp.weights.entry import ONE_MORE_AXIS, Entry, Rule, check_expressible, entries_of, is_square, written
@@ -35,18 +35,18 @@ _NORM = re.compile(r"(?:.*\.)?(?:norm\d?|downsample\.norm)\.(?:weight|bias)")
 
 def hybrid_for_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A hybrid's state dict in timm's names, for timm's epsilons."""
-    larger = math.sqrt(TIMM_NORM_EPS / resnet.NORM_EPS)
+    larger = math.sqrt(TIMM_NORM_EPS / resnet.NORM_EPS["postact"])
     return {name: _in_hybrid(name, value, larger) for name, value in state.items()}
 
 
 def preact_for_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same of a pre-activation ResNet, whose norms have timm's epsilon already."""
-    return _kernels(state, lambda kernel: kernel * math.sqrt(TIMM_STANDARDISE_EPS / resnet_preact.STANDARDISE_EPS))
+    return _kernels(state, lambda kernel: kernel * math.sqrt(TIMM_STANDARDISE_EPS / resnet.STANDARDISE_EPS["preact"]))
 
 
 def preact_standardised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same for a network of plain convolutions: its kernels are those that ours are standardised to."""
-    return _kernels(state, resnet_preact.standardise)
+    return _kernels(state, lambda kernel: resnet.standardise(kernel, "preact"))
 
 
 def _in_hybrid(name: str, value: Tensor, larger: float) -> Tensor:
@@ -63,8 +63,8 @@ def _rescaled(kernel: Tensor) -> Tensor:
     """Standardised, ours has deviation r = std / (std + eps), and so has timm's with std = sqrt(eps' r² / (1 - r²))."""
     wide = kernel.double()
     std, mean = torch.std_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
-    left = std / (std + resnet.STANDARDISE_EPS)
-    lost = resnet.STANDARDISE_EPS / (std + resnet.STANDARDISE_EPS)  # 1 - r, without cancelling
+    left = std / (std + resnet.STANDARDISE_EPS["postact"])
+    lost = resnet.STANDARDISE_EPS["postact"] / (std + resnet.STANDARDISE_EPS["postact"])  # 1 - r, without cancelling
     wanted = left * torch.sqrt(TIMM_STANDARDISE_EPS / (lost * (1 + left)))
     return ((wide - mean) * (wanted / std.clamp_min(torch.finfo(torch.float64).tiny))).to(kernel.dtype)
 
