@@ -220,11 +220,6 @@ class Arm:
         return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
 
 
-def is_accuracy(metric: str) -> bool:
-    """Whether a metric is a share of images, which readers see in per cent."""
-    return metric.endswith("_acc") or metric.startswith("fewshot_")
-
-
 def name(arm: Arm) -> str:
     """The arm by the keys and values of the study file."""
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.factors.items()) or "the only arm"

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from vitexp.metrics import is_share
 from vitexp.record import RunRecord
 from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, is_accuracy, name, why_untrained
+from vitexp.study.arm import Arm, name, why_untrained
 
 _LENGTHS: Mapping[str, Callable[[RunRecord], Any]] = {
     "steps taken": lambda run: run.steps,
@@ -36,7 +37,7 @@ def _impossible(arms: Sequence[Arm]) -> list[str]:
         f"{run_name} ({metric} {value:g})"
         for run_name, run in _named(arms)
         for metric, value in run.metrics.items()
-        if is_accuracy(metric) and not 0 <= value <= 1 and value == value
+        if is_share(metric) and not 0 <= value <= 1 and value == value
     ]
     return [f"accuracies that are no share of images between 0 and 1: {cut(found)}"] if found else []
 

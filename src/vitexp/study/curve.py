@@ -13,12 +13,13 @@ import numpy as np
 from scipy import special
 
 from vitexp import stats
+from vitexp.metrics import is_accuracy
 from vitexp.study import arm as mixture
 from vitexp.study.arm import Arm
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
-from vitexp.study.table import Label, check_runs, gaps, is_accuracy
+from vitexp.study.table import Label, check_runs, gaps
 from vitexp.study.tune import tune
 
 # The data size at which one arm overtakes another: where their paired difference changes its sign.

@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
+from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.run.worker import Parse, kill, parse_cells
@@ -242,7 +243,7 @@ def _describe(study: Study, planned: Sequence[PlannedCell]) -> dict[str, Any]:
 
 # Which numbers a cell will measure, by its resolved config, and whether the study asks for others.
 
-_READINGS = {"classify": ("acc", "loss"), "masked_pixels": ("loss",)}
+_READINGS = {"classify": ("acc", "loss", *(row.name for row in metrics.of_logits())), "masked_pixels": ("loss",)}
 """What is read over a split, by objective; the other objectives predict colours."""
 
 
@@ -279,5 +280,5 @@ def measured_by(cell: PlannedCell) -> list[str]:
 def _of_split(config: dict[str, object], split: str, readings: Sequence[str]) -> list[str]:
     """A limited evaluation is recorded under another name, because it is not the number of the split."""
     limit = config.get(f"trainer.limit_{split}_batches")
-    limited = "" if limit is None or (isinstance(limit, float) and limit == 1.0) else "limited_"
+    limited = "" if limit is None or (isinstance(limit, float) and limit == 1.0) else metrics.LIMITED
     return [] if limit == 0 else [f"{limited}{split}_{reading}" for reading in readings]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from vitexp import metrics
 from vitexp.study import arm as mixture
 from vitexp.study.arm import Arm, name
 from vitexp.study.select import Selection
@@ -16,12 +17,13 @@ from vitexp.study.select import Selection
 def tune(selection: Selection) -> Selection:
     """One arm for each configuration apart from `study.tune`, which moves from the factors to the chosen values.
 
-    Raises: ValueError when `study.select` is a test metric, or no run of a study that tunes holds it.
+    Raises: ValueError when `study.select` is unknown or a test metric, or no run of a study that tunes holds it.
     """
     keys, metric = selection.study.config.tune, selection.study.config.select
     if not keys:
         return selection
-    if metric.startswith(("test", "fewshot")):
+    metrics.better(metric, "study.select")
+    if metrics.split_of(metric) == "test":
         raise ValueError(f"study.select is {metric}, a number of the test split; choose by val_acc or val_loss")
     candidates = [_split(arm, keys) for arm in selection.arms]
     if not any(arm.values(metric) for arm in candidates) and any(arm.runs for arm in candidates):
@@ -39,11 +41,6 @@ def tune(selection: Selection) -> Selection:
     return replace(selection, arms=tuple(arms), notes=(*selection.notes, *notes, *budget))
 
 
-def higher_is_better(metric: str) -> bool:
-    """Losses and errors are to be small, everything else is to be large."""
-    return not metric.endswith(("loss", "error"))
-
-
 def _split(arm: Arm, keys: Sequence[str]) -> Arm:
     factors = {key: value for key, value in arm.factors.items() if key not in keys}
     return replace(arm, factors=factors, tuned={key: arm.factors[key] for key in keys if key in arm.factors})
@@ -56,7 +53,7 @@ def _best(group: Sequence[Arm], metric: str) -> Arm:
     if not seeds:
         unknown = dict.fromkeys(group[0].asked, f"no common seed with {metric} to choose by")
         return replace(group[0], tuned={}, runs={}, unfinished=unknown)
-    sign = 1 if higher_is_better(metric) else -1
+    sign = 1 if metrics.higher_is_better(metric) else -1
     return max(measured, key=lambda arm: sign * fmean(arm.values(metric)[seed] for seed in sorted(seeds)))
 
 
