@@ -6,8 +6,7 @@ from typing import Any
 
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, name, why_untrained
+from vitexp.study.arm import Arm, name, runs_text, spelling, why_untrained
 
 _LENGTHS: Mapping[str, Callable[[RunRecord], Any]] = {
     "steps taken": lambda run: run.steps,
@@ -48,7 +47,7 @@ def _lengths(arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         settings = {**arm.factors, **arm.tuned}
         length = {key: value for key, value in settings.items() if key.startswith(("data.", "trainer."))}
-        groups.setdefault(mixture.text(length), []).append(arm)
+        groups.setdefault(spelling(length), []).append(arm)
     found = []
     for group in groups.values():
         differing = [_differing(what, _named(group), read) for what, read in _LENGTHS.items()]
@@ -120,7 +119,7 @@ def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
     most_first = sorted(held.items(), key=lambda item: -len(item[1]))
     first, *others = most_first
     told = [
-        f"{first[0]} ({mixture.runs_text(len(first[1]))})",
+        f"{first[0]} ({runs_text(len(first[1]))})",
         *(f"{value} ({cut(names)})" for value, names in others),
     ]
     return f"{what}: {', '.join(told)}"

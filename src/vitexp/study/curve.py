@@ -14,8 +14,7 @@ from scipy import special
 
 from vitexp import stats
 from vitexp.metrics import is_accuracy
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm
+from vitexp.study.arm import Arm, spelling
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
@@ -200,7 +199,7 @@ def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] =
         order = sorted(arm.factors, key=lambda key: first.index(key) if key in first else len(first))
         label = tuple((key, arm.factors[key]) for key in order if key != x)
         values = arm.values(metric)
-        known = found.setdefault(mixture.text(label), [])
+        known = found.setdefault(spelling(label), [])
         if values:
             seen = tuple(run.images_seen for run in arm.runs.values() if run.images_seen is not None)
             known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen, tuned=arm.tuned)))
@@ -265,5 +264,5 @@ def _baseline_of(one: Series, series: Sequence[Series], baseline: Mapping[str, A
     """The series with the values of `study.baseline`, and otherwise those of `one`."""
     factors = dict(one.label)
     named = {key: value for key, value in baseline.items() if key in factors}
-    wanted = mixture.text({**factors, **named})
-    return next((other for other in series if mixture.text(dict(other.label)) == wanted), None)
+    wanted = spelling({**factors, **named})
+    return next((other for other in series if spelling(dict(other.label)) == wanted), None)

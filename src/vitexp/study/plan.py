@@ -128,18 +128,6 @@ def study_file(root: str | Path, name: str) -> Path:
     return Path(root) / name / PLAN_NAME
 
 
-def read_plan(root: str | Path, name: str) -> dict[str, Any]:
-    """The plan of a study as it was last run here.
-
-    Raises: ValueError when there is none.
-    """
-    path = study_file(root, name)
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no plan of a study ({error}); run `vitexp sweep` first") from error
-
-
 def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitexp import metrics, stats
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, name
+from vitexp.study.arm import Arm, name, spelling
 from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.select import Root, Selection, select
@@ -46,7 +45,7 @@ def mean_arms(arms: Sequence[Arm], groups: Mapping[str, Sequence[str]]) -> tuple
     kinds: dict[str, list[Arm]] = {}
     for arm in arms if groups else ():
         rest = {key: value for key, value in arm.factors.items() if key != SHARDS}
-        kinds.setdefault(mixture.text(rest), []).append(arm)
+        kinds.setdefault(spelling(rest), []).append(arm)
     every = {ALL: [name for names in groups.values() for name in names]} | dict(groups)
     return tuple(_mean(kind, group, names) for kind in kinds.values() for group, names in every.items())
 
@@ -270,4 +269,4 @@ def _short(reasons: Sequence[str], most: int = 6) -> list[str]:
 
 
 def _distinct(labels: Any) -> tuple[Label, ...]:
-    return tuple(label for _, label in {mixture.text(label): label for label in labels}.items())
+    return tuple(label for _, label in {spelling(label): label for label in labels}.items())

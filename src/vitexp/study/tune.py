@@ -9,8 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from vitexp import metrics
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, name
+from vitexp.study.arm import Arm, is_number, name, spelling
 from vitexp.study.select import Selection
 
 
@@ -30,7 +29,7 @@ def tune(selection: Selection) -> Selection:
         raise ValueError(f"study.select is {metric}, which no run holds; choose by val_acc or val_loss")
     groups: dict[str, list[Arm]] = {}
     for arm in candidates:
-        groups.setdefault(mixture.text(dict(arm.factors)), []).append(arm)
+        groups.setdefault(spelling(dict(arm.factors)), []).append(arm)
     arms = [_best(group, metric) for group in groups.values()]
     notes = [note for group, arm in zip(groups.values(), arms, strict=True) for note in _notes(group, arm, metric)]
     budget = _budget(list(groups.values()), metric)
@@ -61,7 +60,7 @@ def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
     """The chosen value lies at the end of its grid, or candidates were left out of the choice."""
     found = []
     for key, value in chosen.tuned.items():
-        grid = sorted({arm.tuned[key] for arm in group if mixture.is_number(arm.tuned.get(key))})
+        grid = sorted({arm.tuned[key] for arm in group if is_number(arm.tuned.get(key))})
         if len(grid) > 1 and value in (grid[0], grid[-1]):
             found.append(f"{name(chosen)}: the chosen {key} {value:g} ends its grid ({_span(grid)}): widen it")
     absent = sum(len(set(arm.asked) - set(arm.values(metric))) for arm in group)
@@ -83,7 +82,7 @@ def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
 def _grids(group: Sequence[Arm], metric: str, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The values of each tuned key that have a run to choose by."""
     tried = [arm.tuned for arm in group if arm.values(metric)]
-    return {key: tuple({mixture.text(one[key]): one[key] for one in tried if key in one}.values()) for key in keys}
+    return {key: tuple({spelling(one[key]): one[key] for one in tried if key in one}.values()) for key in keys}
 
 
 def _runs(group: Sequence[Arm], metric: str) -> int:
