@@ -118,11 +118,11 @@ def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
         return ""
     most_first = sorted(held.items(), key=lambda item: -len(item[1]))
     first, *others = most_first
-    told = [
+    listed = [
         f"{first[0]} ({runs_text(len(first[1]))})",
         *(f"{value} ({cut(names)})" for value, names in others),
     ]
-    return f"{what}: {', '.join(told)}"
+    return f"{what}: {', '.join(listed)}"
 
 
 def _named(arms: Sequence[Arm]) -> Named:

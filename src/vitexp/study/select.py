@@ -71,11 +71,11 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     """
     runs, planned = _lookup(study, root)
     place, cells, planned = runs.place, study.cells(), {} if where else planned
-    shelf = _Shelf(_kept(list(runs.records), where or {}, place))
+    index = _RecordIndex(_kept(list(runs.records), where or {}, place))
     keys = factor_keys(cells)
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
     for cell in cells:
-        arms[spelling(_factors(cell, keys))].append((cell, _answers(cell, shelf, keys, planned)))
+        arms[spelling(_factors(cell, keys))].append((cell, _answers(cell, index, keys, planned)))
     found = [[record for _, records in members for record in records] for members in arms.values()]
     check_alike(found, keys, place)
     return Selection(
@@ -110,7 +110,7 @@ def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
     return read
 
 
-class _Shelf:
+class _RecordIndex:
     """Records that are looked up by their fingerprint or by any set of config values."""
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
@@ -129,13 +129,13 @@ class _Shelf:
         return self._by_keys[keys].get(tuple(spelling(wanted[key]) for key in keys), [])
 
 
-def _answers(cell: Cell, shelf: _Shelf, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
+def _answers(cell: Cell, index: _RecordIndex, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
     """The runs of a cell: by fingerprint where the local runner has noted it, otherwise by all that the cell sets."""
     fingerprint = planned.get(spelling(cell.overrides))
     if fingerprint is not None:
-        return shelf.of_fingerprint(fingerprint)
+        return index.of_fingerprint(fingerprint)
     matters = {*keys, *result_config(cell.overrides)}
-    return shelf.of_values({key: value for key, value in cell.overrides.items() if key in matters})
+    return index.of_values({key: value for key, value in cell.overrides.items() if key in matters})
 
 
 def _lookup(study: Study, root: Root) -> tuple[Runs, dict[str, str]]:

@@ -75,8 +75,8 @@ def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
     budgets = {name(group[0]): (len(group), _runs(group, metric)) for group in groups}
     if len(set(budgets.values())) < 2:
         return []
-    told = ", ".join(f"{name} {runs} runs for {values}" for name, (values, runs) in budgets.items())
-    return [f"the arms had unequal tuning budgets, in runs for so many values: {told}"]
+    budgets_text = ", ".join(f"{name} {runs} runs for {values}" for name, (values, runs) in budgets.items())
+    return [f"the arms had unequal tuning budgets, in runs for so many values: {budgets_text}"]
 
 
 def _grids(group: Sequence[Arm], metric: str, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
