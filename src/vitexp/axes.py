@@ -9,11 +9,12 @@ Everything else follows from the rows: types and `--help`, error sentences, labe
 Here the rows are read from the source with `ast`; nothing is imported or executed. `nn/table.py` holds the parts.
 """
 
-import ast
 import functools
 import importlib.resources
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from vitexp.literal_calls import calls_in
 
 PACKAGE = "vitexp.nn"
 
@@ -45,19 +46,12 @@ def rows() -> tuple[Row, ...]:
 
 def rows_in(source: str, module: str) -> Iterator[Row]:
     """The rows of one source file. Raises: ValueError for a row whose arguments are not literals."""
-    if "part(" not in source:
-        return
-    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    named = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "part")
-    for call in sorted(named, key=lambda call: (call.lineno, call.col_offset)):
+    for call in calls_in(source, module, "part"):
         try:
-            axis, word = map(ast.literal_eval, call.args)
-            texts = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-            yield Row(axis, word, **texts, module=module)
-        except (ValueError, TypeError) as error:
+            yield Row(*call.arguments, **call.keywords, module=module)
+        except TypeError as error:
             raise ValueError(
-                f"line {call.lineno} of {module}: part() needs an axis, a word, a label and about, all written out as "
-                "plain strings, because they are read without running the file"
+                f"line {call.line} of {module}: part() needs an axis, a word, a label and about"
             ) from error
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from vitexp.study import arm as mixture
+from vitexp.study.arm import spelling
 from vitexp.study.select import parse_where, select
 
 SEEDS = {"seed_everything": [0, 1, 2]}
@@ -143,12 +143,12 @@ def test_where_is_read_as_yaml():
     ("one", "other"), [(1, 1.0), ((1, 2), [1, 2.0]), ("1e-3", 0.001), ({"a": 1}, {"a": 1.0}), (None, None)]
 )
 def test_values_that_mean_the_same_have_one_spelling(one, other):
-    assert mixture.text(one) == mixture.text(other)
+    assert spelling(one) == spelling(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, True), ("1d", 1), (None, "None"), (0, False), (None, 0), ("", None)])
 def test_values_that_mean_something_else_have_another(one, other):
-    assert mixture.text(one) != mixture.text(other)
+    assert spelling(one) != spelling(other)
 
 
 def test_runs_of_several_commits_are_told(lab):

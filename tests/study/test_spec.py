@@ -124,3 +124,12 @@ def test_a_wrong_sweep_is_refused_in_one_line_that_names_it(read, sweep, message
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"absent\.yaml cannot be read \(No such file"):
         read_study(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("method", ["grid", "bayes"])
+def test_a_goal_against_the_direction_of_its_metric_is_refused_by_name(tmp_path, method):
+    path = tmp_path / "sweep.yaml"
+    parameters = "{study.name: {value: s}, model.lr: {values: [1, 2]}}"
+    path.write_text(f"method: {method}\nmetric: {{name: val_loss, goal: maximize}}\nparameters: {parameters}\n")
+    with pytest.raises(ValueError, match=r"sweep\.yaml: metric\.goal is maximize, but lower is better for val_loss"):
+        read_study(path)

@@ -138,3 +138,15 @@ def test_no_run_at_all_and_a_metric_nobody_holds_are_refused(lab, filled):
     study = lab.positions(**{"study.metrics": ["test_f1"]})
     with pytest.raises(ValueError, match=r"no run in .*pos holds test_f1; they hold fewshot_5, test_acc, val_acc"):
         make_table(study, filled.root)
+
+
+def test_a_metric_without_a_known_direction_is_shown_and_not_judged(lab, filled):
+    study = lab.positions(**{"study.name": "f1", "study.metrics": ["test_f1", "test_acc"]})
+    lab.fill(study, lambda cell: {**filled.metrics_of(cell), "test_f1": 0.5})
+    table = make_table(study, lab.root)
+    assert {entry.interval.mean for entry in table.entries["test_f1"]} == {0.5}
+    assert {entry.judgement for entry in table.entries["test_f1"]} == {None}
+    alone = make_table(lab.positions(**{"study.name": "f1", "study.metrics": ["test_acc"]}), lab.root)
+    assert [e.judgement for e in table.entries["test_acc"]] == [e.judgement for e in alone.entries["test_acc"]]
+    (note,) = [note for note in table.notes if "test_f1" in note]
+    assert note.startswith("test_f1 is shown and not judged: a metric of the study is test_f1, which is not")

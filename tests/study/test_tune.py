@@ -117,7 +117,7 @@ def test_a_test_metric_is_no_judge_of_tuning(lab, metric):
 
 
 def test_a_metric_that_no_run_holds_is_refused(lab):
-    study = pooling(lab, **{"study.select": "val_f1"})
+    study = pooling(lab, **{"study.select": "val_colour_acc"})
     lab.fill(study, metrics)
-    with pytest.raises(ValueError, match="val_f1, which no run holds"):
+    with pytest.raises(ValueError, match="val_colour_acc, which no run holds"):
         tune(select(study, lab.root))

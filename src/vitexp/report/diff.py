@@ -124,7 +124,7 @@ def _table(groups: Mapping[str, Mapping[str, Pair]], one: Facts, other: Facts) -
         a, b = one.get(name), other.get(name)
         texts = ["–" if value is None else words.number(value, name) for value in (a, b)]
         change = "" if a is None or b is None else words.signed(b - a, name)
-        table.add_row(name + (" (%)" if words.is_accuracy(name) else ""), *texts, change)
+        table.add_row(name + (" (%)" if words.is_share(name) else ""), *texts, change)
     return table
 
 

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import cost_text as say
 from vitexp.report import style, words
 from vitexp.report.style import Label, annotate
 from vitexp.study.claims import families
 from vitexp.study.cost_curve import CostCurve, Line, Point
 from vitexp.study.lines import RELATIVE
-from vitexp.study.table import is_accuracy
 
 ONE_PANEL_INCHES, PANEL_INCHES, HEIGHT_INCHES = 7.0, 5.6, 3.9
 _STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
@@ -62,7 +62,7 @@ def caption(curve: CostCurve) -> str:
 
 
 def _panel(axes: Axes, curve: CostCurve, metric: str) -> None:
-    scale = 100 if is_accuracy(metric) else 1
+    scale = 100 if is_share(metric) else 1
     lines = curve.lines[metric]
     for index, line in enumerate(lines):
         _line(axes, line, _drawn(curve, line), style.look(index), scale)

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import style, words
 from vitexp.report.curve_text import place_words
 from vitexp.study.curve import Crossover, Curve, Series
 from vitexp.study.powerlaw import PowerLaw
-from vitexp.study.table import is_accuracy
 
 PANEL_INCHES, HEIGHT_INCHES, LEGEND_INCHES = (6.6, 4.4), 3.4, 3.3
 MOST_INSIDE, MOST_MARKS = 4, 2
@@ -62,7 +62,7 @@ def _width(curve: Curve) -> float:
 
 
 def _panel(axes: Axes, curve: Curve, metric: str) -> None:
-    scale = 100 if is_accuracy(metric) else 1
+    scale = 100 if is_share(metric) else 1
     shown = [found for found in curve.crossovers[metric] if found[2].shown]
     for one, base, crossover in shown if len(shown) <= MOST_MARKS else ():
         sides = [words.label_words(side.label) for side in (one, base)]

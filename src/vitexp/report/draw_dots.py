@@ -6,10 +6,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import style, words
 from vitexp.report.paper import Published, published
 from vitexp.report.view import arm_words, baseline_label, paper_figure, short_verdict
-from vitexp.study.table import Entry, Table, is_accuracy, place
+from vitexp.study.table import Entry, Table, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
 _HEAD, _FOOT, _VERDICT = 0.7, 0.62, 1.5
@@ -37,7 +38,7 @@ def draw_dots(table: Table) -> Figure:
         entries = _in_layout_order(table, metric)
         _means(means, table, entries)
         _differences(differences, table, entries, paper)
-    _one_scale([axes for (_, axes), metric in zip(panels, table.entries, strict=True) if is_accuracy(metric)])
+    _one_scale([axes for (_, axes), metric in zip(panels, table.entries, strict=True) if is_share(metric)])
     style.head(figure, table.study.config.title or f"Study {table.study.name}", _counts(table))
     style.caption(figure, text)
     return figure
@@ -95,7 +96,7 @@ def _one_scale(panels: Sequence[Axes]) -> None:
 
 
 def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
-    scale = 100 if is_accuracy(entries[0].metric) else 1
+    scale = 100 if is_share(entries[0].metric) else 1
     for y, entry in enumerate(entries):
         look = _look(table, entry)
         seeds = [scale * value for value in entry.values.values()]
@@ -109,8 +110,8 @@ def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
 
 
 def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:
-    accuracy = is_accuracy(entries[0].metric)
-    scale, margin = (100, table.study.config.margin) if accuracy else (1, None)
+    metric = entries[0].metric
+    scale, margin = 100 if is_share(metric) else 1, table.study.config.margin if is_accuracy(metric) else None
     if margin:
         axes.axvspan(-scale * margin, scale * margin, color="#000000", alpha=0.06, linewidth=0)
     axes.axvline(0, color=style.FAINT, linewidth=1)
@@ -126,7 +127,7 @@ def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Publ
         axes.text(1.02, y, word, transform=axes.get_yaxis_transform(), fontsize=8.5, va="center", color=style.FAINT)
     axes.tick_params(labelleft=False)
     axes.set_yticks(range(len(entries)))
-    _finish(axes, len(entries), "difference (points)" if accuracy else "difference")
+    _finish(axes, len(entries), "difference (points)" if scale == 100 else "difference")
 
 
 def _dot(

@@ -117,7 +117,7 @@ def _means(table: Table, metric: str) -> Section:
         kind = words.label_words(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
         places.setdefault(kind or "the only arm", {})[str(entry.arm.factors[GROUP])] = entry
     sets = {ALL: sum(map(len, groups.values()))} | {name: len(members) for name, members in groups.items()}
-    unit = ", %" if words.is_accuracy(metric) else ""
+    unit = ", %" if words.is_share(metric) else ""
     title = f"mean {words.metric_words(metric)} over data sets{unit}: ± 95 % interval, n = {words.span(counts)} seeds"
     return Section(
         metric=metric,

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitexp import axes, stats
+from vitexp import axes, metrics, stats
+from vitexp.metrics import is_share
 from vitexp.study.claims import families
-from vitexp.study.table import Label, is_accuracy
+from vitexp.study.table import Label
 
 # The words of the field for what a config calls by its own: keys, values, metrics. A new flag has its line here.
 
@@ -104,17 +105,6 @@ FORMS = {
     "trainer.max_steps": "{} steps",
 }
 """How a label says the value of a key, where that is not its key and then the number."""
-
-METRICS = {
-    "test_acc": "top-1 accuracy",
-    "val_acc": "top-1 accuracy on the validation slice",
-    "test_loss": "loss on the test split",
-    "val_loss": "loss on the validation slice",
-    "test_colour_acc": "colours of masked patches that were right",
-    "val_colour_acc": "colours of masked patches that were right, on the validation slice",
-    "best_step": "step of the best validation",
-}
-
 
 _SEED = re.compile(r"seed-\d+")
 
@@ -220,9 +210,7 @@ _NAMES: dict[str, Callable[[str], str]] = {
 
 def metric_words(metric: str) -> str:
     """What a metric measures."""
-    if metric.startswith("fewshot_"):
-        return f"{metric.removeprefix('fewshot_')}-shot linear accuracy"
-    return METRICS.get(metric, metric.replace("_", " "))
+    return metrics.label(metric)
 
 
 def number(value: float, metric: str) -> str:
@@ -232,13 +220,13 @@ def number(value: float, metric: str) -> str:
 
 def signed(value: float, metric: str) -> str:
     """A difference of a metric with its sign: accuracies in percentage points."""
-    text = f"{100 * value:+.2f}" if is_accuracy(metric) else f"{value:+.4f}"
+    text = f"{100 * value:+.2f}" if is_share(metric) else f"{value:+.4f}"
     return text.replace("-", "−") if float(text) else text[1:]
 
 
 def headline(metric: str, counts: Sequence[int]) -> str:
     """What stands over the means of a metric, with the seeds behind each."""
-    unit = ", %" if is_accuracy(metric) else ""
+    unit = ", %" if is_share(metric) else ""
     text = f"{metric_words(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
     return text[0].upper() + text[1:]
 

@@ -91,59 +91,62 @@ of a run its warm-up, where that is a share of it."""
 _ABSENT = "(absent)"
 
 
-def refuse(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path | str) -> None:
+def check_alike(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path | str) -> None:
     """Accepts arms whose finished runs differ in the seed and in the studied `keys` alone.
 
     Raises: ValueError naming the other differences, how many runs have which value, and how to choose.
     """
-    done = [finished(arm) for arm in arms]
+    done = [finished_runs(arm) for arm in arms]
     mixed = list(dict.fromkeys(key for arm in done for key in _varying(arm, keys)))
     if not mixed:
         return
     every = [record for arm in done for record in arm]
-    held = "; ".join(f"{key}: {counts(every, key)}" for key in mixed)
+    held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
     newest = max(every, key=lambda record: record.finished or "")
     raise ValueError(
         f"{folder} holds runs of the same cell that were configured differently: {held}; "
-        f"choose one kind, such as --where {mixed[0]}={_bare(flat(newest).get(mixed[0]))}"
+        f"choose one kind, such as --where {mixed[0]}={_bare(flat_config(newest).get(mixed[0]))}"
     )
 
 
-def notes(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]:
+def other_differences(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]:
     """What else differs between finished runs: settings that go with the arm, and repetitions."""
-    done = [finished(arm) for arm in arms]
+    done = [finished_runs(arm) for arm in arms]
     every = [record for arm in done for record in arm]
     more = "the arms differ in more than the studied factors"
-    found = [f"{more}: {key} is {counts(every, key)}" for key in beyond(every, keys)]
+    found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(every, keys)]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     if twice:
         found.append(f"{runs_text(twice)} of a cell and seed that had been run before: the newest counts")
     return found
 
 
-def beyond(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+def unstudied_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
     """The settings in which records differ, apart from the studied `keys` and what follows from them."""
     return [key for key in _varying(records, keys) if key not in _following(keys)]
 
 
-def finished(records: Iterable[RunRecord]) -> list[RunRecord]:
+def finished_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
     """The records that hold the result of a whole training."""
     return [record for record in records if record.status == "finished" and not cut_short(record)]
 
 
-def flat(record: RunRecord) -> dict[str, Any]:
+def flat_config(record: RunRecord) -> dict[str, Any]:
     """The config of a run as dotted keys, and which data it saw."""
     return flatten(record.config) | _identity(record)
 
 
-def counts(records: Iterable[RunRecord], key: str) -> str:
+def value_counts(records: Iterable[RunRecord], key: str) -> str:
     """The values of a key among records, in words: `10 (5 runs), 30 (2 runs)`."""
-    return _listed(Counter(_bare(flat(record).get(key, _ABSENT)) for record in records))
+    return _listed(Counter(_bare(flat_config(record).get(key, _ABSENT)) for record in records))
 
 
-def text(value: Any) -> str:
+def spelling(value: Any) -> str:
     """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
     return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+text = spelling  # its old name, by which report/ still calls it
 
 
 def _following(keys: Sequence[str]) -> set[str]:
@@ -164,7 +167,7 @@ def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
     studied = {*keys, "seed_everything"}
     residues = [{**result_config(record.config), **_identity(record)} for record in records]
     names = dict.fromkeys(key for residue in residues for key in residue if key not in studied)
-    return [key for key in names if len({text(residue.get(key, _ABSENT)) for residue in residues}) > 1]
+    return [key for key in names if len({spelling(residue.get(key, _ABSENT)) for residue in residues}) > 1]
 
 
 def _identity(record: RunRecord) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def runs_text(count: int) -> str:
 
 
 def _bare(value: Any) -> str:
-    return text(value).strip('"')
+    return spelling(value).strip('"')
 
 
 def _plain(value: Any) -> Any:
@@ -218,11 +221,6 @@ class Arm:
         """The metric by seed, of the finished runs that hold it as a finite number."""
         held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
         return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
-
-
-def is_accuracy(metric: str) -> bool:
-    """Whether a metric is a share of images, which readers see in per cent."""
-    return metric.endswith("_acc") or metric.startswith("fewshot_")
 
 
 def name(arm: Arm) -> str:

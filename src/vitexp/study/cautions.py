@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from vitexp.metrics import is_share
 from vitexp.record import RunRecord
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, is_accuracy, name, why_untrained
+from vitexp.study.arm import Arm, name, runs_text, spelling, why_untrained
 
 _LENGTHS: Mapping[str, Callable[[RunRecord], Any]] = {
     "steps taken": lambda run: run.steps,
@@ -36,7 +36,7 @@ def _impossible(arms: Sequence[Arm]) -> list[str]:
         f"{run_name} ({metric} {value:g})"
         for run_name, run in _named(arms)
         for metric, value in run.metrics.items()
-        if is_accuracy(metric) and not 0 <= value <= 1 and value == value
+        if is_share(metric) and not 0 <= value <= 1 and value == value
     ]
     return [f"accuracies that are no share of images between 0 and 1: {cut(found)}"] if found else []
 
@@ -47,7 +47,7 @@ def _lengths(arms: Sequence[Arm]) -> list[str]:
     for arm in arms:
         settings = {**arm.factors, **arm.tuned}
         length = {key: value for key, value in settings.items() if key.startswith(("data.", "trainer."))}
-        groups.setdefault(mixture.text(length), []).append(arm)
+        groups.setdefault(spelling(length), []).append(arm)
     found = []
     for group in groups.values():
         differing = [_differing(what, _named(group), read) for what, read in _LENGTHS.items()]
@@ -118,11 +118,11 @@ def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
         return ""
     most_first = sorted(held.items(), key=lambda item: -len(item[1]))
     first, *others = most_first
-    told = [
-        f"{first[0]} ({mixture.runs_text(len(first[1]))})",
+    listed = [
+        f"{first[0]} ({runs_text(len(first[1]))})",
         *(f"{value} ({cut(names)})" for value, names in others),
     ]
-    return f"{what}: {', '.join(told)}"
+    return f"{what}: {', '.join(listed)}"
 
 
 def _named(arms: Sequence[Arm]) -> Named:

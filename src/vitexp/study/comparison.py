@@ -9,8 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from vitexp.record import flatten, result_config
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, name
+from vitexp.study.arm import Arm, name, spelling, unstudied_differences
 from vitexp.study.cells import SEED
 from vitexp.study.spec import Study, StudyConfig
 
@@ -132,8 +131,8 @@ def _text(value: Any) -> str:
 def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:
     """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
     named = {key: value for key, value in baseline.items() if key in arm.factors}
-    wanted = mixture.text({**arm.factors, **named})
-    return next((other for other in arms if named and mixture.text(dict(other.factors)) == wanted), None)
+    wanted = spelling({**arm.factors, **named})
+    return next((other for other in arms if named and spelling(dict(other.factors)) == wanted), None)
 
 
 def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
@@ -143,9 +142,9 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
     none of `arms` tells apart.
     """
     pairs = [[runs[seed] for runs in (arm.runs, other.runs)] for seed in sorted(arm.runs.keys() & other.runs.keys())]
-    moved = [key for key, value in arm.factors.items() if mixture.text(value) != mixture.text(other.factors.get(key))]
+    moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
     studied = [*moved, *study.config.tune]
-    also = dict.fromkeys(key for pair in pairs for key in mixture.beyond(pair, studied))
+    also = dict.fromkeys(key for pair in pairs for key in unstudied_differences(pair, studied))
     if also:
         return f"also differ in {', '.join(also)}"
     keys = [key for key in factors(arm.factors, study.config) if all(key in one.factors for one in arms)]

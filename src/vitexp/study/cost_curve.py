@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from vitexp import stats
+from vitexp.metrics import is_accuracy
 from vitexp.study.arm import Arm, name
 from vitexp.study.claims import families
 from vitexp.study.comparison import baseline_of
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
-from vitexp.study.table import check_runs, gaps, is_accuracy
+from vitexp.study.table import check_runs, gaps
 from vitexp.study.tune import tune
 
 # How many times less one line of networks costs than another at equal accuracy: the statement of the paper's Fig. 5.

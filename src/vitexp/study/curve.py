@@ -13,12 +13,12 @@ import numpy as np
 from scipy import special
 
 from vitexp import stats
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm
+from vitexp.metrics import is_accuracy
+from vitexp.study.arm import Arm, spelling
 from vitexp.study.powerlaw import PowerLaw, fit_power_law
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
-from vitexp.study.table import Label, check_runs, gaps, is_accuracy
+from vitexp.study.table import Label, check_runs, gaps
 from vitexp.study.tune import tune
 
 # The data size at which one arm overtakes another: where their paired difference changes its sign.
@@ -199,7 +199,7 @@ def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] =
         order = sorted(arm.factors, key=lambda key: first.index(key) if key in first else len(first))
         label = tuple((key, arm.factors[key]) for key in order if key != x)
         values = arm.values(metric)
-        known = found.setdefault(mixture.text(label), [])
+        known = found.setdefault(spelling(label), [])
         if values:
             seen = tuple(run.images_seen for run in arm.runs.values() if run.images_seen is not None)
             known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen, tuned=arm.tuned)))
@@ -264,5 +264,5 @@ def _baseline_of(one: Series, series: Sequence[Series], baseline: Mapping[str, A
     """The series with the values of `study.baseline`, and otherwise those of `one`."""
     factors = dict(one.label)
     named = {key: value for key, value in baseline.items() if key in factors}
-    wanted = mixture.text({**factors, **named})
-    return next((other for other in series if mixture.text(dict(other.label)) == wanted), None)
+    wanted = spelling({**factors, **named})
+    return next((other for other in series if spelling(dict(other.label)) == wanted), None)

@@ -13,7 +13,7 @@ import yaml
 from vitexp.flat_record import from_wandb
 from vitexp.reach import unreachable
 from vitexp.record import RECORD_NAME, RunRecord, flatten, read_records, result_config
-from vitexp.study import arm as mixture
+from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.select import Runs
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, check_setting, parse_study, read_study
@@ -146,7 +146,7 @@ def found_study(folder: str | Path) -> FoundStudy:
         command=(),
         parameters=(),
         config=_config(newest, folder.name),
-        known=tuple(planned or _told_cells(records)),
+        known=tuple(planned or _cells_of_records(records)),
     )
 
 
@@ -178,15 +178,15 @@ def _planned_cells(path: Path) -> list[Cell]:
         raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
 
 
-def _told_cells(records: Sequence[RunRecord]) -> list[Cell]:
+def _cells_of_records(records: Sequence[RunRecord]) -> list[Cell]:
     """One cell for each run: what differs between runs are the factors. Which data set it is goes by its name."""
-    flat = [_told(record) for record in records]
+    flat = [_settings(record) for record in records]
     keys = dict.fromkeys(key for config in flat for key in config)
-    varied = [key for key in keys if len({mixture.text(config.get(key)) for config in flat}) > 1]
+    varied = [key for key in keys if len({spelling(config.get(key)) for config in flat}) > 1]
     points = [{key: config.get(key) for key in (*varied, SEED)} for config in flat]
-    return make_cells(list({mixture.text(point): point for point in points}.values()))
+    return make_cells(list({spelling(point): point for point in points}.values()))
 
 
-def _told(record: RunRecord) -> dict[str, Any]:
+def _settings(record: RunRecord) -> dict[str, Any]:
     config = {key: value for key, value in result_config(record.config).items() if key not in _FOLLOWS}
     return config | {"data.name": record.data.get("name"), SEED: record.seed}

@@ -14,8 +14,8 @@ def check_groups(groups: Mapping[str, Sequence[str]], sets: Sequence[object]) ->
     named = [name for names in groups.values() for name in names]
     if twice := [name for name in named if named.count(name) > 1]:
         raise ValueError(f"study.groups names {twice[0]} twice; a data set belongs to one group")
-    if astray := [str(name) for name in sets if name not in named]:
-        raise ValueError(f"study.groups has no place for {astray[0]}, a value of {SHARDS}; put it into a group")
+    if ungrouped := [str(name) for name in sets if name not in named]:
+        raise ValueError(f"study.groups has no place for {ungrouped[0]}, a value of {SHARDS}; put it into a group")
     if absent := [name for name in named if name not in sets]:
         raise ValueError(f"study.groups names {absent[0]}, which is no value of {SHARDS}")
 
@@ -79,8 +79,8 @@ def _check_values(lines: Mapping[str, Sequence[str]], cells: Overrides) -> None:
             raise ValueError(f"study.lines names {twice[0]} twice on {line}; once is enough")
         if len([cell for cell in _distinct(cells) if cell.get(key) in names]) < 2:
             raise ValueError(f"study.lines gives {line} a single arm, {names[0]}; a line takes two or more")
-    if astray := [value for value in values if not any(value in names for names in lines.values())]:
-        raise ValueError(f"study.lines has no line for {astray[0]}, a value of {key}; put it on one, or on several")
+    if ungrouped := [value for value in values if not any(value in names for names in lines.values())]:
+        raise ValueError(f"study.lines has no line for {ungrouped[0]}, a value of {key}; put it on one, or on several")
 
 
 def _distinct(cells: Overrides) -> list[Mapping[str, Any]]:

@@ -46,11 +46,11 @@ def cost(study: Study, planned: Sequence[PlannedCell]) -> list[dict[str, Any]]:
 
 
 def _changed(planned: Sequence[PlannedCell]) -> list[Finding]:
-    told = defaultdict(list)
+    by_text = defaultdict(list)
     for cell in planned:
         for key, (asked, resolved) in changed_values(cell).items():
-            told[f"{key} is given as {asked} and resolved to {resolved}"].append(cell)
-    return [Finding("note", f"{text} ({_some(cells)})") for text, cells in told.items()]
+            by_text[f"{key} is given as {asked} and resolved to {resolved}"].append(cell)
+    return [Finding("note", f"{text} ({_some(cells)})") for text, cells in by_text.items()]
 
 
 def _duplicates(planned: Sequence[PlannedCell]) -> list[Finding]:
@@ -66,12 +66,12 @@ def _duplicates(planned: Sequence[PlannedCell]) -> list[Finding]:
 
 def _beyond_the_factors(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
     """Each cell against its partner: the baseline cell that is nearest to it in the other factors."""
-    told: dict[tuple[str, Any, Any], list[PlannedCell]] = defaultdict(list)
+    spoiled: dict[tuple[str, Any, Any], list[PlannedCell]] = defaultdict(list)
     for cell in planned:
         partner = partner_of(cell, study, planned)
         for key, (here, there) in _differences(cell, partner, study).items():
-            told[key, str(here), str(there)].append(cell)
-    return [_told(key, here, there, cells) for (key, here, there), cells in told.items()]
+            spoiled[key, str(here), str(there)].append(cell)
+    return [_as_finding(key, here, there, cells) for (key, here, there), cells in spoiled.items()]
 
 
 def confounding(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
@@ -131,7 +131,7 @@ def partner_of(cell: PlannedCell, study: Study, planned: Sequence[PlannedCell]) 
     return max(base, key=lambda other: _agreement(cell, other, study.factors))
 
 
-def _told(key: str, here: Any, there: Any, cells: Sequence[PlannedCell]) -> Finding:
+def _as_finding(key: str, here: Any, there: Any, cells: Sequence[PlannedCell]) -> Finding:
     """Arms of another size are what many studies are about, but should be known; anything else spoils them."""
     if key == "parameters":
         return Finding("note", f"{here} parameters, but {there} in the baseline ({_some(cells)})")

@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, cast
 
+from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.run.worker import Parse, kill, parse_cells
@@ -127,18 +128,6 @@ def study_file(root: str | Path, name: str) -> Path:
     return Path(root) / name / PLAN_NAME
 
 
-def read_plan(root: str | Path, name: str) -> dict[str, Any]:
-    """The plan of a study as it was last run here.
-
-    Raises: ValueError when there is none.
-    """
-    path = study_file(root, name)
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no plan of a study ({error}); run `vitexp sweep` first") from error
-
-
 def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:
@@ -242,7 +231,7 @@ def _describe(study: Study, planned: Sequence[PlannedCell]) -> dict[str, Any]:
 
 # Which numbers a cell will measure, by its resolved config, and whether the study asks for others.
 
-_READINGS = {"classify": ("acc", "loss"), "masked_pixels": ("loss",)}
+_READINGS = {"classify": ("acc", "loss", *(row.name for row in metrics.of_logits())), "masked_pixels": ("loss",)}
 """What is read over a split, by objective; the other objectives predict colours."""
 
 
@@ -279,5 +268,5 @@ def measured_by(cell: PlannedCell) -> list[str]:
 def _of_split(config: dict[str, object], split: str, readings: Sequence[str]) -> list[str]:
     """A limited evaluation is recorded under another name, because it is not the number of the split."""
     limit = config.get(f"trainer.limit_{split}_batches")
-    limited = "" if limit is None or (isinstance(limit, float) and limit == 1.0) else "limited_"
+    limited = "" if limit is None or (isinstance(limit, float) and limit == 1.0) else metrics.LIMITED
     return [] if limit == 0 else [f"{limited}{split}_{reading}" for reading in readings]

@@ -1,6 +1,6 @@
 """Which runs answer a study: its cells are looked up among the records and grouped into arms, paired by seed.
 
-Runs that do not belong together are never pooled in silence (mixture.py), and a run that is absent, failed or still
+Runs that do not belong together are never pooled in silence (arm.py), and a run that is absent, failed or still
 going on is counted as that, never as 0.
 """
 
@@ -15,9 +15,18 @@ from typing import Any
 import yaml
 
 from vitexp.record import RunRecord, read_records, result_config
-from vitexp.study import arm as mixture
 from vitexp.study import cautions, comparison
-from vitexp.study.arm import Arm, cut_short, stopped_at
+from vitexp.study.arm import (
+    Arm,
+    check_alike,
+    cut_short,
+    finished_runs,
+    flat_config,
+    other_differences,
+    spelling,
+    stopped_at,
+    value_counts,
+)
 from vitexp.study.spec import Cell, Study
 
 SEED = "seed_everything"
@@ -62,17 +71,17 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     """
     runs, planned = _lookup(study, root)
     place, cells, planned = runs.place, study.cells(), {} if where else planned
-    shelf = _Shelf(_kept(list(runs.records), where or {}, place))
+    index = _RecordIndex(_kept(list(runs.records), where or {}, place))
     keys = factor_keys(cells)
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
     for cell in cells:
-        arms[mixture.text(_factors(cell, keys))].append((cell, _answers(cell, shelf, keys, planned)))
+        arms[spelling(_factors(cell, keys))].append((cell, _answers(cell, index, keys, planned)))
     found = [[record for _, records in members for record in records] for members in arms.values()]
-    mixture.refuse(found, keys, place)
+    check_alike(found, keys, place)
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=tuple(mixture.notes(found, keys)),
+        notes=tuple(other_differences(found, keys)),
         place=place,
         damaged=runs.damaged,
     )
@@ -81,7 +90,7 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
 def factor_keys(cells: Sequence[Cell]) -> list[str]:
     """The dotted keys that differ between cells, the seed left out, in the order of the file."""
     names = dict.fromkeys(key for cell in cells for key in cell.overrides if key != SEED)
-    return [key for key in names if len({mixture.text(cell.overrides.get(key)) for cell in cells}) > 1]
+    return [key for key in names if len({spelling(cell.overrides.get(key)) for cell in cells}) > 1]
 
 
 def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
@@ -101,11 +110,11 @@ def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
     return read
 
 
-class _Shelf:
+class _RecordIndex:
     """Records that are looked up by their fingerprint or by any set of config values."""
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
-        self._known = [(mixture.flat(record), record) for record in records]
+        self._known = [(flat_config(record), record) for record in records]
         self._by_keys: dict[tuple[str, ...], dict[tuple[str, ...], list[RunRecord]]] = {}
 
     def of_fingerprint(self, fingerprint: str) -> list[RunRecord]:
@@ -116,17 +125,17 @@ class _Shelf:
         if keys not in self._by_keys:
             held = self._by_keys.setdefault(keys, defaultdict(list))
             for config, record in self._known:
-                held[tuple(mixture.text(config.get(key)) for key in keys)].append(record)
-        return self._by_keys[keys].get(tuple(mixture.text(wanted[key]) for key in keys), [])
+                held[tuple(spelling(config.get(key)) for key in keys)].append(record)
+        return self._by_keys[keys].get(tuple(spelling(wanted[key]) for key in keys), [])
 
 
-def _answers(cell: Cell, shelf: _Shelf, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
+def _answers(cell: Cell, index: _RecordIndex, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
     """The runs of a cell: by fingerprint where the local runner has noted it, otherwise by all that the cell sets."""
-    fingerprint = planned.get(mixture.text(cell.overrides))
+    fingerprint = planned.get(spelling(cell.overrides))
     if fingerprint is not None:
-        return shelf.of_fingerprint(fingerprint)
+        return index.of_fingerprint(fingerprint)
     matters = {*keys, *result_config(cell.overrides)}
-    return shelf.of_values({key: value for key, value in cell.overrides.items() if key in matters})
+    return index.of_values({key: value for key, value in cell.overrides.items() if key in matters})
 
 
 def _lookup(study: Study, root: Root) -> tuple[Runs, dict[str, str]]:
@@ -145,7 +154,7 @@ def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
 def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
     runs, unfinished = {}, {}
     for cell, found in members:
-        done = mixture.finished(found)
+        done = finished_runs(found)
         if done:
             runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
         else:
@@ -169,11 +178,11 @@ def _why(found: Sequence[RunRecord]) -> str:
 
 
 def _kept(records: list[RunRecord], where: Mapping[str, Any], place: str) -> list[RunRecord]:
-    wanted = {key: mixture.text(value) for key, value in where.items()}
-    kept = [r for r in records if all(mixture.text(mixture.flat(r).get(key)) == value for key, value in wanted.items())]
+    wanted = {key: spelling(value) for key, value in where.items()}
+    kept = [r for r in records if all(spelling(flat_config(r).get(key)) == value for key, value in wanted.items())]
     if where and records and not kept:
         asked = ", ".join(f"{key}={value}" for key, value in where.items())
-        held = "; ".join(f"{key}: {mixture.counts(records, key)}" for key in where)
+        held = "; ".join(f"{key}: {value_counts(records, key)}" for key in where)
         raise ValueError(f"none of the {len(records)} runs in {place} has {asked}; they have {held}")
     return kept
 
@@ -185,6 +194,6 @@ def _planned(folder: Path) -> dict[str, str]:
         return {}
     try:
         cells = json.loads(path.read_text())["cells"]
-        return {mixture.text(cell["overrides"]): cell["fingerprint"] for cell in cells}
+        return {spelling(cell["overrides"]): cell["fingerprint"] for cell in cells}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from vitexp import strict
+from vitexp import metrics, strict
 from vitexp.record import check_name, flatten
 from vitexp.study import cells as agent
 from vitexp.study import space
@@ -238,6 +238,7 @@ def _study(path: Path, content: bytes) -> Study:
         raise ValueError(f"run_cap is {cap}; give a whole number of 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
+    _check_goal(sweep.get("metric", {}))
     command = tuple(map(str, sweep.get("command", agent.DEFAULT_COMMAND)))
     strict.check_values(sweep["parameters"], "parameters", as_text=not agent.AS_TEXT.isdisjoint(command))
     parameters = tuple(space.read_parameters(sweep["parameters"]))
@@ -253,6 +254,13 @@ def _study(path: Path, content: bytes) -> Study:
         metric=sweep.get("metric", {}),
         early_terminate=sweep.get("early_terminate") or {},
     )
+
+
+def _check_goal(metric: Mapping[str, Any]) -> None:
+    """W&B's goal agrees with the direction of the metric; a search, which needs both, is checked further."""
+    name, goal = metric.get("name"), metric.get("goal")
+    if isinstance(name, str) and goal in ("maximize", "minimize") and metrics.is_judged(name):
+        metrics.check_goal(name, goal)
 
 
 def _study_config(parameters: Sequence[space.Parameter]) -> StudyConfig:

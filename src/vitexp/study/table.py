@@ -1,7 +1,8 @@
 """The numbers of a study's table: each arm's mean and interval, and its paired difference to the baseline.
 
 All comparisons of accuracies in one table are one family, whatever the metric: a reader who looks for anything
-significant looks at all of them. Losses, which point the other way, are a family of their own.
+significant looks at all of them. Losses, which point the other way, are a family of their own. A metric without a known
+direction is shown and not judged.
 """
 
 import math
@@ -10,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vitexp import stats
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, is_accuracy, name
+from vitexp import metrics, stats
+from vitexp.study.arm import Arm, name, spelling
 from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig, as_study
-from vitexp.study.tune import higher_is_better, tune
+from vitexp.study.tune import tune
 
 # A suite of data sets: the plain mean of a metric over all of them and over each named group, as VTAB reports it.
 # A mean is taken seed by seed, so that it has an interval and a paired difference like any single data set. Every
@@ -46,7 +46,7 @@ def mean_arms(arms: Sequence[Arm], groups: Mapping[str, Sequence[str]]) -> tuple
     kinds: dict[str, list[Arm]] = {}
     for arm in arms if groups else ():
         rest = {key: value for key, value in arm.factors.items() if key != SHARDS}
-        kinds.setdefault(mixture.text(rest), []).append(arm)
+        kinds.setdefault(spelling(rest), []).append(arm)
     every = {ALL: [name for names in groups.values() for name in names]} | dict(groups)
     return tuple(_mean(kind, group, names) for kind in kinds.values() for group, names in every.items())
 
@@ -163,8 +163,8 @@ def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
 
 def _judge(arms: Sequence[Arm], config: StudyConfig, barred: Mapping[Place, str]) -> dict[Place, stats.Judgement]:
     families: dict[tuple[bool, bool], dict[Place, stats.Difference]] = {}
-    for metric in config.metrics:
-        family = families.setdefault((is_accuracy(metric), higher_is_better(metric)), {})
+    for metric in filter(metrics.is_judged, config.metrics):
+        family = families.setdefault((metrics.is_accuracy(metric), metrics.higher_is_better(metric)), {})
         for index, arm in enumerate(arms):
             base = baseline_of(arm, arms, config.baseline)
             if base is not None and base is not arm and (index, metric) not in barred:
@@ -182,15 +182,26 @@ def _barred(arms: Sequence[Arm], study: Study, confounded: Mapping[int, str]) ->
     for index, arm in enumerate(arms):
         base = baseline_of(arm, arms, config.baseline)
         for metric in config.metrics if config.baseline and base is not arm else ():
-            why = confounded.get(index) or why_not(arm, base, metric)
+            why = confounded.get(index) or why_not(arm, base, metric) or _no_direction(metric)
             found |= {(index, metric): why} if why else {}
     return found
 
 
 def _left_out(barred: Mapping[Place, str], arms: Sequence[Arm]) -> list[str]:
-    """One clause for all comparisons that are left out."""
-    found = list(dict.fromkeys(f"{name(arms[index])} ({why})" for (index, _), why in barred.items()))
-    return [f"comparisons with the baseline left out: {'; '.join(_short(found))}"] if found else []
+    """One clause for all comparisons that are left out, and one for each metric that cannot be judged."""
+    alone = {metric: why for (_, metric), why in barred.items() if why == _no_direction(metric)}
+    each = {f"{name(arms[index])} ({why})": None for (index, metric), why in barred.items() if why != alone.get(metric)}
+    found = [f"comparisons with the baseline left out: {'; '.join(_short(list(each)))}"] if each else []
+    return [*found, *(f"{metric} is shown and not judged: {why}" for metric, why in alone.items())]
+
+
+def _no_direction(metric: str) -> str:
+    """Why differences in a metric cannot be called better or worse; empty where they can."""
+    try:
+        metrics.better(metric, "a metric of the study")
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _too_few(judged: Mapping[Place, stats.Judgement], arms: Sequence[Arm]) -> list[str]:
@@ -263,4 +274,4 @@ def _short(reasons: Sequence[str], most: int = 6) -> list[str]:
 
 
 def _distinct(labels: Any) -> tuple[Label, ...]:
-    return tuple(label for _, label in {mixture.text(label): label for label in labels}.items())
+    return tuple(label for _, label in {spelling(label): label for label in labels}.items())

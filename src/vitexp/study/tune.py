@@ -8,27 +8,28 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, name
+from vitexp import metrics
+from vitexp.study.arm import Arm, is_number, name, spelling
 from vitexp.study.select import Selection
 
 
 def tune(selection: Selection) -> Selection:
     """One arm for each configuration apart from `study.tune`, which moves from the factors to the chosen values.
 
-    Raises: ValueError when `study.select` is a test metric, or no run of a study that tunes holds it.
+    Raises: ValueError when `study.select` is unknown or a test metric, or no run of a study that tunes holds it.
     """
     keys, metric = selection.study.config.tune, selection.study.config.select
     if not keys:
         return selection
-    if metric.startswith(("test", "fewshot")):
+    metrics.better(metric, "study.select")
+    if metrics.split_of(metric) == "test":
         raise ValueError(f"study.select is {metric}, a number of the test split; choose by val_acc or val_loss")
     candidates = [_split(arm, keys) for arm in selection.arms]
     if not any(arm.values(metric) for arm in candidates) and any(arm.runs for arm in candidates):
         raise ValueError(f"study.select is {metric}, which no run holds; choose by val_acc or val_loss")
     groups: dict[str, list[Arm]] = {}
     for arm in candidates:
-        groups.setdefault(mixture.text(dict(arm.factors)), []).append(arm)
+        groups.setdefault(spelling(dict(arm.factors)), []).append(arm)
     arms = [_best(group, metric) for group in groups.values()]
     notes = [note for group, arm in zip(groups.values(), arms, strict=True) for note in _notes(group, arm, metric)]
     budget = _budget(list(groups.values()), metric)
@@ -37,11 +38,6 @@ def tune(selection: Selection) -> Selection:
         for group, arm in zip(groups.values(), arms, strict=True)
     ]
     return replace(selection, arms=tuple(arms), notes=(*selection.notes, *notes, *budget))
-
-
-def higher_is_better(metric: str) -> bool:
-    """Losses and errors are to be small, everything else is to be large."""
-    return not metric.endswith(("loss", "error"))
 
 
 def _split(arm: Arm, keys: Sequence[str]) -> Arm:
@@ -56,7 +52,7 @@ def _best(group: Sequence[Arm], metric: str) -> Arm:
     if not seeds:
         unknown = dict.fromkeys(group[0].asked, f"no common seed with {metric} to choose by")
         return replace(group[0], tuned={}, runs={}, unfinished=unknown)
-    sign = 1 if higher_is_better(metric) else -1
+    sign = 1 if metrics.higher_is_better(metric) else -1
     return max(measured, key=lambda arm: sign * fmean(arm.values(metric)[seed] for seed in sorted(seeds)))
 
 
@@ -64,7 +60,7 @@ def _notes(group: Sequence[Arm], chosen: Arm, metric: str) -> list[str]:
     """The chosen value lies at the end of its grid, or candidates were left out of the choice."""
     found = []
     for key, value in chosen.tuned.items():
-        grid = sorted({arm.tuned[key] for arm in group if mixture.is_number(arm.tuned.get(key))})
+        grid = sorted({arm.tuned[key] for arm in group if is_number(arm.tuned.get(key))})
         if len(grid) > 1 and value in (grid[0], grid[-1]):
             found.append(f"{name(chosen)}: the chosen {key} {value:g} ends its grid ({_span(grid)}): widen it")
     absent = sum(len(set(arm.asked) - set(arm.values(metric))) for arm in group)
@@ -79,14 +75,14 @@ def _budget(groups: Sequence[Sequence[Arm]], metric: str) -> list[str]:
     budgets = {name(group[0]): (len(group), _runs(group, metric)) for group in groups}
     if len(set(budgets.values())) < 2:
         return []
-    told = ", ".join(f"{name} {runs} runs for {values}" for name, (values, runs) in budgets.items())
-    return [f"the arms had unequal tuning budgets, in runs for so many values: {told}"]
+    budgets_text = ", ".join(f"{name} {runs} runs for {values}" for name, (values, runs) in budgets.items())
+    return [f"the arms had unequal tuning budgets, in runs for so many values: {budgets_text}"]
 
 
 def _grids(group: Sequence[Arm], metric: str, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """The values of each tuned key that have a run to choose by."""
     tried = [arm.tuned for arm in group if arm.values(metric)]
-    return {key: tuple({mixture.text(one[key]): one[key] for one in tried if key in one}.values()) for key in keys}
+    return {key: tuple({spelling(one[key]): one[key] for one in tried if key in one}.values()) for key in keys}
 
 
 def _runs(group: Sequence[Arm], metric: str) -> int:

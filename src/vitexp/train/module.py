@@ -16,6 +16,8 @@ from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
+from vitexp.eval import metrics
+from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
 from vitexp.nn.vit import ViTConfig, build, resolve
 from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
@@ -74,10 +76,6 @@ def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor
 def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
     """Class probabilities under the loss the network was trained with."""
     return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
-
-
-LIMITED = "limited_"
-"""What the name of a number begins with where not all images of its split were measured."""
 
 
 class NonFinite(RuntimeError):
@@ -329,6 +327,7 @@ class Classifier(L.LightningModule):
             labels = self._classes_of(batch)
             losses = image_losses(logits, labels, self.config)
             right = logits.argmax(-1) == labels
+            metrics.update(readings, logits, labels)
         readings["loss"].update(losses)
         self.answers[split].add(batch.samples, right)
 
@@ -355,7 +354,8 @@ class Classifier(L.LightningModule):
     def _readings(self) -> nn.ModuleDict:
         """What is measured over a split besides the classes."""
         colours = self.masked is not None and self.config.objective != "masked_pixels"
-        return nn.ModuleDict({name: MeanMetric() for name in (["colour_acc"] if colours else []) + ["loss"]})
+        means = {name: MeanMetric() for name in (["colour_acc"] if colours else []) + ["loss"]}
+        return nn.ModuleDict(means | dict({} if self.masked else metrics.of_logits(self.config.classes)))
 
     def on_validation_start(self) -> None:
         """The clock of training stops."""

@@ -6,8 +6,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.record import flatten
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm
+from vitexp.study.arm import Arm, spelling
 from vitexp.study.claims.claims import Claim, Expected
 from vitexp.study.curve import Crossover
 from vitexp.study.table import Label
@@ -65,7 +64,7 @@ def by_context(arms: Sequence[Arm], axes: Sequence[str]) -> list[tuple[Label, li
     groups: dict[str, tuple[Label, list[Arm]]] = {}
     for arm in arms:
         label = tuple((key, value) for key, value in arm.factors.items() if key not in axes)
-        groups.setdefault(mixture.text(label), (label, []))[1].append(arm)
+        groups.setdefault(spelling(label), (label, []))[1].append(arm)
     return list(groups.values())
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vitexp import stats
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm
+from vitexp.study.arm import Arm, is_number
 from vitexp.study.claims.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.curve import find_crossover
 from vitexp.study.lines import LENGTHS
@@ -206,7 +205,7 @@ def _images(arm: Arm, size_key: str) -> float | None:
     """The training images of an arm where its runs tell them, or else the value of the key."""
     value = next((run.data["train_images"] for run in arm.runs.values() if "train_images" in run.data), None)
     value = arm.factors.get(size_key) if value is None else value
-    return float(value) if value is not None and mixture.is_number(value) else None
+    return float(value) if value is not None and is_number(value) else None
 
 
 def _apart(one: Mapping[float, Arm], other: Mapping[float, Arm]) -> float:

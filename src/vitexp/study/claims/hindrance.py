@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from vitexp.record import RunRecord, flatten
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm, at_chance, chance_of, name
+from vitexp.study.arm import Arm, at_chance, chance_of, is_number, name
 from vitexp.study.cautions import cut, untrained
 from vitexp.study.claims.claims import Claim
 from vitexp.study.claims.contrast import Finding
@@ -102,7 +101,7 @@ def _end_of_grid(arms: Sequence[Arm]) -> str:
         f"{name(arm)} ({key} {value:g} of {min(grid):g} to {max(grid):g})"
         for arm in arms
         for key, value in arm.tuned.items()
-        if len(grid := [one for one in arm.grids.get(key, ()) if mixture.is_number(one)]) > 1
+        if len(grid := [one for one in arm.grids.get(key, ()) if is_number(one)]) > 1
         and value in (min(grid), max(grid))
     ]
     return f"end of the grid: the best value may lie beyond it in {cut(found)}; widen it" if found else ""

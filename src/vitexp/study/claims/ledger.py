@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitexp import stats
+from vitexp.metrics import is_accuracy
 from vitexp.record import RECORD_NAME, RunRecord, flatten, run_directory
 from vitexp.study.arm import Arm
 from vitexp.study.claims import compute as compute_claims
@@ -22,7 +23,6 @@ from vitexp.study.curve import size_key, varies_size
 from vitexp.study.found import found_study, study_folders
 from vitexp.study.select import Runs, Selection, select
 from vitexp.study.spec import Study, read_study
-from vitexp.study.table import is_accuracy
 from vitexp.study.tune import tune
 
 SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"

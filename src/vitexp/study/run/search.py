@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vitexp import metrics
 from vitexp.record import RunRecord, write_atomically
 from vitexp.study import space
 from vitexp.study.cells import Cell, make_cell
@@ -253,12 +254,16 @@ def check_search(study: Study) -> None:
     name = study.metric.get("name")
     if not isinstance(name, str):
         raise ValueError(f"{study.path}: method bayes needs metric: {{name: val_acc, goal: maximize}}")
-    if name.startswith(("test", "fewshot")):
+    if metrics.split_of(name) == "test":
         raise ValueError(
             f"{study.path}: metric.name is {name}, a number of the test split; choose by val_acc or val_loss"
         )
     if goal_of(study) not in ("maximize", "minimize"):
         raise ValueError(f"{study.path}: metric.goal is {goal_of(study)!r}; write maximize or minimize")
+    try:
+        metrics.check_goal(name, study.metric.get("goal"))
+    except ValueError as error:
+        raise ValueError(f"{study.path}: {error}") from error
     if study.run_cap is None:
         raise ValueError(f"{study.path}: a bayes search has no end of its own; add run_cap: 20 (or another number)")
     try:

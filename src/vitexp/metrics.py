@@ -1,0 +1,152 @@
+"""The table of metrics: the unit of each, which direction is better, and its label. Only the standard library.
+
+A name in a record is made of parts: `val_acc` is the row `acc` on the split `val`; `limited_val_acc` is the same over a
+part of its images; `fewshot_5` is a linear probe on 5 images a class, measured on the test split. Rows for what is
+computed from logits and labels stand beside their code in `eval/metrics.py` and are read from there without torch.
+"""
+
+import re
+from functools import cache
+from typing import Literal, NamedTuple
+
+from vitexp.literal_calls import literal_calls
+
+Better = Literal["higher", "lower"]
+Unit = Literal["share", "nats", "images", "steps", "number"]
+LIMITED = "limited_"
+"""What the name of a number begins with where not all images of its split were measured."""
+GOALS = {"higher": "maximize", "lower": "minimize"}
+"""W&B's words for the two directions."""
+
+_SPLITS = {"train": " in training", "val": " on the validation slice", "test": " on the test split"}
+_NAME = re.compile(rf"({LIMITED})?({'|'.join(_SPLITS)})_(\w+)|fewshot_([1-9]\d*)")
+_UNITS = ("share", "nats", "images", "steps", "number")
+
+
+class Row(NamedTuple):
+    """What is measured, whatever the split."""
+
+    name: str
+    unit: Unit
+    """A share lies in 0..1 and is shown in per cent."""
+    better: Better | None
+    """None for a fact that is neither good nor bad, such as a count of images."""
+    label: str
+    in_training: bool = False
+    """Whether training logs it as well, so that the test split must be named."""
+
+
+_OWN = (
+    Row("acc", "share", "higher", "top-1 accuracy"),
+    Row("loss", "nats", "lower", "loss", in_training=True),
+    Row("colour_acc", "share", "higher", "colours of masked patches that were right"),
+    Row("images", "images", None, "images measured"),
+)
+_BEST_STEP = Row("best_step", "steps", None, "step of the best validation")
+
+
+@cache
+def of_logits() -> tuple[Row, ...]:
+    """The rows that `eval/metrics.py` adds with `@metric(name, unit=..., better=..., label=...)`.
+
+    Raises: ValueError naming the line of a row that is not one.
+    """
+    rows: dict[str, Row] = {row.name: row for row in (*_OWN, _BEST_STEP)}
+    own = set(rows)
+    for call in literal_calls("eval", "metrics.py", "metric"):
+        try:
+            row = Row(*call.arguments, **call.keywords)
+            _check_row(row, rows)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"line {call.line} of {call.module}: {error}") from error
+        rows[row.name] = row
+    return tuple(row for name, row in rows.items() if name not in own)
+
+
+def find(name: str) -> Row | None:
+    """The row of a metric with its full label, by its name in a record; None for one that the table does not know."""
+    if name == _BEST_STEP.name:
+        return _BEST_STEP
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        return None
+    limited, split, reading, shots = parts.groups()
+    if shots:
+        return Row(name, "share", "higher", f"{shots}-shot linear accuracy")
+    row = next((row for row in (*_OWN, *of_logits()) if row.name == reading), None)
+    if row is None or (split == "train" and not row.in_training):
+        return None
+    where = "" if split == "test" and not row.in_training else _SPLITS[split]
+    part = ", over a part of its images" if limited else ""
+    return row._replace(name=name, label=f"{row.label}{where}{part}")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a metric is measured on; None where the name has none. A few-shot probe is a number of `test`."""
+    parts = _NAME.fullmatch(name)
+    return None if parts is None else parts[2] or "test"
+
+
+def better(name: str, where: str = "the metric") -> Better:
+    """Which direction of a metric is better; `where` is the setting that names it, for the sentence of the error.
+
+    Raises: ValueError for a metric that has none or is unknown, with those that are known.
+    """
+    row = find(name)
+    if row is not None and row.better is not None:
+        return row.better
+    what = "not a known metric" if row is None else f"a number of {row.unit}, which has no better or worse"
+    raise ValueError(f"{where} is {name}, which is {what}; known are {known()}")
+
+
+def is_judged(name: str) -> bool:
+    """Whether two values of a metric can be called better and worse."""
+    row = find(name)
+    return row is not None and row.better is not None
+
+
+def higher_is_better(name: str, where: str = "the metric") -> bool:
+    """The direction as a truth value. Raises: ValueError, as `better` does."""
+    return better(name, where) == "higher"
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric lies in 0..1, so that readers see it in per cent."""
+    row = find(name)
+    return row is not None and row.unit == "share"
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether a metric is a share of images or patches that were right."""
+    return is_share(name) and is_judged(name) and higher_is_better(name)
+
+
+def label(name: str) -> str:
+    """What a metric measures, for a heading; an unknown one is its own label."""
+    row = find(name)
+    return name.replace("_", " ") if row is None else row.label
+
+
+def check_goal(name: str, goal: str | None) -> None:
+    """Accepts W&B's goal for a metric. Raises: ValueError when it is the wrong direction, or the metric is unknown."""
+    right = GOALS[better(name, "metric.name")]
+    if goal is None and right != "minimize":
+        raise ValueError(f"metric.goal is missing, so W&B would minimize {name}; write goal: {right}")
+    if goal not in (None, right):
+        raise ValueError(f"metric.goal is {goal}, but {better(name)} is better for {name}; write goal: {right}")
+
+
+def known() -> str:
+    """The metrics that have a direction, as a user names them."""
+    rows = [row.name for row in (*_OWN, *of_logits()) if row.better]
+    return f"{', '.join(f'{split}_{row}' for split in ('val', 'test') for row in rows)}, fewshot_N"
+
+
+def _check_row(row: Row, rows: dict[str, Row]) -> None:
+    if not isinstance(row.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", row.name) or row.name in rows:
+        raise ValueError(f"metric {row.name!r} is taken or not a lower-case name; give it another")
+    if row.unit not in _UNITS or row.better not in ("higher", "lower", None) or not isinstance(row.label, str):
+        raise ValueError(
+            f"metric {row.name!r} has unit {row.unit!r} and better {row.better!r}; give one of {', '.join(_UNITS)}, "
+            "higher, lower or None, and a label"
+        )
