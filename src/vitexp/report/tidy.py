@@ -10,11 +10,13 @@ from vitexp.report import words
 from vitexp.report.escape import as_csv
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
+from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Entry, Table
 
+COSTS = ("train_flops", "parameters", "train_seconds")
 _SPREAD = ("mean", "sd", "low", "high")
 
 
@@ -36,8 +38,10 @@ def table(table: Table) -> str:
     return write(lines)
 
 
-def points(curve: Curve) -> str:
-    """The points of a curve: one line per metric, arm and data size."""
+def points(curve: Curve | CostCurve) -> str:
+    """The points of a curve: one line per metric, arm and data size, or per metric, line and arm."""
+    if isinstance(curve, CostCurve):
+        return _cost_points(curve)
     return write(
         [
             {
@@ -58,8 +62,10 @@ def points(curve: Curve) -> str:
     )
 
 
-def fits(curve: Curve) -> str:
-    """What is read off a curve: each arm's power law, or why there is none, and the crossovers with the baseline."""
+def fits(curve: Curve | CostCurve) -> str:
+    """What is read off a curve: power laws and crossovers, or the factors of cost at equal accuracy."""
+    if isinstance(curve, CostCurve):
+        return _cost_fits(curve)
     lines: list[dict[str, Any]] = []
     for metric, series in curve.series.items():
         for one, fit in zip(series, curve.fits[metric], strict=True):
@@ -72,6 +78,58 @@ def fits(curve: Curve) -> str:
             }
             lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
     return write([{**line, "notes": notes(curve)} for line in lines])
+
+
+def _cost_points(curve: CostCurve) -> str:
+    """One line per metric, line and arm, in full precision; an arm on several lines stands in each."""
+    return write(
+        [
+            {
+                "study": curve.study.name,
+                "metric": metric,
+                "line": line.name,
+                **point.arm.factors,
+                **{f"tuned {key}": value for key, value in point.arm.tuned.items()},
+                "baseline": point.is_baseline,
+                **{name: fact(point.arm, name) for name in COSTS},
+                **({} if curve.x in COSTS else {curve.x: point.cost}),
+                **spread(point.interval),
+                "values": by_seed(point.values),
+                "notes": notes(curve),
+            }
+            for metric, lines in curve.lines.items()
+            for line in lines
+            for point in line.points
+        ]
+    )
+
+
+def _cost_fits(curve: CostCurve) -> str:
+    """What is read off a curve: the factor of cost between two lines at equal accuracy."""
+    found: list[dict[str, Any]] = []
+    for metric, compared in curve.equal.items():
+        for line, base, equal in compared:
+            low, high = equal.interval or (None, None)
+            accuracy_low, accuracy_high = equal.accuracies or (None, None)
+            found.append(
+                {
+                    "kind": "equal accuracy",
+                    "metric": metric,
+                    "line": line.name,
+                    "against": base.name,
+                    "cost": curve.x,
+                    "factor": equal.factor,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(equal.log_factors),
+                    "seeds_without": len(equal.apart),
+                    "accuracy_low": accuracy_low,
+                    "accuracy_high": accuracy_high,
+                    "log_factors": by_seed(equal.log_factors),
+                    "notes": notes(curve),
+                }
+            )
+    return write(found) if found else "kind\n"
 
 
 def notes(shown: Table | Curve | CostCurve) -> str:
@@ -130,3 +188,11 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
         "verdict": judged.verdict if judged else f"not compared: {entry.left_out}" if entry.left_out else None,
         "values": by_seed(entry.values),
     }
+
+
+def fact(arm: Arm, name: str) -> float | None:
+    """What the runs of an arm say of their cost, in the mean where they differ."""
+    held = [value for run in arm.runs.values() if (value := getattr(run, name)) is not None]
+    if not held:
+        return None
+    return held[0] if len(set(held)) == 1 else sum(held) / len(held)

@@ -145,7 +145,7 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
     judgement = entry.judgement
     return CellView(
-        mean=_mean(entry.interval, entry.metric),
+        mean=words.mean(entry.interval, entry.metric),
         count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
         difference=_difference(judgement.difference, entry) if judgement else "",
         verdict=short_verdict(judgement.verdict) if judgement else "not compared" if entry.left_out else "",
@@ -168,10 +168,6 @@ def short_verdict(verdict: str) -> str:
         return "equivalent"
     word, small, _ = verdict.partition(", but by less than")
     return f"{word}, within margin" if small else word
-
-
-def _mean(interval: stats.Interval, metric: str) -> str:
-    return words.number(interval.mean, metric) + words.half_width(interval, metric)
 
 
 def _difference(difference: stats.Difference, entry: Entry) -> str:
