@@ -11,8 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.record import write_atomically
-from vitexp.report import claims_words as say
-from vitexp.report import tidy, words
+from vitexp.report import claims_text, tidy, words
 from vitexp.report.escape import as_markdown as escape
 from vitexp.report.markdown import lines_of_table
 from vitexp.report.tables import Written, caution, footnote
@@ -44,29 +43,29 @@ def write_claims(
 
 def terminal(ledger: Ledger) -> RenderableType:
     """The ledger claim by claim."""
-    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(say.summary(ledger), style="dim")]
-    parts += map(caution, say.cautions(ledger))
+    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(claims_text.summary(ledger), style="dim")]
+    parts += map(caution, claims_text.cautions(ledger))
     for claim in CLAIMS:
-        parts += [Text(), Text(claim.sentence, style="bold"), _indented(say.paper_words(claim), 2, "dim")]
+        parts += [Text(), Text(claim.sentence, style="bold"), _indented(claims_text.paper_words(claim), 2, "dim")]
         for line in ledger.of(claim):
             parts += _line(line)
         if not ledger.of(claim):
             parts.append(_indented(f"{UNTOUCHED}: it takes {claim.needs}", 2, "yellow"))
     parts += [Text(), Text(f"{BEYOND[0].upper()}{BEYOND[1:]}", style="bold")]
     parts += [_indented(f"{one.sentence} ({one.source}): {one.reason}", 2) for one in OUT_OF_REACH]
-    return Group(*parts, Text(), *map(footnote, say.footnotes(ledger)), Text())
+    return Group(*parts, Text(), *map(footnote, claims_text.footnotes(ledger)), Text())
 
 
 def _line(line: Line) -> list[RenderableType]:
-    head = Text.assemble((line.verdict.upper(), STYLES[line.verdict]), f"  {say.heading(line)}")
+    head = Text.assemble((line.verdict.upper(), STYLES[line.verdict]), f"  {claims_text.heading(line)}")
     parts: list[RenderableType] = [_indented(head, 2)]
     if line.judged:
         grid = RichTable.grid(padding=(0, 2))
         for one in line.judged:
-            sides, effect, tests = say.contrast_words(line, one)
+            sides, effect, tests = claims_text.contrast_words(line, one)
             grid.add_row("   ", sides, Text(effect, style="bold"), Text(tests, style="dim"))
         parts.append(grid)
-    texts = (say.reason(line), say.tuned_words(line), say.runs_words(line))
+    texts = (claims_text.reason(line), claims_text.tuned_words(line), claims_text.runs_words(line))
     return parts + [_indented(text, 5, "dim") for text in texts if text]
 
 
@@ -79,24 +78,30 @@ def _indented(text: str | Text, blanks: int, style: str = "") -> RenderableType:
 
 def markdown(ledger: Ledger) -> str:
     """The ledger as one table a claim."""
-    parts = [f"### {TITLE}", escape(say.summary(ledger))]
-    parts += [f"**{escape(text)}**" for text in say.cautions(ledger)]
+    parts = [f"### {TITLE}", escape(claims_text.summary(ledger))]
+    parts += [f"**{escape(text)}**" for text in claims_text.cautions(ledger)]
     for claim in CLAIMS:
-        parts += [f"**{escape(claim.sentence)}** — {escape(say.paper_words(claim))}"]
+        parts += [f"**{escape(claim.sentence)}** — {escape(claims_text.paper_words(claim))}"]
         rows = [_markdown_row(line) for line in ledger.of(claim)]
         header = ["verdict", "measured on", "differences", "why", "runs"]
         parts.append(lines_of_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}")
     rows = [[escape(one.sentence), escape(one.source), escape(one.reason)] for one in OUT_OF_REACH]
     parts += [f"**{BEYOND[0].upper()}{BEYOND[1:]}**", lines_of_table(["claim", "source", "reason"], rows)]
-    parts.append("\n".join(f"- {escape(note)}" for note in say.footnotes(ledger)))
+    parts.append("\n".join(f"- {escape(note)}" for note in claims_text.footnotes(ledger)))
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_row(line: Line) -> list[str]:
-    found = [say.contrast_words(line, one) for one in line.judged]
+    found = [claims_text.contrast_words(line, one) for one in line.judged]
     effects = "<br>".join(f"{escape(sides)}: **{escape(effect)}** ({escape(tests)})" for sides, effect, tests in found)
-    why = "; ".join(text for text in (say.reason(line), say.tuned_words(line)) if text)
-    return [f"**{line.verdict}**", escape(say.heading(line)), effects, escape(why), escape(say.runs_words(line))]
+    why = "; ".join(text for text in (claims_text.reason(line), claims_text.tuned_words(line)) if text)
+    return [
+        f"**{line.verdict}**",
+        escape(claims_text.heading(line)),
+        effects,
+        escape(why),
+        escape(claims_text.runs_words(line)),
+    ]
 
 
 def table(ledger: Ledger) -> str:
@@ -118,9 +123,9 @@ def _csv_rows(line: Line) -> list[dict[str, Any]]:
         "claim": line.claim.name,
         "source": line.claim.source,
         "verdict": line.verdict,
-        "reason": say.reason(line),
+        "reason": claims_text.reason(line),
     }
-    first |= {"study": line.study.name, "setting": " · ".join(say.setting(line)), "metric": line.metric}
+    first |= {"study": line.study.name, "setting": " · ".join(claims_text.setting(line)), "metric": line.metric}
     first |= {"runs": len(line.runs), "place": line.place, "margin": line.study.config.margin}
     first["notes"] = " ".join((*words.cautions(line.cautions), *map(words.sentence, line.notes)))
     return [{**first, **_numbers(line, one)} for one in line.judged] or [first]
@@ -143,7 +148,7 @@ def _numbers(line: Line, one: Judged) -> dict[str, Any]:
         "p_holm": judged.p_holm,
         "p_equivalence_holm": judged.p_equivalence,
         "detectable": judged.detectable,
-        "paper_difference": say.paper_difference(line, one),
+        "paper_difference": claims_text.paper_difference(line, one),
         **_factor(line, one),
     }
 
@@ -152,7 +157,9 @@ def _factor(line: Line, one: Judged) -> dict[str, Any]:
     """Where compute is compared, the difference is one of natural logarithms, and these are the factors."""
     if line.claim.unit != "compute":
         return {}
-    return dict(zip(("factor", "factor_low", "factor_high"), say.factors(one.judgement.difference), strict=True))
+    return dict(
+        zip(("factor", "factor_low", "factor_high"), claims_text.factors(one.judgement.difference), strict=True)
+    )
 
 
 def as_json(ledger: Ledger) -> str:
@@ -164,17 +171,22 @@ def as_json(ledger: Ledger) -> str:
 
 
 def _json_claim(claim: Claim, lines: Sequence[Line]) -> dict[str, Any]:
-    named = {"claim": claim.name, "sentence": claim.sentence, "source": claim.source, "paper": say.paper_words(claim)}
+    named = {
+        "claim": claim.name,
+        "sentence": claim.sentence,
+        "source": claim.source,
+        "paper": claims_text.paper_words(claim),
+    }
     return named | {"lines": [_json_line(line) for line in lines], "needs": claim.needs}
 
 
 def _json_line(line: Line) -> dict[str, Any]:
     return {
         "study": line.study.name,
-        "setting": say.setting(line),
+        "setting": claims_text.setting(line),
         "metric": line.metric,
         "verdict": line.verdict,
-        "reason": say.reason(line),
+        "reason": claims_text.reason(line),
         "margin": line.study.config.margin,
         "notes": [*line.cautions, *line.notes],
         "contrasts": [_numbers(line, one) for one in line.judged],

@@ -15,13 +15,13 @@ from vitexp.report import words
 from vitexp.report.tables import footnote
 from vitexp.study import arm as mixture
 
-# On how many images two runs agree, from the answers that they kept beside their records.
+# On how many images two runs agree, from the answers saved beside their records.
 
 Located = tuple[RunRecord, Path]
 
 
 def compare_answers(one: Located, other: Located) -> list[str]:
-    """For each metric of which both runs keep answers, how many images both, one, or neither got right."""
+    """For each metric for which both runs have saved answers, how many images both, one, or neither got right."""
     (a, folder), (b, beside) = one, other
     shared = [metric for metric in a.answers if metric in b.answers]
     return [f"{metric}: {_compared(a, folder, b, beside, metric)}." for metric in shared]

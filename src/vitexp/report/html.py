@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.record import RunRecord, write_atomically
-from vitexp.report import claims_words as say
-from vitexp.report import cost_text as cost_words
-from vitexp.report import style, words
-from vitexp.report.curve_text import sentences
-from vitexp.report.draw_cost import draw_cost
+from vitexp.report import claims_text, style, words
+from vitexp.report.curve_text import AXES, sentences
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.escape import as_html as escape
@@ -18,7 +15,7 @@ from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
 from vitexp.study.arm import Arm
 from vitexp.study.claims.claims import CLAIMS, Claim
 from vitexp.study.claims.ledger import Line, make_ledger
-from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
+from vitexp.study.cost_curve import against_cost, make_cost_curve
 from vitexp.study.curve import make_curve, varies_size
 from vitexp.study.select import Root, Runs, select
 from vitexp.study.spec import Study, as_study
@@ -39,26 +36,26 @@ def claims_section(study: Study, runs: Root, where: Mapping[str, Any] | None = N
         return f'<h2>{TITLE}</h2><p class="faint">Nothing: no claim of the paper is about what this study compares.</p>'
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(_rows(claim, lines) for claim in CLAIMS if (lines := ledger.of(claim)))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in say.footnotes(ledger))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in claims_text.footnotes(ledger))
     table = f'<div class="wide"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     return f"<h2>{TITLE}</h2>{table}<ul>{notes}</ul>"
 
 
 def _rows(claim: Claim, lines: Sequence[Line]) -> str:
     """The claim, and below it every line about it."""
-    said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(say.paper_words(claim))}</span>'
+    said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
     first = f'<tr><td colspan="{len(_COLUMNS)}">{said}</td></tr>'
     return first + "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
 
 
 def _cells(line: Line) -> str:
     verdict = f'<b class="{line.verdict.split()[0]}">{escape(line.verdict)}</b>'
-    place = say.heading(line).removeprefix(f"{line.study.name} · ")
-    found = [map(escape, say.contrast_words(line, one)) for one in line.judged]
+    place = claims_text.heading(line).removeprefix(f"{line.study.name} · ")
+    found = [map(escape, claims_text.contrast_words(line, one)) for one in line.judged]
     effects = "".join(
         f'<span>{sides}: <b>{effect}</b> <i class="faint">{tests}</i></span>' for sides, effect, tests in found
     )
-    why = "; ".join(text for text in (say.reason(line), say.tuned_words(line)) if text)
+    why = "; ".join(text for text in (claims_text.reason(line), claims_text.tuned_words(line)) if text)
     return "".join(f"<td>{cell}</td>" for cell in (verdict, escape(place), effects, escape(why)))
 
 
@@ -102,7 +99,9 @@ def write_html(
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
         if against_cost(study):
-            parts += _against_cost(make_cost_curve(study, runs, where))
+            priced = make_cost_curve(study, runs, where)
+            read = [text for metric in priced.lines for text in sentences(priced, metric)]
+            parts += [_picture(f"Against {AXES[priced.x]}", style.svg(draw_curve(priced))), _items(read)]
         elif varies_size(study):
             curve = make_curve(study, runs, where)
             read = [f"{words.metric_words(m)}: {text}" for m in curve.series for text in sentences(curve, m)]
@@ -115,19 +114,10 @@ def write_html(
 
 
 def _section(section: Section) -> str:
-    if section.columns:
-        header = [section.corner, *section.columns]
-        rows = [[escape(label), *map(_cell, row)] for label, row in section.rows]
-    else:
-        columns = section.listed()
-        header = list(columns)
-        rows = [list(map(escape, row)) for row in zip(*columns.values(), strict=True)]
-    return f"<h2>{escape(section.title)}</h2>{_table(header, rows)}"
+    return f"<h2>{escape(section.title)}</h2>{_table(*section.as_table(escape, _cell))}"
 
 
-def _cell(cell: CellView | None) -> str:
-    if cell is None:
-        return NOTHING
+def _cell(cell: CellView) -> str:
     note = " ".join(text for text in ("◆" if cell.baseline else "", cell.count) if text)
     verdict = (
         f'<span class="{escape(cell.verdict.split(",")[0].split()[0])}">{escape(cell.verdict)}</span>'
@@ -143,12 +133,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _against_cost(curve: CostCurve) -> list[str]:
-    """The picture, and what is read off it."""
-    read = [text for metric in curve.lines for text in cost_words.sentences(curve, metric)]
-    return [_picture(f"Against {cost_words.AXES[curve.x]}", style.svg(draw_cost(curve))), _items(read)]
 
 
 def _items(texts: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 
 from vitexp.report.escape import as_latex as escape
-from vitexp.report.view import NOTHING, CellView, Section, View
+from vitexp.report.view import CellView, Section, View
 
 
 def table(view: View) -> str:
@@ -33,7 +33,8 @@ def _label(name: str) -> str:
 
 
 def _section(section: Section) -> list[str]:
-    header, groups = _grid(section) if section.columns else _list(section)
+    header, stacks = section.as_table(lambda text: [text], _stack)
+    groups = [[list(line) for line in zip_longest(*row, fillvalue="")] for row in stacks]
     gap = "[3pt]" if section.columns else ""
     rows = [(gap if line is group[-1] else "", line) for group in groups for line in group]
     return [
@@ -53,20 +54,7 @@ def _line(texts: Sequence[str]) -> str:
     return " & ".join(map(escape, texts)) + r" \\"
 
 
-def _grid(section: Section) -> tuple[list[str], list[list[list[str]]]]:
-    """The header, and for each row of the grid the lines that its cells need."""
-    groups = []
-    for label, row in section.rows:
-        stacks = [[label], *([NOTHING] if cell is None else _stack(cell) for cell in row)]
-        groups.append([list(line) for line in zip_longest(*stacks, fillvalue="")])
-    return [section.corner, *section.columns], groups
-
-
 def _stack(cell: CellView) -> list[str]:
+    """The lines of a cell, below each other."""
     first = cell.mean + (" ◆" if cell.baseline else "") + (f" ({cell.count})" if cell.count else "")
     return [line for line in (first, cell.difference, cell.verdict, cell.tuned, cell.paper) if line]
-
-
-def _list(section: Section) -> tuple[list[str], list[list[list[str]]]]:
-    columns = section.listed()
-    return list(columns), [[list(row)] for row in zip(*columns.values(), strict=True)]

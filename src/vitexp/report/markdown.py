@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vitexp.report.escape import as_markdown as escape
-from vitexp.report.view import NOTHING, CellView, Section, View
+from vitexp.report.view import CellView, View
 
 
 def table(view: View) -> str:
@@ -11,19 +11,10 @@ def table(view: View) -> str:
     parts = [f"### {escape(view.title)}", escape(view.setting)]
     parts += [f"**{escape(caution)}**" for caution in view.cautions]
     for section in view.sections:
-        parts += [f"**{escape(section.title)}**", _grid(section) if section.columns else _list(section)]
+        header, rows = section.as_table(escape, _cell)
+        parts += [f"**{escape(section.title)}**", lines_of_table(list(map(escape, header)), rows)]
     parts.append("\n".join(f"- {escape(note)}" for note in view.footnotes))
     return "\n\n".join(parts) + "\n"
-
-
-def _grid(section: Section) -> str:
-    rows = [[escape(label), *(NOTHING if cell is None else _cell(cell) for cell in row)] for label, row in section.rows]
-    return lines_of_table([escape(section.corner), *map(escape, section.columns)], rows)
-
-
-def _list(section: Section) -> str:
-    columns = section.listed()
-    return lines_of_table(list(columns), [list(map(escape, row)) for row in zip(*columns.values(), strict=True)])
 
 
 def _cell(cell: CellView) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from vitexp import stats
 from vitexp.record import RunRecord, flatten
@@ -14,6 +14,7 @@ from vitexp.study.table import ALL, GROUP, Entry, Label, Table, place
 
 MOST_COLUMNS = 4
 NOTHING = "–"
+Rendered = TypeVar("Rendered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,18 @@ class Section:
     corner: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CellView | None, ...]], ...]
+
+    def as_table(
+        self, text: Callable[[str], Rendered], cell: Callable[[CellView], Rendered]
+    ) -> tuple[list[str], list[list[Rendered]]]:
+        """Headings and rows, of a grid as of a list; `text` renders a text of a row, and `cell` an arm."""
+        if self.columns:
+            rows = [
+                [text(label), *(text(NOTHING) if one is None else cell(one) for one in row)] for label, row in self.rows
+            ]
+            return [self.corner, *self.columns], rows
+        columns = self.listed()
+        return list(columns), [list(map(text, row)) for row in zip(*columns.values(), strict=True)]
 
     def listed(self) -> dict[str, list[str]]:
         """The arms of a list as columns by their headings; those that would be empty are left out."""
@@ -98,11 +111,7 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
     else:
         columns = ()
         rows = tuple(
-            (
-                arm_words(table, entry.arm),
-                (_cell(table, entry, paper, counts),),
-            )
-            for entry in table.entries[metric]
+            (arm_words(table, entry.arm), (_cell(table, entry, paper, counts),)) for entry in table.entries[metric]
         )
     corner = ", ".join(words.key_words(key) for key, _ in table.rows[0])
     return Section(metric=metric, title=words.headline(metric, counts), corner=corner, columns=columns, rows=rows)
@@ -145,7 +154,7 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
     judgement = entry.judgement
     return CellView(
-        mean=_mean(entry.interval, entry.metric),
+        mean=words.mean(entry.interval, entry.metric),
         count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
         difference=_difference(judgement.difference, entry) if judgement else "",
         verdict=short_verdict(judgement.verdict) if judgement else "not compared" if entry.left_out else "",
@@ -168,10 +177,6 @@ def short_verdict(verdict: str) -> str:
         return "equivalent"
     word, small, _ = verdict.partition(", but by less than")
     return f"{word}, within margin" if small else word
-
-
-def _mean(interval: stats.Interval, metric: str) -> str:
-    return words.number(interval.mean, metric) + words.half_width(interval, metric)
 
 
 def _difference(difference: stats.Difference, entry: Entry) -> str:

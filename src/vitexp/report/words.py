@@ -147,8 +147,8 @@ def cautions(clauses: Sequence[str]) -> tuple[str, ...]:
 def label_words(label: Label) -> str:
     """A row, column or arm in words: its values, with the key where a value would not be understood alone."""
     values = dict(label)
-    told = [_one(key, value, len(values) > 1) for key, value in label if not _goes_without(key, value, values)]
-    return ", ".join(told)
+    parts = [_one(key, value, len(values) > 1) for key, value in label if not _goes_without(key, value, values)]
+    return ", ".join(parts)
 
 
 def _one(key: str, value: Any, among_others: bool) -> str:
@@ -231,6 +231,11 @@ def headline(metric: str, counts: Sequence[int]) -> str:
     return text[0].upper() + text[1:]
 
 
+def mean(interval: stats.Interval, metric: str) -> str:
+    """A mean with half of its interval."""
+    return number(interval.mean, metric) + half_width(interval, metric)
+
+
 def half_width(interval: stats.Interval, metric: str) -> str:
     """Half of an interval behind its mean, where the seeds differ at all."""
     return "" if interval.high is None else f" ± {number(interval.high - interval.mean, metric)}"
@@ -254,7 +259,7 @@ def seeds_words(seeds: Sequence[int]) -> str:
 
 
 def comparisons_words(count: int) -> str:
-    """So many comparisons."""
+    """A number of comparisons, as in a sentence."""
     return "one comparison" if count == 1 else f"{count} comparisons"
 
 

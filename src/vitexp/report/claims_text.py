@@ -28,8 +28,15 @@ def setting(line: Line) -> list[str]:
     """The data, network and length of training that the runs of a line share, then its own factors."""
     runs = line.runs
     named = [_of_runs(runs, "name"), _images(runs), _arch(runs), _length(runs)]
-    told = {"data.shards", "data.name", "data.train_images", "model.arch", "trainer.max_epochs", "trainer.max_steps"}
-    context = [(key, value) for key, value in line.finding.context if key not in told and value is not None]
+    named_already = {
+        "data.shards",
+        "data.name",
+        "data.train_images",
+        "model.arch",
+        "trainer.max_epochs",
+        "trainer.max_steps",
+    }
+    context = [(key, value) for key, value in line.finding.context if key not in named_already and value is not None]
     return [*(text for text in named if text), *([words.label_words(tuple(context))] if context else [])]
 
 
@@ -37,8 +44,8 @@ def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
     difference, judged = one.judgement.difference, one.judgement
     if line.claim.unit == "compute":
-        told = f"n {difference.n}, p {words.probability(judged.p_holm)}"
-        return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), told
+        tested = f"n {difference.n}, p {words.probability(judged.p_holm)}"
+        return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), tested
     sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
     half = words.half_width(difference, line.metric)
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
