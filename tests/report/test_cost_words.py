@@ -1,6 +1,6 @@
 import pytest
 
-from vitexp.report.cost_text import arm_names, cost_words, equal_words, short_name
+from vitexp.report.curve_text import arm_names, cost_words, equal_words, short_name
 from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import EqualAccuracy, Gap, Line, Point
 

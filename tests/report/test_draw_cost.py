@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.draw_cost import caption, draw_cost, tick_words, ticks
+from vitexp.report.draw_curve import caption, draw_curve, tick_words, ticks
 from vitexp.report.figures import write_curve
 from vitexp.report.html import write_html
 from vitexp.study.cost_curve import make_cost_curve
@@ -72,7 +72,7 @@ def pictures(labs):
     for name, place in labs.items():
         curve = make_cost_curve(*place)
         with style.settings():
-            figure = draw_cost(curve)
+            figure = draw_curve(curve)
             renderer = FigureCanvasAgg(figure).get_renderer()
             figure.draw(renderer)
             found[name] = curve, figure, renderer

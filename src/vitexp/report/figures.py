@@ -6,9 +6,7 @@ from typing import Any
 
 from vitexp.record import write_atomically
 from vitexp.report import style, tidy
-from vitexp.report.cost_text import cost_text, equal_csv, points_csv
 from vitexp.report.curve_text import curve_text
-from vitexp.report.draw_cost import draw_cost
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.tables import Written
@@ -34,16 +32,12 @@ def write_curve(
     study = as_study(sweep)
     folder = Path(results) / study.name
     with style.settings():
-        if against_cost(study):
-            priced = make_cost_curve(study, runs, where)
-            text, figure, numbers = cost_text(priced), draw_cost(priced), (points_csv(priced), equal_csv(priced))
-        else:
-            curve = make_curve(study, runs, where)
-            text, figure, numbers = curve_text(curve), draw_curve(curve), (tidy.points(curve), tidy.fits(curve))
-        paths = style.save(figure, folder, "curve")
+        curve = make_cost_curve(study, runs, where) if against_cost(study) else make_curve(study, runs, where)
+        paths = style.save(draw_curve(curve), folder, "curve")
+    numbers = tidy.points(curve), tidy.fits(curve)
     for name, content in zip(("curve.csv", "curve-fits.csv"), numbers, strict=True):
         write_atomically(folder / name, content)
-    return Written(text, (*paths, folder / "curve.csv", folder / "curve-fits.csv"))
+    return Written(curve_text(curve), (*paths, folder / "curve.csv", folder / "curve-fits.csv"))
 
 
 def write_dots(

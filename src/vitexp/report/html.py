@@ -7,10 +7,8 @@ from typing import Any
 
 from vitexp.record import RunRecord, write_atomically
 from vitexp.report import claims_words as say
-from vitexp.report import cost_text as cost_words
 from vitexp.report import style, words
-from vitexp.report.curve_text import sentences
-from vitexp.report.draw_cost import draw_cost
+from vitexp.report.curve_text import AXES, sentences
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.escape import as_html as escape
@@ -18,7 +16,7 @@ from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
 from vitexp.study.arm import Arm
 from vitexp.study.claims.claims import CLAIMS, Claim
 from vitexp.study.claims.ledger import Line, make_ledger
-from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
+from vitexp.study.cost_curve import against_cost, make_cost_curve
 from vitexp.study.curve import make_curve, varies_size
 from vitexp.study.select import Root, Runs, select
 from vitexp.study.spec import Study, as_study
@@ -102,7 +100,9 @@ def write_html(
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
         if against_cost(study):
-            parts += _against_cost(make_cost_curve(study, runs, where))
+            priced = make_cost_curve(study, runs, where)
+            read = [text for metric in priced.lines for text in sentences(priced, metric)]
+            parts += [_picture(f"Against {AXES[priced.x]}", style.svg(draw_curve(priced))), _items(read)]
         elif varies_size(study):
             curve = make_curve(study, runs, where)
             read = [f"{words.metric_words(m)}: {text}" for m in curve.series for text in sentences(curve, m)]
@@ -143,12 +143,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _against_cost(curve: CostCurve) -> list[str]:
-    """The picture, and what is read off it."""
-    read = [text for metric in curve.lines for text in cost_words.sentences(curve, metric)]
-    return [_picture(f"Against {cost_words.AXES[curve.x]}", style.svg(draw_cost(curve))), _items(read)]
 
 
 def _items(texts: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
-from vitexp.study.frame import curve_rows, table_rows
+from vitexp.study.frame import cost_rows, curve_rows, table_rows
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Table
 
@@ -23,8 +23,8 @@ def table(table: Table) -> str:
     entries = [entry for part in (table.entries, table.means) for entries in part.values() for entry in entries]
     lines = []
     for entry, row in zip(entries, table_rows(table), strict=True):
-        figure = paper_figure(table, entry.arm, entry.metric, paper)
-        base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+        figure = paper_figure(entry.arm, entry.metric, paper)
+        base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
         beside = {
             "paper": figure,
             "paper_difference": None if figure is None or base is None else figure - base,
@@ -34,16 +34,18 @@ def table(table: Table) -> str:
     return write(lines)
 
 
-def points(curve: Curve) -> str:
-    """The points of a curve: one line per metric, arm and data size."""
-    rows = curve_rows(curve)
-    for row in rows:
-        row |= {"images_seen": " ".join(map(str, row["images_seen"])), "values": by_seed(row["values"])}
-    return write([row | {"notes": notes(curve)} for row in rows])
+def points(curve: Curve | CostCurve) -> str:
+    """The points of a curve: one line per metric, arm and data size, or per metric, line and arm."""
+    rows = cost_rows(curve) if isinstance(curve, CostCurve) else curve_rows(curve)
+    texts = {"images_seen": lambda steps: " ".join(map(str, steps)), "values": by_seed}
+    lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in rows]
+    return write([line | {"notes": notes(curve)} for line in lines])
 
 
-def fits(curve: Curve) -> str:
-    """What is read off a curve: each arm's power law, or why there is none, and the crossovers with the baseline."""
+def fits(curve: Curve | CostCurve) -> str:
+    """What is read off a curve: power laws and crossovers, or the factors of cost at equal accuracy."""
+    if isinstance(curve, CostCurve):
+        return _cost_fits(curve)
     lines: list[dict[str, Any]] = []
     for metric, series in curve.series.items():
         for one, fit in zip(series, curve.fits[metric], strict=True):
@@ -56,6 +58,34 @@ def fits(curve: Curve) -> str:
             }
             lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
     return write([{**line, "notes": notes(curve)} for line in lines])
+
+
+def _cost_fits(curve: CostCurve) -> str:
+    """What is read off a curve: the factor of cost between two lines at equal accuracy."""
+    found: list[dict[str, Any]] = []
+    for metric, compared in curve.equal.items():
+        for line, base, equal in compared:
+            low, high = equal.interval or (None, None)
+            accuracy_low, accuracy_high = equal.accuracies or (None, None)
+            found.append(
+                {
+                    "kind": "equal accuracy",
+                    "metric": metric,
+                    "line": line.name,
+                    "against": base.name,
+                    "cost": curve.x,
+                    "factor": equal.factor,
+                    "low": low,
+                    "high": high,
+                    "seeds": len(equal.log_factors),
+                    "seeds_without": len(equal.apart),
+                    "accuracy_low": accuracy_low,
+                    "accuracy_high": accuracy_high,
+                    "log_factors": by_seed(equal.log_factors),
+                    "notes": notes(curve),
+                }
+            )
+    return write(found) if found else "kind\n"
 
 
 def notes(shown: Table | Curve | CostCurve) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from vitexp import stats
@@ -144,7 +145,7 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
     judgement = entry.judgement
     return CellView(
-        mean=_mean(entry.interval, entry.metric),
+        mean=words.mean(entry.interval, entry.metric),
         count=f"n = {entry.interval.n}" if len(set(counts)) > 1 else "",
         difference=_difference(judgement.difference, entry) if judgement else "",
         verdict=short_verdict(judgement.verdict) if judgement else "not compared" if entry.left_out else "",
@@ -169,10 +170,6 @@ def short_verdict(verdict: str) -> str:
     return f"{word}, within margin" if small else word
 
 
-def _mean(interval: stats.Interval, metric: str) -> str:
-    return words.number(interval.mean, metric) + words.half_width(interval, metric)
-
-
 def _difference(difference: stats.Difference, entry: Entry) -> str:
     """The difference, with its own n where not every seed of the arm has a partner."""
     alone = entry.interval is not None and entry.interval.n != difference.n
@@ -182,20 +179,22 @@ def _difference(difference: stats.Difference, entry: Entry) -> str:
 
 def _paper_words(table: Table, entry: Entry, paper: Published | None) -> str:
     """The paper's figure beside a cell, and its difference to the paper's figure of the baseline."""
-    value = paper_figure(table, entry.arm, entry.metric, paper)
+    value = paper_figure(entry.arm, entry.metric, paper)
     if value is None:
         return ""
-    base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+    base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
     text = f"paper {words.number(value, entry.metric)}"
     return text if base is None or entry.is_baseline else f"{text} ({words.signed(value - base, entry.metric)})"
 
 
-def paper_figure(table: Table, arm: Arm, metric: str, paper: Published | None) -> float | None:
-    """What the paper prints where `arm` stands, if it prints this metric."""
-    config = table.study.config
-    if paper is None or metric != paper.metric or not config.rows or not config.columns:
+def paper_figure(arm: Arm, metric: str, paper: Published | None) -> float | None:
+    """What the paper prints for `arm`, if it prints this metric, and the study is about what names its figures."""
+    if paper is None or metric != paper.metric or not any(key in arm.factors for key in paper.keys):
         return None
-    return paper.figure(*(str(arm.factors.get(keys[0])) for keys in (config.rows, config.columns)))
+    config = flatten(next(iter(arm.runs.values())).config) if arm.runs else {}
+    if paper.data and PurePosixPath(str(config.get("data.shards"))).name != paper.data:
+        return None
+    return paper.figure({**config, **arm.factors})
 
 
 def _setting(table: Table) -> str:
@@ -321,5 +320,7 @@ def paper_words(paper: Published) -> str:
 def _paper(paper: Published, beside: bool) -> str:
     text = paper_words(paper)
     if beside:
-        text += f" In brackets its difference to the same baseline. Its data and scale are not ours: {LEVELS}."
+        text += " In brackets its difference to the same baseline."
+    if beside and not paper.data:
+        text += f" Its data and scale are not ours: {LEVELS}."
     return text

@@ -256,6 +256,11 @@ def headline(metric: str, counts: Sequence[int]) -> str:
     return text[0].upper() + text[1:]
 
 
+def mean(interval: stats.Interval, metric: str) -> str:
+    """A mean with half of its interval."""
+    return number(interval.mean, metric) + half_width(interval, metric)
+
+
 def half_width(interval: stats.Interval, metric: str) -> str:
     """Half of an interval behind its mean, where the seeds differ at all."""
     return "" if interval.high is None else f" ± {number(interval.high - interval.mean, metric)}"
