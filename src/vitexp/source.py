@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-_CANNOT_TRAIN = ("study", "report")
+_CANNOT_TRAIN = ("study", "report", "starter")
 """Folders that plan runs and read records; no number of a run passes through them."""
 LIBRARIES = (
     "torch",

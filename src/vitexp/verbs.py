@@ -332,6 +332,15 @@ _REPORTS = (
     ),
 )
 
+_INIT = Verb(
+    name="init",
+    help="write the experiments and sweeps into a folder",
+    description="Writes the folders experiments/ and sweeps/ of vitexp into DIR, so that every command of its "
+    "documentation works there. Files that are already the same stay; a file of yours is never overwritten.",
+    run="vitexp.starter:run",
+    arguments=(_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: the current one"),),
+)
+
 VERBS = (
     *TRAINING,
     _typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
@@ -341,4 +350,5 @@ VERBS = (
     _ATTENTION,
     _SWEEP,
     *_REPORTS,
+    _INIT,
 )

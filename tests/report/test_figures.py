@@ -6,9 +6,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
+from vitexp.report import style
 from vitexp.report.figures import write_curve, write_dots
 from vitexp.study.curve import make_curve
 
@@ -72,6 +74,21 @@ def test_the_svg_is_sound_and_has_no_outside_reference(grown):
     assert links
     assert all(link.startswith("#") for link in links)
     assert "<script" not in text
+
+
+def test_an_svg_holds_its_text_as_text_whatever_the_text_is():
+    """Outlined letters made files of 400 kB; as text, a name needs what XML forbids replaced."""
+    figure, names = Figure(), [r"a $x$ <&> \\alpha", "escape \x1b[31m", "bell \x07", "form \x0c", "é"]
+    with style.settings():
+        for place, name in enumerate(names):
+            figure.text(0.1, place / 8, name)
+        axes = figure.subplots()
+        style.annotate(axes, [style.Label(x=0.5, y=0.5, low=0.4, high=0.6, text="micro/16", colour="#000000")], [])
+        first, again = style.svg(figure), style.svg(figure)
+    found = {element.text for element in ElementTree.fromstring(first).iter() if element.tag.endswith("text")}
+    assert {"micro/16", *(re.sub("[\x00-\x1f]", "\ufffd", name) for name in names)} <= found
+    assert first == again
+    assert len(first) < 20_000
 
 
 def test_the_same_records_give_the_same_bytes(grown, lab, tmp_path):

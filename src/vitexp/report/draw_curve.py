@@ -152,7 +152,7 @@ def _band(axes: Axes, series: Series, fit: PowerLaw | str, index: int, scale: fl
     axes.fill_between(sizes, low, high, color=look["color"], alpha=0.16, linewidth=0)
     label = words.label_words(series.label) or words.metric_words(series.metric)
     if isinstance(fit, PowerLaw):
-        label += f"   b = {fit.b:.2f} ± {fit.b_interval[1] - fit.b:.2f}"
+        label += f"\u00a0\u00a0 b = {fit.b:.2f} ± {fit.b_interval[1] - fit.b:.2f}"
         spread = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / _FITTED) for step in range(_FITTED + 1)]
         axes.plot(spread, scale * (1 - fit.error(spread)), color=look["color"], linestyle=(0, (4, 2.5)), linewidth=1.1)
     solid = "none" if isinstance(fit, PowerLaw) else "-"
