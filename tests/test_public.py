@@ -87,6 +87,14 @@ def test_each_public_module_is_checked_by_the_strictest_rules():
     assert set(re.findall(r"^from (\S+)", stub, re.MULTILINE)) <= strict
 
 
+def test_type_checkers_take_each_name_for_public():
+    """In a stub only `NAME as NAME` is an export. The class Classifier is still called Classify in its module."""
+    stub = (ROOT / "src/vitexp/__init__.pyi").read_text()
+    renamed = [public for name, public in re.findall(r"import (\w+) as (\w+)", stub) if name != public]
+    assert set(renamed) <= {"Classifier"}
+    assert len(re.findall(r"^from .* import", stub, re.MULTILINE)) == len(vitexp.__all__)
+
+
 def used_in_a_notebook(name):
     return any(name in text_of(page) for page in PAGES if page.suffix == ".ipynb")
 

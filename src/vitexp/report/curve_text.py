@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp import stats
-from vitexp.report import tidy, words
+from vitexp.report import words
 from vitexp.report.paper import published
 from vitexp.report.tables import caution, footnote
 from vitexp.report.view import paper_words
@@ -20,6 +20,7 @@ from vitexp.study.arm import Arm
 from vitexp.study.claims import families
 from vitexp.study.cost_curve import CostCurve, EqualAccuracy, Line, Point
 from vitexp.study.curve import SIZES, Crossover, Curve, Series
+from vitexp.study.frame import fact
 from vitexp.study.lines import RELATIVE
 from vitexp.study.powerlaw import PowerLaw
 
@@ -325,7 +326,7 @@ def _heading(x: str) -> str:
 
 
 def _beside(point: Point, name: str) -> str:
-    value = tidy.fact(point.arm, name)
+    value = fact(point.arm, name)
     if value is None:
         return "–"
     return f"{value:,.0f}" if name == "parameters" else cost_words(name, value)

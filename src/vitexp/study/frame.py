@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitexp import stats
+from vitexp.study.arm import Arm
 from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
 from vitexp.study.curve import Curve, make_curve
 from vitexp.study.select import Root
@@ -15,6 +16,7 @@ from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table
 
 Row = dict[str, Any]
+COSTS = ("train_flops", "parameters", "train_seconds")
 _SPREAD = ("mean", "sd", "low", "high")
 
 
@@ -61,7 +63,7 @@ def curve_rows(curve: Curve) -> list[Row]:
 
 
 def cost_rows(curve: CostCurve) -> list[Row]:
-    """One row for each metric, line and arm; the cost stands under its own name, such as train_flops."""
+    """One row for each metric, line and arm, so that an arm on several lines has several; with all that it cost."""
     points = [(metric, line, point) for metric, lines in curve.lines.items() for line in lines for point in line.points]
     return [
         {
@@ -71,12 +73,21 @@ def cost_rows(curve: CostCurve) -> list[Row]:
             **point.arm.factors,
             **_tuned(point.arm.tuned),
             "baseline": point.is_baseline,
-            curve.x: point.cost,
+            **{name: fact(point.arm, name) for name in COSTS},
+            **({} if curve.x in COSTS else {curve.x: point.cost}),
             **spread(point.interval),
             "values": point.values,
         }
         for metric, line, point in points
     ]
+
+
+def fact(arm: Arm, name: str) -> float | None:
+    """What the runs of an arm cost, such as their train_flops; the mean where they differ."""
+    held = [value for run in arm.runs.values() if (value := getattr(run, name)) is not None]
+    if not held:
+        return None
+    return held[0] if len(set(held)) == 1 else sum(held) / len(held)
 
 
 def spread(interval: stats.Interval | None) -> Row:
