@@ -55,8 +55,8 @@ bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=fold
 	@$(BIN)/python bench/data.py $(DATA)
 
 lint: $(STAMP) ## formatting, floors, types
-	@$(BIN)/ruff check src tests bench
-	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench examples
+	@$(BIN)/ruff format --check src tests bench examples
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 

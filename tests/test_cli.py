@@ -1,4 +1,4 @@
-"""The door: exit statuses, sentences, and what each verb needs."""
+"""The command line: exit statuses, error sentences, and what each verb needs."""
 
 import errno
 import runpy

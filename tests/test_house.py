@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vitexp import cli
+from vitexp import cli, verbs
 from vitexp.nn import config
 from vitexp.nn.attention import LAYERS
 from vitexp.nn.pool import POOLS
@@ -87,12 +87,13 @@ def test_there_is_no_attic():
     assert not [path for path in SOURCES if path.stem in ("utils", "util", "helpers", "misc", "common")]
 
 
-HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml"]
-VERBS = ["", "sweep", "table", "curve", "report", "claims", "diff", "fewshot", "export", "attention"]
-VERBS += ["shards", "shards make", "init"]
+HEAVY = ["torch", "lightning", "timm", "wandb", "numpy", "scipy", "matplotlib", "rich", "yaml", "PIL", "sklearn"]
+PARSED = [verb for verb in verbs.VERBS if not verb.own_parser]
+VERBS = ["", *(verb.name for verb in PARSED)]
+VERBS += [f"{verb.name} {below.name}" for verb in PARSED for below in verb.verbs]
 HELP = f"""
 import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))
-from vitexp import cli
+from vitexp import cli, verbs
 for verb in {VERBS!r}:
     try:
         cli.main([*verb.split(), "--help"])
@@ -114,13 +115,16 @@ def test_help_needs_nothing_heavy(helps):
 
 
 def test_the_first_help_names_every_verb(helps):
-    shown = helps[""]
-    others = ("sweep", "table", "curve", "report", "claims", "diff", "shards", "fewshot", "export", "attention", "init")
-    for verb in (*cli.TRAINING, *others):
-        assert f"\n    {verb} " in shown
+    first = {line.split()[0] for line in helps[""].splitlines() if line.startswith("    ")}
+    assert {verb.name for verb in verbs.VERBS} <= first
 
 
-@pytest.mark.parametrize("verb", sorted(cli.TRAINING))
+def test_every_verb_leads_to_a_function():
+    for runs in [below for verb in verbs.VERBS for below in verb.verbs or [verb]]:
+        assert callable(cli.function(runs)), runs.run
+
+
+@pytest.mark.parametrize("verb", sorted(verb.name for verb in verbs.TRAINING))
 def test_training_verbs_explain_every_axis(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([verb, "--help"])

@@ -1,35 +1,32 @@
-"""The door: every `vitexp` command. The only file that knows every floor; it imports each of them late.
+"""The command line: parses it by the table in verbs.py and calls the command's function, imported only then.
 
-An error that a person can mend ends in one sentence and exit status 2; VITEXP_TRACEBACK=1 shows its traceback too.
+An error that the user can mend ends in one sentence and exit status 2; VITEXP_TRACEBACK=1 shows its traceback too.
+What connects the floors is here as well: commands of a lower floor that need something of a higher one are given it.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from importlib import import_module
 from typing import Any, NoReturn
 
-TRAINING = {
-    "fit": "train one network, measure it, write its record",
-    "finetune": "fit from given weights, as the paper fine-tunes",
-    "validate": "measure the validation slice with kept weights",
-    "test": "measure the test split with kept weights",
-    "predict": "write class probabilities of the test split",
-}
+from vitexp import __version__
+from vitexp.verbs import VERBS, Verb
+
 BAD_INPUT = 2
 
 
-class OneSentence(argparse.ArgumentParser):
-    """An argparse parser whose complaints are raised, so that they come out as all others do."""
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises its errors, so that they are shown like all others."""
 
     _mixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Takes words before, between and behind flags: `sweep lint --quick FILE` and `sweep lint FILE --quick`."""
+        """Takes positional arguments before, between and after flags: `sweep lint --quick FILE`."""
         if self._mixing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
-        self._mixing = True  # argparse calls this again, once for the flags and once for the words
+        self._mixing = True  # argparse calls this again, once for the flags and once for the rest
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
@@ -42,12 +39,12 @@ class OneSentence(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: _dispatch(words))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _dispatch(given))
 
 
 def guarded(work: Callable[[], int | None]) -> int:
-    """Runs `work` and turns what a person can mend into one sentence."""
+    """Runs `work`; returns its exit status, and shows an error that the user can mend as one sentence."""
     if os.environ.get("VITEXP_TRACEBACK"):
         return work() or 0
     try:
@@ -67,7 +64,7 @@ def guarded(work: Callable[[], int | None]) -> int:
 
 
 def sentence_of(error: BaseException) -> str:
-    """The error in one line; where an option's own check failed inside the parser, that check's words."""
+    """The error in one line, with control characters replaced."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = (f"{error.filename}: " if error.filename else "") + error.strerror
@@ -75,58 +72,89 @@ def sentence_of(error: BaseException) -> str:
     return seen or type(error).__name__
 
 
-def _dispatch(words: list[str]) -> int | None:
-    if words and words[0] in TRAINING:
-        train(words)
-        return 0
-    if words and words[0] == "verify-resume":
-        return verify_resume(words[1:])
+def _dispatch(given: list[str]) -> int | None:
+    verb = next((verb for verb in VERBS if verb.own_parser and verb.name in given[:1]), None)
+    if verb is not None:
+        return function(verb)(given)
     parser = build_parser()
-    chosen = parser.parse_args(words)
-    if not hasattr(chosen, "run"):
+    chosen = parser.parse_args(given)
+    if not hasattr(chosen, "verb"):
         parser.print_help()
-        return BAD_INPUT if words else 0
-    result: int | None = chosen.run(chosen)
-    return result
+        return BAD_INPUT if given else 0
+    return function(chosen.verb)(chosen)
 
 
-def train(words: Sequence[str]) -> None:
+def function(verb: Verb) -> Callable[[Any], int | None]:
+    """What runs a command, imported."""
+    module, _, name = verb.run.partition(":")
+    if module.startswith("vitexp.tools"):
+        from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
+    found: Callable[[Any], int | None] = getattr(import_module(module), name)
+    return found
+
+
+def build_parser() -> Parser:
+    """The parser of all commands; those of training have one of their own, with the flags of the network."""
+    parser = Parser(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
+    parser.add_argument("--version", action="version", version=f"vitexp {__version__}")
+    _add(parser, VERBS)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, verbs: Sequence[Verb], required: bool = False) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=required)
+    for verb in verbs:
+        added = commands.add_parser(
+            verb.name, help=verb.help, description=verb.description, add_help=not verb.own_parser
+        )
+        if verb.verbs:
+            _add(added, verb.verbs, required=True)
+            continue
+        groups: dict[str, Any] = {"": added}
+        for names, options in verb.arguments:
+            title = options.get("group", "")
+            group = groups.get(title) or groups.setdefault(title, added.add_argument_group(title))
+            group.add_argument(*names, **{key: value for key, value in options.items() if key != "group"})
+        added.set_defaults(verb=verb)
+
+
+def train(given: Sequence[str]) -> None:
     """fit, finetune, validate, test, predict."""
     from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
     from vitexp.train.command import TrainingCommand
     from vitexp.train.finetune import Finetune, as_fit
 
-    if words[0] == "finetune":
-        Finetune(as_fit(words[1:]), groups())
+    if given[0] == "finetune":
+        Finetune(as_fit(given[1:]), groups())
     else:
-        TrainingCommand(words, groups())
+        TrainingCommand(given, groups())
 
 
-def plan(words: Sequence[str], weights: bool = False) -> dict[str, Any]:
+def plan(given: Sequence[str], weights: bool = False) -> dict[str, Any]:
     """What `train` would run, found through the real parser; nothing trains."""
     from vitexp import torch_ops  # noqa: F401
     from vitexp.train.command import TrainingCommand
 
-    command = TrainingCommand(words, groups(), plan_only=True, weights=weights)
+    command = TrainingCommand(given, groups(), plan_only=True, weights=weights)
     return command.plan.plain() | command.facts
 
 
-def examine(words: Sequence[str]) -> dict[str, Any]:
+def examine(given: Sequence[str]) -> dict[str, Any]:
     """`plan`, and what the run starts from: its initial weights, and its first epoch's order of images."""
-    return plan(words, weights=True)
+    return plan(given, weights=True)
 
 
-def estimate(words: Sequence[str]) -> dict[str, Any]:
+def estimate(given: Sequence[str]) -> dict[str, Any]:
     """`plan` for its costs alone: a set whose shards are not here counts by its published size, where that is known."""
     from vitexp import torch_ops  # noqa: F401
     from vitexp.data.sources.published_sizes import PublishedData
     from vitexp.train.command import TrainingCommand
 
-    command = TrainingCommand(words, groups(), plan_only=True, weights=False, data=PublishedData)
+    command = TrainingCommand(given, groups(), plan_only=True, weights=False, data=PublishedData)
     return command.plan.plain() | command.facts | {"published": command.datamodule.published}
 
 
-def verify_resume(words: Sequence[str]) -> int:
+def verify_resume(given: Sequence[str]) -> int:
     """Kills and resumes a run of a config, and compares."""
     from vitexp import torch_ops  # noqa: F401
     from vitexp.train.command import TrainingCommand
@@ -135,19 +163,28 @@ def verify_resume(words: Sequence[str]) -> int:
     def outline(fit: Sequence[str]) -> Outline:
         return TrainingCommand(fit, groups(), plan_only=True, weights=False).outline
 
-    return verify_resume(words, outline)
+    return verify_resume(given[1:], outline)
 
 
-def draw(what: str, shown: dict[str, Any], folder: Path) -> tuple[Path, ...]:
-    """Pictures of a network's numbers."""
+def attention(chosen: argparse.Namespace) -> int:
+    """Pictures of what a network attends to; the pictures are drawn by a floor above the numbers."""
+    from vitexp import torch_ops  # noqa: F401
     from vitexp.report.draw_attention import write_look
+    from vitexp.tools.attention import attention
 
-    return write_look(what, shown, folder)
+    return attention(chosen, write_look)
 
 
-def train_cell(words: list[str], log_path: str) -> None:
+def sweep(chosen: argparse.Namespace) -> int:
+    """Runs or checks a study, which trains through functions that it is given."""
+    from vitexp.study.run.command import run_sweep
+
+    return run_sweep(chosen, parse=plan, train=train_cell, examine=examine, estimate=estimate)
+
+
+def train_cell(given: list[str], log_path: str) -> None:
     """One cell of a study, in a process of its own whose output goes to `log_path`."""
-    sys.exit(guarded(lambda: train(words)))
+    sys.exit(guarded(lambda: train(given)))
 
 
 def groups() -> dict[str, type]:
@@ -155,29 +192,6 @@ def groups() -> dict[str, type]:
     from vitexp.study.spec import StudyConfig
 
     return {"study": StudyConfig}
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of everything but training, whose flags are the network's and come from their own typed parser."""
-    from vitexp import __version__
-    from vitexp.data import commands as data_commands
-    from vitexp.report import commands as report_commands
-    from vitexp.starter import add_command as add_init
-    from vitexp.study import commands as study_commands
-    from vitexp.tools import commands as learn_commands
-
-    parser = OneSentence(prog="vitexp", description="Controlled ablations of the Vision Transformer.")
-    parser.add_argument("--version", action="version", version=f"vitexp {__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for name, help_text in TRAINING.items():
-        verbs.add_parser(name, help=help_text, add_help=False)
-    verbs.add_parser("verify-resume", help="kill and resume a run of this config, and compare", add_help=False)
-    data_commands.add_commands(verbs)
-    learn_commands.add_commands(verbs, draw)
-    study_commands.add_commands(verbs, plan, train_cell, examine, estimate)
-    report_commands.add_commands(verbs)
-    add_init(verbs)
-    return parser
 
 
 if __name__ == "__main__":

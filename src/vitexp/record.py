@@ -43,7 +43,15 @@ _GROUPS = {"model", "data", "trainer", "run", "study"}
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One training run: what was asked, what came out. A number that was not measured is absent, never 0."""
+    """One training run: what was asked, what came out. A number that was not measured is absent, never 0.
+
+    Accuracies are shares (0 to 1), times are in seconds. A run is done where `status` is "finished", and nowhere else.
+
+    >>> RunRecord(study="demo", cell="a", seed=0, fingerprint="0" * 12, status="running", config={}).metrics
+    {}
+
+    Raises: ValueError for any other status than running, finished, stopped and failed.
+    """
 
     study: str
     cell: str
@@ -150,7 +158,12 @@ def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:
 
 
 def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:
-    """Every sound record below `root` in the order of their paths, and a sentence for each that cannot be read."""
+    """Every sound record below `root` in the order of their paths, and a sentence for each that cannot be read.
+
+    >>> records, damaged = read_records("runs")
+    >>> [record.metrics["test_acc"] for record in records if record.status == "finished"]
+    []
+    """
     records, damaged = [], []
     for path in sorted(Path(root).rglob(RECORD_NAME)):
         try:

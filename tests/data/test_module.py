@@ -1,5 +1,7 @@
+import inspect
 import itertools
 import logging
+import pickle
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -140,11 +142,10 @@ def test_images_become_floats_from_minus_one_to_one(digits) -> None:
     ("options", "message"),
     [
         ({"shards": "nosuch"}, r"data\.shards is 'nosuch': no embedded source .*digits"),
-        ({"shards": "./nosuch"}, r"there is no directory nosuch; make one with `vitexp shards make"),
-        ({"train_images": 1295}, "is 1295, but there are 1294 images"),
         ({"mix": "blend"}, "data.mix is 'blend'; allowed: none, mixup, cutmix, mixup_cutmix"),
-        ({"eval_view": "centre"}, "the evaluation view 'centre' is none of resize, crop"),
-        ({"train_images": 9}, "cannot hold all 10 classes"),
+        ({"eval_view": "centre"}, "data.eval_view is 'centre'; allowed: resize, crop"),
+        ({"reader": "fast"}, "data.reader is 'fast'; allowed: auto, cache, local, stream"),
+        ({"shards": "ftp://host/set"}, "ftp: is not opened"),
         ({"train_images": 100, "train_fraction": 0.1}, "say the same thing twice"),
         ({"train_fraction": 0.0}, r"train_fraction is 0\.0; it must be more than 0"),
         ({"train_fraction": 1.5}, r"train_fraction is 1\.5"),
@@ -152,7 +153,7 @@ def test_images_become_floats_from_minus_one_to_one(digits) -> None:
         ({"batch_size": 0}, r"data\.batch_size is 0"),
         ({"workers": -1}, r"data\.workers -1"),
         ({"image_size": 0}, r"data\.image_size is 0"),
-        ({"augment": "mixup"}, "'mixup' is none of none, crop, flip, crop_flip, inception"),
+        ({"augment": "mixup"}, "data.augment is 'mixup'; allowed: none, crop, flip, crop_flip, inception, randaugment"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(digits, tmp_path, monkeypatch, options, message) -> None:
@@ -161,11 +162,28 @@ def test_what_cannot_be_is_refused_with_what_can(digits, tmp_path, monkeypatch, 
         ShardData(**{"shards": str(digits)} | options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shards": "./nosuch"}, r"there is no directory nosuch; make one with `vitexp shards make"),
+        ({"train_images": 1295}, "is 1295, but there are 1294 images"),
+        ({"train_images": 9}, "cannot hold all 10 classes"),
+        ({"augment": "crop", "image_size": 7}, "crop has no effect on images of 7 pixels"),
+    ],
+)
+def test_what_the_set_refuses_is_said_when_it_is_opened(digits, tmp_path, monkeypatch, options, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ShardData(**{"shards": str(digits)} | options)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            data.prepare_data()
+
+
 def test_images_of_several_sizes_need_a_size(tmp_path, write_tar, png) -> None:
     members = [m for i in range(4) for m in ((f"{i}.png", png(0, 4, 4 + i)), (f"{i}.cls", b"0"))]
     write_tar(tmp_path / "x-train-0.tar", members)
     with pytest.raises(ValueError, match=r"not all squares of one size; set data\.image_size"):
-        ShardData(shards=str(tmp_path))
+        ShardData(shards=str(tmp_path)).setup("fit")
     data = ShardData(shards=str(tmp_path), image_size=6, val_fraction=0)
     assert next(iter(data.eval_loader("train"))).images.shape == (4, 3, 6, 6)
     with pytest.raises(ValueError, match="a crop needs them whole; use local"):
@@ -179,6 +197,9 @@ def test_an_embedded_source_is_written_on_first_use_with_a_line(tmp_path, monkey
     with caplog.at_level(logging.INFO):
         logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
         first, second = ShardData(), ShardData()
+        assert not any(tmp_path.iterdir())
+        first.prepare_data()
+        second.setup("fit")
     assert first.subset_fingerprint == second.subset_fingerprint
     assert caplog.text.count("writing its shards to shards/digits") == 1
     assert Path("shards/digits/recipe.json").is_file()
@@ -276,6 +297,77 @@ def test_training_images_are_mixed_and_no_others(digits) -> None:
         assert torch.equal(
             plain.on_after_batch_transfer(one, 0).images, mixing.on_after_batch_transfer(other, 0).images
         )
+
+
+class Stranger(L.LightningModule):
+    """A module that knows nothing of this project."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(192, 10)
+        self.losses: list[float] = []
+
+    def training_step(self, batch, step):
+        images, labels = batch[:2]
+        loss = F.cross_entropy(self.layer(images.flatten(1)), labels)
+        self.losses.append(loss.item())
+        return loss
+
+    def validation_step(self, batch, step):
+        images, labels = batch[:2]
+        self.log("acc", (self.layer(images.flatten(1)).argmax(1) == labels).float().mean(), batch_size=len(labels))
+
+    test_step = validation_step
+
+    def predict_step(self, batch, step):
+        return self.layer(batch[0].flatten(1)).argmax(1)
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), 1e-2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_plain_trainer_and_a_strangers_module_use_the_data(tmp_path, monkeypatch, workers) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, module = ShardData(batch_size=100, workers=workers), Stranger()
+    assert not any(tmp_path.iterdir())
+    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = L.Trainer(**silent, max_epochs=2, default_root_dir=tmp_path, enable_checkpointing=False)
+    trainer.fit(module, data)
+    assert len(module.losses) == 26
+    assert module.losses[-1] < module.losses[0]
+    (validated,), (tested,) = (run(module, data, verbose=False) for run in (trainer.validate, trainer.test))
+    predicted = torch.cat(trainer.predict(module, data))
+    labels = torch.cat([batch.labels for batch in data.eval_loader("test")])
+    assert validated["acc"] > 0.5
+    assert tested["acc"] == pytest.approx(float((predicted == labels).float().mean()))
+    for _ in range(2):
+        data.setup("fit")
+        data.teardown("fit")
+    assert len(next(iter(data.train_dataloader()))[1]) == 100
+    data.teardown("fit")
+
+
+def test_the_options_are_hyperparameters_and_make_the_same_data_again(digits, tmp_path) -> None:
+    options = {"shards": str(digits), "train_images": 330, "augment": "flip", "seed": 3, "batch_size": 50}
+    data = ShardData(**options)
+    assert set(data.hparams) == set(inspect.signature(ShardData).parameters)
+    assert dict(data.hparams) == dict(ShardData(**data.hparams).hparams) == dict(data.hparams) | options
+    fit(tmp_path, data, max_steps=1)
+    again = ShardData.load_from_checkpoint(tmp_path / "step=1.ckpt")
+    assert again.hparams == data.hparams
+    assert again.describe() == data.describe()
+
+
+def test_data_in_use_can_be_sent_to_another_process(digits) -> None:
+    data = data_of(digits, workers=1)
+    first = next(iter(data.train_dataloader()))
+    again = pickle.loads(pickle.dumps(data))  # noqa: S301
+    assert again._opened is None
+    assert again.describe() == data.describe()
+    assert all(map(torch.equal, first[:3], next(iter(again.train_dataloader()))[:3]))
+    data.teardown("fit")
+    again.teardown("fit")
 
 
 def test_without_validation_images_there_is_no_validation(digits, tmp_path) -> None:

@@ -43,14 +43,14 @@ def test_counts_are_those_of_the_real_set(options, digits):
 )
 def test_what_the_real_set_refuses_is_refused(options, digits):
     with pytest.raises(ValueError, match=r"^data\.|^a training subset of 3 images") as real:
-        ShardData(shards="shards/digits", **options)
+        ShardData(shards="shards/digits", **options).setup("fit")
     with pytest.raises(ValueError, match=f"^{re.escape(str(real.value))}$"):
-        PublishedData(shards="shards/known", **options)
+        PublishedData(shards="shards/known", **options).setup("fit")
 
 
 def test_the_size_of_pictures_must_be_given_where_they_have_none_in_common(digits):
     with pytest.raises(ValueError, match=r"imagenet are not all squares of one size; set data\.image_size"):
-        PublishedData(shards="shards/imagenet")
+        PublishedData(shards="shards/imagenet").setup("fit")
 
 
 def test_shards_that_are_there_are_used_and_a_size_alone_trains_nothing(digits):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vitexp.data.sources.named import Source, Split, digits, hold_out, open_source
+from vitexp.data.sources.named import digits, open_source
+from vitexp.data.sources.source import Source, Split, hold_out
 
 
 def split_of(labels, prefix="k"):

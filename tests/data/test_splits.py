@@ -2,8 +2,7 @@
 
 import pytest
 
-from vitexp.data.shards.layout import find_shards
-from vitexp.data.shards.splits import spelled
+from vitexp.data.shards.layout import find_shards, spelled
 
 
 def put(folder, *names: str):

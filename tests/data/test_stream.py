@@ -131,7 +131,7 @@ def test_what_a_killed_process_left_is_removed(remote, monkeypatch) -> None:
 def test_a_set_without_index_is_named_with_the_remedy(server, make_set) -> None:
     make_set(server.folder, train=[[0]])
     with pytest.raises(ValueError, match=r"there is no .*/toy-train\.index\.json; .*vitexp shards index"):
-        ShardData(shards=f"{server.url}/toy")
+        ShardData(shards=f"{server.url}/toy").prepare_data()
 
 
 @pytest.mark.parametrize(

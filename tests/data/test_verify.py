@@ -12,7 +12,7 @@ from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.index_write import content_fingerprint
 from vitexp.data.shards.verify import verify
 from vitexp.data.shards.write import make
-from vitexp.data.sources.named import Source, Split
+from vitexp.data.sources.source import Source, Split
 
 
 @pytest.fixture

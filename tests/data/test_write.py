@@ -16,9 +16,8 @@ from PIL import Image
 
 from vitexp.data.read.decode import BadImage
 from vitexp.data.shards import write
-from vitexp.data.shards import write as shard_file
 from vitexp.data.shards.write import Layout, make
-from vitexp.data.sources.named import Source, Split
+from vitexp.data.sources.source import Source, Split
 
 SMALL = Layout(shard_images=300)
 
@@ -137,14 +136,14 @@ def test_a_second_call_finds_it_done_and_another_plan_is_refused(made):
 
 
 def test_a_stopped_run_goes_on_after_its_last_whole_shard(made, tmp_path, monkeypatch):
-    written = []
+    written, write_shard = [], write.write_shard
 
     def stop_at_the_fourth(path, images):
         written.append(path.name)
         if len(written) == 4:
             next(iter(images))
             raise KeyboardInterrupt
-        return shard_file.write_shard(path, images)
+        return write_shard(path, images)
 
     monkeypatch.setattr(write, "write_shard", stop_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):

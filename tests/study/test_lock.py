@@ -14,7 +14,7 @@ import pytest
 from vitexp.study.run import lock
 
 ELSEWHERE = (
-    "import fcntl, uuid; from vitexp.study import lock; boot = str(uuid.uuid4()); fcntl.flock = lambda *_: None; "
+    "import fcntl, uuid; from vitexp.study.run import lock; boot = str(uuid.uuid4()); fcntl.flock = lambda *_: None; "
 )
 ELSEWHERE += "lock.boot_id = lambda: boot; lock.platform.node = lambda: 'node7'; lock.BEAT_SECONDS = 0.1; "
 HOLD = "held = lock.acquire({!r}); lock.keep(held, lambda: print('lost', flush=True)); "
@@ -38,7 +38,7 @@ def process():
 
 
 def holder(process, folder, where=""):
-    one = process((where or "from vitexp.study import lock; ") + HOLD.format(str(folder)))
+    one = process((where or "from vitexp.study.run import lock; ") + HOLD.format(str(folder)))
     assert one.stdout.readline().strip() == "True"
     return one
 

@@ -112,7 +112,7 @@ def test_the_options_of_the_array_pass_the_parser(job, tmp_path):
     assert job(SCRIPTS[1], "sweeps/pos_embed.yaml", "--workers", "2", vitexp=keeps).wait(600) == 0
     name, *words = (tmp_path / "words").read_text().splitlines()
     chosen = cli.build_parser().parse_args(words)
-    assert (name, chosen.words, chosen.workers, chosen.threads) == ("interactive", ["sweeps/pos_embed.yaml"], 2, 1)
+    assert (name, chosen.files, chosen.workers, chosen.threads) == ("interactive", ["sweeps/pos_embed.yaml"], 2, 1)
 
 
 def wait_for(condition, seconds=120.0):

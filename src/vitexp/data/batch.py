@@ -89,7 +89,10 @@ _TIMEOUT_SECONDS = 600
 
 
 class Batch(NamedTuple):
-    """One rank's part of a global batch."""
+    """One rank's part of a global batch, as a named tuple: `images, labels = batch[:2]`.
+
+    Lightning cannot tell the number of images from it without a warning: `self.log(..., batch_size=len(labels))`.
+    """
 
     images: Tensor
     """uint8 (B, 3, H, W) from the loader; float in [-1, 1] after the transfer to the device."""

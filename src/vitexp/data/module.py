@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import weakref
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
@@ -14,41 +15,68 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
 from vitexp.data.info import class_notes, counts_line
-from vitexp.data.locate import open_all
+from vitexp.data.locate import check_location, open_all
 from vitexp.data.mixing import Mix, mixed
 from vitexp.data.order import EpochOrder, settle, steps
 from vitexp.data.read.reader import Reader, ReaderName, Views, choose_reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import Wish, select
+from vitexp.data.subset import SubsetOptions, select
 from vitexp.data.views import Augment, EvalKind, train_view
-from vitexp.data.views import eval_view as view_to_measure
+from vitexp.data.views import eval_view as eval_view_of
 
 Split = Literal["train", "val", "test"]
 
 
-class ShardData(L.LightningDataModule):
-    """Trains and evaluates on a directory of WebDataset shards.
+@dataclass(frozen=True)
+class OpenedSet:
+    """A shard set that has been opened, and which of its images a run uses for what."""
 
-    An epoch is exactly the chosen images, each once; the global batches depend on nothing but the seed and the data.
+    indexes: dict[str, ShardIndex]
+    name: str
+    class_names: tuple[str, ...]
+    classes: int
+    size: int
+    held_out: bool
+    """Whether validation images are held out of train, because the shards have no val split of their own."""
+    rows: dict[str, np.ndarray]
+    """The images of each split by their numbers in its shards, ascending."""
+    shards_fingerprint: str
+    subset_fingerprint: str
+
+
+class ShardData(L.LightningDataModule):
+    """A directory of WebDataset shards, or a set at a URL, for `Trainer.fit`, `validate`, `test` and `predict`.
+
+    An epoch is exactly the chosen images, each once; the global batches depend on nothing but the seed and the data,
+    not on the number of ranks, workers or the reader. Batches are `vitexp.data.batch.Batch`, whose first two items are
+    images and labels: `images, labels = batch[:2]` in any LightningModule.
+
+    The constructor touches neither disk nor network. `prepare_data` makes or fetches what is missing, `setup` opens the
+    set; an attribute that needs the set, such as `classes` or `size`, does both on first use.
 
     Args:
-        shards: A directory of shards, the URL of a set with its name, or a bare word naming an embedded source, which
-            is written to shards/WORD on first use.
+        shards: A directory of shards, the URL of a set with its name, or the name of an embedded source (`digits`),
+            which is written to shards/NAME on first use.
         batch_size: Images in one training step, over all ranks together.
-        image_size: Height and width the network sees; null takes the images' own, where they all have one size.
+        image_size: Height and width in pixels that the network sees; null takes the images' own, where they all have
+            one.
         train_images: Train on that many images, class-stratified; fewer are always a subset of more.
-        train_fraction: The same as a fraction of the images there are to train on.
+        train_fraction: The same as a fraction of the images there are to train on, more than 0 and at most 1.
         val_fraction: The part of train that is held out for validation, where the shards have no val split of their
-            own.
+            own; at least 0 and less than 1.
         augment: What is done to training images: random crop after padding, horizontal flip, both, or Inception crops
             with flip, or these and RandAugment.
-        mix: How the training images of a pair are mixed with each other: mixup, cutmix, or either by turns.
+        mix: How the training images of a pair are mixed with each other: mixup, cutmix, or a random one of the two.
         eval_view: What is measured: the whole image resized, or the square in its middle.
         workers: Processes that prepare batches; 0 does it in the training process. Changes no batch.
-        reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from afar; auto
+        reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from a URL; auto
             chooses.
         subset_seed: Which images train_images and train_fraction choose.
         seed: Of order and augmentation; follows seed_everything.
+
+    Raises:
+        ValueError: For an option that no set could satisfy at once; for a set that is missing, damaged or too small for
+            the options on first use. Each message names the option or the file and says what to do.
     """
 
     def __init__(
@@ -69,34 +97,117 @@ class ShardData(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)  # loggers get the complete config of a run, not a part of it
         if batch_size < 1 or workers < 0:
             raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
-        if mix not in get_args(Mix):
-            raise ValueError(f"data.mix is {mix!r}; allowed: {', '.join(get_args(Mix))}")
+        choices = {"mix": (mix, Mix), "augment": (augment, Augment), "eval_view": (eval_view, EvalKind)}
+        for option, (value, allowed) in (choices | {"reader": (reader, ReaderName)}).items():
+            if value not in get_args(allowed):
+                raise ValueError(f"data.{option} is {value!r}; allowed: {', '.join(get_args(allowed))}")
+        check_size(image_size)
+        check_location(shards)
+        self._subset = SubsetOptions(val_fraction, train_images, train_fraction, subset_seed)
+        self._subset.check()
+        self.shards, self.image_size = shards, image_size
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
-        self._open(shards, image_size, Wish(val_fraction, train_images, train_fraction, subset_seed))
         self.augment, self.mix, self.eval_view, self.seed = augment, mix, eval_view, seed
-        self._views = Views(train_view(augment, self.size, seed), view_to_measure(eval_view, self.size))
         self._announced = False
+        self._begin_process()
+
+    def _begin_process(self) -> None:
+        """What a process holds for itself, and does not send to another: see __getstate__."""
+        self._opened: OpenedSet | None = None
         self._readers: dict[str, Reader] = {}
         self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
 
-    def _open(self, shards: str, image_size: int | None, wish: Wish) -> None:
-        """The set's facts, and which of its images are used for what."""
-        self._indexes = open_all(shards)
-        train = self._indexes["train"]
-        self.name, self.classes, self.class_names = train.name, train.classes, train.class_names
-        self.size, self.shards_fingerprint = size_of(train.name, train.image_size, image_size), train.fingerprint[:16]
-        self._held_out = "val" not in self._indexes
-        chosen = select(train, wish if self._held_out else wish._replace(val_fraction=None))
-        self._rows = {split: np.arange(len(index)) for split, index in self._indexes.items()}
-        self._rows |= {"train": chosen.train} | ({"val": chosen.val} if self._held_out else {})
-        self.subset_fingerprint = chosen.fingerprint
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_readers", "_loaders")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin_process()
+
+    def prepare_data(self) -> None:
+        """Makes or fetches what is missing: the shards of an embedded source, an index, the index of a set at a URL.
+
+        Lightning calls it on one rank; others that come first wait for each other at a lock, and find the work done.
+        """
+        self.opened  # noqa: B018
+
+    def setup(self, stage: str) -> None:
+        """Opens the set. Without validation images there is no validation: Lightning would warn of an empty loader."""
+        if not self.val_count and stage == "fit" and self.trainer:
+            self.trainer.limit_val_batches = 0
+
+    def teardown(self, stage: str) -> None:
+        """Ends the worker processes of this stage."""
+        for loader in list(self._loaders):
+            loader.close()
+
+    @property
+    def opened(self) -> OpenedSet:
+        """The set, opened on first use."""
+        if self._opened is None:
+            opened = self._open()
+            self._views(opened.size)  # refuses a view that is impossible at this size
+            self._opened = opened
+        return self._opened
+
+    def _open(self) -> OpenedSet:
+        indexes = open_all(self.shards)
+        train, held_out = indexes["train"], "val" not in indexes
+        size = size_of(train.name, train.image_size, self.image_size)
+        chosen = select(train, self._subset if held_out else self._subset._replace(val_fraction=None))
+        rows = {split: np.arange(len(index)) for split, index in indexes.items()} | {"train": chosen.train}
+        return OpenedSet(
+            indexes=indexes,
+            name=train.name,
+            class_names=train.class_names,
+            classes=train.classes,
+            size=size,
+            held_out=held_out,
+            rows=rows | ({"val": chosen.val} if held_out else {}),
+            shards_fingerprint=train.fingerprint[:16],
+            subset_fingerprint=chosen.fingerprint,
+        )
+
+    def _views(self, size: int) -> Views:
+        return Views(train_view(self.augment, size, self.seed), eval_view_of(self.eval_view, size))
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # Lightning has an attribute here that it does not use
+        """The name of the set."""
+        return self.opened.name
+
+    @property
+    def classes(self) -> int:
+        """How many classes the set has, over all its splits."""
+        return self.opened.classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes by their labels, which count from 0; their numbers as text where none are given."""
+        return self.opened.class_names
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels of the images in a batch."""
+        return self.opened.size
+
+    @property
+    def shards_fingerprint(self) -> str:
+        """16 hexadecimal digits of the content of the training shards."""
+        return self.opened.shards_fingerprint
+
+    @property
+    def subset_fingerprint(self) -> str:
+        """16 hexadecimal digits of which images are trained on, with which labels."""
+        return self.opened.subset_fingerprint
 
     @property
     def train_count(self) -> int:
         """Images in an epoch."""
-        return len(self._rows["train"])
+        return len(self.opened.rows["train"])
 
     @property
     def val_count(self) -> int:
@@ -110,7 +221,7 @@ class ShardData(L.LightningDataModule):
 
     def count(self, split: str) -> int:
         """Images of a split; 0 where there are none."""
-        return len(self._rows.get(split, ()))
+        return len(self.opened.rows.get(split, ()))
 
     def index_of(self, split: str) -> ShardIndex:
         """The shards that the images of a split lie in."""
@@ -118,7 +229,7 @@ class ShardData(L.LightningDataModule):
 
     def samples(self, split: str) -> np.ndarray:
         """The numbers of a split's images among those of its shards, ascending."""
-        return self._rows[split]
+        return self.opened.rows[split]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -147,7 +258,7 @@ class ShardData(L.LightningDataModule):
 
         Shapes: int64 (classes,).
         """
-        labels = self._source(split).labels[self._rows[split]] if self._has(split) else np.empty(0, np.int64)
+        labels = self._source(split).labels[self.opened.rows[split]] if self._has(split) else np.empty(0, np.int64)
         return np.bincount(labels, minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
@@ -170,29 +281,19 @@ class ShardData(L.LightningDataModule):
         whole = self._available()
         parts = [f"{self.train_count:,} {f'of {whole:,} ' if whole > self.train_count else ''}train"]
         if self.val_count:
-            parts.append(f"{self.val_count:,} val{' (held out of train)' if self._held_out else ''}")
+            parts.append(f"{self.val_count:,} val{' (held out of train)' if self.opened.held_out else ''}")
         parts += [f"{self.test_count:,} test"] if self.test_count else []
-        name = self._indexes["train"].name
+        name = self.opened.indexes["train"].name
         lines = [counts_line(name, parts, self.classes)]
         lines += [f"note: {name}: {note}" for note in class_notes(self.class_names, counts)]
         print("\n".join(lines), file=sys.stderr, flush=True)
 
     def _available(self) -> int:
         """Images to train on, of which a subset may have been chosen."""
-        return len(self._indexes["train"]) - (self.val_count if self._held_out else 0)
+        return len(self.opened.indexes["train"]) - (self.val_count if self.opened.held_out else 0)
 
     def _has(self, split: str) -> bool:
-        return len(self._rows.get(split, ())) > 0
-
-    def setup(self, stage: str) -> None:
-        """Training without validation images is training without validation; an empty loader would be warned about."""
-        if stage == "fit" and self.trainer and not self.val_count:
-            self.trainer.limit_val_batches = 0
-
-    def teardown(self, stage: str) -> None:
-        """Ends the worker processes of this stage."""
-        for loader in list(self._loaders):
-            loader.close()
+        return len(self.opened.rows.get(split, ())) > 0
 
     def train_dataloader(self) -> TrainLoader:
         """The training batches of this rank."""
@@ -222,14 +323,14 @@ class ShardData(L.LightningDataModule):
     def eval_loader(self, split: Split) -> BatchLoader:
         """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
         if not self._has(split):
-            raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self._indexes)}")
+            raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self.opened.indexes)}")
         loader = BatchLoader(self._batches(split), self.workers, pin=self._pins)
         self._loaders.add(loader)
         return loader
 
     def epoch_order(self, split: str) -> EpochOrder:
         """Which image of a split comes when, in every epoch."""
-        return EpochOrder(self._rows[split], self._source(split).starts, self.seed)
+        return EpochOrder(self.opened.rows[split], self._source(split).starts, self.seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], mixed where asked for, on the device."""
@@ -274,20 +375,24 @@ class ShardData(L.LightningDataModule):
 
     def _source(self, split: str) -> ShardIndex:
         """The shards a split comes from: a held-out validation slice lies in those of train."""
-        return self._indexes.get(split, self._indexes["train"])
+        return self.opened.indexes.get(split, self.opened.indexes["train"])
 
     def _reader(self, index: ShardIndex) -> Reader:
         if index.split not in self._readers:
-            self._readers[index.split], why = choose_reader(index, self._views, self.reader)
+            self._readers[index.split], why = choose_reader(index, self._views(self.size), self.reader)
             rank_zero_info(f"{index.name} {index.split}: {why}")
         return self._readers[index.split]
 
 
+def check_size(image_size: int | None) -> None:
+    """Raises: ValueError for a size that is not positive."""
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
+
+
 def size_of(name: str, own: tuple[int, int] | None, image_size: int | None) -> int:
-    """Height and width the network sees, by the images' own where they all have one, and by what is asked for."""
+    """Height and width the network sees: `image_size`, or else the images' own (height, width), where all have one."""
     if image_size is not None:
-        if image_size < 1:
-            raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
         return image_size
     if own is None or own[0] != own[1]:
         raise ValueError(f"the images of {name} are not all squares of one size; set data.image_size, such as 224")

@@ -108,20 +108,32 @@ def fingerprint(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray) -> str:
     return whole.hexdigest()[:16]
 
 
-# Which samples a run trains on and validates with, by what the config says; worked out once for large sets.
-
 LARGE_IMAGES = 1 << 22
-"""From so many on, what was worked out is kept on disk, memory-mapped, and shared by the ranks and by later runs."""
+"""A selection from this many images or more is saved on disk, memory-mapped, and shared by ranks and by later runs."""
 
 
-class Wish(NamedTuple):
-    """What the config says."""
+class SubsetOptions(NamedTuple):
+    """The options of the config that choose the images."""
 
     val_fraction: float | None
     """None where validation has shards of its own."""
     images: int | None
     fraction: float | None
     seed: int
+
+    def check(self) -> None:
+        """Raises: ValueError for what no set can satisfy."""
+        held_out(0, self.val_fraction or 0.0)
+        if self.images is not None and self.fraction is not None:
+            raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one out")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise ValueError(f"data.train_fraction is {self.fraction}; it must be more than 0 and at most 1")
+
+    def wanted(self, available: int) -> int:
+        """How many of the available images to train on."""
+        if self.fraction is not None:
+            return max(1, round(self.fraction * available))
+        return available if self.images is None else self.images
 
 
 class Selection(NamedTuple):
@@ -132,48 +144,37 @@ class Selection(NamedTuple):
     fingerprint: str
 
 
-def select(index: ShardIndex, wish: Wish) -> Selection:
+def select(index: ShardIndex, options: SubsetOptions) -> Selection:
     """The selection from the train split.
 
     Raises: ValueError when there are not so many images, or too few for every class.
     """
     if len(index) < LARGE_IMAGES:
-        return _work_out(index, wish)
-    words = hashlib.sha256(repr((index.fingerprint, wish)).encode()).hexdigest()[:16]
-    stem = index.shard_set.cache() / f"{index.name}-train-{words}"
-    if not _kept(stem).is_file():
+        return _work_out(index, options)
+    digest = hashlib.sha256(repr((index.fingerprint, options)).encode()).hexdigest()[:16]
+    stem = index.shard_set.cache() / f"{index.name}-train-{digest}"
+    if not _fingerprint_file(stem).is_file():
         with alone(stem.with_suffix(".lock")):
-            if not _kept(stem).is_file():
-                _keep(stem, _work_out(index, wish))
+            if not _fingerprint_file(stem).is_file():
+                _save(stem, _work_out(index, options))
     return Selection(
         np.load(_rows(stem, "train"), mmap_mode="r", allow_pickle=False),
         np.load(_rows(stem, "val"), mmap_mode="r", allow_pickle=False),
-        _kept(stem).read_text(),
+        _fingerprint_file(stem).read_text(),
     )
 
 
-def _work_out(index: ShardIndex, wish: Wish) -> Selection:
+def _work_out(index: ShardIndex, options: SubsetOptions) -> Selection:
     labels, keys = index.labels, index.keys
-    if wish.val_fraction is None:
+    if options.val_fraction is None:
         rows, held = np.arange(len(index)), np.arange(0)
     else:
-        rows, held = hold_out(labels, keys, wish.val_fraction)
-    rows = choose(labels, keys, rows, wanted(len(rows), wish), wish.seed)
+        rows, held = hold_out(labels, keys, options.val_fraction)
+    rows = choose(labels, keys, rows, options.wanted(len(rows)), options.seed)
     return Selection(rows, held, fingerprint(labels, keys, rows))
 
 
-def wanted(available: int, wish: Wish) -> int:
-    """How many images to train on."""
-    if wish.images is not None and wish.fraction is not None:
-        raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one of them out")
-    if wish.fraction is not None:
-        if not 0 < wish.fraction <= 1:
-            raise ValueError(f"data.train_fraction is {wish.fraction}; it must be more than 0 and at most 1")
-        return max(1, round(wish.fraction * available))
-    return available if wish.images is None else wish.images
-
-
-def _keep(stem: Path, selection: Selection) -> None:
+def _save(stem: Path, selection: Selection) -> None:
     for word, rows in (("train", selection.train), ("val", selection.val)):
         unfinished = stem.with_suffix(".tmp.npy")
         try:
@@ -181,13 +182,13 @@ def _keep(stem: Path, selection: Selection) -> None:
             unfinished.replace(_rows(stem, word))
         finally:
             unfinished.unlink(missing_ok=True)
-    write_atomically(_kept(stem), selection.fingerprint)
+    write_atomically(_fingerprint_file(stem), selection.fingerprint)
 
 
 def _rows(stem: Path, word: str) -> Path:
     return stem.with_suffix(f".{word}.npy")
 
 
-def _kept(stem: Path) -> Path:
+def _fingerprint_file(stem: Path) -> Path:
     """Written last: when it is there, everything is."""
     return stem.with_suffix(".fingerprint")

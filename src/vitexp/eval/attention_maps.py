@@ -38,7 +38,14 @@ _SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
 
 @torch.no_grad()
 def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens: int, layers: int) -> list[Tensor]:
-    """The probabilities of each layer. Shapes: images (B, 3, rows, columns) -> layers of (B, H, T, T).
+    """The attention probabilities of each layer, as the network computes them.
+
+    `tokens` and `layers` are those of the network; a ViT of vitexp has them in its `layout`.
+    Shapes: images (B, 3, rows, columns) -> layers of (B, H, T, T).
+
+    >>> vit = ViT(ViTConfig(arch="micro/2", image_size=8, classes=10))
+    >>> [layer.shape for layer in watch_attention(vit, torch.zeros(1, 3, 8, 8), vit.layout.tokens, vit.layout.depth)][0]
+    torch.Size([1, 4, 17, 17])
 
     Raises: ValueError where a network of so many tokens and layers does not look from every token at every token, once
     a layer: along rows and columns, or with other tokens in some layers.
@@ -99,7 +106,12 @@ def mean_attention_distance(
     what a patch gives to it counts as distance 0, as in common re-implementations; `renormalise` shares each row's
     remaining weight out to sum 1, so that a head which mostly reads the prefix is not taken for a local one.
 
+    >>> even = torch.full((1, 2, 5, 5), 1 / 5)  # an image, 2 heads, a class token and 2 x 2 patches
+    >>> mean_attention_distance([even], (2, 2), prefix=1, patch_pixels=16.0).shape
+    torch.Size([1, 2])
+
     Shapes: layers of (B, H, T, T) -> (layers, H). Source: ViT paper, Fig. 7 and 11.
+    Raises: ValueError where a layer has other tokens than the prefix and the grid.
     """
     distance = patch_distances(grid) * patch_pixels
     means = []
@@ -116,7 +128,8 @@ def patch_distances(grid: tuple[int, int]) -> Tensor:
     """Euclidean distance between the patches of a grid, in steps of it. Shapes: (N, N)."""
     rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
     places = torch.stack([rows.flatten(), columns.flatten()], dim=1)
-    return (places[:, None] - places[None]).norm(dim=2)
+    distances: Tensor = (places[:, None] - places[None]).norm(dim=2)
+    return distances
 
 
 def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, prefix: int) -> Tensor:
@@ -126,7 +139,12 @@ def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, pre
     sum 1); layers are multiplied from first to last. Read is the row of the first prefix token, or without a prefix
     the mean of all rows, as the network itself reads; the prefix's own share is dropped and not made up for.
 
+    >>> even = torch.full((1, 2, 5, 5), 1 / 5)  # an image, 2 heads, a class token and 2 x 2 patches
+    >>> attention_rollout([even], (2, 2), prefix=1).shape
+    torch.Size([1, 2, 2])
+
     Shapes: layers of (B, H, T, T) -> (B, rows, columns). Source: ViT paper, Fig. 6; Abnar and Zuidema (2020).
+    Raises: ValueError where a layer has other tokens than the prefix and the grid, and without layers.
     """
     flow = None
     for layer, weights in enumerate(attention):
@@ -137,7 +155,8 @@ def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, pre
     if flow is None:
         raise ValueError("attention rollout needs the attention of at least 1 layer")
     reading = flow[:, 0] if prefix else flow.mean(dim=1)
-    return reading[:, prefix:].unflatten(1, grid)
+    maps: Tensor = reading[:, prefix:].unflatten(1, grid)
+    return maps
 
 
 def position_similarity(table: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -11,7 +11,6 @@ older protocol, of scenic.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,12 +37,32 @@ class Probe:
     bias: Tensor
 
 
-def fewshot_accuracy(*features: Tensor, **options: Any) -> dict[tuple[int, int], float]:
-    """Test accuracy for each (shots, seed), each in 0..1; averaging over seeds is left to the reader.
+def fewshot_accuracy(
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    test_y: Tensor,
+    *,
+    shots: Sequence[int] = SHOTS,
+    seeds: Sequence[int] = SEEDS,
+    classes: int,
+    penalty: float = PENALTY,
+) -> dict[tuple[int, int], float]:
+    """Test accuracy (0 to 1) of a linear probe on frozen features, for each (shots, seed).
 
-    Takes what `fewshot_answers` takes.
+    `shots` are training images per class, drawn anew for each seed; averaging over seeds is left to the reader.
+    Shapes: train_x (n, D), train_y (n), test_x (m, D), test_y (m).
+
+    >>> x, y = torch.eye(4).repeat(5, 1), torch.arange(4).repeat(5)
+    >>> fewshot_accuracy(x, y, x, y, shots=[5], seeds=[0], classes=4)
+    {(5, 0): 1.0}
+
+    Raises: ValueError when a class has fewer than max(shots) examples. Source: ViT paper, Sec. 4.1, and big_vision.
     """
-    return {draw: _share(right) for draw, right in fewshot_answers(*features, **options).items()}
+    answers = fewshot_answers(
+        train_x, train_y, test_x, test_y, shots=shots, seeds=seeds, classes=classes, penalty=penalty
+    )
+    return {draw: _share(right) for draw, right in answers.items()}
 
 
 def fewshot_answers(

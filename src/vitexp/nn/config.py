@@ -17,7 +17,11 @@ _NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "gelu"
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """One network: its size and its choice on every axis."""
+    """One network: its size and its choice on every axis. Checked when a network is built from it.
+
+    >>> ViTConfig(arch="Ti/16", image_size=224, classes=10, pos_embed="rope", pool="gap").attention
+    'full'
+    """
 
     arch: str = "B/16"
     """size and patch as the papers write them: Ti/16, S/32, B/16, L/16, H/14, micro/2, R50+B/16, R26+S/32; or a

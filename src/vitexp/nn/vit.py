@@ -19,7 +19,15 @@ from vitexp.nn.stem import make_stem
 
 
 class ViT(nn.Module):
-    """A Vision Transformer for classification. `config` is the resolved one, `layout` says where tokens lie."""
+    """A Vision Transformer for classification. `config` is the resolved one, `layout` says where tokens lie.
+
+    >>> vit = ViT(ViTConfig(arch="micro/2", image_size=8, classes=10))
+    >>> vit.features(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 64])
+
+    Source: ViT paper, equations 1 to 4; the details are Google's code.
+    Raises: ValueError for a config that `ViTConfig` documents as impossible.
+    """
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -68,5 +76,15 @@ class ViT(nn.Module):
 
 
 def build(config: ViTConfig) -> nn.Module:
-    """The network a config asks for, initialised from torch's seed. It has `features(images)` and `forward(images)`."""
+    """The network a config asks for, a ViT or a ResNet, initialised from torch's seed.
+
+    Both have `features(images)`, which the head reads, and `forward(images)`, the logits.
+    Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, D) and (B, classes).
+
+    >>> network = build(ViTConfig(arch="R50+micro/16", image_size=32, classes=10))
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+
+    Raises: ValueError for an unknown option, an impossible size, and a choice that would have no effect.
+    """
     return ResNet(config) if parse_arch(config.arch, config.stem).family == "resnet" else ViT(config)

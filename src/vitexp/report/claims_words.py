@@ -146,18 +146,21 @@ def cautions(ledger: Ledger) -> list[str]:
 def paper_difference(line: Line, one: Judged) -> float | None:
     """The paper's difference for the same pair at the same place, if it prints it in this metric."""
     context = dict(line.finding.context)
-    other_axis = "model.pos_at" if line.claim.axis == "model.pos_embed" else "model.pos_embed"
     if published(line.claim.published).metric != line.metric:
         return None
-    place = str(context.get(other_axis, "stem" if other_axis == "model.pos_at" else "1d"))
+    place = str(context.get(_beside(line.claim), "stem" if line.claim.axis == "model.pos_embed" else "1d"))
     return _figures(line.claim, one.contrast.one, one.contrast.other, place)
+
+
+def _beside(claim: Claim) -> str:
+    """The other axis of Table 8."""
+    return "model.pos_at" if claim.axis == "model.pos_embed" else "model.pos_embed"
 
 
 def _figures(claim: Claim, one: str, other: str, place: str) -> float | None:
     paper = published(claim.published)
-    keys = [(side, place) if claim.axis == "model.pos_embed" else (place, side) for side in (one, other)]
-    values = [paper.figure(*key) for key in keys]
-    return None if values[0] is None or values[1] is None else values[0] - values[1]
+    first, second = (paper.figure({claim.axis: side, _beside(claim): place}) for side in (one, other))
+    return None if first is None or second is None else first - second
 
 
 def _undecided(line: Line, margin: float | None) -> str:

@@ -19,6 +19,7 @@ from vitexp.study import arm as mixture
 from vitexp.study.arm import Arm
 from vitexp.study.claims import families
 from vitexp.study.cost_curve import CostCurve, EqualAccuracy, Line, Point
+from vitexp.study.frame import spread
 from vitexp.study.lines import RELATIVE
 
 # A curve against cost in words: costs with their units, arms by short names, what is read off the lines.
@@ -182,7 +183,7 @@ def points_csv(curve: CostCurve) -> str:
                 "baseline": point.is_baseline,
                 **{name: fact(point.arm, name) for name in FACTS},
                 **({} if curve.x in FACTS else {curve.x: point.cost}),
-                **tidy.spread(point.interval),
+                **spread(point.interval),
                 "values": tidy.by_seed(point.values),
                 "notes": tidy.notes(curve),
             }

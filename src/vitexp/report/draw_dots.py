@@ -54,7 +54,7 @@ def caption(table: Table, paper: Published | None) -> str:
         if table.study.config.margin:
             text += f" Grey: ±{words.points(table.study.config.margin)}, the margin of equivalence."
     if paper and any(
-        paper_figure(table, entry.arm, metric, paper) for metric in table.entries for entry in table.entries[metric]
+        paper_figure(entry.arm, metric, paper) for metric in table.entries for entry in table.entries[metric]
     ):
         text += f" Diamonds: the paper's differences, {paper.source}: {paper.caveat}."
     return text
@@ -119,9 +119,7 @@ def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Publ
         if judged:
             found = judged.difference
             _dot(axes, y, scale * found.mean, found.low, found.high, scale, _look(table, entry))
-        value, base = (
-            paper_figure(table, arm, entry.metric, paper) for arm in (entry.arm, entry.baseline or entry.arm)
-        )
+        value, base = (paper_figure(arm, entry.metric, paper) for arm in (entry.arm, entry.baseline or entry.arm))
         if value is not None and base is not None and not entry.is_baseline:
             axes.plot(100 * (value - base), y, "D", color="none", markeredgecolor=style.INK, markersize=5, zorder=4)
         word = "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else "no finished run"

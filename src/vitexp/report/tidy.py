@@ -5,57 +5,41 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitexp import stats
 from vitexp.report import words
 from vitexp.report.escape import as_csv
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
+from vitexp.study.frame import curve_rows, table_rows
 from vitexp.study.powerlaw import PowerLaw
-from vitexp.study.table import Entry, Table
-
-_SPREAD = ("mean", "sd", "low", "high")
+from vitexp.study.table import Table
 
 
 def table(table: Table) -> str:
     """The whole table of a study."""
     config = table.study.config
     paper = published(config.paper) if config.paper else None
+    entries = [entry for part in (table.entries, table.means) for entries in part.values() for entry in entries]
     lines = []
-    for entry in (entry for part in (table.entries, table.means) for entries in part.values() for entry in entries):
-        figure = paper_figure(table, entry.arm, entry.metric, paper)
-        base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+    for entry, row in zip(entries, table_rows(table), strict=True):
+        figure = paper_figure(entry.arm, entry.metric, paper)
+        base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
         beside = {
             "paper": figure,
             "paper_difference": None if figure is None or base is None else figure - base,
             "paper_source": paper.source if paper and figure is not None else None,
         }
-        remarks = {"notes": notes(table)}
-        lines.append({"study": config.name, **_of_entry(entry), "margin": config.margin, **beside, **remarks})
+        lines.append(row | {"values": by_seed(entry.values)} | beside | {"notes": notes(table)})
     return write(lines)
 
 
 def points(curve: Curve) -> str:
     """The points of a curve: one line per metric, arm and data size."""
-    return write(
-        [
-            {
-                "study": curve.study.name,
-                "metric": metric,
-                **dict(one.label),
-                **{f"tuned {key}": value for key, value in point.tuned.items()},
-                "size": point.size,
-                **spread(point.interval),
-                "images_seen": " ".join(map(str, sorted(set(point.images_seen)))),
-                "values": by_seed(point.values),
-                "notes": notes(curve),
-            }
-            for metric, series in curve.series.items()
-            for one in series
-            for point in one.points
-        ]
-    )
+    rows = curve_rows(curve)
+    for row in rows:
+        row |= {"images_seen": " ".join(map(str, row["images_seen"])), "values": by_seed(row["values"])}
+    return write([row | {"notes": notes(curve)} for row in rows])
 
 
 def fits(curve: Curve) -> str:
@@ -97,36 +81,6 @@ def write(lines: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def spread(interval: stats.Interval | None) -> dict[str, Any]:
-    """A mean with its seeds, deviation and interval; the values are absent where there is none."""
-    if interval is None:
-        return {"n": 0, **dict.fromkeys(_SPREAD)}
-    return {key: getattr(interval, key) for key in ("n", *_SPREAD)}
-
-
 def by_seed(values: Mapping[int, float]) -> str:
     """The single values behind a mean: `0:0.951 1:0.944`."""
     return " ".join(f"{seed}:{value!r}" for seed, value in sorted(values.items()))
-
-
-def _of_entry(entry: Entry) -> dict[str, Any]:
-    judged = entry.judgement
-    difference = judged.difference if judged else None
-    return {
-        **entry.arm.factors,
-        **{f"tuned {key}": value for key, value in entry.arm.tuned.items()},
-        "metric": entry.metric,
-        "baseline": entry.is_baseline,
-        **spread(entry.interval),
-        "pairs": difference.n if difference else None,
-        "difference": difference.mean if difference else None,
-        "difference_sd": difference.sd if difference else None,
-        "difference_low": difference.low if difference else None,
-        "difference_high": difference.high if difference else None,
-        "p": difference.p if difference else None,
-        "p_holm": judged.p_holm if judged else None,
-        "p_equivalence_holm": judged.p_equivalence if judged else None,
-        "detectable": judged.detectable if judged else None,
-        "verdict": judged.verdict if judged else f"not compared: {entry.left_out}" if entry.left_out else None,
-        "values": by_seed(entry.values),
-    }

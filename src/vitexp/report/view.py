@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from vitexp import stats
@@ -182,20 +183,22 @@ def _difference(difference: stats.Difference, entry: Entry) -> str:
 
 def _paper_words(table: Table, entry: Entry, paper: Published | None) -> str:
     """The paper's figure beside a cell, and its difference to the paper's figure of the baseline."""
-    value = paper_figure(table, entry.arm, entry.metric, paper)
+    value = paper_figure(entry.arm, entry.metric, paper)
     if value is None:
         return ""
-    base = None if entry.baseline is None else paper_figure(table, entry.baseline, entry.metric, paper)
+    base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
     text = f"paper {words.number(value, entry.metric)}"
     return text if base is None or entry.is_baseline else f"{text} ({words.signed(value - base, entry.metric)})"
 
 
-def paper_figure(table: Table, arm: Arm, metric: str, paper: Published | None) -> float | None:
-    """What the paper prints where `arm` stands, if it prints this metric."""
-    config = table.study.config
-    if paper is None or metric != paper.metric or not config.rows or not config.columns:
+def paper_figure(arm: Arm, metric: str, paper: Published | None) -> float | None:
+    """What the paper prints for `arm`, if it prints this metric, and the study is about what names its figures."""
+    if paper is None or metric != paper.metric or not any(key in arm.factors for key in paper.keys):
         return None
-    return paper.figure(*(str(arm.factors.get(keys[0])) for keys in (config.rows, config.columns)))
+    config = flatten(next(iter(arm.runs.values())).config) if arm.runs else {}
+    if paper.data and PurePosixPath(str(config.get("data.shards"))).name != paper.data:
+        return None
+    return paper.figure({**config, **arm.factors})
 
 
 def _setting(table: Table) -> str:
@@ -321,5 +324,7 @@ def paper_words(paper: Published) -> str:
 def _paper(paper: Published, beside: bool) -> str:
     text = paper_words(paper)
     if beside:
-        text += f" In brackets its difference to the same baseline. Its data and scale are not ours: {LEVELS}."
+        text += " In brackets its difference to the same baseline."
+    if beside and not paper.data:
+        text += f" Its data and scale are not ours: {LEVELS}."
     return text

@@ -3,8 +3,8 @@
 `experiments` and `sweeps` in this folder are links to those at the top of the repository; a wheel holds the files.
 """
 
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from vitexp.record import write_atomically
 
@@ -13,19 +13,9 @@ _HERE = Path(__file__).parent
 _MOST_NAMED = 3
 
 
-def add_command(verbs: Any) -> None:
-    """Adds `init`."""
-    init = verbs.add_parser(
-        "init",
-        help="write the experiments and sweeps into a folder",
-        description="Writes the folders experiments/ and sweeps/ of vitexp into DIR, so that every command of its "
-        "documentation works there. Files that are already the same stay; a file of yours is never overwritten.",
-    )
-    init.add_argument("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: the current one")
-    init.set_defaults(run=lambda chosen: _run(chosen.directory))
-
-
-def _run(directory: Path) -> None:
+def run(chosen: Namespace) -> None:
+    """`vitexp init`."""
+    directory: Path = chosen.directory
     written = init(directory)
     print(f"{directory}: {written} files written to experiments/ and sweeps/" if written else f"{directory}: complete")
     print("next, in that folder: vitexp fit --config experiments/pos_ablation.yaml")

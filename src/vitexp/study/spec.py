@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,6 +20,12 @@ from vitexp.study import cells as agent
 from vitexp.study import space
 from vitexp.study.cells import SEED, Cell, make_cells, varying
 from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from vitexp.record import RunRecord
+    from vitexp.study.select import Root
 
 # The keys that W&B's sweep schema knows; it refuses all others.
 TOP_KEYS = (
@@ -80,7 +86,12 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep file that was read and found sound."""
+    """A sweep file that was read and found sound, and what the runs of its cells gave.
+
+    >>> study = read_study("sweeps/pos_embed.yaml")
+    >>> study.name, len(study.cells())
+    ('pos_embed', 40)
+    """
 
     path: Path
     sha256: str
@@ -123,6 +134,37 @@ class Study:
         words = agent.expand(self.command, self.program, cell.arguments, str(json_path))
         return agent.arguments_of_vitexp(words)
 
+    # What its runs gave. These import late, because the modules that count build on this one.
+
+    def records(self, runs: "Root" = "runs", where: Mapping[str, Any] | None = None) -> "list[RunRecord]":
+        """The finished runs of this study's cells below the folder `runs`, arm by arm, in the order of their seeds."""
+        from vitexp.study.select import select
+
+        return [run for arm in select(self, runs, where).arms for _, run in sorted(arm.runs.items())]
+
+    def table(self, runs: "Root" = "runs", where: Mapping[str, Any] | None = None) -> "DataFrame":
+        """The numbers of `vitexp table` as a pandas frame: one row for each arm and metric, nothing rounded.
+
+        Columns: the factors; `metric`; `n` seeds with `mean`, `sd` and the 95% interval `low` to `high`; the paired
+        `difference` to the baseline with `difference_low`, `difference_high`, `p_holm` and `verdict`. Accuracies are
+        shares (0 to 1). `where` keeps only runs whose config has these values, by dotted key. Cautions about the runs
+        are warned about, and stand with the notes in `frame.attrs`.
+
+        Raises: ValueError when no run is finished, none holds a metric of the study, or pandas is not installed.
+        """
+        from vitexp.study.frame import table_frame
+
+        return table_frame(self, runs, where)
+
+    def curve(self, runs: "Root" = "runs", where: Mapping[str, Any] | None = None) -> "DataFrame":
+        """The points of `vitexp curve` as a pandas frame: one row for each metric, arm, and data size or cost.
+
+        Raises: ValueError when the study varies neither, when its records make no curve, or without pandas.
+        """
+        from vitexp.study.frame import curve_frame
+
+        return curve_frame(self, runs, where)
+
     def _points(self, seed: int) -> Iterator[dict[str, Any]]:
         if self.method == "grid":
             return space.grid(list(self.parameters))
@@ -137,7 +179,10 @@ class Study:
 
 
 def read_study(path: str | Path) -> Study:
-    """Reads and checks a sweep file.
+    """Reads and checks a sweep file. What its runs gave: `Study.table`, `Study.curve`, `Study.records`.
+
+    >>> read_study("sweeps/pos_embed.yaml").arm_factors
+    ('model.pos_at', 'model.pos_embed')
 
     Raises: ValueError naming the file, the place in it, and what to write instead.
     """

@@ -7,6 +7,7 @@ significant looks at all of them. Losses, which point the other way, are a famil
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vitexp import stats
@@ -15,7 +16,7 @@ from vitexp.study.arm import Arm, is_accuracy, name
 from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.select import Root, Selection, select
-from vitexp.study.spec import Study, StudyConfig
+from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import higher_is_better, tune
 
 # A suite of data sets: the plain mean of a metric over all of them and over each named group, as VTAB reports it.
@@ -83,7 +84,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A study in numbers: entries per metric in the order of `arms`, and the row and column of each arm."""
+    """A study in numbers: entries per metric in the order of `arms`, and the row and column of each arm.
+
+    `cautions` must be read before any number, `notes` say what is missing or left out.
+    """
 
     study: Study
     arms: tuple[Arm, ...]
@@ -102,12 +106,13 @@ class Table:
         return next((entry for entry in self.entries[metric] if place(entry.arm, self.study.config) == wanted), None)
 
 
-def make_table(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Table:
-    """The table of a study from the records in `root`.
+def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[str, Any] | None = None) -> Table:
+    """The table of a study, or of the sweep file that describes it, from the records below the folder `root`.
 
+    `where` keeps only runs whose config has these values, by dotted key. `Study.table` gives a pandas frame of it.
     Raises: ValueError when no run is finished, or none holds a metric that the study reports.
     """
-    return tabulate(tune(select(study, root, where)))
+    return tabulate(tune(select(as_study(study), root, where)))
 
 
 def tabulate(selection: Selection) -> Table:

@@ -21,7 +21,15 @@ from vitexp.train.initial import NONE, content_of
 
 
 def train_flops(config: ViTConfig, images: int) -> float:
-    """FLOPs of training a network of this config on so many images, repeats included."""
+    """FLOPs of training a network of this config on `images` images, counting an image again in each epoch.
+
+    A multiply-add counts as 2, a backward pass as two forward passes: the forward pass of one image costs a third.
+
+    >>> f"{train_flops(ViTConfig(arch='B/16'), images=1) / 3:.4g}"
+    '3.513e+10'
+
+    Raises: ValueError for an axis value whose cost is not known. Source: ViT paper, Table 6.
+    """
     sizes = flops.sizes_of(vars(config) | asdict(parse_arch(config.arch, config.stem)))
     return flops.train_flops(sizes, images)
 

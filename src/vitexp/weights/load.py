@@ -35,7 +35,8 @@ def load_weights(
 
     `new_head` starts a zero head instead of the stored one, and drops the stored hidden layer where the network has
     none. Position tables are resized; `grid` is the rows and columns of patches they were learned on, where that is
-    neither this network's grid nor a square. Gives notes on parts that were changed so that they fit.
+    neither this network's grid nor a square. Gives notes on parts that were changed so that they fit. Nothing in a file
+    is executed. Read are the files of Google, timm, Hugging Face, torchvision and vitexp; docs/weights.md has the list.
     Raises: ValueError for a file that cannot be read, whose names or shapes do not fit, or whose GELU is another.
     """
     stored = read_weights(name)

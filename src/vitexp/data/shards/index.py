@@ -17,7 +17,7 @@ from vitexp.data.shards.index_write import INDEX_KIND, content_fingerprint, inde
 from vitexp.data.shards.layout import ShardSet, find_shards
 from vitexp.data.shards.layout import alone
 from vitexp.data.shards.scan import ROW
-from vitexp.data.sources.named import FEW_CLASSES
+from vitexp.data.sources.source import FEW_CLASSES
 from vitexp.data.shards.tar import BadShard
 
 

@@ -5,39 +5,35 @@ A run that was stopped goes on after its last whole shard. Images are shuffled o
 that `recipe.json` keeps.
 """
 
+import errno
+import hashlib
 import io
+import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
 import numpy as np
 from PIL import Image
-from vitexp.data.read.decode import BadImage, check_image, convert_image, decode_image
-from vitexp.data.sources.named import Content
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from vitexp.data.read.decode import BadImage
-from vitexp.data.sources.named import Split
-import errno
-import fcntl
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+
 from vitexp import __version__
-from vitexp.data.sources.named import TEST_FRACTION, Source, digest, hold_out, open_source
+from vitexp.data.read.decode import BadImage, check_image, convert_image, decode_image
+from vitexp.data.shards.index_write import index_shards
+from vitexp.data.shards.layout import alone
+from vitexp.data.sources.named import open_source
+from vitexp.data.sources.source import TEST_FRACTION, Content, Source, Split, digest, hold_out
 from vitexp.record import write_atomically
 
-
-# One WebDataset shard on its way to disk: nothing in it but the data, so that equal images make equal bytes.
-
+Report = Callable[[int], None]
+RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
 _BLOCK = 512
 _RECORD = 20 * _BLOCK  # a tar is filled up to whole records
+_CHUNK, _WINDOW = 32, 16  # images a task, tasks ahead: what is held in memory
 
 
 def encode(key: str, label: int, content: Content, check: bool) -> bytes:
@@ -97,12 +93,6 @@ def write_shard(path: Path, samples: Iterable[bytes]) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     return count
-
-
-# Images on their way to shards: encoded ahead in threads, in order, dealt out until a shard is full.
-
-_CHUNK, _WINDOW = 32, 16  # images a task, tasks ahead: what is held in memory
-Report = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +180,6 @@ class Feed:
             yield sample
 
 
-RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
-
-
-def _silent(images: int) -> None:
-    pass
-
-
 @dataclass
 class _Progress:
     """What lies whole in `OUT.partial`: per shard its split, its images, and the place where the next one begins."""
@@ -223,10 +206,12 @@ def make(
     _check(layout)
     source = _with_splits(open_source(source) if isinstance(source, str) else source, layout)
     out, plan = Path(out), _plan(source, layout)
-    with _alone(out):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(f".{out.name}.lock")
+    with alone(lock, wait_seconds=-1):  # a second writer waits here, and then finds the work done
         if not _done(out, plan):
             try:
-                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report or _silent)
+                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report or (lambda images: None))
             except OSError as error:
                 if error.errno != errno.ENOSPC:
                     raise
@@ -234,6 +219,7 @@ def make(
                     f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in "
                     f"{_partial(out).name}; free some space and run this again, or remove that directory"
                 ) from error
+        lock.unlink(missing_ok=True)
     return out
 
 
@@ -265,16 +251,6 @@ def _plan(source: Source, layout: Layout) -> str:
 
 def _partial(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One writer at a time: a second waits here, and then finds the work done."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out.with_name(f".{out.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        Path(lock.name).unlink(missing_ok=True)
 
 
 def _done(out: Path, plan: str) -> bool:
@@ -338,8 +314,6 @@ def _write_split(
 
 def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> None:
     """Writes what lies beside the shards, the index last."""
-    from vitexp.data.shards.index import index_shards
-
     splits: dict[str, dict[str, Any]] = {}
     for name in source.splits:
         shards = [shard for shard in progress.shards if shard["split"] == name]

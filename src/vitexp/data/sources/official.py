@@ -13,7 +13,7 @@ import numpy as np
 
 from vitexp.data.read.fetch import fetch
 from vitexp.data.sources.files import array_split
-from vitexp.data.sources.named import Source
+from vitexp.data.sources.source import Source
 
 # The official files of CIFAR and MNIST as arrays, CIFAR's pickles without unpickling.
 # A pickle is a program. Its instructions are only listed here, never run: what we need of them are a long string (the

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitexp.data.module import ShardData, size_of
+from vitexp.data.module import OpenedSet, ShardData, size_of
 from vitexp.data.read.fetch import is_url
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import Wish, check_subset, held_out, wanted
+from vitexp.data.subset import check_subset, held_out
 
 
 class Size(NamedTuple):
@@ -51,38 +51,48 @@ class PublishedData(ShardData):
     A plan made with it has the right steps and costs; its fingerprints stand for no data, and nothing can be trained.
     """
 
-    published = ""
-    """Which set's published size stands for shards that are not here; empty where they are."""
-
-    def _open(self, shards: str, image_size: int | None, wish: Wish) -> None:
-        directory = Path(shards)
-        if is_url(shards) or "/" not in shards or directory.exists():
-            super()._open(shards, image_size, wish)
-        elif directory.name in SIZES:
-            self._take(shards, SIZES[directory.name], image_size, wish)
-        else:
-            try:
-                super()._open(shards, image_size, wish)
-            except ValueError as error:
-                raise ValueError(
-                    f"{error}; without shards, the costs are known only of sets named {', '.join(SIZES)}"
-                ) from error
-
-    def _take(self, shards: str, size: Size, image_size: int | None, wish: Wish) -> None:
-        self.published = (
-            f"{shards} is not here: costed from its published size ({size.train:,} training images, "
+    @property
+    def published(self) -> str:
+        """Which set's published size stands for shards that are not here; empty where they are."""
+        opened = self.opened
+        if opened.indexes:
+            return ""
+        size = SIZES[opened.name]
+        return (
+            f"{self.shards} is not here: costed from its published size ({size.train:,} training images, "
             f"{size.classes:,} classes)"
         )
-        self.name, self.classes, self.class_names = Path(shards).name, size.classes, ()
-        self.size = size_of(self.name, (size.side, size.side) if size.side else None, image_size)
-        val = held_out(size.train, wish.val_fraction or 0.0)
-        train = wanted(size.train - val, wish)
+
+    def _open(self) -> OpenedSet:
+        directory = Path(self.shards)
+        if is_url(self.shards) or "/" not in self.shards or directory.exists():
+            return super()._open()
+        if directory.name in SIZES:
+            return self._sized(directory.name)
+        try:
+            return super()._open()
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; without shards, the costs are known only of sets named {', '.join(SIZES)}"
+            ) from error
+
+    def _sized(self, name: str) -> OpenedSet:
+        size, options = SIZES[name], self._subset
+        val = held_out(size.train, options.val_fraction or 0.0)
+        train = options.wanted(size.train - val)
         check_subset(train, size.train - val, size.classes)
-        self._indexes, self._held_out = {}, True
         counts = {"train": train, "val": val, "test": size.test}
-        self._rows = {split: np.broadcast_to(np.int64(0), count) for split, count in counts.items()}  # lengths alone
-        self.shards_fingerprint = f"published size of {self.name}"
-        self.subset_fingerprint = f"{train} of {size.train - val} images, seed {wish.seed}"
+        return OpenedSet(
+            indexes={},
+            name=name,
+            class_names=(),
+            classes=size.classes,
+            size=size_of(name, (size.side, size.side) if size.side else None, self.image_size),
+            held_out=True,
+            rows={split: np.broadcast_to(np.int64(0), count) for split, count in counts.items()},  # lengths alone
+            shards_fingerprint=f"published size of {name}",
+            subset_fingerprint=f"{train} of {size.train - val} images, seed {options.seed}",
+        )
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
         """No order is known of images that are not here."""

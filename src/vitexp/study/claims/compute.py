@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from vitexp import stats
 from vitexp.study.arm import Arm
@@ -32,7 +33,7 @@ def depth_over_width(arms: Sequence[Arm], metric: str) -> list[Finding]:
     return found
 
 
-def _compared(one: str, arms: Sequence[Arm], other: str, beside: Sequence[Arm], metric: str) -> dict:
+def _compared(one: str, arms: Sequence[Arm], other: str, beside: Sequence[Arm], metric: str) -> dict[str, Any]:
     """The fields of a finding; none where either side has less than the two networks that make a line."""
     lines = [[arm for arm in side if flops_of(arm)] for side in (arms, beside)]
     if any(len(line) < 2 for line in lines):

@@ -6,17 +6,16 @@ import sys
 import pytest
 
 from vitexp import cli
-from vitexp.study import commands
 
 SWEEP = "sweeps/pos_embed.yaml"
 
 
 @pytest.fixture
 def refused(capsys):
-    """Runs the door; gives the one sentence with which it refuses."""
+    """Runs the command; gives the one sentence with which it refuses."""
 
     def run(*words):
-        assert cli.main(["sweep", *words]) == commands.BAD_INPUT
+        assert cli.main(["sweep", *words]) == cli.BAD_INPUT
         said = capsys.readouterr()
         assert said.out == ""
         (line,) = said.err.splitlines()
@@ -57,12 +56,12 @@ def test_ray_is_told_to_report_nothing(refused, monkeypatch):
         ["--workers=2", "{}", "--retry"],
     ],
 )
-def test_flags_may_stand_before_between_and_behind_the_words(refused, words, tmp_path):
+def test_flags_may_stand_before_between_and_after_the_file(refused, words, tmp_path):
     absent = f"{tmp_path / 'absent.yaml'}"
     assert f"vitexp: {absent} cannot be read" in refused(*(absent if word == "{}" else word for word in words))
 
 
-def test_an_unknown_flag_between_the_words_is_named(refused):
+def test_an_unknown_flag_between_the_arguments_is_named(refused):
     assert "unrecognized arguments: --fast" in refused("lint", "--fast", SWEEP)
 
 

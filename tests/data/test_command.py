@@ -1,23 +1,18 @@
 """`vitexp shards` as a user types it."""
 
-import argparse
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.commands import add_commands
+from vitexp import cli
 from vitexp.data.shards.index import index_shards
 
 
 def shards(*words):
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    add_commands(parser.add_subparsers())
-    chosen = parser.parse_args(["shards", *map(str, words)])
-    return chosen.run(chosen)
+    chosen = cli.build_parser().parse_args(["shards", *map(str, words)])
+    return cli.function(chosen.verb)(chosen)
 
 
 def test_make_then_info_then_verify(tmp_path, capsys):
@@ -99,15 +94,6 @@ def test_a_contact_sheet_shows_each_class_in_its_row(make_set, tmp_path, capsys)
         assert (row[:, 186:250] == label).all()
         assert (row[:, 252:] == 255).all()
         assert (row[:, :120] < 128).any()  # the name
-
-
-def test_nothing_heavy_is_imported_before_a_command_runs():
-    code = (
-        "import sys, argparse; from vitexp.data.commands import add_commands; "
-        "add_commands(argparse.ArgumentParser().add_subparsers()); "
-        "print([m for m in ('torch', 'numpy', 'PIL', 'lightning', 'rich', 'sklearn') if m in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_info_says_what_is_odd_about_the_classes(make_set, tmp_path, capsys):

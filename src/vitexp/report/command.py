@@ -1,0 +1,76 @@
+"""The commands that read records: table, curve, report, claims, diff. Matplotlib is imported where they draw."""
+
+import argparse
+from typing import Any
+
+from vitexp.report.claims import write_claims
+from vitexp.report.diff import show_difference
+from vitexp.report.escape import visible
+from vitexp.report.tables import Written, print_written, show, write_table
+from vitexp.study.found import read_sweep
+from vitexp.study.select import parse_where
+
+
+def show_table(chosen: argparse.Namespace) -> int:
+    """Prints and writes the table of a study."""
+    places = _places(chosen)
+    written = write_table(**places)
+    if chosen.figure:
+        from vitexp.report.figures import write_dots
+
+        written = Written(written.renderable, (*written.paths, *write_dots(**places)))
+    print_written(written)
+    return 0
+
+
+def show_curve(chosen: argparse.Namespace) -> int:
+    """Draws and writes the curve of a study."""
+    from vitexp.report.figures import write_curve
+
+    print_written(write_curve(**_places(chosen)))
+    return 0
+
+
+def show_report(chosen: argparse.Namespace) -> int:
+    """Writes the HTML report of a study."""
+    from vitexp.report.html import write_html
+
+    print(visible(f"Written: {write_html(**_places(chosen))}"))
+    return 0
+
+
+def show_claims(chosen: argparse.Namespace) -> int:
+    """Prints and writes the ledger of claims."""
+    places, read = chosen.places, []
+    if chosen.source:
+        chosen.file, *places = chosen.places or [None]
+        read.append(_study_and_runs(chosen))
+    print_written(write_claims(places, chosen.root, chosen.results, read))
+    return 0
+
+
+def show_diff(chosen: argparse.Namespace) -> int:
+    """Prints two runs beside each other."""
+    show(show_difference(chosen.one, chosen.other))
+    return 0
+
+
+def _places(chosen: argparse.Namespace) -> dict[str, Any]:
+    study, runs = _study_and_runs(chosen)
+    return {"sweep": study, "runs": runs, "results": chosen.results, "where": parse_where(chosen.where)}
+
+
+def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:
+    """The study and where its runs are: a file and a folder, or both from W&B.
+
+    Raises: ValueError when neither is named, or --from is given something else than a W&B sweep.
+    """
+    kind, colon, place = (chosen.source or [""])[0].partition(":")
+    names = [*([place] if colon else []), *chosen.source[1:], *([chosen.file] if chosen.file else [])]
+    if not chosen.source and chosen.file:
+        return chosen.file, chosen.root
+    if not chosen.source:
+        raise ValueError("no study is named; give its sweep file, or --from wandb ENTITY/PROJECT/SWEEP")
+    if kind != "wandb" or not 1 <= len(names) <= 2:
+        raise ValueError(f"--from got {' '.join(chosen.source)!r}; write --from wandb ENTITY/PROJECT/SWEEP")
+    return read_sweep(*names)
