@@ -338,7 +338,9 @@ _INIT = Verb(
     description="Writes the folders experiments/ and sweeps/ of vitexp into DIR, so that every command of its "
     "documentation works there. Files that are already the same stay; a file of yours is never overwritten.",
     run="vitexp.starter:run",
-    arguments=(_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: the current one"),),
+    arguments=(
+        _row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: the current one"),
+    ),
 )
 
 VERBS = (
