@@ -48,7 +48,7 @@ claims: $(STAMP) ## what the runs at hand say about each claim of the paper
 test: $(STAMP) ## the suite: some 5 minutes on 2 cores, no network, no GPU
 	@$(BIN)/python -m pytest -q -n auto
 
-test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing
+test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing, the wheel
 	@$(BIN)/python -m pytest -q -m slow
 
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
