@@ -48,11 +48,11 @@ def rows_in(source: str, module: str) -> Iterator[Row]:
     """The rows of one source file. Raises: ValueError for a row whose arguments are not literals."""
     for call in calls_in(source, module, "part"):
         try:
-            yield Row(*call.arguments, **call.keywords, module=module)
-        except TypeError as error:
-            raise ValueError(
-                f"line {call.line} of {module}: part() needs an axis, a word, a label and about"
-            ) from error
+            axis, word = call.arguments
+            yield Row(axis, word, call.keywords["label"], call.keywords["about"], module)
+        except (KeyError, ValueError) as error:
+            where = f"line {call.line} of {module}"
+            raise ValueError(f"{where}: part() needs an axis, a word, a label and about") from error
 
 
 def of(axis: str) -> tuple[Row, ...]:
