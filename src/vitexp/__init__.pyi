@@ -1,5 +1,5 @@
 # The public list. `__init__.py` reads these lines too, so each is `from MODULE import NAME as PUBLIC`.
-# ruff: noqa: F401, I001  (they are exports, in the order of a reader)
+# ruff: noqa: I001  (they are exports, in the order of a reader)
 
 # networks
 from vitexp.nn.vit import ViT as ViT
@@ -11,7 +11,12 @@ from vitexp.weights.load import load_weights as load_weights
 
 # data and training, with Lightning
 from vitexp.data.module import ShardData as ShardData
-from vitexp.train.module import Classify as Classifier
+from vitexp.train.module import Classifier as Classifier
+from vitexp.train.callbacks.best import BestWeights as BestWeights
+from vitexp.train.callbacks.probe import FewShotProbe as FewShotProbe
+from vitexp.train.callbacks.record import RunRecorder as RunRecorder
+from vitexp.configured import ConfiguredRun as ConfiguredRun
+from vitexp.configured import from_config as from_config
 
 # what a trained network can do, and what it attends to
 from vitexp.eval.attention_maps import attention_rollout as attention_rollout

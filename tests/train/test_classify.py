@@ -84,3 +84,12 @@ def test_equal_seeds_give_arms_equal_weights_where_shapes_agree():
     assert len(shared) > 40
     for word in ("1d", "relative"):
         assert all(torch.equal(arms["none"][name], arms[word][name]) for name in shared)
+
+
+def test_the_constructor_says_what_the_config_holds():
+    """Names, types and defaults stand in the signature, for completion; the config is where they are documented."""
+    given = inspect.signature(Classifier).parameters
+    wanted = {field.name: (field.type, field.default) for field in fields(ClassifyConfig)}
+    assert {name: (p.annotation, p.default) for name, p in given.items()} == wanted
+    module = Classifier(arch="micro/2", image_size=8, lr=0.5)
+    assert dict(module.hparams) == plain(module.config)

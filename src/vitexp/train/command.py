@@ -48,13 +48,13 @@ from vitexp.train.verify_resume import Outline, first_validation
 _BUILT: dict[tuple[str, Any], Any] = {}
 
 
-_KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
+KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
 
 
 def classifier(**kwargs: Any) -> Classifier:
     """The module of a run; its flags, with their help, are the fields of `ClassifyConfig`."""
     config = ClassifyConfig(**kwargs)
-    return _KIND.get()(**vars(config))
+    return KIND.get()(**vars(config))
 
 
 class TrainingCommand(LightningCLI):
@@ -66,11 +66,13 @@ class TrainingCommand(LightningCLI):
         groups: dict[str, type],
         *,
         plan_only: bool = False,
+        start: bool = True,
         weights: bool = True,
         data: type[ShardData] = ShardData,
     ) -> None:
         self.groups = groups
         self.plan_only = plan_only
+        self.start = start and not plan_only
         self.weights = weights
         words, dropped = plain_words(list(arguments))
         self.verb = words[0]
@@ -157,6 +159,11 @@ class TrainingCommand(LightningCLI):
         self.recorder = RunRecorder(self.plan, self.run, self.save_config)
         # first, before the checkpoints, which hold what it has collected
         kwargs["callbacks"] = [self.recorder, *as_list(chosen["callbacks"]), *self._callbacks(chosen)]
+        if not self.start:
+            left_out = ("callbacks", "logger") if chosen["logger"] is None else ("callbacks",)
+            self.trainer_options = {k: v for k, v in {**chosen, **kwargs}.items() if k not in left_out}
+            self.callbacks = kwargs["callbacks"][1:]
+            return None
         return super().instantiate_trainer(**kwargs)
 
     def check_start(self) -> None:
@@ -185,8 +192,8 @@ class TrainingCommand(LightningCLI):
             begin(self.model, self.run.init, self.run.download, quiet=self.plan_only)
 
     def after_instantiate_classes(self) -> None:
-        """Ends here when only the plan is wanted."""
-        if self.plan_only:
+        """Ends here when nothing is to run."""
+        if not self.start:
             self.subcommand = None
 
     def fit(self, **arguments: Any) -> None:
@@ -259,9 +266,9 @@ class TrainingCommand(LightningCLI):
     def save_config(self, path: Path) -> None:
         """Writes the resolved config as YAML that `--config` takes back."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        parser = parser_of(self, self.subcommand)
+        parser = parser_of(self, self.verb)
         parser.save(
-            self.config[self.subcommand], path, skip_none=False, overwrite=True, multifile=False, skip_check=True
+            self.config[self.verb], path, skip_none=False, overwrite=True, multifile=False, skip_check=True
         )
 
     def _plan(self) -> RunPlan:
