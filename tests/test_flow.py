@@ -1,4 +1,4 @@
-"""From a study file to a table, through the real door: shards, cells in processes of their own, records, files."""
+"""From a study file to a table, by the real commands: shards, cells in processes of their own, records, files."""
 
 import csv
 import signal

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: sizes, every YAML through the real door, every axis value reachable from one."""
+"""The house keeps its own rules: sizes, every YAML through the real parser, every axis value reachable from one."""
 
 import ast
 import subprocess
@@ -140,7 +140,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
 
 @pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_passes_the_door(path):
+def test_every_experiment_parses(path):
     plan = cli.plan(["fit", "--config", f"experiments/{path.name}", *trial(path)])
     assert plan["steps"] > 0
     assert plan["study"] == path.stem
@@ -179,7 +179,7 @@ def test_telling_cells_have_every_number_and_every_combination_of_words():
 
 @pytest.mark.usefixtures("_shards_made")
 @pytest.mark.parametrize("path", [path for path in SWEEPS if not trial(path)], ids=lambda path: path.stem)
-def test_every_arm_of_every_study_passes_the_door(path, tmp_path):
+def test_every_arm_of_every_study_parses(path, tmp_path):
     """Those of the paper's size: train/test_paper_scale.py."""
     study = read_study(f"sweeps/{path.name}")
     assert study.name == path.stem

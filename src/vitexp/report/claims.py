@@ -94,12 +94,11 @@ def markdown(ledger: Ledger) -> str:
 def _markdown_row(line: Line) -> list[str]:
     found = [claims_text.contrast_words(line, one) for one in line.judged]
     effects = "<br>".join(f"{escape(sides)}: **{escape(effect)}** ({escape(tests)})" for sides, effect, tests in found)
-    why = "; ".join(text for text in (claims_text.reason(line), claims_text.tuned_words(line)) if text)
     return [
         f"**{line.verdict}**",
         escape(claims_text.heading(line)),
         effects,
-        escape(why),
+        escape(claims_text.why(line)),
         escape(claims_text.runs_words(line)),
     ]
 

@@ -82,14 +82,19 @@ def reason(line: Line) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def why(line: Line) -> str:
+    """The reason of a verdict, with the values that tuning chose."""
+    return "; ".join(text for text in (reason(line), tuned_words(line)) if text)
+
+
 def paper_words(claim: Claim) -> str:
     """What the paper measured, with its differences where it prints numbers."""
     paper = published(claim.published)
     if not paper.figures:
         return f"{paper.source}, {paper.caveat}"
-    places = [("stem",)] if claim.axis == "model.pos_embed" else [("1d",), ("2d",)]
+    places = ["stem"] if claim.axis == "model.pos_embed" else ["1d", "2d"]
     found = []
-    for (place,) in places:
+    for place in places:
         for one, other in claim.pairs:
             difference = _figures(claim, one, other, place)
             if difference is not None:

@@ -55,8 +55,7 @@ def _cells(line: Line) -> str:
     effects = "".join(
         f'<span>{sides}: <b>{effect}</b> <i class="faint">{tests}</i></span>' for sides, effect, tests in found
     )
-    why = "; ".join(text for text in (claims_text.reason(line), claims_text.tuned_words(line)) if text)
-    return "".join(f"<td>{cell}</td>" for cell in (verdict, escape(place), effects, escape(why)))
+    return "".join(f"<td>{cell}</td>" for cell in (verdict, escape(place), effects, escape(claims_text.why(line))))
 
 
 _PAGE = """<!doctype html>
