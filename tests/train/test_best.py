@@ -5,7 +5,7 @@ import torch
 
 from vitexp import cli
 from vitexp.record import read_record
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 WORDS = [
     "--model.arch=micro/4", "--data.batch_size=200", "--trainer.max_steps=14", "--model.lr=0.03", "--run.wandb=off",
@@ -41,7 +41,7 @@ def test_the_first_best_of_all_validations_is_kept(fit):
 def test_a_resumed_run_chooses_among_the_same(fit, monkeypatch, hook):
     more = ["--run.keep=best", "--model.polyak=0.8"]
     assert fit("--run.dir=whole", *more) == 0
-    whole, calls = getattr(Classify, hook), []
+    whole, calls = getattr(Classifier, hook), []
 
     def cut(module, batch, index):
         calls.append(module.global_step)
@@ -49,10 +49,10 @@ def test_a_resumed_run_chooses_among_the_same(fit, monkeypatch, hook):
             raise KeyboardInterrupt
         return whole(module, batch, index)
 
-    monkeypatch.setattr(Classify, hook, cut)
+    monkeypatch.setattr(Classifier, hook, cut)
     assert fit("--run.dir=cut", *more) == 130
     assert calls[-1] == 8
-    monkeypatch.setattr(Classify, hook, whole)
+    monkeypatch.setattr(Classifier, hook, whole)
     assert fit("--run.dir=cut", *more, "--ckpt_path=last") == 0
     assert read_record("cut").curves["val_acc"] == read_record("whole").curves["val_acc"]
     assert read_record("cut").metrics == read_record("whole").metrics

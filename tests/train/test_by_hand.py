@@ -14,7 +14,7 @@ from vitexp import cli
 from vitexp.data.module import ShardData
 from vitexp.eval.fewshot import fewshot_accuracy
 from vitexp.record import read_record
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 SEED, EPOCHS, BATCH = 3, 2, 8
 MEASURED = ("val_acc", "val_loss", "test_acc", "test_loss", "fewshot_2")
@@ -70,7 +70,7 @@ def trained_by_hand(shards, options):
     images, labels = by_tar(shards, "train")
     order = ShardData(shards=str(shards), batch_size=BATCH, seed=SEED).epoch_order("train")
     torch.manual_seed(SEED)
-    network = Classify(**options, classes=3, image_size=8).network.train()
+    network = Classifier(**options, classes=3, image_size=8).network.train()
     if options.get("optimizer") == "sgd":
         optimizer = torch.optim.SGD(groups_of(network, options), lr=1.0, momentum=0.9)
     else:
@@ -146,7 +146,7 @@ def test_a_run_is_what_plain_torch_makes_of_it(fit, colours, name):
 
 
 def of_checkpoint(kept, options, shards):
-    network = Classify(**options, classes=3, image_size=8).network
+    network = Classifier(**options, classes=3, image_size=8).network
     network.load_state_dict(kept)
     return pytest.approx(measured_by_hand(network, shards, options), rel=1e-4)
 
@@ -172,20 +172,20 @@ def test_the_gradient_is_clipped_before_the_step(fit, colours):
     options = {"arch": "micro/4", "optimizer": "sgd", "lr": 1.0, "schedule": "constant", "clip_norm": 1e-3}
     _, kept = fit(options, "--trainer.max_steps=1")
     torch.manual_seed(SEED)
-    start = Classify(**options, classes=3, image_size=8).network.state_dict()
+    start = Classifier(**options, classes=3, image_size=8).network.state_dict()
     moved = math.sqrt(sum((kept[name] - start[name]).square().sum().item() for name in start))
     assert moved == pytest.approx(1e-3, rel=0.01)
 
 
 def test_the_rate_follows_the_steps_that_are_taken(fit, monkeypatch):
     """Also where two batches make one step, and the third of an epoch a step of its own."""
-    rates, step = [], Classify.optimizer_step
+    rates, step = [], Classifier.optimizer_step
 
     def noted(module, epoch, batch, optimizer, *more, **options):
         rates.append(optimizer.param_groups[0]["lr"])
         return step(module, epoch, batch, optimizer, *more, **options)
 
-    monkeypatch.setattr(Classify, "optimizer_step", noted)
+    monkeypatch.setattr(Classifier, "optimizer_step", noted)
     options = {"arch": "micro/4", "lr": 0.01, "schedule": "linear", "warmup_steps": 2}
     record, _ = fit(options, "--trainer.accumulate_grad_batches=2")
     assert rates == pytest.approx([rate(options, number, 4) for number in range(4)])

@@ -1,5 +1,8 @@
 """Losses by NumPy by hand, and the arithmetic of a run's length."""
 
+import inspect
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import Recipe
 from vitexp.train.config import ClassifyConfig, check_objective
-from vitexp.train.module import Classify, batch_losses, image_losses, probabilities_of
+from vitexp.train.module import Classifier, batch_losses, image_losses, plain, probabilities_of
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5))
@@ -79,7 +82,7 @@ def test_equal_seeds_give_arms_equal_weights_where_shapes_agree():
     arms = {}
     for word in ("none", "1d", "relative"):
         torch.manual_seed(3)
-        arms[word] = Classify(arch="micro/2", image_size=8, classes=10, pos_embed=word).state_dict()
+        arms[word] = Classifier(arch="micro/2", image_size=8, classes=10, pos_embed=word).state_dict()
     shared = [name for name in arms["none"] if "position" not in name and name.startswith("network")]
     assert len(shared) > 40
     for word in ("1d", "relative"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vitexp.record import read_record
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 EVERY, WARMUP, LR = 3, 4, 0.01
 WORDS = [
@@ -28,7 +28,7 @@ def rows(folder="run"):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_row_is_about_its_step_also_where_epochs_are_short_and_across_a_resume(door, monkeypatch, accumulate):
     """Epochs of 3 batches, or of 2 steps: rows of every third step, cut off in the middle of an interval."""
-    step, losses, cut = Classify.training_step, {}, [7]
+    step, losses, cut = Classifier.training_step, {}, [7]
 
     def noted(module, batch, index):
         if cut and module.global_step == cut[0]:
@@ -37,7 +37,7 @@ def test_a_row_is_about_its_step_also_where_epochs_are_short_and_across_a_resume
         losses.setdefault(module.global_step, []).append((loss.item() * batch.total, batch.total))
         return loss
 
-    monkeypatch.setattr(Classify, "training_step", noted)
+    monkeypatch.setattr(Classifier, "training_step", noted)
     words = [*WORDS, f"--trainer.accumulate_grad_batches={accumulate}", "--run.checkpoint_steps=1"]
     assert door("fit", *words) == 130
     cut.clear()

@@ -12,7 +12,7 @@ import torch
 
 from vitexp import cli, metrics
 from vitexp.record import read_record
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 TINY = [
     "--model.arch=micro/4", "--data.batch_size=200", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false",
@@ -31,15 +31,15 @@ def sends(monkeypatch):
     """Lets this process send itself a signal in a method of the network, at a step."""
 
     def send(method, signum, step, times=1):
-        original, left = getattr(Classify, method), [signum] * times
+        original, left = getattr(Classifier, method), [signum] * times
 
         def with_signal(module, batch, index):
             while module.global_step == step and left:
                 os.kill(os.getpid(), left.pop())
             return original(module, batch, index)
 
-        monkeypatch.setattr(Classify, method, with_signal)
-        return lambda: monkeypatch.setattr(Classify, method, original)
+        monkeypatch.setattr(Classifier, method, with_signal)
+        return lambda: monkeypatch.setattr(Classifier, method, original)
 
     return send
 
@@ -98,7 +98,7 @@ def test_a_run_cut_off_in_its_test_keeps_what_it_knows_and_needs_no_step_more(fi
 
 
 def test_a_run_cut_off_before_its_first_step_says_so(fit, sends, monkeypatch):
-    monkeypatch.setattr(Classify, "configure_optimizers", lambda module: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(Classifier, "configure_optimizers", lambda module: os.kill(os.getpid(), signal.SIGINT))
     assert fit("cut") == 130
     assert read_record("cut").reason == "interrupted before the first step; it left no checkpoint"
 
@@ -118,7 +118,7 @@ def test_a_run_that_begins_anew_keeps_the_checkpoint_of_the_one_before(fit, send
 
 
 def test_two_runs_never_share_a_folder(fit, sends, capsys, monkeypatch):
-    step, inner = Classify.training_step, []
+    step, inner = Classifier.training_step, []
 
     def beside(module, batch, index):
         if not inner:
@@ -126,7 +126,7 @@ def test_two_runs_never_share_a_folder(fit, sends, capsys, monkeypatch):
             inner.append(fit("run"))
         return step(module, batch, index)
 
-    monkeypatch.setattr(Classify, "training_step", beside)
+    monkeypatch.setattr(Classifier, "training_step", beside)
     assert fit("run") == 0
     assert inner[1] == cli.BAD_INPUT
     assert "another run is at work in run; wait for it, or give another --run.dir" in capsys.readouterr().err

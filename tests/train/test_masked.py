@@ -12,7 +12,7 @@ from vitexp import cli
 from vitexp.data.batch import Batch
 from vitexp.record import read_record
 from vitexp.train.masked import Corruption, colours, corruption, cut
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, size=(3, 3, 8, 12))
@@ -79,7 +79,7 @@ def test_a_mean_on_an_edge_belongs_to_the_upper_part():
 
 
 def test_patches_are_cut_as_the_stem_cuts_them():
-    network = Classify(arch="micro/4", image_size=8, classes=3).network
+    network = Classifier(arch="micro/4", image_size=8, classes=3).network
     by_hand = cut(IMAGES[..., :8], (2, 2)).flatten(2) @ network.stem.embedding.weight.flatten(1).t()
     torch.testing.assert_close(network.stem(IMAGES[..., :8]), by_hand + network.stem.embedding.bias)
 
@@ -87,7 +87,7 @@ def test_patches_are_cut_as_the_stem_cuts_them():
 def module(objective, **options):
     torch.manual_seed(0)
     options = {"arch": "micro/4", "image_size": 8, "classes": 3, "masked_share": 0.5} | options
-    made = Classify(objective=objective, **options)
+    made = Classifier(objective=objective, **options)
     torch.nn.init.normal_(made.masked.predict.weight, std=0.1)
     return made
 

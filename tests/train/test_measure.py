@@ -61,7 +61,7 @@ def test_all_final_numbers_come_from_the_weights_that_are_kept(fit, average, mon
     """Those of the checkpoint, measured again by `validate` and `test`, image by image."""
     seen = {}
 
-    report = measure.Classify._report
+    report = measure.Classifier._report
 
     def noted(module, split):
         report(module, split)
@@ -69,7 +69,7 @@ def test_all_final_numbers_come_from_the_weights_that_are_kept(fit, average, mon
 
     assert fit("--run.shots=[]", *AVERAGES[average]) == 0
     record = read_record("run")
-    monkeypatch.setattr(measure.Classify, "_report", noted)
+    monkeypatch.setattr(measure.Classifier, "_report", noted)
     for verb, split in (("validate", "val"), ("test", "test")):
         network = [word for word in AVERAGES[average] if word.startswith("--model")]
         assert fit(*network, "--ckpt_path=run/checkpoints/last.ckpt", verb=verb) == 0
@@ -128,12 +128,12 @@ def test_numbers_are_in_the_record_when_they_are_known(fit, monkeypatch):
 
 
 def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monkeypatch, capsys):
-    sums = measure.Classify.weight_sums
+    sums = measure.Classifier.weight_sums
 
     def exchanged(module):
         testing = module._trainer is not None and module.trainer.testing
         return [number + testing for number in sums(module)]
 
-    monkeypatch.setattr(measure.Classify, "weight_sums", exchanged)
+    monkeypatch.setattr(measure.Classifier, "weight_sums", exchanged)
     assert fit("--trainer.max_epochs=1") == 1
     assert "test measured other weights" in capsys.readouterr().err

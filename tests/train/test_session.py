@@ -9,7 +9,7 @@ import torch
 
 from vitexp import cli, metrics
 from vitexp.record import read_record
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 EPOCHS = 2
 TINY = ["--model.arch=micro/4", "--data.batch_size=200", f"--trainer.max_epochs={EPOCHS}", "--model.warmup_steps=2"]
@@ -56,7 +56,7 @@ def test_the_test_accuracy_is_the_checkpoints_own(fit, digits):
 
 def test_the_training_loss_of_an_epoch_is_the_mean_over_its_images(fit, monkeypatch):
     """By hand, also across an interruption."""
-    losses, step = [], Classify.training_step
+    losses, step = [], Classifier.training_step
 
     def noted(module, batch, index):
         loss = step(module, batch, index)
@@ -65,7 +65,7 @@ def test_the_training_loss_of_an_epoch_is_the_mean_over_its_images(fit, monkeypa
             raise KeyboardInterrupt
         return loss
 
-    monkeypatch.setattr(Classify, "training_step", noted)
+    monkeypatch.setattr(Classifier, "training_step", noted)
     cutting = True
     assert fit("--run.checkpoint_steps=9") == 130
     cutting = False
@@ -105,7 +105,7 @@ def test_a_folder_of_another_config_is_left_alone(fit, capsys):
 def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
     whole = ["--run.dir=whole", "--model.dropout=0.1"]
     assert fit(*whole) == 0
-    step = Classify.training_step
+    step = Classifier.training_step
 
     def cut(module, batch, index):
         if module.global_step == 9:
@@ -113,12 +113,12 @@ def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
         return step(module, batch, index)
 
     cuttable = ["--run.dir=cut", "--model.dropout=0.1", "--run.checkpoint_steps=4"]
-    monkeypatch.setattr(Classify, "training_step", cut)
+    monkeypatch.setattr(Classifier, "training_step", cut)
     assert fit(*cuttable) == 130
     record = read_record("cut")
     assert (record.status, record.steps, record.planned_steps) == ("stopped", 9, 14)
     assert record.reason == "interrupted after step 9 of 14; --ckpt_path last goes on from an earlier checkpoint"
-    monkeypatch.setattr(Classify, "training_step", step)
+    monkeypatch.setattr(Classifier, "training_step", step)
     assert fit(*cuttable, "--ckpt_path=last") == 0
     one, other = weights("whole/checkpoints/last.ckpt"), weights("cut/checkpoints/last.ckpt")
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -129,14 +129,14 @@ def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
 def test_a_run_cut_off_in_a_validation_makes_it_good(fit, monkeypatch):
     """The numbers of every epoch are in the record, also of the one whose last batch was the last thing done."""
     assert fit("--run.dir=whole") == 0
-    step = Classify.validation_step
+    step = Classifier.validation_step
 
     def cut(module, batch, index):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Classify, "validation_step", cut)
+    monkeypatch.setattr(Classifier, "validation_step", cut)
     assert fit("--run.dir=cut", "--run.checkpoint_steps=1") == 130
-    monkeypatch.setattr(Classify, "validation_step", step)
+    monkeypatch.setattr(Classifier, "validation_step", step)
     assert fit("--run.dir=cut", "--run.checkpoint_steps=1", "--ckpt_path=last") == 0
     assert read_record("cut").curves == read_record("whole").curves
     assert read_record("cut").metrics == read_record("whole").metrics

@@ -8,7 +8,7 @@ from vitexp.cli import groups
 from vitexp.neutral import NEUTRAL, PARTS
 from vitexp.record import read_record
 from vitexp.train.command import TrainingCommand
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 from vitexp.train.trainer_flags import HONOURED, REFUSED
 
 TINY = ["--model.arch=micro/4", "--data.batch_size=200", "--trainer.enable_progress_bar=false", "--run.wandb=off"]
@@ -87,8 +87,8 @@ def test_what_is_refused_says_what_to_use_instead_before_anything_is_written(fit
 )
 def test_the_schedule_and_the_record_follow_the_length(fit, monkeypatch, words, steps, images):
     planned = []
-    asked = Classify.total_steps
-    monkeypatch.setattr(Classify, "total_steps", lambda module: planned.append(asked(module)) or planned[-1])
+    asked = Classifier.total_steps
+    monkeypatch.setattr(Classifier, "total_steps", lambda module: planned.append(asked(module)) or planned[-1])
     assert fit("--trainer.max_epochs=2", *words) == 0
     record = read_record("run")
     assert planned == [steps]

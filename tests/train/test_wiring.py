@@ -17,7 +17,7 @@ from vitexp.record import read_record
 from vitexp.train.answers import read_features
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig, RunConfig
-from vitexp.train.module import Classify
+from vitexp.train.module import Classifier
 
 TINY = [
     "--model.arch=micro/4", "--model.lr=0.003", "--data.batch_size=8", "--trainer.max_epochs=3", "--run.shots=[2]",
@@ -134,7 +134,7 @@ def test_each_seed_draws_its_own(colours):
 def test_features_come_in_the_order_of_the_samples_with_their_labels(colours, monkeypatch):
     """Also where the batches come in another, as from several ranks."""
     data = ShardData(shards=str(colours()), batch_size=4)
-    network = Classify(arch="micro/4", image_size=8, classes=3).network.eval()
+    network = Classifier(arch="micro/4", image_size=8, classes=3).network.eval()
     features, labels = read_features(network, data, "train", "cpu")
     loader = data.eval_loader
     monkeypatch.setattr(data, "eval_loader", lambda split: reversed(list(loader(split))))
@@ -297,7 +297,7 @@ def test_every_axis_reaches_the_network(axis):
 
     def made(**options):
         torch.manual_seed(0)
-        network = Classify(**{"arch": "micro/4", "image_size": 16, "classes": 3} | options).network.train()
+        network = Classifier(**{"arch": "micro/4", "image_size": 16, "classes": 3} | options).network.train()
         torch.manual_seed(0)
         nn.init.normal_(network.head.weight)
         torch.manual_seed(0)

@@ -267,9 +267,7 @@ class TrainingCommand(LightningCLI):
         """Writes the resolved config as YAML that `--config` takes back."""
         path.parent.mkdir(parents=True, exist_ok=True)
         parser = parser_of(self, self.verb)
-        parser.save(
-            self.config[self.verb], path, skip_none=False, overwrite=True, multifile=False, skip_check=True
-        )
+        parser.save(self.config[self.verb], path, skip_none=False, overwrite=True, multifile=False, skip_check=True)
 
     def _plan(self) -> RunPlan:
         verb = str(self.subcommand)
