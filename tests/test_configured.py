@@ -5,9 +5,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
 
 import vitexp
 from vitexp.cli import main
+from vitexp.train.callbacks.record import checked_plan
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "experiments/pos_ablation.yaml"
@@ -102,6 +105,7 @@ def test_the_checkpoint_gives_the_trained_network(by_command):
         (lambda run, options: options.update(max_epochs=3), r"here trainer\.max_epochs is 3 \(there 2\)"),
         (lambda run, options: run.data.hparams.update(batch_size=32), r"here data\.batch_size is 32 \(there"),
         (lambda run, options: run.module.hparams.update(lr=1.0), r"here model\.lr is 1\.0 \(there"),
+        (lambda run, options: options.update(precision="bf16-mixed"), r"trainer\.precision is bf16-mixed"),
         (lambda run, options: run.callbacks.clear(), r"asks for few-shot probes of run\.shots \[1\]"),
     ],
 )
@@ -129,6 +133,23 @@ def test_a_subclass_is_another_run_from_the_same_start(by_command, tmp_path):
     assert record.config["module"]["class_path"].endswith("Doubled")
     assert len(record.config["module"]["source"]) == 16
     assert record.learning["train_loss_start"] > 1.9 * theirs.learning["train_loss_start"]
+
+
+class Nudge(L.Callback):
+    def __init__(self, by):
+        self.by = by
+
+
+def test_a_callback_that_the_config_does_not_name_counts(by_command, tmp_path):
+    """One that only watches does not."""
+    found = []
+    for callbacks in ([Nudge(1)], [Nudge(2)], [LearningRateMonitor()]):
+        run = configured(tmp_path / str(len(found)))
+        trainer = run.trainer(callbacks, logger=CSVLogger(tmp_path))
+        plan = checked_plan(run.recorder.plan, run.recorder.run, trainer, run.module, run.data, run.recorder.configured)
+        found.append(plan.fingerprint)
+    assert len(set(found)) == 3
+    assert found[2] == by_command[0].fingerprint
 
 
 def test_a_probe_alone_measures_too(tmp_path):

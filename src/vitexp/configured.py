@@ -60,6 +60,7 @@ def from_config(
         command = TrainingCommand(["fit", "--config", str(config), *flags], groups(), start=False)
     finally:
         KIND.reset(token)
+    command.recorder.configured = command.callbacks
     return ConfiguredRun(
         module=command.model,
         data=command.datamodule,

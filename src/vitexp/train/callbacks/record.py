@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,6 +46,7 @@ _CHECKED = (
     "num_sanity_val_steps",
 )
 """Options of the trainer that decide what is trained and measured, and that it shows."""
+_PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 # Whether training came to its end: the last planned step was taken, or a rule of the config's own ended it.
 
@@ -105,6 +106,8 @@ class RunRecorder(L.Callback):
 
     def __init__(self, plan: RunPlan, run: RunConfig, write_config: Callable[[Path], None] | None = None) -> None:
         self.plan, self.run, self._write_config = plan, run, write_config
+        self.configured: Sequence[L.Callback] = ()
+        """The trainer's callbacks that the config names; others count as parts of the run."""
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.train_seconds = 0.0
         self._since: float | None = None
@@ -165,7 +168,7 @@ class RunRecorder(L.Callback):
         if stage != "fit" or self._record is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         module, data = _ours(trainer, pl_module)
-        self.plan = checked_plan(self.plan, self.run, trainer, module, data)
+        self.plan = checked_plan(self.plan, self.run, trainer, module, data, self.configured)
         if claim(self.plan, data.describe()) is not None and trainer.ckpt_path is None:
             raise ValueError(
                 f"{self.directory} holds this very run already; move that folder away to train it again, or give "
@@ -322,23 +325,44 @@ def run_loggers(trainer: Any) -> list[RunLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
 
 
-def checked_plan(plan: RunPlan, run: RunConfig, trainer: Any, module: Classifier, data: ShardData) -> RunPlan:
-    """The plan, if what begins to train is what its config says; a subclass of `Classifier` counts as a part of it.
+def checked_plan(
+    plan: RunPlan, run: RunConfig, trainer: Any, module: Classifier, data: ShardData, configured: Sequence[L.Callback]
+) -> RunPlan:
+    """The plan, if what begins to train is what its config says. A subclass of `Classifier`, and callbacks that the
+    config does not name, count as parts of it.
 
     Raises: ValueError that names the options that differ.
     """
     config = plan.config
-    options = {name: getattr(trainer, name) for name in _CHECKED if config["trainer"].get(name) is not None}
-    if not data.val_count:
-        options.pop("limit_val_batches", None)  # the data turn validation off
     given = {
         **config,
-        "trainer": config["trainer"] | options,
+        "trainer": config["trainer"] | _options(config["trainer"], trainer, data),
         "model": dict(module.hparams),
         "data": config["data"] | dict(data.hparams) | {"subset": data.subset_fingerprint},
     }
     if apart := differences(_as_json(config), _as_json(given)):
         raise ValueError(f"the config of the recorder is not what trains: here {listed(apart)}")
+    _check_measured(run, trainer, data)
+    more = [_part(one) for one in trainer.callbacks if one not in configured and not _is_ours(one)]
+    own = config | ({} if type(module) is Classifier else {"module": _part(module)})
+    if more:
+        own = own | {"trainer": config["trainer"] | {"callbacks": [*config["trainer"].get("callbacks", []), *more]}}
+    return plan_of(own, run, plan.study)
+
+
+def _options(config: Mapping[str, Any], trainer: Any, data: ShardData) -> dict[str, Any]:
+    """The trainer's options, as far as it shows them, in place of those that the config sets."""
+    options = {name: getattr(trainer, name) for name in _CHECKED if config.get(name) is not None}
+    if not data.val_count:
+        options.pop("limit_val_batches", None)  # the data turn validation off
+    asked = str(config.get("precision") or "32-true")
+    if trainer.precision != _PRECISIONS.get(asked, asked):
+        options["precision"] = trainer.precision
+    return options
+
+
+def _check_measured(run: RunConfig, trainer: Any, data: ShardData) -> None:
+    """Raises: ValueError where the callbacks measure or keep something else than the config asks for."""
     asked, probe = tuple(run.shots if data.test_count else ()), callback_of(trainer, FewShotProbe)
     if asked != (probe.shots if probe else ()) or (probe and asked and probe.draws != run.shot_seeds):
         raise ValueError(
@@ -347,11 +371,20 @@ def checked_plan(plan: RunPlan, run: RunConfig, trainer: Any, module: Classifier
         )
     if (run.keep == "best") != (callback_of(trainer, BestWeights) is not None):
         raise ValueError("run.keep best and the callback BestWeights belong together; give both or neither")
-    kind = type(module)
-    if kind is Classifier:
-        return plan
-    own = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
-    return plan_of(config | {"module": described(own)}, run, plan.study)
+
+
+def _is_ours(part: Any) -> bool:
+    return type(part).__module__.partition(".")[0] == "vitexp"
+
+
+def _part(part: Any) -> Any:
+    """A part that no config names: its class, its plain attributes, and a digest of the source where it is a user's."""
+    kind = type(part)
+    named = {"class_path": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(part, L.Callback):
+        plain = {name: value for name, value in vars(part).items() if isinstance(value, str | int | float | bool)}
+        named["init_args"] = plain  # type: ignore[assignment]
+    return described(named)
 
 
 def _as_json(config: Any) -> Any:
