@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 import vitexp
 from vitexp.cli import main
-from vitexp.train.callbacks.record import checked_plan
+from vitexp.train.admission import checked_plan
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "experiments/pos_ablation.yaml"

@@ -51,7 +51,7 @@ PARTS: dict[str, dict[str, str]] = {
             ("ModelCheckpoint", "OnExceptionCheckpoint"), "keep more checkpoints, and choose none to be measured"
         ),
         "Timer": "as trainer.max_time",
-        "vitexp.train.verify_resume.Witness": "ends the process before there is a result",
+        "vitexp.train.verify_resume.BatchLog": "ends the process before there is a result",
     },
     "trainer.profiler": dict.fromkeys(
         ("simple", "advanced", "pytorch", "xla", f"{_PL}.profilers.*"), "measure time and memory"

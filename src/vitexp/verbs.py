@@ -326,21 +326,16 @@ _REPORTS = (
         description="Compares two runs: what differs in their configs, code, data, versions and devices, their "
         "numbers, and on how many images they disagree. Trains and writes nothing.",
         run="vitexp.report.command:show_diff",
-        arguments=tuple(
-            _row(side, metavar="RUN", help="the folder of a run, or its record.json") for side in ("one", "other")
-        ),
+        arguments=tuple(_row(side, metavar="RUN", help="a run's folder or record") for side in ("one", "other")),
     ),
 )
 
 _INIT = Verb(
     name="init",
     help="write the experiments and sweeps into a folder",
-    description="Writes the folders experiments/ and sweeps/ of vitexp into DIR, so that every command of its "
-    "documentation works there. Files that are already the same stay; a file of yours is never overwritten.",
+    description="Writes experiments/ and sweeps/ into DIR. A file of yours is never overwritten.",
     run="vitexp.starter:run",
-    arguments=(
-        _row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: the current one"),
-    ),
+    arguments=(_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
 )
 
 VERBS = (

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vitexp.train.module import averaged, take_in
+from vitexp.train.losses import averaged, take_in
 
 
 def test_the_average_is_the_weighted_mean_of_all_weights_so_far():

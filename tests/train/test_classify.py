@@ -9,8 +9,9 @@ import torch
 
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import Recipe
-from vitexp.train.config import ClassifyConfig, check_objective
-from vitexp.train.module import Classifier, batch_losses, image_losses, plain, probabilities_of
+from vitexp.train.config import ClassifyConfig, check_objective, plain
+from vitexp.train.losses import batch_losses, image_losses, probabilities_of
+from vitexp.train.module import Classifier
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5))

@@ -8,7 +8,8 @@ import torch
 
 from vitexp.data.module import ShardData
 from vitexp.train.answers import class_places, listed
-from vitexp.train.module import Classifier, plain
+from vitexp.train.config import plain
+from vitexp.train.module import Classifier
 
 
 def matched(module: Classifier, data: ShardData, path: str | Path) -> tuple[Classifier, str]:

@@ -17,18 +17,19 @@ from vitexp.data.module import ShardData
 from vitexp.record import RECORD_NAME, read_record
 from vitexp.train import session
 from vitexp.train import trainer_flags as slurm
+from vitexp.train.admission import claim
 from vitexp.train.callbacks.bar import Bar
 from vitexp.train.callbacks.best import BestWeights, check_averages, validates_all
 from vitexp.train.callbacks.checkpoint import AtomicCheckpoints, RunCheckpoint
 from vitexp.train.callbacks.probe import FewShotProbe
-from vitexp.train.callbacks.record import LAST_CHECKPOINT, RunRecorder, claim
-from vitexp.train.config import ClassifyConfig, RunConfig
+from vitexp.train.callbacks.record import LAST_CHECKPOINT, RunRecorder
+from vitexp.train.config import ClassifyConfig, RunConfig, plain
 from vitexp.train.continuation import adopt, check_own, continued, read_origin, with_continued
 from vitexp.train.failure import one_sentence
 from vitexp.train.initial import begin
 from vitexp.train.lightning_private import option, parser_of, parsers_of, set_parsers
 from vitexp.train.loggers import build_loggers
-from vitexp.train.module import Classifier, plain
+from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, settled
 from vitexp.train.parser import Parser, plain_words
 from vitexp.train.plan import RunPlan, make_plan, plan_of, start_of, train_flops

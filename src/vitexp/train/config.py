@@ -4,7 +4,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -180,3 +180,13 @@ class RunConfig:
         if self.checkpoint_steps:
             return {"every_n_train_steps": self.checkpoint_steps}
         return {"train_time_interval": timedelta(minutes=self.checkpoint_minutes)}
+
+
+def network_config(config: ClassifyConfig) -> ViTConfig:
+    """The network's own part."""
+    return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
+
+
+def plain(config: ClassifyConfig) -> dict[str, Any]:
+    """The config as words and numbers."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}

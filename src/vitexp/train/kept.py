@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from vitexp.data.module import ShardData
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import RECORD_NAME, read_record
-from vitexp.train.callbacks.record import claim
+from vitexp.train.admission import claim
+from vitexp.train.config import plain
 from vitexp.train.continuation import check_network, check_own, differences, listed, read_origin
-from vitexp.train.module import Classifier, plain
+from vitexp.train.module import Classifier
 from vitexp.train.plan import RunPlan
 
 _NETWORK = [field.name for field in fields(ViTConfig) if field.name != "classes"] + ["objective", "loss", "polyak"]

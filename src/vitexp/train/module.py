@@ -1,87 +1,30 @@
 """Training and measuring: the one LightningModule, whatever the network's axes and the objective say."""
 
-import copy
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self, cast
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from vitexp.data.batch import Batch
-from vitexp.data.mixing import partners
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
-from vitexp.nn.vit import ViTConfig, build, resolve
+from vitexp.nn.vit import build, resolve
 from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
-from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective
+from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, network_config, plain
 from vitexp.train.continuation import read_checkpoint
 from vitexp.train.course import Course, log_row
 from vitexp.train.lightning_private import attached_trainer
+from vitexp.train.losses import averaged, batch_losses, image_losses, probabilities_of, take_in
 from vitexp.train.masked import MaskedPatches, unused
-from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, lr_factor
+from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, clip, lr_factor
 from vitexp.train.trainer_flags import Limits
-
-# Polyak averaging: a running average of the weights, which is measured in place of the weights themselves.
-
-
-def averaged(network: nn.Module) -> nn.Module:
-    """A second set of the weights, which no gradient reaches."""
-    return copy.deepcopy(network).requires_grad_(False)
-
-
-@torch.no_grad()
-def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Takes the weights after optimiser step `step`, counted from 1, into the average.
-
-    The weights after step k count `decay ** (step - k)`, those before the first step nothing: a fixed share per step
-    would leave the start, a zero head among it, in the average of a short run.
-    """
-    share = (1 - decay) / (1 - decay**step)
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
-
-
-# The loss of each image, and the probabilities that belong to it.
-
-
-def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:
-    """One loss per image, in fp32. Shapes: (B, classes), (B) -> (B).
-
-    Source: sigmoid cross-entropy summed over classes is the paper's pre-training loss (paper sheet 2.2).
-    """
-    logits = logits.float()
-    smoothing = config.label_smoothing
-    if config.loss == "softmax":
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
-    targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
-
-
-def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor:
-    """One loss per image; that of a mixed image is shared between its label and its partner's. Shapes: -> (B,)."""
-    losses = image_losses(logits, batch.labels, config)
-    if batch.recipe is None:
-        return losses
-    others = image_losses(logits, partners(batch.labels), config)
-    return batch.recipe.share * losses + (1 - batch.recipe.share) * others
-
-
-def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
-    """Class probabilities under the loss the network was trained with."""
-    return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
-
-
-class NonFinite(RuntimeError):
-    """The gradient is no longer a number; going on would only spend time."""
-
-    exit_status = 1
 
 
 class Classifier(L.LightningModule):
@@ -252,21 +195,12 @@ class Classifier(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clips by global norm; the norm is the same on all ranks, so all of them stop at a number that is none."""
+        """Clips by the global norm, where `clip_norm` is set. Raises: NonFinite when the norm is not finite."""
         if gradient_clip_val is not None:
             raise ValueError("trainer.gradient_clip_val has no effect here; set model.clip_norm instead")
-        if not (self.config.clip_norm or self._looks_now()):
-            return
-        parameters = [parameter for _, parameter in self.trained()]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if self._looks_now() and not torch.isfinite(norm):
-            raise NonFinite(
-                f"the gradient's norm became {norm.item()} in step {self.global_step} (epoch {self.current_epoch}); "
-                "lower model.lr, lengthen model.warmup_steps or set model.clip_norm"
-            )
-        if self.config.clip_norm:
-            nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+        if self.config.clip_norm or self._looks_now():
+            where = f"step {self.global_step} (epoch {self.current_epoch})"
+            clip([parameter for _, parameter in self.trained()], self.config.clip_norm, where, look=self._looks_now())
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that gradients reach, by name."""
@@ -410,16 +344,6 @@ class Classifier(L.LightningModule):
     def _seed_step(self) -> None:
         """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
         torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
-
-
-def network_config(config: ClassifyConfig) -> ViTConfig:
-    """The network's own part."""
-    return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
-
-
-def plain(config: ClassifyConfig) -> dict[str, Any]:
-    """The config as words and numbers."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
 
 
 Classify = Classifier

@@ -1,7 +1,7 @@
 """Optimiser and learning-rate schedule, as the paper trains."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -117,3 +117,24 @@ def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, n
 def _is_kernel(name: str, parameter: nn.Parameter) -> bool:
     """Matrices and convolutions; not the position tables or the class token, although these have rows too."""
     return name.endswith("weight") and parameter.ndim >= 2
+
+
+class NonFinite(RuntimeError):
+    """The gradient is no longer a number; going on would only spend time."""
+
+    exit_status = 1
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float, where: str, look: bool) -> None:
+    """Clips by the global norm, where `most` is not 0; with `look`, the norm is read, which waits for an accelerator.
+
+    Raises: NonFinite when it is not finite; it is the same on all ranks, so all of them stop.
+    """
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if look and not torch.isfinite(norm):
+        raise NonFinite(
+            f"the gradient's norm became {norm.item()} in {where}; lower model.lr, lengthen model.warmup_steps or set "
+            "model.clip_norm"
+        )
+    if most:
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)

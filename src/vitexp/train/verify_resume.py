@@ -25,7 +25,7 @@ from vitexp.train.callbacks.best import BestWeights
 WEIGHTS = "weights"
 
 
-class Witness(L.Callback):
+class BatchLog(L.Callback):
     """Notes each batch in a file, a line each, and ends the process when the last step is taken.
 
     Args:
@@ -223,7 +223,7 @@ def _run(folder: Path, words: list[str], steps: int, cut: Cut, more: list[str]) 
         "--run.wandb=off",
     ]
     command += [f"--run.checkpoint_steps={max(1, steps // 8)}", "--trainer.enable_progress_bar=false"]
-    command += [f"--trainer.callbacks+={Witness.__module__}.Witness"]
+    command += [f"--trainer.callbacks+={BatchLog.__module__}.BatchLog"]
     command += [f"--trainer.callbacks.{name}={value}" for name, value in witness.items()]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != (-signal.SIGKILL if cut.step else 0):
