@@ -58,7 +58,6 @@ def _typed(name: str, help: str, run: str = "vitexp.cli:train") -> Verb:
 
 
 # Arguments that several commands share.
-
 _ROOT = _row("--root", default="runs", help="folder of the records (default: runs)")
 _RESULTS = _row("--results", default="results", help="folder for what is written (default: results)")
 _FROM = _row(
