@@ -11,12 +11,13 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
 from vitexp.neutral import PARTS, counted
 
@@ -107,6 +108,21 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
         if isinstance(error, OSError) and not error.filename:
             error.filename = str(path)  # a full disk does not say which file it had no room for
         raise
+
+
+@contextmanager
+def whole_file(path: Path, unfinished: Path) -> Iterator[BinaryIO]:
+    """A large file written piece by piece: it grows as `unfinished`, and takes its name when the block ends without an
+    error and all is on the disk.
+    """
+    try:
+        with open(unfinished, "wb", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_record(record: RunRecord, directory: str | os.PathLike[str]) -> Path:

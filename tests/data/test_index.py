@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 
+from vitexp.data.info import verify
 from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import index_shards, open_shards, read_document
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.tar import BadShard
-from vitexp.data.shards.verify import verify
 
 
 def test_a_set_without_index_gets_one_on_first_use(tmp_path, make_set) -> None:

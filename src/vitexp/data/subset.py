@@ -21,7 +21,7 @@ import numpy as np
 from vitexp.data.keyed import draw, key
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
-from vitexp.record import write_atomically
+from vitexp.record import whole_file, write_atomically
 
 _HOLD_OUT, _SUBSET = 1, 2
 _CHUNK = 1 << 20
@@ -176,12 +176,8 @@ def _work_out(index: ShardIndex, options: SubsetOptions) -> Selection:
 
 def _save(stem: Path, selection: Selection) -> None:
     for split, rows in (("train", selection.train), ("val", selection.val)):
-        unfinished = stem.with_suffix(".tmp.npy")
-        try:
-            np.save(unfinished, rows, allow_pickle=False)
-            unfinished.replace(_rows(stem, split))
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole_file(_rows(stem, split), stem.with_suffix(".tmp.npy")) as file:
+            np.save(file, rows, allow_pickle=False)
     write_atomically(_fingerprint_file(stem), selection.fingerprint)
 
 

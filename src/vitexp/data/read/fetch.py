@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vitexp.record import whole_file
+
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "abfs", "hf", "file")
 _CHUNK = 1 << 20
 
@@ -120,20 +122,13 @@ class _Watch:
 
 
 def _once(url: str, path: Path, checksum: str | None, watch: _Watch) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            if url.lower().startswith(("http://", "https://")):
-                asyncio.run(_over_http(url, file, watch))
-            else:
-                _by_fsspec(url, file, watch)
-            file.flush()
-            os.fsync(file.fileno())
+    with whole_file(path, path.with_name(f"{path.name}.{os.getpid()}.tmp")) as file:
+        if url.lower().startswith(("http://", "https://")):
+            asyncio.run(_over_http(url, file, watch))
+        else:
+            _by_fsspec(url, file, watch)
         if checksum is not None and (found := watch.whole.hexdigest()) != checksum:
             raise _Broken(f"its checksum is {found[:16]}..., the right one {checksum[:16]}...")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 async def _over_http(url: str, file: BinaryIO, watch: _Watch) -> None:

@@ -17,6 +17,7 @@ from vitexp.data.read.remote import files_of
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
 from vitexp.data.views import InceptionView, View, eval_view
+from vitexp.record import whole_file
 
 # All images of a split as one uint8 array on disk, decoded once, then memory-mapped and shared by all processes.
 
@@ -92,16 +93,12 @@ def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
 
 def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> None:
     """Writes in the order of the file, so that a full disk is an error here and not a bus error in a mapped page."""
-    unfinished = path.with_suffix(".tmp")
     try:
-        with open(unfinished, "wb") as file:
+        with whole_file(path, path.with_suffix(".tmp")) as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for chunk in chunks:
                 file.write(np.ascontiguousarray(chunk).data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -109,8 +106,6 @@ def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
             f"the disk of {path.parent} is full: the cache of {shape[0]} images takes {np.prod(shape) / 1e9:.1f} GB; "
             "free some space, or set data.reader to local"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached

@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 FOUND_PROBLEMS = 1
@@ -37,7 +37,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
     """Checks shards; status 1 if there are problems."""
     from vitexp.data.shards.index import open_shards
     from vitexp.data.shards.layout import find_shards
-    from vitexp.data.shards.verify import verify
+    from vitexp.data.info import verify
 
     images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
     with _progress(f"verifying {chosen.directory}", images) as report:
@@ -80,14 +80,9 @@ def _print_summary(directory: Path) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-@contextmanager
-def _progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal, nothing in a file."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(task: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        row = bar.add_task(task, total=total)
-        yield lambda images: bar.advance(row, images)
+    from vitexp.data.sources.source import progress_bar
+
+    return progress_bar(task, total, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -27,7 +27,7 @@ from vitexp.data.shards.index_write import index_shards
 from vitexp.data.shards.layout import alone
 from vitexp.data.sources.named import open_source
 from vitexp.data.sources.source import TEST_FRACTION, Content, Source, Split, digest, hold_out
-from vitexp.record import write_atomically
+from vitexp.record import whole_file, write_atomically
 
 Report = Callable[[int], None]
 RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
@@ -78,20 +78,13 @@ def _header(name: str, size: int) -> bytes:
 
 def write_shard(path: Path, samples: Iterable[bytes]) -> int:
     """Writes a whole shard or none, and waits until it is on the disk; returns how many samples it holds."""
-    unfinished = path.with_suffix(".tmp")
     count = 0
-    try:
-        with open(unfinished, "wb", buffering=1 << 20) as file:
-            for sample in samples:
-                file.write(sample)
-                count += 1
-            file.write(bytes(2 * _BLOCK))
-            file.write(bytes(-file.tell() % _RECORD))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path, path.with_suffix(".tmp")) as file:
+        for sample in samples:
+            file.write(sample)
+            count += 1
+        file.write(bytes(2 * _BLOCK))
+        file.write(bytes(-file.tell() % _RECORD))
     return count
 
 

@@ -4,8 +4,7 @@ import gzip
 import hashlib
 import pickletools
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from vitexp.data.read.fetch import fetch
 from vitexp.data.sources.files import array_split
-from vitexp.data.sources.source import Source
+from vitexp.data.sources.source import Source, progress_bar
 
 # The official files of CIFAR and MNIST as arrays, CIFAR's pickles without unpickling.
 # A pickle is a program. Its instructions are only listed here, never run: what we need of them are a long string (the
@@ -217,25 +216,15 @@ def _downloaded(file: OfficialFile, folder: Path) -> Path:
     path = folder / file.name
     if path.is_file():
         return _checked(path, file)
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
     folder.mkdir(parents=True, exist_ok=True)
-    with _bar(file.name) as report:
+    with progress_bar(file.name, None, DownloadColumn(), TransferSpeedColumn()) as report:
         try:
             fetch(file.url, path, file.md5, report=report)
         except ValueError as error:
             raise ValueError(f"{error}; or put {path} there by hand") from error
     return path
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[Callable[[int], object]]:
-    """How many bytes have come, on a terminal."""
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    console, columns = Console(stderr=True), (TextColumn(name), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        row = bar.add_task(name, total=None)
-        yield lambda count: bar.advance(row, count)
 
 
 _MNIST = tuple("0123456789")

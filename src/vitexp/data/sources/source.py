@@ -4,8 +4,10 @@ Nothing is decoded or held here: a split answers for any one of its images, in a
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -86,3 +88,16 @@ def hold_out(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split
 def digest(key: str, seed: int) -> int:
     """A number in 0..2^63 that depends on the key and the seed alone, never on the images around it."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()) >> 1
+
+
+@contextmanager
+def progress_bar(task: str, total: int | None, *columns: Any) -> Iterator[Callable[[int], None]]:
+    """A bar of rich's `columns` on the terminal, nothing in a file; gives what to call with each piece of work done."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    console = Console(stderr=True)
+    description = TextColumn("{task.description}")
+    with Progress(description, *columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        row = bar.add_task(task, total=total)
+        yield lambda done: bar.advance(row, done)
