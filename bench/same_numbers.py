@@ -41,7 +41,7 @@ RUNS = {
     "hybrid": "--model.arch=R14+micro/16 --data.image_size=32 --data.train_images=96",
     "preact": "--model.arch=R14x0.5 --data.image_size=32 --data.train_images=96",
     "postact": "--model.arch=R14x0.5 --model.resnet=postact --data.image_size=32 --data.train_images=96",
-    "from weights": f"--run.init=first/{LAST} --data.image_size=16",
+    "from weights": "--run.init=first.safetensors --data.image_size=16",
 }
 COMMON = "--seed_everything=3 --trainer.max_epochs=2 --data.train_images=256 --data.batch_size=32 --run.wandb=off"
 COMMON += " --trainer.enable_progress_bar=false --trainer.log_every_n_steps=1 --model.warmup_steps=2"
@@ -95,6 +95,8 @@ def measured() -> dict[str, object]:
         folder = name.replace(" ", "-").replace(",", "")
         run("fit", "--config", "experiments/pos_ablation.yaml", *COMMON.split(), f"--run.dir={folder}", *words.split())
         found[name] = numbers_of(Path(folder))
+        if name == "first":
+            run("export", f"{folder}/{LAST}", "first.safetensors")
         print(f"{name}: {found[name]['fingerprint']}", file=sys.stderr, flush=True)  # type: ignore[index]
     run("shards", "make", "digits", "made")
     found["shards"] = {path.name: digest(path.read_bytes()) for path in sorted(Path("made").iterdir())}

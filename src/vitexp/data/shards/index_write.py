@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
 import numpy as np
+
 from vitexp.data.read.decode import EXTENSIONS
 from vitexp.data.shards.layout import ShardSet, find_shards
 from vitexp.data.shards.scan import ROW, ShardScan, scan_shard
 from vitexp.data.shards.tar import BadShard
 from vitexp.record import write_atomically
-
 
 INDEX_KIND = "wids-shard-index-v1"
 _CHUNK_ROWS = 1 << 20
@@ -161,4 +162,3 @@ def _chunks(column: np.ndarray) -> Iterator[np.ndarray]:
     """The column in pieces that are copied out of the file one at a time."""
     for start in range(0, len(column), _CHUNK_ROWS):
         yield np.ascontiguousarray(column[start : start + _CHUNK_ROWS])
-

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+
 import numpy as np
+
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, check_image
 from vitexp.data.read.photo import image_size
 from vitexp.data.shards.tar import BLOCK, BadShard, Member, Tape
-
 
 ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
 """One sample, 24 bytes: its image begins at `block` * 512 of the shard; `kind` is its place in EXTENSIONS."""
@@ -198,4 +199,3 @@ def _hint(label: bytes) -> str:
         return "; write the number of the line that the class has in classes.txt, the first being 0"
     whole = number.is_integer() and 0 <= number < 1 << 31
     return f": write {int(number)} instead" if whole else ", and none is negative or a fraction"
-
