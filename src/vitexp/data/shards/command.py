@@ -35,9 +35,9 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 def run_verify(chosen: argparse.Namespace) -> int:
     """Checks shards; status 1 if there are problems."""
+    from vitexp.data.info import verify
     from vitexp.data.shards.index import open_shards
     from vitexp.data.shards.layout import find_shards
-    from vitexp.data.info import verify
 
     images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
     with _progress(f"verifying {chosen.directory}", images) as report:

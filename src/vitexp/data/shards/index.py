@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-import numpy as np
-from vitexp.data.shards.index_write import INDEX_KIND, content_fingerprint, index_shards
-from vitexp.data.shards.layout import ShardSet, find_shards
-from vitexp.data.shards.layout import alone
-from vitexp.data.shards.scan import ROW
-from vitexp.data.sources.source import FEW_CLASSES
-from vitexp.data.shards.tar import BadShard
 
+import numpy as np
+
+from vitexp.data.shards.index_write import INDEX_KIND, content_fingerprint, index_shards
+from vitexp.data.shards.layout import ShardSet, alone, find_shards
+from vitexp.data.shards.scan import ROW
+from vitexp.data.shards.tar import BadShard
+from vitexp.data.sources.source import FEW_CLASSES
 
 __all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -211,4 +211,3 @@ def _refuse_same_shards(documents: dict[str, dict[str, Any]]) -> None:
             name = f"{shard['url']} ({split})"
             if (other := found.setdefault(shard["sha256"], name)) != name:
                 raise BadShard(f"{other} and {name} have the same content; remove one of them")
-

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+
 import numpy as np
+
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, check_image
 from vitexp.data.read.photo import image_size
 from vitexp.data.shards.tar import BLOCK, BadShard, Member, Tape
-
 
 ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
 """One sample, 24 bytes: its image begins at `block` * 512 of the shard; `kind` is its place in EXTENSIONS."""
@@ -88,7 +89,6 @@ class _Scan:
 
     def samples(self) -> Iterator[tuple[int, int, int, int, int]]:
         """A table row for each sample."""
-        done = self.done
         sample: _Sample | None = None
         for member in self.tape.members():
             key, extension = self._split(member)
@@ -97,14 +97,14 @@ class _Scan:
             if sample is None or key != sample.key:
                 if sample is not None:
                     yield self._row(sample)
-                    done.add(sample.key)
-                if key in done:
+                    self.done.add(sample.key)
+                if key in self.done:
                     raise self._bad(key, "occurs twice (the members of a sample must be adjacent, and keys unique)")
                 sample = _Sample(key)
             self._take(sample, member, extension)
         if sample is not None:
             yield self._row(sample)
-            done.add(sample.key)
+            self.done.add(sample.key)
         self._refuse_lost()
 
     def _refuse_lost(self) -> None:
@@ -168,7 +168,8 @@ class _Scan:
 
     def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
         if sample.image is None:
-            other = next(iter(self._aside_of(sample.key)), None)
+            images = (name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls")
+            other = next((name for name in images if split_name(name)[0] == sample.key), None)
             hint = f"; its {other!r} is not read: make it a PNG, and use no dot in keys" if other else ""
             raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)}){hint}")
         if sample.label is None:
@@ -178,11 +179,6 @@ class _Scan:
             self.highest = sample.label, sample.key
         block, length, kind = sample.image
         return key_hash(sample.key), block, length, sample.label, kind
-
-    def _aside_of(self, key: str) -> list[str]:
-        """The images that lie beside those of a sample."""
-        found = [name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls"]
-        return [name for name in found if split_name(name)[0] == key]
 
     def _bad(self, key: str, what: str, remedy: str = "write the shard again") -> BadShard:
         return BadShard(f"{self.name}: sample {key!r} {what}; {remedy}")
@@ -198,4 +194,3 @@ def _hint(label: bytes) -> str:
         return "; write the number of the line that the class has in classes.txt, the first being 0"
     whole = number.is_integer() and 0 <= number < 1 << 31
     return f": write {int(number)} instead" if whole else ", and none is negative or a fraction"
-

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-
 BLOCK = 512
 _CHUNK = 1 << 20
 _MAX_HEADER = 1 << 16  # bytes of a long name or a pax header; real ones have some hundred
@@ -164,4 +163,3 @@ def _number(field: bytes) -> int | None:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
     return int(digits, 8) if digits and all(48 <= d < 56 for d in digits) else None
-

@@ -334,4 +334,3 @@ def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> 
     write_atomically(work / RECIPE, json.dumps(recipe, indent=1) + "\n")
     index_shards(work)
     (work / PROGRESS).unlink(missing_ok=True)
-
