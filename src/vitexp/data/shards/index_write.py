@@ -128,11 +128,8 @@ def _refuse_duplicates(keys: np.ndarray, shards: list[dict[str, Any]]) -> None:
     """
     parts = -(-len(keys) // _SORTED_KEYS)
     for part in range(parts):
-        found = np.sort(
-            np.concatenate(
-                [chunk[(chunk >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part] for chunk in _chunks(keys)]
-            )
-        )
+        of_part = [c[(c >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part] for c in _chunks(keys)]
+        found = np.sort(np.concatenate(of_part))
         twice = found[1:][found[1:] == found[:-1]]
         if len(twice):
             ends = np.cumsum([shard["nsamples"] for shard in shards])

@@ -83,7 +83,7 @@ class _Scan:
         self.ignored: dict[str, int] = {}
         self.done: set[str] = set()
         self.aside: dict[str, dict[str, str]] = {}
-        """Members with the name of an image or a label that are part of no sample, by their names without the suffix."""
+        """Members named like images or labels that are part of no sample, by their names without the suffix."""
         self.smallest, self.largest = (1 << 30, 1 << 30), (0, 0)
         self.highest = -1, ""
 
