@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
-from vitexp.data.read.reader import Reader
+from vitexp.data.reader import Reader
 from vitexp.data.shards.index import ShardIndex
 
 T = TypeVar("T")

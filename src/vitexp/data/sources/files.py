@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES
-from vitexp.data.shards.layout import SPLITS, files_below, hidden, read_names, spelled
+from vitexp.data.shards.layout import FEW_CLASSES, SPLITS, files_below, hidden, read_names, spelled
 from vitexp.data.shards.tar import BLOCK, Tape
-from vitexp.data.sources.source import FEW_CLASSES, Source, Split
+from vitexp.data.sources.source import Source, Split
 
 _NPZ_WORDS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 KEY_CHARACTERS = 80
