@@ -9,28 +9,13 @@ from typing import Any
 from vitexp.record import RunRecord, flatten, record_of, result_config
 
 _FACTS = (
-    "cell",
-    "fingerprint",
-    "parameters",
-    "planned_steps",
-    "data",
-    "code",
-    "versions",
-    "device",
-    "started",
-    "format",
+    *("cell", "fingerprint", "parameters", "planned_steps", "data"),
+    *("code", "versions", "device", "started", "format"),
 )
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = (
-    "images_seen",
-    "steps",
-    "epochs",
-    "train_flops",
-    "train_seconds",
-    "learning",
-    "answers",
-    "finished",
-    "reason",
+    *("images_seen", "steps", "epochs", "train_flops", "train_seconds"),
+    *("learning", "answers", "finished", "reason"),
 )
 """Fields that are known when it has ended; they stand in the summary under their own names."""
 _PLAIN = ("data_size", "cell")

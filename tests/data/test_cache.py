@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.read import reader as cache
-from vitexp.data.read.reader import cache_path, open_cache
+from vitexp.data import reader as cache
+from vitexp.data.reader import cache_path, open_cache
 from vitexp.data.shards.index import open_shards
 from vitexp.data.views import eval_view
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.read.decode import BadImage, decode_image, decode_reduced, sniff
+from vitexp.data.read.decode import BadImage, decode_image, sniff
 
 WHERE = "digits-train-000000.tar, key 0001"
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -155,9 +155,9 @@ def test_a_bomb_in_the_text_of_a_png_is_refused():
 
 def test_a_reduced_jpeg_has_a_fraction_of_the_size():
     data = saved(Image.fromarray(np.repeat(np.repeat(NOISE, 10, 0), 10, 1)), "JPEG")
-    assert decode_reduced(data, "jpg", WHERE, 2).shape == (60, 100, 3)
-    assert decode_reduced(data, "jpg", WHERE, 8).shape == (15, 25, 3)
-    assert decode_reduced(saved(Image.fromarray(NOISE), "PNG"), "png", WHERE, 8).shape == (12, 20, 3)
+    assert decode_image(data, "jpg", WHERE, 2).shape == (60, 100, 3)
+    assert decode_image(data, "jpg", WHERE, 8).shape == (15, 25, 3)
+    assert decode_image(saved(Image.fromarray(NOISE), "PNG"), "png", WHERE, 8).shape == (12, 20, 3)
 
 
 @settings(max_examples=300, deadline=None)

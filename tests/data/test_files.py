@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.tar import BadShard
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitexp.data.read.decode import BadImage
-from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.scan import scan_shard
 from vitexp.data.shards.tar import BadShard, Tape
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vitexp.data.info import verify
-from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import index_shards, open_shards, read_document
 from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.tar import BadShard
 
 

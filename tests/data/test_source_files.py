@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitexp.data.read.decode import BadImage, decode_image
-from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import open_shards
+from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.write import Layout, make
 from vitexp.data.sources.files import keys_of
 from vitexp.data.sources.named import open_source

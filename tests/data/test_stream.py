@@ -13,8 +13,8 @@ from vitexp.data.module import ShardData
 from vitexp.data.order import EpochOrder
 from vitexp.data.read import fetch as fetching
 from vitexp.data.read.fetch import Patience
-from vitexp.data.read.remote import StreamedFiles, make_room, mirror_directory, open_mirror
 from vitexp.data.shards.index import index_shards, open_shards
+from vitexp.data.shards.remote import StreamedFiles, make_room, mirror_directory, open_mirror
 
 QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
 

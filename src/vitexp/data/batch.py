@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
-from vitexp.data.read.reader import Reader
+from vitexp.data.reader import Reader
 from vitexp.data.shards.index import ShardIndex
 
 T = TypeVar("T")
@@ -250,7 +250,6 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
         sampler=places,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
         pin_memory=pin,
         persistent_workers=True,
         timeout=_TIMEOUT_SECONDS,
@@ -260,7 +259,3 @@ def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)

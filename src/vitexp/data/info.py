@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitexp.data.read.decode import EXTENSIONS, decode_image
-from vitexp.data.read.local import LocalFiles
 from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.scan import scan_shard
 from vitexp.data.views import eval_view
 from vitexp.record import write_atomically

@@ -17,7 +17,7 @@ from vitexp.data.info import class_notes, counts_line
 from vitexp.data.locate import OpenedSet, check_location, check_size, open_set
 from vitexp.data.mixing import Mix, mixed
 from vitexp.data.order import EpochOrder, settle, steps
-from vitexp.data.read.reader import Reader, ReaderName, Views, choose_reader
+from vitexp.data.reader import Reader, ReaderName, Views, choose_reader
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.subset import SubsetOptions
 from vitexp.data.views import Augment, EvalKind, train_view

@@ -56,28 +56,23 @@ def check_image(data: Bytes, extension: str, where: object) -> str:
     return kind
 
 
-def decode_image(data: Bytes, extension: str, where: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The pixels of one image.
+def decode_image(data: Bytes, extension: str, where: object, factor: int = 1) -> np.ndarray:
+    """The pixels of one image; of a JPEG at 1/factor of its size (1, 2, 4 or 8) as its decoder reduces it.
 
     Shapes: uint8 (height, width, 3).
-    Raises: BadImage naming `where` when the bytes are not a whole, allowed image of at most `max_pixels` pixels.
+    Raises: BadImage naming `where` when the bytes are not a whole, allowed image of at most MAX_PIXELS pixels.
     """
-    return decode_reduced(data, extension, where, 1, max_pixels)
-
-
-def decode_reduced(data: Bytes, extension: str, where: object, factor: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The same, a JPEG at 1/factor of its size (1, 2, 4 or 8) as its decoder does it; other kinds whole."""
     kind = check_image(data, extension, where)
     try:
         with Image.open(io.BytesIO(data), formats=[_FORMATS[kind]]) as image:
-            check_pixels(image.width, image.height, where, max_pixels)
+            check_pixels(image.width, image.height, where)
             if factor > 1:
                 image.draft(None, (image.width // factor, image.height // factor))
             return np.array(to_rgb(image))
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadImage(f"{where}: {error}; at most {max_pixels} pixels are allowed") from error
+        raise BadImage(f"{where}: {error}; at most {MAX_PIXELS} pixels are allowed") from error
     except Exception as error:  # a decoder may raise anything at all on hostile bytes
         raise BadImage(f"{where}: the {_FORMATS[kind]} does not decode ({error}); write the shard again") from error
 
@@ -106,10 +101,10 @@ def convert_image(data: Bytes, where: object) -> np.ndarray | None:
         raise BadImage(f"{where}: the {kind} does not decode ({error}); repair it, or convert it to PNG") from error
 
 
-def check_pixels(width: int, height: int, where: object, max_pixels: int = MAX_PIXELS) -> None:
+def check_pixels(width: int, height: int, where: object) -> None:
     """Refuses an image that would fill the memory, by its header, before anything is unpacked."""
-    if width * height > max_pixels:
-        raise BadImage(f"{where}: {width} x {height} pixels, at most {max_pixels} are allowed; make the image smaller")
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{where}: {width} x {height} pixels, at most {MAX_PIXELS} are allowed; make the image smaller")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

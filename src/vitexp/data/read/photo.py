@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vitexp.data.read.decode import MAX_PIXELS, BadImage, Bytes, check_image, check_pixels, decode_reduced, sniff
+from vitexp.data.read.decode import MAX_PIXELS, BadImage, Bytes, check_image, check_pixels, decode_image, sniff
 
-# Fewer rows of a JPEG: its header is told that the image ends below the part we need, and the decoder stops there.
-# Rows of a baseline JPEG come one after the other, so those above the cut are the same to the last bit. A progressive
-# file, or one whose colours lie in separate scans, is left as it is.
-
+GAP = 1.5  # the decoder reduces by a box, which leaves some aliasing: half as much resolution again hides it
+FAST = find_spec("simplejpeg") is not None
+_THREAD = threading.local()
 _BASELINE = (0xC0, 0xC1)
-_END = b"\xff\xd9"
+_NO_FRAME = {0xC4, 0xC8, 0xCC}  # in the range of JPEG's start-of-frame markers, but other things
 
 
 class Frame(NamedTuple):
@@ -35,7 +34,12 @@ class Frame(NamedTuple):
 
 
 def cut(data: Bytes, rows: int, factor: int = 1) -> Bytes:
-    """The file down to row `rows` of its reduction by `factor`, rounded up to what gives exactly those rows."""
+    """A JPEG down to row `rows` of its reduction by `factor`, rounded up to what gives exactly those rows.
+
+    A smaller height in its header makes the decoder stop there. Rows of a baseline JPEG come one after the other, so
+    those above the cut are the same to the last bit. A progressive file, or one whose colours lie in separate scans,
+    stays whole.
+    """
     frame = baseline_frame(data)
     if frame is None:
         return data
@@ -50,7 +54,7 @@ def cut(data: Bytes, rows: int, factor: int = 1) -> Bytes:
 
 def is_whole(data: Bytes) -> bool:
     """Whether the file ends as a JPEG does: one that was cut off in transfer does not."""
-    return bytes(data[-64:]).rstrip(b"\0").endswith(_END)
+    return bytes(data[-64:]).rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def baseline_frame(data: Bytes) -> Frame | None:
@@ -73,13 +77,8 @@ def baseline_frame(data: Bytes) -> Frame | None:
     return None
 
 
-# The size of an image from its first bytes, without a decoder: what the index needs to know about every image.
-
-_NO_FRAME = {0xC4, 0xC8, 0xCC}  # in the range of JPEG's start-of-frame markers, but other things
-
-
 def image_size(data: Bytes, extension: str, where: object) -> tuple[int, int]:
-    """Height and width, as stored (an EXIF orientation is ignored).
+    """Height and width as stored (an EXIF orientation is ignored), from the first bytes and without a decoder.
 
     Raises: BadImage naming `where` for what is no PNG, JPEG or WebP, and for more pixels than we decode.
     """
@@ -131,11 +130,6 @@ def _webp(data: Bytes) -> tuple[int, int]:
 _SIZES: dict[str, Callable[[Bytes], tuple[int, int]]] = {"png": _png, "jpg": _jpeg, "webp": _webp}
 
 
-GAP = 1.5  # the decoder reduces by a box, which leaves some aliasing: half as much resolution again hides it
-FAST = find_spec("simplejpeg") is not None
-_THREAD = threading.local()
-
-
 class File(NamedTuple):
     """An image as it lies in a shard; `where` names shard and key in errors."""
 
@@ -184,7 +178,7 @@ def _decode(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray:
         pixels = _simplejpeg(file, factor, rows, scratch)
         if pixels is not None:
             return pixels
-    return decode_reduced(file.data, file.extension, file.where, factor)
+    return decode_image(file.data, file.extension, file.where, factor)
 
 
 def _simplejpeg(file: File, factor: int, rows: int, scratch: bool) -> np.ndarray | None:

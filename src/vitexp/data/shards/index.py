@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitexp.data.shards.index_write import INDEX_KIND, content_fingerprint, index_shards
-from vitexp.data.shards.layout import ShardSet, alone, find_shards
+from vitexp.data.shards.layout import FEW_CLASSES, ShardSet, alone, find_shards
 from vitexp.data.shards.scan import ROW
 from vitexp.data.shards.tar import BadShard
-from vitexp.data.sources.source import FEW_CLASSES
 
 __all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")

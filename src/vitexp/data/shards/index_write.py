@@ -66,7 +66,8 @@ def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> 
             )
         document = {"__kind__": INDEX_KIND, "wids_version": 1, "name": shard_set.name, "split": split, **summary}
         document |= {"class_names": names, "fingerprint": content_fingerprint(rows, summary["shardlist"])}
-        document["table_sha256"] = _checksum(unfinished)
+        with open(unfinished, "rb") as table:
+            document["table_sha256"] = hashlib.file_digest(table, "sha256").hexdigest()
         os.replace(unfinished, path)
         write_atomically(shard_set.document(split), json.dumps(document, indent=1) + "\n")
     except OSError as error:
@@ -122,10 +123,13 @@ def _write_header(file: Any, images: int) -> int:
 
 
 def _refuse_duplicates(keys: np.ndarray, shards: list[dict[str, Any]]) -> None:
-    """Within a shard the scan has compared the keys themselves; across shards their hashes tell, a part at a time."""
+    """Within a shard the scan has compared the keys themselves; across shards their hashes tell, a part at a time,
+    which their upper bits decide.
+    """
     parts = -(-len(keys) // _SORTED_KEYS)
     for part in range(parts):
-        found = np.sort(np.concatenate([chunk[_part_of(chunk, parts) == part] for chunk in _chunks(keys)]))
+        of_part = [c[(c >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part] for c in _chunks(keys)]
+        found = np.sort(np.concatenate(of_part))
         twice = found[1:][found[1:] == found[:-1]]
         if len(twice):
             ends = np.cumsum([shard["nsamples"] for shard in shards])
@@ -139,11 +143,6 @@ def _refuse_duplicates(keys: np.ndarray, shards: list[dict[str, Any]]) -> None:
             )
 
 
-def _part_of(keys: np.ndarray, parts: int) -> np.ndarray:
-    """Which part each key is compared in, by its upper bits."""
-    return (keys >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
-
-
 def content_fingerprint(rows: np.ndarray, shards: list[dict[str, Any]]) -> str:
     """A checksum of the shards' own checksums, the keys and the labels."""
     whole = hashlib.sha256("\n".join(shard["sha256"] for shard in shards).encode())
@@ -151,11 +150,6 @@ def content_fingerprint(rows: np.ndarray, shards: list[dict[str, Any]]) -> str:
         for chunk in _chunks(rows[column]):
             whole.update(chunk.tobytes())
     return whole.hexdigest()
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _chunks(column: np.ndarray) -> Iterator[np.ndarray]:

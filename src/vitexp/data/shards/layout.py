@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from vitexp.data.shards.tar import BadShard
 
 WAIT_SECONDS = 3600.0
+FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
 SPLITS = ("train", "val", "test")
 SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
 SPELLINGS |= {"test": "test", "testing": "test"}

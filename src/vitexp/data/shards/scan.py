@@ -83,13 +83,12 @@ class _Scan:
         self.ignored: dict[str, int] = {}
         self.done: set[str] = set()
         self.aside: dict[str, dict[str, str]] = {}
-        """Members with the name of an image or a label that are part of no sample, by their names without the suffix."""
+        """Members named like images or labels that are part of no sample, by their names without the suffix."""
         self.smallest, self.largest = (1 << 30, 1 << 30), (0, 0)
         self.highest = -1, ""
 
     def samples(self) -> Iterator[tuple[int, int, int, int, int]]:
         """A table row for each sample."""
-        done = self.done
         sample: _Sample | None = None
         for member in self.tape.members():
             key, extension = self._split(member)
@@ -98,14 +97,14 @@ class _Scan:
             if sample is None or key != sample.key:
                 if sample is not None:
                     yield self._row(sample)
-                    done.add(sample.key)
-                if key in done:
+                    self.done.add(sample.key)
+                if key in self.done:
                     raise self._bad(key, "occurs twice (the members of a sample must be adjacent, and keys unique)")
                 sample = _Sample(key)
             self._take(sample, member, extension)
         if sample is not None:
             yield self._row(sample)
-            done.add(sample.key)
+            self.done.add(sample.key)
         self._refuse_lost()
 
     def _refuse_lost(self) -> None:
@@ -169,7 +168,8 @@ class _Scan:
 
     def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
         if sample.image is None:
-            other = next(iter(self._aside_of(sample.key)), None)
+            images = (name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls")
+            other = next((name for name in images if split_name(name)[0] == sample.key), None)
             hint = f"; its {other!r} is not read: make it a PNG, and use no dot in keys" if other else ""
             raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)}){hint}")
         if sample.label is None:
@@ -179,11 +179,6 @@ class _Scan:
             self.highest = sample.label, sample.key
         block, length, kind = sample.image
         return key_hash(sample.key), block, length, sample.label, kind
-
-    def _aside_of(self, key: str) -> list[str]:
-        """The images that lie beside those of a sample."""
-        found = [name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls"]
-        return [name for name in found if split_name(name)[0] == key]
 
     def _bad(self, key: str, what: str, remedy: str = "write the shard again") -> BadShard:
         return BadShard(f"{self.name}: sample {key!r} {what}; {remedy}")

@@ -13,15 +13,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES
-from vitexp.data.shards.layout import SPLITS, files_below, hidden, read_names, spelled
+from vitexp.data.shards.layout import FEW_CLASSES, SPLITS, files_below, hidden, read_names, spelled
 from vitexp.data.shards.tar import BLOCK, Tape
-from vitexp.data.sources.source import FEW_CLASSES, Source, Split
+from vitexp.data.sources.source import Source, Split
 
 _NPZ_WORDS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 KEY_CHARACTERS = 80
-_PLAIN = re.compile(
-    r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*\.\w+"
-)  # with - inside a part, joining the parts by - would be ambiguous
+_PLAIN = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*\.\w+")  # a - inside a part would make joining by - ambiguous
 
 
 def folder(path: Path) -> Source:
@@ -120,7 +118,8 @@ def _class_folders(name: str, where: str, sizes: dict[str, int], read: Callable[
     classes = tuple(sorted({label for *_, label in rows["train"]}))
     splits = {split: _split(split, found, classes, where, read) for split, found in rows.items()}
     identity = hashlib.sha256(repr(sorted(sizes.items())).encode()).hexdigest()
-    notes = [f"{sum(others.values())} files of other kinds left out ({_counted(others)})"] if others else []
+    most = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+    notes = [f"{sum(others.values())} files of other kinds left out ({most})"] if others else []
     return Source(name=clean(name), classes=classes, splits=splits, notes=notes, identity=identity)
 
 
@@ -163,10 +162,6 @@ def _sorted_out(names: Iterable[str]) -> tuple[list[str], Counter[str]]:
         else:
             others[way.suffix or way.name] += 1
     return images, others
-
-
-def _counted(others: Counter[str]) -> str:
-    return ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
 
 
 def _without_common_folder(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 Content = bytes | np.ndarray
-FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
 TEST_FRACTION = 0.2  # of a source that comes without a test set
 
 

@@ -1,4 +1,9 @@
-"""Samples of shards at a URL: these are fetched whole, ahead of their use, and then read as local ones."""
+"""Samples of shards at a URL: these are fetched whole, ahead of their use, checked, and then read as local ones.
+
+`data.shards` is the URL of the set with its name, as in `https://host/sets/cifar10` for
+`https://host/sets/cifar10-train-000000.tar`; the index must lie beside the shards. All processes of a machine share
+what has been fetched.
+"""
 
 import contextlib
 import hashlib
@@ -13,17 +18,16 @@ from typing import Any
 import numpy as np
 
 from vitexp.data.read.fetch import Missing, Patience, check_url, fetch
-from vitexp.data.read.local import Handle, LocalFiles
 from vitexp.data.shards.index import Shard, ShardIndex, open_split, read_document
 from vitexp.data.shards.layout import SPLITS, WAIT_SECONDS, ShardSet, alone, cache_root
+from vitexp.data.shards.local import Handle, LocalFiles
 from vitexp.data.shards.scan import key_hash, split_name
 from vitexp.data.shards.tar import BLOCK, BadShard
 
-# A set at a URL, and the part of it that this disk holds: fetched whole, checked, shared by all processes.
-# `data.shards` is then the URL of the set with its name, as in `https://host/sets/cifar10` for
-# `https://host/sets/cifar10-train-000000.tar`; the index must lie beside the shards.
-
 ROOM_BYTES = 100_000_000_000
+_FETCHES_AT_A_TIME = 4
+_OPEN_FILES = 64  # a shard that has been removed to make room takes it all the same while it is open
+_TRIES = 3
 
 
 def mirror_directory(url: str) -> Path:
@@ -123,11 +127,6 @@ def _in_use(directory: Path) -> dict[Path, os.stat_result]:
     return states
 
 
-_FETCHES_AT_A_TIME = 4
-_OPEN_FILES = 64  # a shard that has been removed to make room takes it all the same while it is open
-_TRIES = 3
-
-
 class StreamedFiles(LocalFiles):
     """Fetches shards in the background when they are announced, and else when a sample of theirs is asked for."""
 
@@ -188,11 +187,9 @@ def files_of(index: ShardIndex) -> LocalFiles:
     return StreamedFiles(index) if index.shard_set.url else LocalFiles(index)
 
 
-# The keys of samples: what the index holds as hashes, read again from the names in the shards.
-
-
 def keys_of(index: ShardIndex, samples: np.ndarray) -> list[str]:
-    """The key of each sample: only headers are read, and of a shard at a URL the copy on this disk.
+    """The key of each sample, of which the index holds only a hash, from the names in the shards: only headers are
+    read, and of a shard at a URL the copy on this disk.
 
     Raises: BadShard when a shard is not what was indexed.
     """

@@ -13,14 +13,14 @@ import numpy as np
 from vitexp.data.order import EVALUATION
 from vitexp.data.read.decode import decode_image
 from vitexp.data.read.photo import File
-from vitexp.data.read.remote import files_of
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
+from vitexp.data.shards.remote import files_of
 from vitexp.data.views import InceptionView, View, eval_view
 from vitexp.record import whole_file
 
-# All images of a split as one uint8 array on disk, decoded once, then memory-mapped and shared by all processes.
-
+CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
+ReaderName = Literal["auto", "cache", "local", "stream"]
 _CHUNK = 512  # images a thread decodes before they are written
 
 
@@ -49,7 +49,9 @@ def caches_whole_images(index: ShardIndex, view: View) -> bool:
 
 
 def open_cache(index: ShardIndex, view: View) -> np.ndarray:
-    """The pixels of all samples, made now if they are not there yet; `view` is that of evaluation.
+    """The pixels of all samples as one array on disk, which all processes share; decoded now if it is not there yet.
+
+    `view` is that of evaluation.
 
     Shapes: uint8 (images, height, width, 3), memory-mapped, read-only.
     Raises: ValueError when the disk is full or may not be written to; no half file stays behind.
@@ -106,10 +108,6 @@ def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
             f"the disk of {path.parent} is full: the cache of {shape[0]} images takes {np.prod(shape) / 1e9:.1f} GB; "
             "free some space, or set data.reader to local"
         ) from error
-
-
-CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
-ReaderName = Literal["auto", "cache", "local", "stream"]
 
 
 class Views:
