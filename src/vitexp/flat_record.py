@@ -23,7 +23,7 @@ _PLAIN = ("data_size", "cell")
 
 
 def start_config(record: RunRecord) -> dict[str, Any]:
-    """What a W&B config holds of a run: the hyper-parameters as dotted keys, the axis of a curve, who the run is."""
+    """What a W&B config holds of a run: the hyper-parameters as dotted keys, the axis of a curve, the run's facts."""
     facts = flatten({"record": {name: getattr(record, name) for name in _FACTS}})
     plain = {"data_size": record.data.get("train_images"), "cell": record.cell}
     return result_config(record.config) | {"study.name": record.study} | plain | facts
@@ -40,7 +40,7 @@ def end_summary(record: RunRecord) -> dict[str, Any]:
 def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str) -> RunRecord:
     """The record of a run from its W&B config, summary and state; its curves stay in the history there.
 
-    A run that never said who it is (its program failed before training) is a failed one with the sweep's values.
+    A run without these facts (its program failed before training) is a failed one with the sweep's values.
 
     Raises: ValueError for a value that no record has there.
     """

@@ -146,7 +146,7 @@ _PART = 256  # images a task
 
 @dataclass
 class Findings:
-    """What `verify` found: problems, each naming its shard, and notes that are none."""
+    """What `verify` found: problems, each naming its shard, and notes on what is odd."""
 
     images: int = 0
     problems: list[str] = field(default_factory=list)

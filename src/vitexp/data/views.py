@@ -26,13 +26,20 @@ from PIL import Image, ImageOps
 from vitexp.data.keyed import draws, key, uniforms
 from vitexp.data.read.photo import File, decode_boxes, image_sizes
 
-# Which part of an image a view shows: boxes of (top, left, height, width) in whole pixels, one a sample.
-
 AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
 ASPECT = (3 / 4, 4 / 3)  # width to height
 TRIES = 10
 DRAWS = 2 + 2 * TRIES
 CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop keeps
+POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
+Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
+EvalKind = Literal["resize", "crop"]
+_ONE = 2.0**14
+_PURPOSE = 0x52414E44
+_GREY = (128, 128, 128)  # what moves in from outside
+_GATHER_PIXELS = 64 * 64  # up to here one gather for the batch, by a table of at most 19 MB of all moves there are
+_VIEW = 0x56494557  # separates these draws from all others of the same seed and epoch
+_lock = threading.Lock()
 
 
 def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
@@ -75,15 +82,12 @@ def centre_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     return np.stack([(h - side) // 2, (w - side) // 2, side, side], axis=1)
 
 
-# Resizing many small images at once, each from its own box, with results that no machine rounds differently.
-# Bilinear with antialiasing (a triangle as wide as the reduction) is two products with weight matrices. The weights
-# are multiples of 2^-14 and the pixels whole numbers, so every partial sum is exact in float32, whatever its order.
-
-_ONE = 2.0**14
-
-
 def resize_boxes(images: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
     """Each image's box as a square of `size`; what lies outside the box has no effect.
+
+    Bilinear with antialiasing (a triangle as wide as the reduction) is two products with weight matrices. The weights
+    are multiples of 2^-14 and the pixels whole numbers, so every partial sum is exact in float32, whatever its order,
+    and no machine rounds it differently.
 
     Shapes: uint8 (B, H, W, 3), boxes (B, 4) as top, left, height, width -> uint8 (B, size, size, 3).
     """
@@ -117,18 +121,11 @@ def weights(start: np.ndarray, length: np.ndarray, pixels: int, size: int) -> np
     return units.astype(np.float32)
 
 
-# RandAugment as timm defines it, with random numbers that belong to the sample.
-# timm draws from the two global generators of Python and NumPy. They are seeded for each sample, under a lock, and
-# put back.
-
-POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
-_PURPOSE = 0x52414E44
-_GREY = (128, 128, 128)  # what moves in from outside
-_lock = threading.Lock()
-
-
 def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
-    """Each image after its own operations.
+    """Each image after RandAugment as timm defines it, with random numbers that belong to the sample.
+
+    timm draws from the two global generators of Python and NumPy. They are seeded for each sample, under a lock, and
+    put back.
 
     Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
     """
@@ -165,13 +162,6 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
     if bits >= 8:
         return image
     return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
-
-
-Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
-EvalKind = Literal["resize", "crop"]
-_GATHER_PIXELS = 64 * 64  # up to here one gather for the batch, by a table of at most 19 MB of all moves there are
-_VIEW = 0x56494557  # tells these draws from all others of the same seed and epoch
-__all__ = ["Augment", "EvalKind", "File", "View", "eval_view", "train_view"]
 
 
 class View(Protocol):

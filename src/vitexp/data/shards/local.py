@@ -61,7 +61,7 @@ class Handle:
 
 
 class LocalFiles:
-    """Reads samples with the header before them, which tells whether the shard still is what was indexed.
+    """Reads samples with the header before them, which shows whether the shard still is what was indexed.
 
     Each process opens its own files, and keeps the last `most` of them open: a shard that is replaced under its name is
     then not noticed and does no harm, one that is written over is noticed. May be used from several threads.
