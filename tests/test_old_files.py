@@ -39,7 +39,7 @@ def test_its_checkpoint_measures_what_was_recorded(run, verb, capsys):
 
 
 def test_its_checkpoint_gives_the_network_to_python(run):
-    module = vitexp.Classifier.load_from_checkpoint(f"run/{LAST}")
+    module = vitexp.Classifier.load_from_checkpoint(f"run/{LAST}", map_location=None, weights_only=True)
     assert module.hparams["arch"] == run["config"]["model"]["arch"]
     theirs = torch.load(f"run/{LAST}", weights_only=True)["state_dict"]
     assert all(torch.equal(value, theirs[name]) for name, value in module.state_dict().items())

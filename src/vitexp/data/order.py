@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vitexp.data.keyed import draw, key
+from vitexp.lightning_private import count_stepped_batch
 
 EVALUATION = -1
 """The epoch of evaluation: the rows in their own order."""
@@ -144,7 +145,7 @@ def settle(fit_loop: Any) -> None:
 def _close(fit_loop: Any) -> None:
     epochs, loop = fit_loop.epoch_progress, fit_loop.epoch_loop
     if epochs.current.processed < epochs.current.ready:  # the loggers' step, which counts the batch after its callbacks
-        loop._batches_that_stepped += 1
+        count_stepped_batch(loop)
     _count(epochs, epochs.current.ready, epochs.current.ready)
     loop.batch_progress.total.completed = loop.batch_progress.total.ready
     loop.batch_progress.reset_on_run()

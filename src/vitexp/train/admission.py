@@ -23,18 +23,25 @@ from vitexp.train.measure import callback_of
 from vitexp.train.module import Classifier
 from vitexp.train.plan import RunPlan, plan_of
 
-_CHECKED = (
-    "max_epochs",
-    "max_steps",
-    "accumulate_grad_batches",
-    "limit_train_batches",
-    "limit_val_batches",
-    "limit_test_batches",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "num_sanity_val_steps",
-)
-"""Options of the trainer that decide what is trained and measured, and that it shows."""
+_DEFAULTS: dict[str, Any] = {
+    "max_epochs": None,
+    "max_steps": -1,
+    "min_epochs": None,
+    "min_steps": None,
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "overfit_batches": 0.0,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+    "reload_dataloaders_every_n_epochs": 0,
+}
+"""The trainer's options that decide what is trained and measured and that it shows, as they are where a config leaves
+them unset."""
+_NO_BOUND = {"max_epochs": -1, "min_epochs": 0}
+"""Lightning's signs for no bound."""
 _PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -76,7 +83,14 @@ def checked_plan(
 
 def _options(config: Mapping[str, Any], trainer: Any, data: ShardData) -> dict[str, Any]:
     """The trainer's options, as far as it shows them, in place of those that the config sets."""
-    options = {name: getattr(trainer, name) for name in _CHECKED if config.get(name) is not None}
+    options = {}
+    for name, default in _DEFAULTS.items():
+        given = getattr(trainer, name)
+        if name in _NO_BOUND and given == _NO_BOUND[name]:
+            given = None
+        wanted = default if config.get(name) is None else config[name]
+        if (type(given), given) != (type(wanted), wanted):  # 1 is one batch, and 1.0 all of them
+            options[name] = given
     if not data.val_count:
         options.pop("limit_val_batches", None)  # the data turn validation off
     asked = str(config.get("precision") or "32-true")

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vitexp.data.module import ShardData
+from vitexp.lightning_private import option, parser_of, parsers_of, set_parsers
 from vitexp.record import RECORD_NAME, read_record
 from vitexp.train import session
 from vitexp.train import trainer_flags as slurm
@@ -27,7 +28,6 @@ from vitexp.train.config import ClassifyConfig, RunConfig, plain
 from vitexp.train.continuation import adopt, check_own, continued, read_origin, with_continued
 from vitexp.train.failure import one_sentence
 from vitexp.train.initial import begin
-from vitexp.train.lightning_private import option, parser_of, parsers_of, set_parsers
 from vitexp.train.loggers import build_loggers
 from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, settled

@@ -13,6 +13,7 @@ from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
+from vitexp.lightning_private import attached_trainer
 from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
 from vitexp.nn.vit import build, resolve
@@ -20,7 +21,6 @@ from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, network_config, plain
 from vitexp.train.continuation import read_checkpoint
 from vitexp.train.course import Course, log_row
-from vitexp.train.lightning_private import attached_trainer
 from vitexp.train.losses import averaged, batch_losses, image_losses, probabilities_of, take_in
 from vitexp.train.masked import MaskedPatches, unused
 from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, clip, lr_factor
@@ -95,7 +95,7 @@ class Classifier(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing in the file is ever executed
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, strict: bool = True, **options: Any
+        cls, checkpoint_path: str | Path, map_location: Any = None, strict: bool = True, **options: Any
     ) -> Self:
         """The trained network of a checkpoint, in eval mode; `options` replace hyper-parameters that it was made with.
 
@@ -104,7 +104,8 @@ class Classifier(L.LightningModule):
         Raises: ValueError for a file that is no checkpoint of a run, or that holds anything but tensors and plain
         values.
         """
-        checkpoint = read_checkpoint(checkpoint_path, map_location)
+        options = {key: value for key, value in options.items() if key not in ("hparams_file", "weights_only")}
+        checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
         own = checkpoint["vitexp"]
         module = cls(**{**own["model"], **options})
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
@@ -346,5 +347,4 @@ class Classifier(L.LightningModule):
         torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
 
 
-Classify = Classifier
-"""The module's name in versions before 0.2."""
+Classify = Classifier  # its name before

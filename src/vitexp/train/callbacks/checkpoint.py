@@ -21,8 +21,8 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import distributed
 
+from vitexp.lightning_private import accumulates, leave_sigterm_to, validates_after_this_batch
 from vitexp.record import write_atomically
-from vitexp.train.lightning_private import accumulates, leave_sigterm_to, validates_after_this_batch
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -24,6 +24,11 @@ def validates_after_this_batch(trainer: Any) -> bool:
     return bool(trainer.enable_validation and loop.epoch_loop._should_check_val_fx(loop._data_fetcher))
 
 
+def count_stepped_batch(epoch_loop: Any) -> None:
+    """Moves the loggers' step on by a batch, which Lightning does after the callbacks that write checkpoints."""
+    epoch_loop._batches_that_stepped += 1
+
+
 def leave_sigterm_to(trainer: Any, agree: Callable[[], None]) -> None:
     """Takes SIGTERM away from Lightning, whose handler broadcasts in the middle of whatever the ranks exchange; its
     exchange before each batch becomes `agree`.
