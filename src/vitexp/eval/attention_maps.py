@@ -47,8 +47,8 @@ def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens:
     >>> [layer.shape for layer in watch_attention(vit, torch.zeros(1, 3, 8, 8), vit.layout.tokens, vit.layout.depth)][0]
     torch.Size([1, 4, 17, 17])
 
-    Raises: ValueError where a network of so many tokens and layers does not look from every token at every token, once
-    a layer: along rows and columns, or with other tokens in some layers.
+    Raises: ValueError where a network of this many tokens and layers does not let every token attend to every token,
+    once a layer: along rows and columns, or with other tokens in some layers.
     """
     with _Watch() as watch:
         network(images)

@@ -67,7 +67,7 @@ def sizes_of(values: Mapping[str, Any]) -> Sizes:
 
 
 def train_flops(sizes: Sizes, images: int) -> float:
-    """FLOPs of training on so many images, repeats included."""
+    """FLOPs of training on this many images, repeats included."""
     return float(FLOPS_PER_MAC * PASSES * forward_macs(sizes) * images)
 
 

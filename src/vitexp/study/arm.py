@@ -13,7 +13,7 @@ from vitexp.record import RunRecord, flatten, result_config
 # Whether a run trained, and for as long as it was meant to: what its record shows.
 
 _ERRORS = 2.0
-"""Standard errors above the chance level up to which an accuracy cannot be told from guessing."""
+"""Standard errors above the chance level up to which an accuracy cannot be distinguished from guessing."""
 _ROUNDED = 0.98
 """Share of the epochs from which on they count as done: the last batch of an epoch may be dropped."""
 
@@ -39,7 +39,7 @@ def chance_of(run: RunRecord) -> float | None:
 
 
 def at_chance(accuracy: float, chance: float, run: RunRecord) -> bool:
-    """Whether an accuracy cannot be told from guessing, by the number of test images where it is known."""
+    """Whether an accuracy cannot be distinguished from guessing, by the number of test images where it is known."""
     images = run.data.get("test_images")
     error = math.sqrt(chance * (1 - chance) / images) if images else 0.0
     return not accuracy > chance + _ERRORS * error

@@ -82,7 +82,7 @@ def _flag(name: str, value: Any) -> str:
 
 SEED = "seed_everything"
 ARM = "arm"
-"""The parameter whose values set options of several groups at once, as dotted keys; the door takes it apart alike."""
+"""The parameter whose values set options of several groups at once, as dotted keys; the parser takes it apart alike."""
 
 
 @dataclass(frozen=True)

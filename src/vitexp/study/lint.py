@@ -1,4 +1,4 @@
-"""Is it a controlled study? What its cells, as the door resolves them, differ in besides the studied factors."""
+"""Is it a controlled study? What its resolved cells differ in besides the studied factors."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def lint(study: Study, planned: Sequence[PlannedCell]) -> list[Finding]:
 
 
 def cost(study: Study, planned: Sequence[PlannedCell]) -> list[dict[str, Any]]:
-    """What each arm takes, as far as the door knows it: the arm in words, its runs, and the facts of one run."""
+    """What each arm takes, as far as the parser knows it: the arm in words, its runs, and the facts of one run."""
     arms = arms_of(study, planned)
     return [{"arm": arm, "runs": len(cells), **cells[0].facts} for arm, cells in arms.items()]
 

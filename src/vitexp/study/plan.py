@@ -1,4 +1,4 @@
-"""The plan of a study: each cell as the door resolves it, before anything trains, and the file that says so."""
+"""The plan of a study: each cell as `vitexp fit` resolves it, before anything trains, and the file that says so."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ _PARSE_ATTEMPTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A cell with what the door makes of it."""
+    """A cell with what the parser makes of it."""
 
     cell: Cell
     argv: list[str]
@@ -32,7 +32,7 @@ class PlannedCell:
     run_directory: str
     config: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else the door knows beforehand: parameters, steps, images_seen, train_flops."""
+    """What else the parser knows beforehand: parameters, steps, images_seen, train_flops."""
     images: Mapping[str, int] = field(default_factory=dict)
     """How many images the splits val and test have, where that is known."""
     measured_on: Mapping[str, str] = field(default_factory=dict)
@@ -61,9 +61,9 @@ def plan_study(
     workers: int = 1,
     extra: Sequence[str] = (),
 ) -> list[PlannedCell]:
-    """Parses every cell through the door; `extra` arguments go to all of them. Writes root/NAME/study.json.
+    """Parses every cell; `extra` arguments go to all of them. Writes root/NAME/study.json.
 
-    Raises: ValueError naming the first cell that is refused, with the door's sentence.
+    Raises: ValueError naming the first cell that is refused, with its sentence.
     """
     cells = study.cells()
     planned = plan_cells(study, cells, parse=parse, context=context, root=root, workers=workers, extra=extra)
@@ -86,9 +86,9 @@ def plan_cells(
     workers: int = 1,
     extra: Sequence[str] = (),
 ) -> list[PlannedCell]:
-    """Some cells of a study as the door resolves them.
+    """Some cells of a study as the parser resolves them.
 
-    Raises: ValueError naming the first one that is refused, with the door's sentence.
+    Raises: ValueError naming the first one that is refused, with its sentence.
     """
     folder = Path(root) / study.name
     argvs = [[*study.argv(cell, _write_arguments(cell, folder)), *extra] for cell in cells]
@@ -108,7 +108,7 @@ def plan_cells(
 
 
 def resolved_cell(cell: Cell, argv: list[str], answer: Mapping[str, Any]) -> PlannedCell:
-    """A cell with the door's answer."""
+    """A cell with the parser's answer."""
     return PlannedCell(
         cell=cell,
         argv=argv,
@@ -131,7 +131,7 @@ def study_file(root: str | Path, name: str) -> Path:
 def parse_all(
     parse: Parse, argvs: list[list[str]], context: BaseContext, workers: int
 ) -> list[Mapping[str, Any] | str]:
-    """The door's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
+    """The parser's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
     answers: dict[int, Mapping[str, Any] | str] = {}
     for _ in range(_PARSE_ATTEMPTS):
         missing = {number: argv for number, argv in enumerate(argvs) if number not in answers}
@@ -194,7 +194,7 @@ def _check_directories(study: Study, planned: Sequence[PlannedCell]) -> None:
 
 
 def changed_values(cell: PlannedCell) -> dict[str, tuple[Any, Any]]:
-    """The values that did not arrive: dotted key to what the study asks for and what the door makes of it."""
+    """The values that did not arrive: dotted key to what the study asks for and what the parser makes of it."""
     resolved = flatten(cell.config)
     return {
         key: (asked, resolved[key])

@@ -57,7 +57,7 @@ class Compared:
 def compare(
     study: Study, planned: Sequence[PlannedCell], *, examine: Parse, context: BaseContext, workers: int = 1
 ) -> list[Compared]:
-    """Each arm's first seed against the baseline's cell of that seed; `examine` is the door's.
+    """Each arm's first seed against the baseline's cell of that seed; `examine` is that of cli.py.
 
     Raises: ValueError when a cell's network or order cannot be made.
     """

@@ -54,9 +54,9 @@ def export(chosen: Any) -> int:
     content, headless = form.content(model), not model.head.weight.any()
     with _laid(content, out) as fresh:
         if headless:
-            told = _with_a_head(model)
-            with _laid(form.content(told), out) as other:
-                difference = _compared(told, form.read(other, told), form.reader)
+            whole = _with_a_head(model)
+            with _laid(form.content(whole), out) as other:
+                difference = _compared(whole, form.read(other, whole), form.reader)
         else:
             difference = _compared(model, form.read(fresh, model), form.reader)
         _put(fresh, out)

@@ -27,7 +27,7 @@ _WHOLE_THEN_MIDDLE = "resize_crop"
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The accuracy on one data set with so many images a class: its mean over draws, and each of them."""
+    """The accuracy on one data set with a number of images per class: its mean over draws, and each of them."""
 
     data: str
     shots: int
@@ -185,7 +185,7 @@ def _show(opened: Opened, found: Sequence[Features], scores: Sequence[Score], pr
 
 
 def _as_json(opened: Opened, found: Sequence[Features], scores: Sequence[Score], chosen: Any) -> str:
-    told = {
+    written = {
         "network": opened.words,
         "image_size": opened.image_size,
         "features": found[0].train_x.shape[1],
@@ -194,7 +194,7 @@ def _as_json(opened: Opened, found: Sequence[Features], scores: Sequence[Score],
         "data": {each.name: each.data.describe() for each in found},
         "scores": [asdict(score) for score in scores],
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(written, indent=2) + "\n"
 
 
 def _as_csv(scores: Sequence[Score]) -> str:

@@ -20,7 +20,7 @@ def read_features(
 ) -> tuple[Tensor, Tensor]:
     """Features and labels in the order of the samples, each image once; the network is in eval mode and on `device`.
 
-    `middle` shows it the middle square of so many pixels. Shapes: (n, D), (n).
+    `middle` shows it the middle square of this many pixels. Shapes: (n, D), (n).
     """
     start = (data.size - middle) // 2 if middle else 0
     seen = slice(start, start + middle) if middle else slice(None)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCKS = 10
-"""The first and the last of so many parts of the planned steps show whether a run trained."""
+"""The first and the last of this many parts of the planned steps show whether a run trained."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Course:
         self._away: float | None = None
 
     def add(self, losses: Tensor, images: int, logged: bool) -> None:
-        """Takes the losses of this rank's part of a batch of so many images."""
+        """Takes the losses of this rank's part of a batch of `images` images."""
         part = losses.detach().sum(dtype=_exact(losses.device))
         self.epoch.add(part, images)
         self.block.add(part, images)

@@ -90,7 +90,7 @@ def content_of(init: str, download: bool = False) -> str | None:
 
 
 def file_of(init: str, download: bool = False) -> Path:
-    """The file behind `run.init`; weights of timm's lie where an earlier download left them, or are fetched if told.
+    """The file behind `run.init`; weights of timm's lie in its cache, or are fetched with `download`.
 
     Raises: ValueError when there is none.
     """

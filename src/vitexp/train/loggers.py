@@ -158,7 +158,7 @@ def kept_run(directory: Path) -> dict[str, str]:
 
 
 def keep_run(directory: Path, started: Any) -> None:
-    """Writes whose W&B run this is: ENTITY/PROJECT/ID, or without the entity when no server has told it."""
+    """Writes whose W&B run this is: ENTITY/PROJECT/ID, or without the entity when no server has named it."""
     path = "/".join(filter(None, (started.entity, started.project, started.id)))
     write_atomically(directory / _ID_FILE, path + "\n")
 
@@ -181,7 +181,7 @@ def _start(arguments: Mapping[str, Any], mode: str) -> Any:
 
 
 def _finish(started: Any, exit_code: int) -> None:
-    """Ends the run; what the server did not take lies in the run's folder, and the command that sends it is told."""
+    """Ends the run; what the server did not take lies in the run's folder, and the command that sends it is printed."""
     folder, why = _folder(started), None
     try:
         started.finish(exit_code=exit_code)

@@ -60,7 +60,7 @@ class Limits(NamedTuple):
         return given[shortest]
 
     def images(self, data: ShardData, steps: int) -> int:
-        """Images that so many steps see, repeats included."""
+        """Images that this many steps see, repeats included."""
         epochs, left = divmod(steps, self.steps_per_epoch(data))
         batches = (self.batches(data), left * self.accumulate_grad_batches)
         each, rest = (min(count * data.batch_size, data.train_count) for count in batches)

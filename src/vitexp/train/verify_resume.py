@@ -20,7 +20,7 @@ from torch import Tensor
 from vitexp.data.batch import Batch
 from vitexp.train.callbacks.best import BestWeights
 
-# Watches a run: which batches it took, which weights it came to; and cuts it off where it is told to.
+# Watches a run: which batches it took, which weights it came to; and cuts it off at a given step.
 
 WEIGHTS = "weights"
 

@@ -64,7 +64,7 @@ def resize_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Te
 
 
 def is_square(count: int) -> bool:
-    """Whether so many patches can be a square grid."""
+    """Whether this many patches can be a square grid."""
     return _square(count) is not None
 
 

@@ -101,9 +101,9 @@ def take_in_normalisation(model: Any, beside: Mapping[str, Any], source: str) ->
     W ((x - mean) / std) + b over whole patches is another W and b. Gives a note on what was done, or is not known.
     Raises: ValueError for a stem with padding, where it is not.
     """
-    told = beside.get("pretrained_cfg") or beside
+    given = beside.get("pretrained_cfg") or beside
     mean, std = (
-        told.get(f"image_{kind}", told.get(kind)) if isinstance(told, Mapping) else None for kind in ("mean", "std")
+        given.get(f"image_{kind}", given.get(kind)) if isinstance(given, Mapping) else None for kind in ("mean", "std")
     )
     if mean is None or std is None:
         return [f"{source} does not say how its images were normalised; here they lie in [-1, 1]"]

@@ -1,7 +1,7 @@
 """timm's weights: state dicts of its VisionTransformer and of its hybrids, in and out.
 
 Names and layouts carry over one to one; three numerics do not come with a state dict. timm's default GELU is the exact
-one and ours is Google's tanh form; timm's mean pooling norms afterwards unless told otherwise; its hybrids use other
+one and ours is Google's tanh form; timm's mean pooling norms afterwards unless asked otherwise; its hybrids use other
 epsilons. `timm_arguments` says how to build a timm network that computes the same.
 """
 

@@ -155,8 +155,8 @@ class TimmNetwork(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        told: Any = model.pretrained_cfg
-        mean, std = (torch.tensor(told.get(key) or (0.5, 0.5, 0.5)).view(3, 1, 1) for key in ("mean", "std"))
+        published: Any = model.pretrained_cfg
+        mean, std = (torch.tensor(published.get(key) or (0.5, 0.5, 0.5)).view(3, 1, 1) for key in ("mean", "std"))
         self.register_buffer("scale", 0.5 / std, persistent=False)
         self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
 
@@ -202,8 +202,8 @@ def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
         return dict(beside) if changed or not timm.is_model(name) else facts_of(name, {}) | dict(beside)
     with torch.device("meta"):
         model: Any = timm.create_model(name)
-    told = model.pretrained_cfg
-    facts: dict[str, Any] = {"pretrained_cfg": {"mean": told.get("mean"), "std": told.get("std")}}
+    published = model.pretrained_cfg
+    facts: dict[str, Any] = {"pretrained_cfg": {"mean": published.get("mean"), "std": published.get("std")}}
     try:
         block = model.blocks[0]
         act = block.mlp.act
@@ -258,11 +258,11 @@ def _source(name: str) -> tuple[str, tuple[str, ...], str]:
     if name.startswith(HUB):
         return name.removeprefix(HUB), _WEIGHTS, ""
     _check_name(name, download=False)
-    told = timm.get_pretrained_cfg(name)
-    if told is None or not (told.hf_hub_id or told.url):
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not (published.hf_hub_id or published.url):
         raise ValueError(f"timm has no weights for {name}; name a network that has some")
-    files = (str(told.hf_hub_filename),) if told.hf_hub_filename else _WEIGHTS
-    return str(told.hf_hub_id or ""), files, str(told.url or "")
+    files = (str(published.hf_hub_filename),) if published.hf_hub_filename else _WEIGHTS
+    return str(published.hf_hub_id or ""), files, str(published.url or "")
 
 
 def _fetched(name: str, repository: str, file: str) -> Path:
@@ -291,16 +291,16 @@ def _check_name(name: str, download: bool) -> None:
 
 def _weights_here(name: str) -> dict[str, Any]:
     """Where timm's weights lie on this machine. Raises: ValueError where they do not."""
-    told = timm.get_pretrained_cfg(name)
-    if told is None or not (told.hf_hub_id or told.url):
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not (published.hf_hub_id or published.url):
         raise ValueError(f"timm has no weights for {name}; add --random for random ones")
-    for file in _WEIGHTS if told.hf_hub_id else ():
-        found = huggingface_hub.try_to_load_from_cache(str(told.hf_hub_id), told.hf_hub_filename or file)
+    for file in _WEIGHTS if published.hf_hub_id else ():
+        found = huggingface_hub.try_to_load_from_cache(str(published.hf_hub_id), published.hf_hub_filename or file)
         if isinstance(found, str):
             return {"file": found, "custom_load": False}
-    if told.url and check_cached_file(told.url):
+    if published.url and check_cached_file(published.url):
         return {"hf_hub_id": None}
-    where = told.hf_hub_id or told.url
+    where = published.hf_hub_id or published.url
     raise ValueError(
         f"the weights of timm:{name} are not on this machine ({where}); add --download to fetch them, or --random for "
         "random weights"
@@ -308,14 +308,14 @@ def _weights_here(name: str) -> dict[str, Any]:
 
 
 def _own_size(name: str) -> int:
-    told: Any = timm.create_model(name).pretrained_cfg
-    return int((told.get("input_size") or (3, 224, 224))[-1])
+    published: Any = timm.create_model(name).pretrained_cfg
+    return int((published.get("input_size") or (3, 224, 224))[-1])
 
 
 def _sized(name: str, size: int) -> dict[str, Any]:
     """The argument that sets the image size, for networks that are built for one."""
     if name.startswith((LOCAL, HUB)):
         return {"img_size": size}
-    told = timm.get_pretrained_cfg(name.split(".", 1)[0])
-    own = told.input_size[-1] if told else None
-    return {"img_size": size} if told and told.fixed_input_size and own != size else {}
+    published = timm.get_pretrained_cfg(name.split(".", 1)[0])
+    own = published.input_size[-1] if published else None
+    return {"img_size": size} if published and published.fixed_input_size and own != size else {}

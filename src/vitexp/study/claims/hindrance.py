@@ -12,7 +12,7 @@ from vitexp.study.comparison import unlike
 from vitexp.study.spec import Study
 
 CEILING = 0.99
-"""Mean accuracy from which on all arms are as good as they can be told to be."""
+"""Mean accuracy from which on all arms are as good as can be distinguished."""
 FEWEST_STEPS = 100
 """Optimiser steps from scratch below which a network is at the start of its training."""
 RISING = 0.05

@@ -186,7 +186,7 @@ class RayEngine:
 def run_cell(
     train: Train, argv: list[str], directory: str, fingerprint: str, place: str, preload: list[str], threads: int
 ) -> int:
-    """A task on any node: the cell in a process of its own, so that a crash is told from a lost worker.
+    """A task on any node: the cell in a process of its own, so that a crash differs from a lost worker.
 
     Raises: ValueError when this node does not see the folder that the study was started in.
     """

@@ -73,7 +73,7 @@ def run_study(
 ) -> Outcome:
     """Plans the study, then trains every cell that has no finished record.
 
-    `parse` and `train` are functions of the door, importable by name. `extra` arguments go to every cell, `resume` ones
+    `parse` and `train` are functions of cli.py, importable by name. `extra` arguments go to every cell, `resume` ones
     to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
     "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
     `workers` processes of this machine.
@@ -85,14 +85,14 @@ def run_study(
     progress = progress or Progress(study.name)
     context = fork_server(preload, threads)
     cores = workers or len(os.sched_getaffinity(0))
-    door = partial(plan_cells, study, parse=parse, context=context, root=root, workers=cores, extra=extra)
+    planner = partial(plan_cells, study, parse=parse, context=context, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
         if engine is not None:
             held.callback(engine.close)
-        search = held.enter_context(closing(Search(study, root, door))) if study.method == "bayes" else None
+        search = held.enter_context(closing(Search(study, root, planner))) if study.method == "bayes" else None
         cells = search.cells() if search else study.cells()
         progress.plan(len(cells))
-        planned = door(cells)
+        planned = planner(cells)
         _check(study, planned)
         write_plan(study, planned, root)
         if search:

@@ -123,21 +123,21 @@ def _optuna() -> Any:
     return optuna
 
 
-Door = Callable[[Sequence[Cell]], list[PlannedCell]]
+Planner = Callable[[Sequence[Cell]], list[PlannedCell]]
 
 SEARCH_NAME = "search.json"
 _SHOWN = 3
 
 
 class Search:
-    """Chooses the next cell and is told how cells ended; one runner at a time. `door` plans cells.
+    """Chooses the next cell from how cells ended; one runner at a time. `planner` plans cells.
 
     Raises: ValueError when the study cannot be searched here, or another runner searches it.
     """
 
-    def __init__(self, study: Study, root: str | Path, door: Door, seed: int = 0) -> None:
+    def __init__(self, study: Study, root: str | Path, planner: Planner, seed: int = 0) -> None:
         check_search(study)
-        self.study, self.door, self.seed = study, door, seed
+        self.study, self.planner, self.seed = study, planner, seed
         self.path = Path(root) / study.name / SEARCH_NAME
         self.lock = lock.acquire(self.path.parent)
         if self.lock is None:
@@ -165,10 +165,10 @@ class Search:
     def ask(self) -> tuple[PlannedCell, bool]:
         """One more cell, and whether it is a run that was chosen before.
 
-        Raises: ValueError when the door refuses it.
+        Raises: ValueError when the parser refuses it.
         """
         point = suggest(self.study.parameters, self.trials, goal_of(self.study), self.seed)
-        (planned,) = self.door([self._cell(len(self.trials), point)])
+        (planned,) = self.planner([self._cell(len(self.trials), point)])
         twin = next((trial for trial in self.trials if trial.run_directory == planned.run_directory), None)
         trial = Trial(point, label=planned.label, run_directory=planned.run_directory)
         self.trials.append(replace(trial, state=twin.state, value=twin.value) if twin else trial)
@@ -187,7 +187,7 @@ class Search:
         self._write()
 
     def resume(self, planned: Sequence[PlannedCell]) -> None:
-        """Takes up the cells chosen so far, which an earlier runner may have trained since it was last told."""
+        """Takes up the cells chosen so far, which an earlier runner may have trained since it last looked."""
         for trial, cell in zip(self.trials, planned, strict=True):
             trial.label, trial.run_directory = cell.label, cell.run_directory
         for cell in planned:
@@ -275,7 +275,7 @@ def check_search(study: Study) -> None:
 
 
 def goal_of(study: Study) -> Goal:
-    """W&B minimises unless told otherwise."""
+    """W&B minimises unless asked otherwise."""
     goal: Goal = study.metric.get("goal", "minimize")
     return goal
 

@@ -73,10 +73,10 @@ class RunCheckpoint(BetweenSteps, ModelCheckpoint):
     """Keeps the checkpoint that is due, by steps or by time, at the next such place."""
 
     cut_off: int | None = None
-    """The step behind which training was told to stop in the middle of an epoch; the checkpoint is of that moment."""
+    """The step after which training was asked to stop in the middle of an epoch; the checkpoint is of that moment."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
-        """Keeps one at once where training is told to stop and no validation comes first."""
+        """Keeps one at once where training is asked to stop and no validation comes first."""
         if trainer.should_stop and not (_is_last(trainer) or accumulates(trainer)):
             if not _validation_is_due(trainer):
                 self._cut_off(trainer)
@@ -138,7 +138,7 @@ def _is_last(trainer: Trainer) -> bool:
 
 
 def _validation_is_due(trainer: Trainer) -> bool:
-    """The same without the validation that Lightning adds where it is told to stop."""
+    """The same without the validation that Lightning adds where it is asked to stop."""
     trainer.should_stop = False
     due = validates_after_this_batch(trainer)
     trainer.should_stop = True
