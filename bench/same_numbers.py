@@ -1,4 +1,4 @@
-"""Do two versions of the code give the same numbers? Fourteen short runs, one set of shards, one table.
+"""Do two versions of the code give the same numbers? Sixteen short runs, one set of shards, one table.
 
     python bench/same_numbers.py write numbers.json     with the one
     python bench/same_numbers.py check numbers.json     with the other: each difference by name, exit status 1 if any

@@ -63,7 +63,7 @@ def test_its_study_is_tabulated(run, capsys):
     assert f"{100 * run['metrics']['test_acc']:.2f}" in capsys.readouterr().out
 
 
-def test_shards_are_read_and_made_again_alike(tmp_path, monkeypatch):
+def test_shards_are_verified_and_read_alike(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(OLD / "toy", "toy")
     assert main(["shards", "verify", "toy"]) == 0
