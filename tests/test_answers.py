@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitexp.answers import read_answers, write_answers
-from vitexp.record import RunRecord
+from vitexp.record import RunRecord, read_answers, write_answers
 
 RIGHT = [bool(one) for one in np.random.default_rng(0).integers(0, 2, 21)]
 

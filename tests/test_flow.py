@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vitexp.record import find_records
+from vitexp.record import read_records
 
 EXPERIMENT = """\
 study: {name: flow}
@@ -46,7 +46,7 @@ def vitexp(folder, *words):
 
 
 def finished(folder):
-    return {(r.cell, r.seed): r for r in find_records(folder / "runs") if r.status == "finished"}
+    return {(r.cell, r.seed): r for r in read_records(folder / "runs")[0] if r.status == "finished"}
 
 
 def test_a_study_from_its_yaml_to_its_table_also_when_the_runner_is_killed(folder):
@@ -88,4 +88,4 @@ def test_a_cell_that_the_parser_refuses_is_named_before_anything_trains(folder):
     assert "--model.pos_embed is '3d'; allowed: none, 1d, 2d, relative" in done.stderr
     assert "pos_embed=3d" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not find_records(folder / "runs")
+    assert not read_records(folder / "runs")[0]

@@ -161,4 +161,4 @@ def test_flatten_keeps_lists_and_empty_mappings():
 def test_records_are_found_in_the_order_of_their_paths(tmp_path):
     for seed in (2, 0, 1):
         record.write_record(make(seed=seed), record.run_directory(tmp_path, "s", "c", seed))
-    assert [found.seed for found in record.find_records(tmp_path)] == [0, 1, 2]
+    assert [found.seed for found in record.read_records(tmp_path)[0]] == [0, 1, 2]

@@ -3,11 +3,18 @@
 Both wings meet here: training writes these keys, studies read them from a server without the run's folder.
 """
 
+import socket
+import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from vitexp.record import RunRecord, flatten, record_of, result_config
 
+ATTEMPTS = 5
+"""A server that restarts gets this many chances, a second apart."""
+CONNECT_SECONDS = 3.0
 _FACTS = (
     *("cell", "fingerprint", "parameters", "planned_steps", "data"),
     *("code", "versions", "device", "started", "format"),
@@ -77,3 +84,23 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             place = place[word]
         place[last] = value
     return nested
+
+
+def unreachable(url: str) -> str | None:
+    """Why nobody listens at `url`, or None when somebody does or a proxy stands between.
+
+    Asked before a client spends its whole time limit on finding out.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    if parts.scheme in getproxies() and not proxy_bypass(host):
+        return None
+    why = ""
+    for attempt in range(ATTEMPTS):
+        time.sleep(1.0 if attempt else 0.0)
+        try:
+            socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+            return None
+        except OSError as error:
+            why = f"{url} cannot be reached ({error.strerror or error})"
+    return why

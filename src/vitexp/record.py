@@ -11,11 +11,10 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
@@ -151,26 +150,21 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
 
     Raises: ValueError for a field of another type than `RunRecord` declares, or one that is missing.
     """
-    types = _types()
-    given = {name: _checked(value, types[name], name) for name, value in stored.items() if name in types}
+    types = get_type_hints(RunRecord)
+    given = {name: checked(value, types[name], name) for name, value in stored.items() if name in types}
     if missing := [f for f in ("study", "cell", "seed", "fingerprint", "status", "config") if f not in given]:
         raise ValueError(f"it has no {missing[0]}")
     for key in _COUNTS.keys() & given.get("data", {}).keys():
-        _checked(given["data"][key], _COUNTS[key], f"data.{key}")
+        checked(given["data"][key], _COUNTS[key], f"data.{key}")
     for group in _GROUPS & given["config"].keys():
-        _checked(given["config"][group], dict[str, Any], f"config.{group}")
+        checked(given["config"][group], dict[str, Any], f"config.{group}")
     drawn = given["config"].get("seed_everything", given["seed"])
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
-    return _counted_again(RunRecord(**given))
-
-
-def find_records(root: str | os.PathLike[str]) -> list[RunRecord]:
-    """Every record below `root`, in the order of their paths.
-
-    Raises: ValueError naming the first one that is damaged.
-    """
-    return [read_record(path) for path in sorted(Path(root).rglob(RECORD_NAME))]
+    record = RunRecord(**given)
+    if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
+        return record
+    return replace(record, fingerprint=fingerprint(record.config))  # format 1 did not count callbacks and their like
 
 
 def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:
@@ -212,12 +206,13 @@ def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def fingerprint(config: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of what can change a run's numbers, the seed included."""
-    return _digest(result_config(config))
+    flat = {key: canonical(key, value) for key, value in result_config(config).items()}
+    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def cell_fingerprint(config: Mapping[str, Any]) -> str:
     """The same with the seed left out: equal for all replicates of one cell."""
-    return _digest({key: value for key, value in result_config(config).items() if key != "seed_everything"})
+    return fingerprint({key: value for key, value in flatten(config).items() if key != "seed_everything"})
 
 
 def check_name(name: str, where: str) -> None:
@@ -248,18 +243,6 @@ def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int
     return Path(root) / study / cell / f"seed-{seed}"
 
 
-def _counted_again(record: RunRecord) -> RunRecord:
-    """A record of format 1 does not count callbacks and their like: with them it is another run than it says."""
-    if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
-        return record
-    return replace(record, fingerprint=fingerprint(record.config))
-
-
-def _digest(flat: Mapping[str, Any]) -> str:
-    text = json.dumps({key: canonical(key, value) for key, value in flat.items()}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def canonical(key: str, value: Any) -> Any:
     """1 and 1.0 from two writers are one value, but for limits: to Lightning 1 is one batch, and 1.0 all of them."""
     if value == 1 and isinstance(value, int) and _LIMIT.fullmatch(key):
@@ -275,12 +258,7 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-@cache
-def _types() -> dict[str, Any]:
-    return get_type_hints(RunRecord)
-
-
-def _checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
+def checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
     """`value` as the type `kind` of a field, or of a part of it, called `place`.
 
     Raises: ValueError naming the place when it is of another type.
@@ -293,30 +271,72 @@ def _checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
     if base is Any:
         base, inner = _ANY.get(type(value), (type(value), ()))
     if base is UnionType:
-        return None if value is None else _checked(value, inner[0], place, depth)
+        return None if value is None else checked(value, inner[0], place, depth)
     if base is dict and isinstance(value, Mapping):
-        key_kind, item_kind = inner
         return {
-            _checked(key, key_kind, place): _checked(item, item_kind, f"{place}.{key}", depth + 1)
+            checked(key, inner[0], place): checked(item, inner[1], f"{place}.{key}", depth + 1)
             for key, item in value.items()
         }
     if base in (list, tuple) and isinstance(value, list | tuple) and (base is list or len(value) == len(inner)):
         kinds = inner if base is tuple else inner * len(value)
-        return base(_checked(item, one, place, depth + 1) for item, one in zip(value, kinds, strict=True))
+        return base(checked(item, one, place, depth + 1) for item, one in zip(value, kinds, strict=True))
     if base is float and (value in _NOT_FINITE or type(value) in (int, float)):
-        return _as_float(value, place)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ValueError(f"{place} is beyond any floating-point number") from error
     if type(value) is not base:
-        raise ValueError(f"{place} is {_short(value)}, which is not {_KINDS.get(base, 'a plain value')}")
+        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+        raise ValueError(f"{place} is {shown}, which is not {_KINDS.get(base, 'a plain value')}")
     return value
 
 
-def _as_float(value: Any, place: str) -> float:
+# Which images a network got right: one packed bit per image beside a record, to be counted again by anyone.
+# The bits stand in the order of the split's samples, the first image in the highest bit of the first byte, as
+# `numpy.packbits` writes them. They do not depend on the number of ranks, workers or batches. Two files with the same
+# `order` are about the same images in the same order, so they can be compared image by image.
+
+ANSWERS = "answers"
+
+
+def write_answers(
+    directory: str | os.PathLike[str], name: str, right: Sequence[bool], order: str
+) -> dict[str, dict[str, Any]]:
+    """Writes the bits of a metric (`test_acc`, `fewshot_5/draw-0`); gives its entry of `RunRecord.answers`."""
+    packed, file = _packed(right), f"{ANSWERS}/{name}.bits"
+    write_atomically(Path(directory) / file, packed)
+    entry = {"file": file, "images": len(right), "right": sum(map(bool, right))}
+    return {name: entry | {"sha256": hashlib.sha256(packed).hexdigest(), "order": order}}
+
+
+def read_answers(directory: str | os.PathLike[str], record: RunRecord, name: str) -> list[bool]:
+    """Whether each image was answered rightly, from the folder of a record.
+
+    Raises: ValueError when the record has no answers of this name, or their file is absent or not what was written.
+    """
+    if name not in record.answers:
+        known = ", ".join(sorted(record.answers)) or "none"
+        raise ValueError(f"the record in {directory} has no answers of {name}; it has {known}")
+    entry = record.answers[name]
     try:
-        return float(value)
-    except OverflowError as error:
-        raise ValueError(f"{place} is beyond any floating-point number") from error
+        inside = PurePosixPath(entry["file"])
+        images, count, digest = int(entry["images"]), int(entry["right"]), str(entry["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the entry of {name} under answers in the record of {directory} is damaged") from error
+    if inside.is_absolute() or ".." in inside.parts:
+        raise ValueError(f"the answers of {name} in the record of {directory} lie outside its folder; it was altered")
+    path = Path(directory) / inside
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}, the answers of {name}, cannot be read ({error.strerror})") from error
+    right = [digit == "1" for byte in data for digit in f"{byte:08b}"][: max(images, 0)]
+    written = (images, count, digest, data)
+    if written != (len(right), sum(right), hashlib.sha256(data).hexdigest(), _packed(right)):
+        raise ValueError(f"{path} is damaged: it is not what was written with the record; run the cell again")
+    return right
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def _packed(right: Sequence[bool]) -> bytes:
+    digits = "".join("1" if one else "0" for one in right)
+    return bytes(int(digits[start : start + 8].ljust(8, "0"), 2) for start in range(0, len(digits), 8))

@@ -138,9 +138,9 @@ def test_a_random_search_draws_its_parameters_independently_but_not_the_options_
 @pytest.mark.parametrize(
     ("together", "sentence"),
     [
-        (["model.lr"], "give a list of lists of two or more dotted keys"),
+        (["model.lr"], "together is 'model.lr', which is not a list"),
         ([["model.lr"]], "give a list of lists of two or more dotted keys"),
-        ("model.lr", "give a list of lists"),
+        ("model.lr", "together is 'model.lr', which is not a list"),
         ([["model.lr", "model.pos_embed"], ["model.lr", "data.x"]], "names model.lr twice"),
         ([["model.pos_embed", "data.x"]], "study.together names data.x, which no parameter sets"),
     ],

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from vitexp.study.found import found_study, study_folders
-from vitexp.study.select import select
+from vitexp.study.select import found_study, select, study_folders
 from vitexp.study.tune import tune
 
 SWEPT = {"model.pos_embed": ["none", "1d"], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2]}

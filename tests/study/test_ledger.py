@@ -5,7 +5,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from vitexp import stats
-from vitexp.record import find_records
+from vitexp.record import read_records
 from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
 from vitexp.study.select import Runs
 
@@ -145,7 +145,7 @@ def test_unequal_tuning_budgets_are_not_judged(lab):
 
 def test_runs_that_were_read_elsewhere_speak_too(lab):
     study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
-    runs = Runs(place="the W&B sweep a/b/c", records=tuple(find_records(lab.root)))
+    runs = Runs(place="the W&B sweep a/b/c", records=tuple(read_records(lab.root)[0]))
     (line,) = make_ledger(root=lab.folder / "nothing", read=[(study, runs)]).lines
     assert (line.place, line.verdict, line.path_of(line.runs[0])) == (runs.place, SUPPORT, runs.place)
     (here,) = make_ledger(root=lab.root).lines

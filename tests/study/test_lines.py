@@ -33,9 +33,9 @@ def test_what_the_runs_measured_may_be_the_axis(lab, x):
         ({"study.lines": {**LINES, "X": ["S/32", "S/32"]}}, "study.lines names S/32 twice on X"),
         ({"study.lines": {**LINES, "X": ["S/32"]}}, "study.lines gives X a single arm, S/32"),
         ({"study.lines": {"Small": ["S/32", "S/16"]}}, "study.lines has no line for B/32, a value of model.arch"),
-        ({"study.lines": {"Small": "S/32"}}, "give each line a list of arms"),
-        ({"study.lines": {"Small": []}}, "give each line a list of arms"),
-        ({"study.lines": ["S/32"]}, "give a mapping"),
+        ({"study.lines": {"Small": "S/32"}}, "study.lines.Small is 'S/32', which is not a list"),
+        ({"study.lines": {"Small": []}}, "has Small without a value"),
+        ({"study.lines": ["S/32"]}, "which is not a mapping"),
     ],
 )
 def test_what_would_have_no_effect_or_no_place_is_refused_in_a_sentence(lab, settings, words):

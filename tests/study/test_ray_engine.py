@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vitexp.record import find_records
+from vitexp.record import read_records
 
 pytestmark = pytest.mark.slow
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason='no Ray here: pip install "vitexp[ray]"')
@@ -145,5 +145,5 @@ def test_the_command_runs_real_cells_on_a_cluster_of_its_own(tmp_path):
         [*command, "--engine=ray", "--cpus-per-run=1"], capture_output=True, text=True, timeout=300, cwd=HERE.parents[1]
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {(record.status, record.steps) for record in find_records(tmp_path)} == {("finished", 2)}
-    assert len(find_records(tmp_path)) == 4
+    assert {(record.status, record.steps) for record in read_records(tmp_path)[0]} == {("finished", 2)}
+    assert len(read_records(tmp_path)[0]) == 4

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vitexp.record import find_records
+from vitexp.record import read_records
 from vitexp.study.run import lock
 from vitexp.study.select import select
 
@@ -38,7 +38,7 @@ def test_a_search_trains_so_many_cells_and_finds_the_best(searched, run, ground,
     outcome, said = run(searched(24))
     assert (outcome.finished, outcome.started, outcome.exit_status) == (24, 24, 0)
     assert ground.trainings() == [1] * 24
-    losses = {record.config["model"]["lr"]: record.metrics["val_loss"] for record in find_records(ground.root)}
+    losses = {record.config["model"]["lr"]: record.metrics["val_loss"] for record in read_records(ground.root)[0]}
     assert {trial["point"]["model.lr"]: trial["value"] for trial in kept(ground)} == losses
     best = min(losses, key=losses.get)
     assert abs(math.log10(best / trainer.BEST_LR)) < 0.15

@@ -88,9 +88,9 @@ def test_bayes_can_be_read_but_not_laid_out_here(read):
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        (changed(run_cap="5"), "run_cap is '5'; give a whole number"),
+        (changed(run_cap="5"), "run_cap is '5', which is not a whole number"),
         (changed(run_cap=0), "run_cap is 0; give a whole number of 1 or more"),
-        (changed(command="vitexp fit"), "give a list of words"),
+        (changed(command="vitexp fit"), "command is 'vitexp fit', which is not a list"),
         (changed(seeds=[1]), r"unknown top-level key 'seeds'; a sweep takes program, method"),
         (changed(method="gird"), "method is 'gird'; write grid, random or bayes"),
         (changed(parameters={"model.lr": {"values": ["1e-4"]}}), r"model\.lr\.values holds 1e-4, .*write 1\.0e-4"),
@@ -100,9 +100,9 @@ def test_bayes_can_be_read_but_not_laid_out_here(read):
         (changed(parameters={"study.name": {"values": ["a", "b"]}}), r"study\.name varies"),
         (changed(parameters={"study.name": {"value": "../up"}}), "which is no directory name"),
         (changed(parameters={"study.row": {"value": ["a"]}}), r"unknown parameter study\.row; the study takes name"),
-        (changed(parameters={"study.rows": {"value": "model.pos_embed"}}), "give a list of names"),
+        (changed(parameters={"study.rows": {"value": "model.pos_embed"}}), "'model.pos_embed', which is not a list"),
         (changed(parameters={"study.margin": {"value": 1}}), "between 0 and 1, such as 0.01"),
-        (changed(parameters={"study.margin": {"value": True}}), "give a number"),
+        (changed(parameters={"study.margin": {"value": True}}), "margin is True, which is not a number"),
         (changed(parameters={"study.columns": {"value": ["model.pos"]}}), r"columns names model\.pos, which no"),
         (changed(parameters={"study.baseline": {"value": {"model.pos_embed": "2d"}}}), "no cell is the baseline"),
         (changed(parameters={"model.pos_at": {"value": "stem"}}), r"two parameters set model\.pos_at"),

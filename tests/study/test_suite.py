@@ -93,8 +93,8 @@ def test_a_study_without_groups_has_no_means(lab):
         ({"natural": ["digits", "pets"]}, "no place for clevr"),
         ({"natural": ["digits", "pets", "clevr", "mars"]}, "names mars, which is no value of data.shards"),
         ({"natural": ["digits", "pets"], "other": ["pets", "clevr"]}, "names pets twice"),
-        ({"natural": "digits"}, "give each group a list"),
-        ({"natural": []}, "give each group a list"),
+        ({"natural": "digits"}, "study.groups.natural is 'digits', which is not a list"),
+        ({"natural": []}, "has natural without a value"),
     ],
 )
 def test_groups_hold_every_data_set_once(lab, groups, told):

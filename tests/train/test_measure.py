@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.answers import read_answers
 from vitexp.eval import fewshot
-from vitexp.record import read_record
+from vitexp.record import read_answers, read_record
 from vitexp.train import measure
 
 WORDS = [

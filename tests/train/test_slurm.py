@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from vitexp import cli
-from vitexp.record import find_records, read_record
+from vitexp.record import read_record, read_records
 from vitexp.train import trainer_flags as slurm
 
 ROOT = Path(__file__).parents[2]
@@ -135,10 +135,10 @@ def test_a_requeued_run_on_two_ranks_ends_as_an_unbroken_one(job, tmp_path):
     broken.send_signal(signal.SIGUSR1)
     assert broken.wait(60) != 0
     assert (tmp_path / "scontrol").read_text() == "requeue 4242\n"
-    (cut,) = find_records(root)
+    (cut,) = read_records(root)[0]
     assert cut.status in ("stopped", "running")  # stopped where every rank ended its step before SIGKILL
     assert job(SCRIPTS[0], *words, f"--run.root={root}", ranks=2).wait(600) == 0, (tmp_path / "said").read_text()
-    (whole,), (again,) = find_records(tmp_path / "whole"), find_records(root)
+    (whole,), (again,) = read_records(tmp_path / "whole")[0], read_records(root)[0]
     assert (again.status, again.steps, again.device["world_size"]) == ("finished", whole.steps, 2)
     assert again.metrics == whole.metrics
     paths = [next(tmp_path.joinpath(name).rglob("last.ckpt")) for name in ("whole", "broken")]
@@ -153,7 +153,7 @@ def test_the_tasks_of_an_array_share_the_cells_of_a_sweep(job, tmp_path):
     (tmp_path / "small.yaml").write_text(text + "  trainer.max_epochs: {value: 3}\n  run.shots: {value: []}\n")
     tasks = [job(SCRIPTS[1], str(tmp_path / "small.yaml"), "--root", str(tmp_path / "runs")) for _ in range(2)]
     assert [task.wait(300) for task in tasks] == [0, 0], (tmp_path / "said").read_text()
-    records = find_records(tmp_path / "runs")
+    records = read_records(tmp_path / "runs")[0]
     assert [record.status for record in records] == ["finished"] * 8
     assert {read_record(path).device["world_size"] for path in tmp_path.rglob("record.json")} == {1}
     assert {len(list(path.glob("version_*"))) for path in tmp_path.rglob("metrics")} == {1}  # each trained once

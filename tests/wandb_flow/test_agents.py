@@ -3,7 +3,7 @@
 import pytest
 from wandb_server.server import Server
 
-from vitexp.record import find_records
+from vitexp.record import read_records
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def test_every_cell_ran_once_and_both_agents_had_some(swept):
 
 
 def test_values_arrive_as_what_they_are(swept):
-    records = find_records(swept.folder / "runs")
+    records = read_records(swept.folder / "runs")[0]
     assert len(records) == 4
     for record in records:
         assert record.config["model"]["lr"] == 1e-4
@@ -67,7 +67,7 @@ def test_values_arrive_as_what_they_are(swept):
 
 
 def test_numbers_and_settings_arrive_in_the_same_words(swept):
-    records = {record.fingerprint: record for record in find_records(swept.folder / "runs")}
+    records = {record.fingerprint: record for record in read_records(swept.folder / "runs")[0]}
     for run in runs(swept):
         config, record = run.values(), records[run.values()["record.fingerprint"]]
         assert {name: run.summary[name] for name in record.metrics} == record.metrics
@@ -113,6 +113,6 @@ def test_a_cell_that_crashes_does_not_end_the_sweep(client, server):
     assert refused.state == "failed"
     assert "pos_at" in done.stderr
     assert fine.state == "finished"
-    records = {record.status: record for record in find_records(client.folder / "runs")}
+    records = {record.status: record for record in read_records(client.folder / "runs")[0]}
     assert sorted(records) == ["failed", "finished"]
     assert records["failed"].reason == diverged.summary["reason"]

@@ -11,7 +11,7 @@ import wandb
 from wandb_server.server import KEY
 from wandb_server.state import ENTITY, Run
 
-from vitexp import cli, reach
+from vitexp import cli, flat_record
 from vitexp.flat_record import end_summary, start_config
 
 _PLACE = Path(__file__).parents[1] / "study" / "conftest.py"
@@ -65,9 +65,9 @@ def to_server(server, study, records):
 
 @pytest.fixture
 def sweep(account, study, lab):
-    from vitexp.record import find_records
+    from vitexp.record import read_records
 
-    return to_server(account, study, find_records(lab.root))
+    return to_server(account, study, read_records(lab.root)[0])
 
 
 def written(folder):
@@ -140,7 +140,7 @@ def test_a_sweep_that_cannot_be_read_is_one_sentence(sweep, account, monkeypatch
     assert f"the W&B sweep {place}x cannot be read: Could not find sweep" in told()
     sweep = place
     account.stop()
-    monkeypatch.setattr(reach, "ATTEMPTS", 1)
+    monkeypatch.setattr(flat_record, "ATTEMPTS", 1)
     assert "cannot be reached (Connection refused)" in told()
     account.start()
     monkeypatch.delenv("WANDB_API_KEY")

@@ -7,8 +7,7 @@ from vitexp.report.claims import write_claims
 from vitexp.report.diff import show_difference
 from vitexp.report.escape import visible
 from vitexp.report.tables import Written, print_written, show, write_table
-from vitexp.study.found import read_sweep
-from vitexp.study.select import parse_where
+from vitexp.study.select import parse_where, read_sweep
 
 
 def show_table(chosen: argparse.Namespace) -> int:

@@ -15,8 +15,7 @@ from vitexp.report import words
 from vitexp.report.paper import published
 from vitexp.report.tables import caution, footnote
 from vitexp.report.view import paper_words
-from vitexp.study import arm as mixture
-from vitexp.study.arm import Arm
+from vitexp.study.arm import Arm, spelling
 from vitexp.study.claims import families
 from vitexp.study.cost_curve import CostCurve, EqualAccuracy, Line, Point
 from vitexp.study.curve import SIZES, Crossover, Curve, Series
@@ -285,7 +284,7 @@ def _network(arm: Arm) -> str:
 
 def _tells(key: str, value: Any, alike: Sequence[Arm]) -> bool:
     """Whether a factor, which does not name the network, differs between arms that have the same network."""
-    return key not in families.NETWORK and len({mixture.text(other.factors.get(key)) for other in alike}) > 1
+    return key not in families.NETWORK and len({spelling(other.factors.get(key)) for other in alike}) > 1
 
 
 def lines_of_arms(lines: Sequence[Line]) -> Mapping[int, list[str]]:

@@ -9,11 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitexp.answers import read_answers
-from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_record, result_config
+from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_answers, read_record, result_config
 from vitexp.report import words
 from vitexp.report.tables import footnote
-from vitexp.study import arm as mixture
+from vitexp.study.arm import spelling
 
 # On how many images two runs agree, from the answers saved beside their records.
 
@@ -108,7 +107,7 @@ def _differing(one: Facts, other: Facts) -> dict[str, Pair]:
 
 def _differ(key: str, one: Any, other: Any) -> bool:
     """Whether two values mean different things; 1 and 1.0 do where they are numbers of batches and shares."""
-    return mixture.text(canonical(key, one)) != mixture.text(canonical(key, other))
+    return spelling(canonical(key, one)) != spelling(canonical(key, other))
 
 
 def _table(groups: Mapping[str, Mapping[str, Pair]], one: Facts, other: Facts) -> RichTable:

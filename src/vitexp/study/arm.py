@@ -1,28 +1,167 @@
-"""An arm of a study: one configuration with the finished run of each seed."""
+"""An arm of a study: one configuration with the finished run of each seed, and whether its runs are what they seem."""
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
+from vitexp.metrics import is_share
 from vitexp.record import RunRecord, flatten, result_config
+from vitexp.study.cells import SEED
 
-# Whether a run trained, and for as long as it was meant to: what its record shows.
-
+FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"} | dict.fromkeys(
+    ("trainer.max_epochs", "trainer.max_steps", "data.batch_size", "data.train_images", "data.train_fraction"),
+    "model.warmup_steps",
+)
+"""What a factor brings with it: a file its content, the name of a network the way in which it takes images, the length
+of a run its warm-up, where that is a share of it."""
+_DATA_IDENTITY = ("name", "classes", "test_images")
+"""The folder of a data set is no part of a fingerprint; what it held is."""
+_ABSENT = "(absent)"
 _ERRORS = 2.0
 """Standard errors above the chance level up to which an accuracy cannot be distinguished from guessing."""
 _ROUNDED = 0.98
 """Share of the epochs from which on they count as done: the last batch of an epoch may be dropped."""
+_NEUTRAL = ("wandb", "vitexp")
+"""Packages that move no number; of our own the source counts."""
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed.
+
+    `tuning_runs` is how many runs the tuned values were chosen from, `grids` the values that were tried of each.
+    """
+
+    factors: Mapping[str, Any]
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    tuning_runs: int = 0
+    grids: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    asked: tuple[int, ...]
+    runs: Mapping[int, RunRecord] = field(default_factory=dict)
+    unfinished: Mapping[int, str] = field(default_factory=dict)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """The metric by seed, of the finished runs that hold it as a finite number."""
+        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
+
+
+def name(arm: Arm) -> str:
+    """The arm by the keys and values of the study file."""
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.factors.items()) or "the only arm"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; a switch is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def spelling(value: Any) -> str:
+    """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
+    return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or not isinstance(value, str | float):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
+
+
+def differing_keys(mappings: Sequence[Mapping[str, Any]], absent: Any = None) -> list[str]:
+    """The keys whose values differ, in the order in which they come up; one without a key has `absent` there."""
+    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    return [key for key in keys if len({spelling(mapping.get(key, absent)) for mapping in mappings}) > 1]
+
+
+def flat_config(record: RunRecord) -> dict[str, Any]:
+    """The config of a run as dotted keys, and which data it saw."""
+    return flatten(record.config) | _identity(record)
+
+
+def _identity(record: RunRecord) -> dict[str, Any]:
+    return {f"data.{key}": record.data[key] for key in _DATA_IDENTITY if key in record.data}
+
+
+def value_counts(records: Iterable[RunRecord], key: str) -> str:
+    """The values of a key among records, in words: `10 (5 runs), 30 (2 runs)`."""
+    held = Counter(spelling(flat_config(record).get(key, _ABSENT)).strip('"') for record in records)
+    most_first = sorted(held.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{value} ({_runs(count)})" for value, count in most_first)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
+
+
+# Whether runs belong together: what differs between records apart from what a study varies on purpose.
+
+
+def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], place: str) -> None:
+    """Accepts arms whose runs differ in the seed and in the studied `keys` alone.
+
+    Raises: ValueError naming the other differences, how many runs have which value, and how to choose.
+    """
+    mixed = list(dict.fromkeys(key for arm in arms for key in _varying(arm, keys)))
+    if not mixed:
+        return
+    every = [record for arm in arms for record in arm]
+    held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
+    newest = max(every, key=lambda record: record.finished or "")
+    bare = spelling(flat_config(newest).get(mixed[0])).strip('"')
+    raise ValueError(
+        f"{place} holds runs of the same cell that were configured differently: {held}; "
+        f"choose one kind, such as --where {mixed[0]}={bare}"
+    )
+
+
+def other_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+    """What else differs between finished runs: settings that go with the arm, and repetitions."""
+    more = "the arms differ in more than the studied factors"
+    found = [f"{more}: {key} is {value_counts(records, key)}" for key in unstudied_differences(records, keys)]
+    twice = len(records) - len({(record.fingerprint, record.seed) for record in records})
+    repeated = f"{_runs(twice)} of a cell and seed that had been run before: the newest counts"
+    return [*found, repeated] if twice else found
+
+
+def unstudied_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+    """The settings in which records differ, apart from the studied `keys` and what cannot but follow from them."""
+    follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
+    follows |= {word for key, word in FOLLOWS.items() if key in keys}
+    if not {"data.shards", "data.name"}.isdisjoint(keys):
+        follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
+    return [key for key in _varying(records, keys) if key not in follows]
+
+
+def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
+    settings = [result_config(record.config) | _identity(record) for record in records]
+    return [key for key in differing_keys(settings, _ABSENT) if key not in {*keys, SEED}]
+
+
+# Whether a run trained, and for as long as it was meant to: what its record shows.
 
 
 def why_untrained(run: RunRecord) -> str:
     """What shows that a run did not train; empty for a run that did, and for one whose record does not say."""
     if run.steps == 0:
         return "it took no step"
-    start, end = _losses(run)
+    start, end = (run.learning.get(f"train_loss_{when}") for when in ("start", "end"))
+    curve = run.curves.get("train_loss", [])
+    if not run.learning and len(curve) > 1:  # an old record, with the losses of its first epoch and of its last
+        start, end = curve[0][1], curve[-1][1]
     if start is not None and end is not None and not end < start:
         return f"training loss {start:.4g} at the start, {end:.4g} at the end"
     for metric in ("test_acc", "val_acc"):
@@ -56,8 +195,8 @@ def cut_short(run: RunRecord) -> str:
     """How a run of the first record format ended before its config says, though it counts as finished there."""
     if run.format > 1:
         return ""  # since then such a run says "stopped"
-    config = flatten(run.config)
-    steps, epochs = (_limit(config.get(f"trainer.{key}")) for key in ("max_steps", "max_epochs"))
+    limits = (flatten(run.config).get(f"trainer.{key}") for key in ("max_steps", "max_epochs"))
+    steps, epochs = (value if type(value) is int and value > 0 else None for value in limits)
     if run.steps is None or (steps is not None and run.steps >= steps):
         return ""
     if epochs is None:
@@ -67,162 +206,113 @@ def cut_short(run: RunRecord) -> str:
     return f"stopped at {run.steps:,} steps, in epoch {run.epochs:.3g} of {epochs}"
 
 
-def _limit(value: object) -> int | None:
-    """A limit of the trainer, which is absent where it is -1 or not set."""
-    return value if type(value) is int and value > 0 else None
-
-
-def _losses(run: RunRecord) -> tuple[float | None, float | None]:
-    """The training loss at the start and at the end; of old records that of the first epoch and of the last."""
-    if run.learning:
-        return run.learning.get("train_loss_start"), run.learning.get("train_loss_end")
-    curve: Sequence[tuple[int, float]] = run.curves.get("train_loss", ())
-    return (curve[0][1], curve[-1][1]) if len(curve) > 1 else (None, None)
-
-
-# Whether runs belong together: what differs between records apart from what a study varies on purpose.
-
-# The folder of a data set is no part of a fingerprint; what it held is.
-_DATA_IDENTITY = ("name", "classes", "test_images")
-_LENGTH = ("trainer.max_epochs", "trainer.max_steps", "data.batch_size", "data.train_images", "data.train_fraction")
-FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"} | dict.fromkeys(_LENGTH, "model.warmup_steps")
-"""What a factor brings with it: a file its content, the name of a network the way in which it takes images, the length
-of a run its warm-up, where that is a share of it."""
-_ABSENT = "(absent)"
-
-
-def check_alike(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str], folder: Path | str) -> None:
-    """Accepts arms whose finished runs differ in the seed and in the studied `keys` alone.
-
-    Raises: ValueError naming the other differences, how many runs have which value, and how to choose.
-    """
-    done = [finished_runs(arm) for arm in arms]
-    mixed = list(dict.fromkeys(key for arm in done for key in _varying(arm, keys)))
-    if not mixed:
-        return
-    every = [record for arm in done for record in arm]
-    held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
-    newest = max(every, key=lambda record: record.finished or "")
-    raise ValueError(
-        f"{folder} holds runs of the same cell that were configured differently: {held}; "
-        f"choose one kind, such as --where {mixed[0]}={_bare(flat_config(newest).get(mixed[0]))}"
-    )
-
-
-def other_differences(arms: Iterable[Sequence[RunRecord]], keys: Sequence[str]) -> list[str]:
-    """What else differs between finished runs: settings that go with the arm, and repetitions."""
-    done = [finished_runs(arm) for arm in arms]
-    every = [record for arm in done for record in arm]
-    more = "the arms differ in more than the studied factors"
-    found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(every, keys)]
-    twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
-    if twice:
-        found.append(f"{runs_text(twice)} of a cell and seed that had been run before: the newest counts")
-    return found
-
-
-def unstudied_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
-    """The settings in which records differ, apart from the studied `keys` and what follows from them."""
-    return [key for key in _varying(records, keys) if key not in _following(keys)]
-
-
 def finished_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
     """The records that hold the result of a whole training."""
     return [record for record in records if record.status == "finished" and not cut_short(record)]
 
 
-def flat_config(record: RunRecord) -> dict[str, Any]:
-    """The config of a run as dotted keys, and which data it saw."""
-    return flatten(record.config) | _identity(record)
+# What a reader must know before the first number: runs that did not train, or that were not made alike.
+
+Named = list[tuple[str, RunRecord]]
 
 
-def value_counts(records: Iterable[RunRecord], key: str) -> str:
-    """The values of a key among records, in words: `10 (5 runs), 30 (2 runs)`."""
-    return _listed(Counter(_bare(flat_config(record).get(key, _ABSENT)) for record in records))
+def run_cautions(arms: Sequence[Arm]) -> list[str]:
+    """One clause for each thing in which the finished runs behind the numbers are not what they seem."""
+    wrong = [
+        f"{run_name} ({metric} {value:g})"
+        for run_name, run in _named(arms)
+        for metric, value in run.metrics.items()
+        if is_share(metric) and not 0 <= value <= 1 and value == value
+    ]
+    impossible = [f"accuracies that are no share of images between 0 and 1: {cut(wrong)}"] if wrong else []
+    return [*untrained(arms), *impossible, *_lengths(arms), *_origins(arms)]
 
 
-def spelling(value: Any) -> str:
-    """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
-    return json.dumps(_plain(value), sort_keys=True, default=str)
+def untrained(arms: Sequence[Arm]) -> list[str]:
+    """The runs that did not train, by arm and seed, and what shows it."""
+    found = [f"{run_name} ({why})" for run_name, run in _named(arms) if (why := why_untrained(run))]
+    return [f"did not train, but counted: {cut(found)}"] if found else []
 
 
-text = spelling  # its old name, by which report/ still calls it
+def _lengths(arms: Sequence[Arm]) -> list[str]:
+    """Steps and images that differ between runs that no setting of data or trainer tells apart."""
+    groups: dict[str, list[Arm]] = {}
+    for arm in arms:
+        settings = {**arm.factors, **arm.tuned}
+        length = {key: value for key, value in settings.items() if key.startswith(("data.", "trainer."))}
+        groups.setdefault(spelling(length), []).append(arm)
+    facts = {"steps taken": "steps", "planned steps": "planned_steps", "images seen": "images_seen"}
+    found = []
+    for group in groups.values():
+        texts = [_differing(what, _named(group), attrgetter(key)) for what, key in facts.items()]
+        found.append("; ".join(filter(None, texts)))
+    return [f"runs that should have trained equally long did not: {text}" for text in found if text]
 
 
-def _following(keys: Sequence[str]) -> set[str]:
-    """What cannot but differ where the studied keys do: the chosen images, and all of a data set with its name."""
-    follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
-    follows |= {word for key, word in FOLLOWS.items() if key in keys}
-    if not {"data.shards", "data.name"}.isdisjoint(keys):
-        follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
-    return follows
+def _origins(arms: Sequence[Arm]) -> list[str]:
+    """Code, versions, devices, measured images and formats of records that differ between the runs."""
+    runs = _named(arms)
+    packages = dict.fromkeys(package for _, run in runs for package in run.versions if package not in _NEUTRAL)
+    sets: dict[str, Named] = {}
+    for run_name, run in runs:
+        sets.setdefault(str(run.data.get("name")), []).append((run_name, run))
+    texts = [
+        _differing("source code", runs, _source),
+        *(_differing(f"version of {one}", runs, partial(_version, one)) for one in packages),
+        _differing("device", runs, _device),
+        *(
+            _differing(f"{split} images of {data}", members, partial(_order, split))
+            for data, members in sets.items()
+            for split in ("val", "test")
+        ),
+        _differing("format of the record", runs, attrgetter("format")),
+    ]
+    differing = "; ".join(filter(None, texts))
+    sentence = "the runs were not made by the same code, on the same machine, with the same images"
+    return [f"{sentence}: {differing}"] if differing else []
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a number; a switch is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _version(package: str, run: RunRecord) -> str | None:
+    return run.versions.get(package)
 
 
-def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
-    studied = {*keys, "seed_everything"}
-    residues = [{**result_config(record.config), **_identity(record)} for record in records]
-    names = dict.fromkeys(key for residue in residues for key in residue if key not in studied)
-    return [key for key in names if len({spelling(residue.get(key, _ABSENT)) for residue in residues}) > 1]
+def _order(split: str, run: RunRecord) -> str | None:
+    return str((run.data.get("order_fingerprints") or {}).get(split, ""))[:8] or None
 
 
-def _identity(record: RunRecord) -> dict[str, Any]:
-    return {f"data.{key}": record.data[key] for key in _DATA_IDENTITY if key in record.data}
+def _source(run: RunRecord) -> str | None:
+    """The hash of the source, or of older records the commit and whether it was changed."""
+    if source := run.code.get("source"):
+        return f"source {str(source)[:8]}"
+    commit = run.code.get("commit")
+    return f"commit {str(commit)[:7]}{' with changes' if run.code.get('dirty') else ''}" if commit else None
 
 
-def _listed(values: Counter[str]) -> str:
-    most_first = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{value} ({runs_text(count)})" for value, count in most_first)
+def _device(run: RunRecord) -> str | None:
+    kind, ranks = run.device.get("name") or run.device.get("type"), run.device.get("world_size")
+    return f"{kind}{f' x {ranks}' if ranks not in (None, 1) else ''}" if kind else None
 
 
-def runs_text(count: int) -> str:
-    """A number of runs with its noun."""
-    return f"{count} run" if count == 1 else f"{count} runs"
+def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
+    """The values of one fact with the runs that have each, most common first; empty where it is the same for all."""
+    held: dict[str, list[str]] = {}
+    for run_name, run in runs:
+        value = read(run)
+        text = "not recorded" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+        held.setdefault(text, []).append(run_name)
+    if len(held) < 2:
+        return ""
+    (common, theirs), *others = sorted(held.items(), key=lambda item: -len(item[1]))
+    return f"{what}: " + ", ".join(
+        [f"{common} ({_runs(len(theirs))})", *(f"{value} ({cut(names)})" for value, names in others)]
+    )
 
 
-def _bare(value: Any) -> str:
-    return spelling(value).strip('"')
+def _named(arms: Sequence[Arm]) -> Named:
+    return [(f"{name(arm)} seed {seed}", run) for arm in arms for seed, run in sorted(arm.runs.items())]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool) or not isinstance(value, str | float):
-        return value
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One configuration of a study: the studied factors, the tuned values, and the finished run of each seed.
-
-    `tuning_runs` is how many runs the tuned values were chosen from, `grids` the values that were tried of each.
-    """
-
-    factors: Mapping[str, Any]
-    tuned: Mapping[str, Any] = field(default_factory=dict)
-    tuning_runs: int = 0
-    grids: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    asked: tuple[int, ...]
-    runs: Mapping[int, RunRecord] = field(default_factory=dict)
-    unfinished: Mapping[int, str] = field(default_factory=dict)
-
-    def values(self, metric: str) -> dict[int, float]:
-        """The metric by seed, of the finished runs that hold it as a finite number."""
-        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
-        return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
-
-
-def name(arm: Arm) -> str:
-    """The arm by the keys and values of the study file."""
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in arm.factors.items()) or "the only arm"
+def cut(names: Sequence[str]) -> str:
+    """A list of runs or arms, of which the first few are named."""
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -25,17 +25,34 @@ def expand(command: Sequence[str], program: str | None, arguments: Mapping[str, 
 
     Raises: ValueError for a macro that is unknown or only part of a word: an agent would drop or keep it silently.
     """
+    flags = {name: value for name, value in arguments.items() if value is not False}
     macros = {
         "env": ["/usr/bin/env"],
         "interpreter": ["python"],
         "program": [program] if program else [],
         "args": [f"--{name}={value}" for name, value in arguments.items()],
         "args_no_hyphens": [f"{name}={value}" for name, value in arguments.items()],
-        "args_no_boolean_flags": [_flag(name, value) for name, value in arguments.items() if value is not False],
+        "args_no_boolean_flags": [f"--{k}" if value is True else f"--{k}={value}" for k, value in flags.items()],
         "args_json": [json.dumps(arguments)],
         "args_json_file": [json_path],
     }
-    return [word for item in command for word in _expand_item(_from_environment(str(item)), macros)]
+    words: list[str] = []
+    for item in command:
+        word = _ENVIRONMENT.sub(_from_environment, str(item))
+        macro = _MACRO.search(word)
+        if macro and macro[1] not in macros:
+            known = ", ".join(f"${{{name}}}" for name in macros)
+            raise ValueError(f"the command has {macro[0]}, which is none of {known}; take it out")
+        if macro and macro[0] != word:
+            raise ValueError(f"the command has {word!r}, but a macro only expands as a whole word; split it in two")
+        words += macros[macro[1]] if macro else [word]
+    return words
+
+
+def _from_environment(macro: re.Match[str]) -> str:
+    if macro[1] not in os.environ:
+        raise ValueError(f"the command needs the environment variable {macro[1]}, which is not set; set it")
+    return os.environ[macro[1]]
 
 
 def arguments_of_vitexp(words: Sequence[str]) -> list[str]:
@@ -46,38 +63,12 @@ def arguments_of_vitexp(words: Sequence[str]) -> list[str]:
     rest = list(words[1:] if words[:1] == ["/usr/bin/env"] else words)
     if rest and _PYTHON.fullmatch(PurePosixPath(rest[0]).name):
         rest = rest[2:] if rest[1:2] == ["-m"] else rest[1:]
-    if not rest or not _is_vitexp(PurePosixPath(rest[0])):
+    program = PurePosixPath(rest[0] if rest else "")
+    if program.name != "vitexp" and program.parts[-2:] not in (("vitexp", "__main__.py"), ("vitexp", "cli.py")):
         raise ValueError(f"the command starts {' '.join(words[:3])!r}, which is not vitexp; write {ADVICE}")
     if rest[1:2] != ["fit"]:
         raise ValueError(f"the command runs {' '.join(rest[:2])!r}; a study runs `vitexp fit`: write {ADVICE}")
     return rest[1:]
-
-
-def _is_vitexp(program: PurePosixPath) -> bool:
-    return program.name == "vitexp" or program.parts[-2:] in (("vitexp", "__main__.py"), ("vitexp", "cli.py"))
-
-
-def _expand_item(item: str, macros: Mapping[str, list[str]]) -> list[str]:
-    macro = _MACRO.search(item)
-    if macro is None:
-        return [item]
-    if macro[1] not in macros:
-        known = ", ".join(f"${{{name}}}" for name in macros)
-        raise ValueError(f"the command has {macro[0]}, which is none of {known}; take it out")
-    if macro[0] != item:
-        raise ValueError(f"the command has {item!r}, but a macro only expands as a whole word; split it in two")
-    return macros[macro[1]]
-
-
-def _from_environment(item: str) -> str:
-    for name in _ENVIRONMENT.findall(item):
-        if name not in os.environ:
-            raise ValueError(f"the command needs the environment variable {name}, which is not set; set it")
-    return _ENVIRONMENT.sub(lambda match: os.environ[match[1]], item)
-
-
-def _flag(name: str, value: Any) -> str:
-    return f"--{name}" if value is True else f"--{name}={value}"
 
 
 SEED = "seed_everything"
@@ -106,18 +97,15 @@ def make_cells(points: Sequence[dict[str, Any]]) -> list[Cell]:
 
     Raises: ValueError when two parameters set the same key.
     """
-    flat = [_flatten_arguments(point) for point in points]
-    words = _short_names(varying(flat))
-    return [
-        Cell(index, point, values, _label(values, words), values.get(SEED))
-        for index, (point, values) in enumerate(zip(points, flat, strict=True))
-    ]
+    factors = varying([_flatten_arguments(point) for point in points])
+    return [make_cell(index, point, factors) for index, point in enumerate(points)]
 
 
 def make_cell(index: int, point: dict[str, Any], factors: Sequence[str]) -> Cell:
-    """A single cell of a study with these factors, whose other points are not known yet."""
+    """A single cell of a study with these factors."""
     values = _flatten_arguments(point)
-    return Cell(index, point, values, _label(values, _short_names(factors)), values.get(SEED))
+    words = [f"{word}={values[key]}" for key, word in _short_names(factors).items() if key in values]
+    return Cell(index, point, values, " ".join(words) or "the only cell", values.get(SEED))
 
 
 def _flatten_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,28 +123,21 @@ def _flatten_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def varying(flat: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The keys whose values are not the same everywhere."""
-    keys = sorted(set().union(*flat))
-    absent = object()
-    return tuple(
-        key for key in keys if any(_differ(cell.get(key, absent), flat[0].get(key, absent)) for cell in flat[1:])
-    )
-
-
-def _differ(one: Any, other: Any) -> bool:
-    return type(one) is not type(other) or one != other
+    """The keys whose values are not the same everywhere; true is not 1 here, and absent not null."""
+    absent, found = object(), []
+    for key in sorted(set().union(*flat)):
+        first, *others = (cell.get(key, absent) for cell in flat)
+        if any(type(other) is not type(first) or other != first for other in others):
+            found.append(key)
+    return tuple(found)
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """Each dotted key with the shortest tail that no other one has."""
-    short = {SEED: "seed"}
+    short = {}
     for key in keys:
         parts = key.split(".")
         tails = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
         alone = (tail for tail in tails if sum(f".{other}".endswith(f".{tail}") for other in keys) == 1)
-        short.setdefault(key, next(alone, key))
-    return {key: short[key] for key in keys}
-
-
-def _label(values: Mapping[str, Any], words: Mapping[str, str]) -> str:
-    return " ".join(f"{word}={values[key]}" for key, word in words.items() if key in values) or "the only cell"
+        short[key] = "seed" if key == SEED else next(alone, key)
+    return short

@@ -1,35 +1,48 @@
 """Which runs answer a study: its cells are looked up among the records and grouped into arms, paired by seed.
 
 Runs that do not belong together are never pooled in silence (arm.py), and a run that is absent, failed or still
-going on is counted as that, never as 0.
+going on is counted as that, never as 0. Without a sweep file at hand the runs themselves, or the server of W&B, say
+what the study was.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vitexp.record import RunRecord, read_records, result_config
-from vitexp.study import cautions, comparison
+from vitexp.flat_record import from_wandb, unreachable
+from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
+from vitexp.study import comparison
 from vitexp.study.arm import (
     Arm,
     check_alike,
     cut_short,
+    differing_keys,
     finished_runs,
     flat_config,
     other_differences,
+    run_cautions,
     spelling,
     stopped_at,
     value_counts,
 )
-from vitexp.study.spec import Cell, Study
+from vitexp.study.cells import SEED, Cell, make_cells
+from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 
-SEED = "seed_everything"
+PLAN_NAME = "study.json"
+SECONDS = 30
+"""How long one question to W&B's server may take."""
+PAGE = 100
+"""Runs with their configs in one of its answers."""
+_FOLLOWS = ("data.content", "data.subset", "run.init_content")
+"""Keys of a resolved config that no sweep sets: they follow from the data set and its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +74,7 @@ class Selection:
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before the first number, of the runs that the arms now have."""
         left_out = [f"left out: {sentence}" for sentence in self.damaged]
-        return (*cautions.find(self.arms), *comparison.cautions(self.study, self.arms), *left_out)
+        return (*run_cautions(self.arms), *comparison.cautions(self.study, self.arms), *left_out)
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
@@ -69,28 +82,88 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
 
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    runs, planned = _lookup(study, root)
-    place, cells, planned = runs.place, study.cells(), {} if where else planned
-    index = _RecordIndex(_kept(list(runs.records), where or {}, place))
-    keys = factor_keys(cells)
+    runs, folder = _runs(study, root)
+    planned = _planned(folder) if folder and not where else []
+    fingerprints = {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
+    cells, records = study.cells(), _kept(runs, where or {})
+    keys = [key for key in differing_keys([cell.overrides for cell in cells]) if key != SEED]
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
-    for cell in cells:
-        arms[spelling(_factors(cell, keys))].append((cell, _answers(cell, index, keys, planned)))
-    found = [[record for _, records in members for record in records] for members in arms.values()]
-    check_alike(found, keys, place)
+    for cell, answers in zip(cells, _answers(cells, records, keys, fingerprints), strict=True):
+        arms[spelling([cell.overrides.get(key) for key in keys])].append((cell, answers))
+    found = [finished_runs(record for _, answers in members for record in answers) for members in arms.values()]
+    check_alike(found, keys, runs.place)
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=tuple(other_differences(found, keys)),
-        place=place,
+        notes=tuple(other_differences([record for one in found for record in one], keys)),
+        place=runs.place,
         damaged=runs.damaged,
     )
 
 
-def factor_keys(cells: Sequence[Cell]) -> list[str]:
-    """The dotted keys that differ between cells, the seed left out, in the order of the file."""
-    names = dict.fromkeys(key for cell in cells for key in cell.overrides if key != SEED)
-    return [key for key in names if len({spelling(cell.overrides.get(key)) for cell in cells}) > 1]
+def _runs(study: Study, root: Root) -> tuple[Runs, Path | None]:
+    """The runs, and the folder that they lie in."""
+    if isinstance(root, Runs):
+        return root, None
+    folder = Path(root) / study.name
+    records, damaged = read_records(folder)
+    return Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged)), folder
+
+
+def _kept(runs: Runs, where: Mapping[str, Any]) -> list[RunRecord]:
+    wanted = {key: spelling(value) for key, value in where.items()}
+    kept = [r for r in runs.records if all(spelling(flat_config(r).get(key)) == value for key, value in wanted.items())]
+    if runs.records and not kept:
+        asked = ", ".join(f"{key}={value}" for key, value in where.items())
+        held = "; ".join(f"{key}: {value_counts(runs.records, key)}" for key in where)
+        raise ValueError(f"none of the {len(runs.records)} runs in {runs.place} has {asked}; they have {held}")
+    return kept
+
+
+def _answers(
+    cells: Sequence[Cell], records: Sequence[RunRecord], keys: Sequence[str], planned: Mapping[str, str]
+) -> list[list[RunRecord]]:
+    """The runs of each cell: by fingerprint where the local runner noted it, otherwise by all that the cell sets."""
+    configs = [flat_config(record) for record in records]
+    known: dict[tuple[str, ...], dict[str, list[RunRecord]]] = {}
+    found = []
+    for cell in cells:
+        if fingerprint := planned.get(spelling(cell.overrides)):
+            found.append([record for record in records if record.fingerprint == fingerprint])
+            continue
+        matters = {*keys, *result_config(cell.overrides)}
+        wanted = {key: value for key, value in cell.overrides.items() if key in matters}
+        if tuple(wanted) not in known:
+            by_values = known[tuple(wanted)] = defaultdict(list)
+            for config, record in zip(configs, records, strict=True):
+                by_values[spelling([config.get(key) for key in wanted])].append(record)
+        found.append(known[tuple(wanted)].get(spelling(list(wanted.values())), []))
+    return found
+
+
+def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
+    runs, unfinished = {}, {}
+    for cell, found in members:
+        if done := finished_runs(found):
+            runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
+        else:
+            unfinished[cell.seed or 0] = _why(found)
+    return Arm(
+        factors={key: members[0][0].overrides.get(key) for key in keys},
+        asked=tuple(dict.fromkeys(cell.seed or 0 for cell, _ in members)),
+        runs=runs,
+        unfinished=unfinished,
+    )
+
+
+def _why(found: Sequence[RunRecord]) -> str:
+    """Why a cell has no finished run, from the newest of its records."""
+    if not found:
+        return "not run"
+    last = max(found, key=lambda record: record.started)
+    if last.status in ("stopped", "finished"):
+        return cut_short(last) or stopped_at(last)
+    return f"{last.status} ({last.reason})" if last.reason else last.status
 
 
 def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
@@ -110,90 +183,120 @@ def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
     return read
 
 
-class _RecordIndex:
-    """Records that are looked up by their fingerprint or by any set of config values."""
+def study_folders(place: str | Path) -> list[Path]:
+    """Every folder at or below `place` that holds the runs of a study (ROOT/STUDY/CELL/seed-N/record.json).
 
-    def __init__(self, records: Iterable[RunRecord]) -> None:
-        self._known = [(flat_config(record), record) for record in records]
-        self._by_keys: dict[tuple[str, ...], dict[tuple[str, ...], list[RunRecord]]] = {}
-
-    def of_fingerprint(self, fingerprint: str) -> list[RunRecord]:
-        return [record for _, record in self._known if record.fingerprint == fingerprint]
-
-    def of_values(self, wanted: Mapping[str, Any]) -> list[RunRecord]:
-        keys = tuple(sorted(wanted))
-        if keys not in self._by_keys:
-            held = self._by_keys.setdefault(keys, defaultdict(list))
-            for config, record in self._known:
-                held[tuple(spelling(config.get(key)) for key in keys)].append(record)
-        return self._by_keys[keys].get(tuple(spelling(wanted[key]) for key in keys), [])
+    A run with a folder of its own choice, such as ROOT/NAME/last, belongs to none: it would make a study of all ROOT.
+    """
+    found = sorted({path.parents[2] for path in Path(place).resolve().rglob(f"seed-*/{RECORD_NAME}")})
+    here = Path.cwd()
+    return [folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder for folder in found]
 
 
-def _answers(cell: Cell, index: _RecordIndex, keys: Sequence[str], planned: Mapping[str, str]) -> list[RunRecord]:
-    """The runs of a cell: by fingerprint where the local runner has noted it, otherwise by all that the cell sets."""
-    fingerprint = planned.get(spelling(cell.overrides))
-    if fingerprint is not None:
-        return index.of_fingerprint(fingerprint)
-    matters = {*keys, *result_config(cell.overrides)}
-    return index.of_values({key: value for key, value in cell.overrides.items() if key in matters})
+def found_study(folder: str | Path) -> Study:
+    """The study whose runs lie in `folder`: cells from the runner's plan, or else from what differs between runs.
 
-
-def _lookup(study: Study, root: Root) -> tuple[Runs, dict[str, str]]:
-    """The runs, and the fingerprints by cell where the local runner has noted them."""
-    if isinstance(root, Runs):
-        return root, {}
-    folder = Path(root) / study.name
+    Raises: ValueError when there is no run, or a file of it is damaged.
+    """
+    folder = Path(folder)
     records, damaged = read_records(folder)
-    return Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged)), _planned(folder)
+    if not records:
+        why = f" that can be read: {damaged[0]}" if damaged else "; run a study there first (`vitexp sweep`)"
+        raise ValueError(f"{folder} holds no run{why}")
+    newest = max(records, key=lambda record: record.started)
+    cells = [cell for cell, _ in _planned(folder)] or _cells_of_records(records)
+    return Study(path=folder, config=_config(newest, folder.name), known=tuple(cells))
 
 
-def _factors(cell: Cell, keys: Sequence[str]) -> dict[str, Any]:
-    return {key: cell.overrides.get(key) for key in keys}
-
-
-def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
-    runs, unfinished = {}, {}
-    for cell, found in members:
-        done = finished_runs(found)
-        if done:
-            runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
-        else:
-            unfinished[cell.seed or 0] = _why(found)
-    return Arm(
-        factors=_factors(members[0][0], keys),
-        asked=tuple(dict.fromkeys(cell.seed or 0 for cell, _ in members)),
-        runs=runs,
-        unfinished=unfinished,
-    )
-
-
-def _why(found: Sequence[RunRecord]) -> str:
-    """Why a cell has no finished run, from the newest of its records."""
-    if not found:
-        return "not run"
-    last = max(found, key=lambda record: record.started)
-    if last.status in ("stopped", "finished"):
-        return cut_short(last) or stopped_at(last)
-    return f"{last.status} ({last.reason})" if last.reason else last.status
-
-
-def _kept(records: list[RunRecord], where: Mapping[str, Any], place: str) -> list[RunRecord]:
-    wanted = {key: spelling(value) for key, value in where.items()}
-    kept = [r for r in records if all(spelling(flat_config(r).get(key)) == value for key, value in wanted.items())]
-    if where and records and not kept:
-        asked = ", ".join(f"{key}={value}" for key, value in where.items())
-        held = "; ".join(f"{key}: {value_counts(records, key)}" for key in where)
-        raise ValueError(f"none of the {len(records)} runs in {place} has {asked}; they have {held}")
-    return kept
-
-
-def _planned(folder: Path) -> dict[str, str]:
-    """The fingerprint that the local runner gave each cell, by what the cell sets; W&B agents leave no such file."""
-    path = folder / "study.json"
-    if not path.is_file():
-        return {}
+def _config(record: RunRecord, name: str) -> StudyConfig:
+    """The study block of a run; settings that this version does not know are passed over."""
+    block = record.config.get("study") or {}
+    known = {one.name: block[one.name] for one in fields(StudyConfig) if block.get(one.name) is not None}
     try:
-        cells = json.loads(path.read_text())["cells"]
-        return {spelling(cell["overrides"]): cell["fingerprint"] for cell in cells}
+        return make_config(known | {"name": name})
+    except ValueError as error:
+        raise ValueError(f"{name}: its newest run cannot be read as a study: {error}") from error
+
+
+def _planned(folder: Path) -> list[tuple[Cell, str]]:
+    """The cells that the local runner has planned, with their fingerprints; W&B agents leave no such file."""
+    path = folder / PLAN_NAME
+    if not path.is_file():
+        return []
+    try:
+        cells = enumerate(json.loads(path.read_text())["cells"])
+        return [
+            (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
+            for index, one in cells
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
+
+
+def _cells_of_records(records: Sequence[RunRecord]) -> list[Cell]:
+    """One cell for each run: what differs between runs are the factors. Which data set it is goes by its name."""
+    flat = []
+    for record in records:
+        config = {key: value for key, value in result_config(record.config).items() if key not in _FOLLOWS}
+        flat.append(config | {"data.name": record.data.get("name"), SEED: record.seed})
+    points = [{key: config.get(key) for key in (*differing_keys(flat), SEED)} for config in flat]
+    return make_cells(list({spelling(point): point for point in points}.values()))
+
+
+def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
+    """The study in `file`, or else the one that the W&B sweep itself holds, and the sweep's runs.
+
+    Raises: ValueError when the place is no ENTITY/PROJECT/SWEEP, or the server does not show it.
+    """
+    words = place.partition("?")[0].split("/")
+    if "://" in place:  # the address of the sweep's page
+        words = [word for word in words[3:] if word != "sweeps"]
+    if len(words) != 3 or not all(words):
+        raise ValueError(
+            f"--from wandb got {place!r}; write ENTITY/PROJECT/SWEEP, as `wandb sweep` printed it after `wandb agent`"
+        )
+    path = "/".join(words)
+    settings, runs = _ask(*words)
+    study = read_study(file) if file else parse_study(Path(path), yaml.safe_dump(settings).encode())
+    if study.method != "grid":
+        raise ValueError(
+            f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
+        )
+    return study, _read_runs(f"the W&B sweep {path}", runs)
+
+
+ServerRun = tuple[str, dict[str, Any], dict[str, Any], str]
+"""The name, config, summary and state of a run on W&B's server."""
+
+
+def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[ServerRun]]:
+    """The settings and runs of a sweep. What the client says to the terminal is left out."""
+    import wandb
+
+    path = f"{entity}/{project}/{name}"
+    try:
+        with redirect_stderr(StringIO()):
+            if why := unreachable(wandb.setup().settings.base_url):
+                raise ConnectionError(why)
+            api = wandb.Api(timeout=SECONDS)
+            settings = {key: value for key, value in api.sweep(path).config.items() if key in TOP_KEYS}
+            found = api.runs(f"{entity}/{project}", filters={"sweep": name}, per_page=PAGE, lazy=False)
+            # summaries as the server sent them, without the client's way of wrapping nested values
+            runs = [(str(one.name), dict(one.config), dict(one.summary._json_dict), str(one.state)) for one in found]
+    except (wandb.errors.Error, ValueError, OSError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, wandb.errors.UsageError):
+            raise ValueError(f"W&B does not know you ({why}); run `wandb login`, or set WANDB_API_KEY") from error
+        raise ValueError(f"the W&B sweep {path} cannot be read: {why}") from error
+    return settings, runs
+
+
+def _read_runs(place: str, runs: Iterable[ServerRun]) -> Runs:
+    """The runs as records; a sentence for each that is damaged."""
+    records, damaged = [], []
+    for name, config, summary, state in runs:
+        try:
+            records.append(from_wandb(config, summary, state))
+        except (TypeError, ValueError) as error:
+            damaged.append(f"run {name} in {place} is not a run record ({error})")
+    return Runs(place=place, records=tuple(records), damaged=tuple(damaged))

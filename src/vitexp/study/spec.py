@@ -6,16 +6,16 @@ values.
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
 from vitexp import metrics, strict
-from vitexp.record import check_name, flatten
+from vitexp.record import check_name, checked, flatten
 from vitexp.study import cells as agent
 from vitexp.study import space
 from vitexp.study.cells import SEED, Cell, make_cells, varying
@@ -32,16 +32,8 @@ TOP_KEYS = (
     "program", "method", "metric", "parameters", "command", "name", "description", "project", "entity", "run_cap",
     "early_terminate", "controller", "metrics", "scheduler", "job", "image_uri", "kind", "apiVersion",
 )  # fmt: skip
-_TOP_KINDS: tuple[tuple[str, type, str], ...] = (
-    ("run_cap", int, "a whole number"),
-    ("command", list, "a list of words"),
-    ("program", str, "a program"),
-    ("metric", dict, "name and goal"),
-)
-_NAMED_LISTS = {
-    "groups": "group a list of data sets, as data.shards names them",
-    "lines": "line a list of arms, as one factor names them",
-}
+_TYPES = {"program": str, "metric": dict[str, Any], "command": list[Any], "run_cap": int}
+"""Of those that are read here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +86,17 @@ class Study:
     """
 
     path: Path
-    sha256: str
-    method: str
-    program: str | None
-    command: tuple[str, ...]
-    parameters: tuple[space.Parameter, ...]
     config: StudyConfig
+    sha256: str = ""
+    method: str = "grid"
+    program: str | None = None
+    command: tuple[str, ...] = ()
+    parameters: tuple[space.Parameter, ...] = ()
     run_cap: int | None = None
     metric: dict[str, Any] = field(default_factory=dict)
     early_terminate: dict[str, Any] = field(default_factory=dict)
+    known: tuple[Cell, ...] = ()
+    """The cells, where they are known from the runs and the sweep file is not read."""
 
     @property
     def name(self) -> str:
@@ -114,7 +108,18 @@ class Study:
 
         Raises: ValueError for a search that cannot be laid out beforehand.
         """
-        return make_cells(list(itertools.islice(self._points(seed), self.run_cap)))
+        if self.known:
+            return list(self.known)
+        if self.method == "grid":
+            return make_cells(list(itertools.islice(space.grid(list(self.parameters)), self.run_cap)))
+        if self.method != "random":
+            raise ValueError(
+                f"{self.path}: method {self.method} chooses each cell from the results so far, so its points are known "
+                "and ranked by `vitexp sweep` alone, and are no arms to compare; put the best ones in a grid with seeds"
+            )
+        if self.run_cap is None:
+            raise ValueError(f"{self.path}: a random search has no end of its own; add run_cap: 20 (or another number)")
+        return make_cells(list(space.sample(list(self.parameters), self.run_cap, seed)))
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
@@ -164,18 +169,6 @@ class Study:
         from vitexp.study.frame import curve_frame
 
         return curve_frame(self, runs, where)
-
-    def _points(self, seed: int) -> Iterator[dict[str, Any]]:
-        if self.method == "grid":
-            return space.grid(list(self.parameters))
-        if self.method != "random":
-            raise ValueError(
-                f"{self.path}: method {self.method} chooses each cell from the results so far, so its points are known "
-                "and ranked by `vitexp sweep` alone, and are no arms to compare; put the best ones in a grid with seeds"
-            )
-        if self.run_cap is None:
-            raise ValueError(f"{self.path}: a random search has no end of its own; add run_cap: 20 (or another number)")
-        return space.sample(list(self.parameters), self.run_cap, seed)
 
 
 def read_study(path: str | Path) -> Study:
@@ -231,86 +224,65 @@ def _study(path: Path, content: bytes) -> Study:
         raise ValueError("this is no sweep: there is no `parameters:` block at its top")
     if unknown := [key for key in sweep if key not in TOP_KEYS]:
         raise ValueError(f"unknown top-level key {unknown[0]!r}; a sweep takes {', '.join(TOP_KEYS)}")
-    for key, kind, words in _TOP_KINDS:
-        if not isinstance(sweep.get(key, kind()), kind):
-            raise ValueError(f"{key} is {sweep[key]!r}; give {words}")
-    if isinstance(cap := sweep.get("run_cap", 1), bool) or cap < 1:
-        raise ValueError(f"run_cap is {cap}; give a whole number of 1 or more")
+    top = {key: checked(sweep[key], kind, key) for key, kind in _TYPES.items() if key in sweep}
+    if top.get("run_cap", 1) < 1:
+        raise ValueError(f"run_cap is {top['run_cap']}; give a whole number of 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
-    _check_goal(sweep.get("metric", {}))
-    command = tuple(map(str, sweep.get("command", agent.DEFAULT_COMMAND)))
+    command = tuple(map(str, top.get("command", agent.DEFAULT_COMMAND)))
     strict.check_values(sweep["parameters"], "parameters", as_text=not agent.AS_TEXT.isdisjoint(command))
+    name, goal = (top.get("metric", {}).get(key) for key in ("name", "goal"))
+    if isinstance(name, str) and goal in ("maximize", "minimize") and metrics.is_judged(name):
+        metrics.check_goal(name, goal)  # a search, which needs both, is checked further
     parameters = tuple(space.read_parameters(sweep["parameters"]))
     return Study(
         path=path,
+        config=make_config(_study_parameters(parameters)),
         sha256=hashlib.sha256(content).hexdigest(),
         method=sweep["method"],
-        program=sweep.get("program"),
+        program=top.get("program"),
         command=command,
         parameters=parameters,
-        config=_study_config(parameters),
-        run_cap=sweep.get("run_cap"),
-        metric=sweep.get("metric", {}),
+        run_cap=top.get("run_cap"),
+        metric=top.get("metric", {}),
         early_terminate=sweep.get("early_terminate") or {},
     )
 
 
-def _check_goal(metric: Mapping[str, Any]) -> None:
-    """W&B's goal agrees with the direction of the metric; a search, which needs both, is checked further."""
-    name, goal = metric.get("name"), metric.get("goal")
-    if isinstance(name, str) and goal in ("maximize", "minimize") and metrics.is_judged(name):
-        metrics.check_goal(name, goal)
-
-
-def _study_config(parameters: Sequence[space.Parameter]) -> StudyConfig:
+def _study_parameters(parameters: Sequence[space.Parameter]) -> dict[str, Any]:
     """The fixed `study.*` parameters, dotted or as one block."""
     given: dict[str, Any] = {}
-    for parameter in parameters:
-        if parameter.name.split(".")[0] != "study":
-            continue
+    for parameter in (one for one in parameters if one.name.split(".")[0] == "study"):
         if not parameter.fixed:
             raise ValueError(f"{parameter.name} varies, but the analysis of a study is one; give it as `value:`")
         value = parameter.settings.get("value", parameter.settings.get("values", [None])[0])
         given |= value if parameter.name == "study" else {parameter.name.removeprefix("study."): value}
     if "name" not in given:
         raise ValueError("there is no study name; add `study.name: {value: NAME}` under parameters")
-    for name, value in given.items():
-        check_setting(name, value)
-    return StudyConfig(**given | {"baseline": flatten(given.get("baseline", {}))})
+    return given
 
 
-def check_setting(name: str, value: Any) -> None:
-    """Accepts a value of `study.NAME`. Raises: ValueError saying what to give instead."""
-    defaults = {f.name: getattr(StudyConfig(), f.name) for f in fields(StudyConfig)}
-    if name not in defaults:
-        raise ValueError(f"unknown parameter study.{name}; the study takes {', '.join(defaults)}")
-    kind = type(defaults[name]) if defaults[name] is not None else float
-    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-    if name == "together":
-        _check_together(value)
-    elif not fits or (kind is list and not all(isinstance(item, str) for item in value)):
-        words = {str: "text", dict: "a mapping", list: "a list of names", float: "a number"}
-        raise ValueError(f"study.{name} is {value!r}; give {words[kind]}")
-    lists = value.values() if name in _NAMED_LISTS else ()
-    if not all(isinstance(names, list) and names and all(isinstance(one, str) for one in names) for names in lists):
-        raise ValueError(f"study.{name} is {value!r}; give each {_NAMED_LISTS[name]}")
-    if name == "margin" and not 0 < value < 1:
-        raise ValueError(f"study.margin is {value!r}; give a difference in accuracy between 0 and 1, such as 0.01")
-
-
-def _check_together(value: Any) -> None:
-    lists: list[Any] = value if isinstance(value, list) else [None]
-    if not all(
-        isinstance(keys, list) and len(keys) > 1 and all(isinstance(key, str) for key in keys) for keys in lists
-    ):
+def make_config(given: Mapping[str, Any]) -> StudyConfig:
+    """The settings `study.*`. Raises: ValueError for one that is unknown or of another type, saying what to give."""
+    types = get_type_hints(StudyConfig)
+    if unknown := [name for name in given if name not in types]:
+        raise ValueError(f"unknown parameter study.{unknown[0]}; the study takes {', '.join(types)}")
+    config = StudyConfig(**{name: checked(value, types[name], f"study.{name}") for name, value in given.items()})
+    if empty := [name for name, values in (config.lines | config.groups).items() if not values]:
+        raise ValueError(f"study.lines or study.groups has {empty[0]} without a value; name one or more")
+    if config.margin is not None and not 0 < config.margin < 1:
         raise ValueError(
-            f"study.together is {value!r}; give a list of lists of two or more dotted keys, such as [[model.arch, "
-            "trainer.max_epochs]]"
+            f"study.margin is {config.margin}; give a difference in accuracy between 0 and 1, such as 0.01"
         )
-    every = [key for keys in lists for key in keys]
+    if any(len(keys) < 2 for keys in config.together):
+        raise ValueError(
+            f"study.together is {config.together}; give a list of lists of two or more dotted keys, such as "
+            "[[model.arch, trainer.max_epochs]]"
+        )
+    every = [key for keys in config.together for key in keys]
     if twice := [key for key in every if every.count(key) > 1]:
         raise ValueError(f"study.together names {twice[0]} twice; put all keys that go with it into one list")
+    return replace(config, baseline=flatten(config.baseline))
 
 
 def _check_cells(study: Study) -> None:

@@ -11,10 +11,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vitexp.answers import FOLDER
-from vitexp.flat_record import end_summary, start_config
-from vitexp.reach import unreachable
-from vitexp.record import RunRecord, write_atomically
+from vitexp.flat_record import end_summary, start_config, unreachable
+from vitexp.record import ANSWERS, RunRecord, write_atomically
 from vitexp.train.config import RunConfig
 
 INIT_SECONDS = 30.0
@@ -99,7 +97,7 @@ class RunLogger(WandbLogger):
     def _log_answers(self, record: RunRecord) -> None:
         from wandb import Artifact
 
-        artifact = Artifact(f"{FOLDER}-{self.experiment.id}", type=FOLDER, metadata=record.answers)
+        artifact = Artifact(f"{ANSWERS}-{self.experiment.id}", type=ANSWERS, metadata=record.answers)
         for entry in record.answers.values():
             artifact.add_file(str(self.directory / entry["file"]), name=entry["file"])
         self.experiment.log_artifact(artifact)

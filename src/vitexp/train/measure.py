@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from vitexp.answers import write_answers
 from vitexp.data.module import ShardData
 from vitexp.data.shards.remote import keys_of
-from vitexp.record import write_atomically
+from vitexp.record import write_answers, write_atomically
 from vitexp.train.answers import gathered, largest_class
 from vitexp.train.callbacks.best import BestWeights
 from vitexp.train.callbacks.probe import FewShotProbe

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from vitexp.record import RunRecord, flatten
-from vitexp.study.arm import Arm, at_chance, chance_of, is_number, name
-from vitexp.study.cautions import cut, untrained
+from vitexp.study.arm import Arm, at_chance, chance_of, cut, is_number, name, untrained
 from vitexp.study.claims.claims import Claim
 from vitexp.study.claims.contrast import Finding
 from vitexp.study.comparison import unlike

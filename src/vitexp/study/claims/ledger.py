@@ -20,8 +20,7 @@ from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, Claim, Expected
 from vitexp.study.claims.contrast import Contrast, Finding, by_values
 from vitexp.study.claims.hindrance import hindrances
 from vitexp.study.curve import size_key, varies_size
-from vitexp.study.found import found_study, study_folders
-from vitexp.study.select import Runs, Selection, select
+from vitexp.study.select import Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.tune import tune
 
