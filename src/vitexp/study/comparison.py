@@ -1,6 +1,5 @@
 """Which arms of a study are compared with which, and why others are not."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +37,7 @@ def factors(keys: Iterable[str], config: StudyConfig) -> list[str]:
 def arm_of(config: Mapping[str, Any], asked: Mapping[str, Any], keys: Sequence[str]) -> Values:
     """The arm of a run by its resolved `config`; `asked` is what the study sets, in dotted keys."""
     flat = {**asked, **flatten(config)}
-    return {key: BOUND if _bound(key, flat, asked) else _text(flat.get(key)) for key in keys}
+    return {key: BOUND if _bound(key, flat, asked) else spelling(flat.get(key)) for key in keys}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def confounded(one: Values, other: Values, arms: Sequence[Values], config: Study
     changed = _differing(one, other, config)
     if len(changed) < 2:
         return []
-    between = [arm for arm in arms if _lies_between(arm, one, other)]
+    between = [arm for arm in arms if all(value in (one[key], other[key], BOUND) for key, value in arm.items())]
     reached, edge = [one], [one]
     while edge:
         here = edge.pop()
@@ -108,10 +107,6 @@ def _together(key: str, config: StudyConfig) -> str:
     return next((" ".join(keys) for keys in config.together if key in keys), key)
 
 
-def _lies_between(arm: Values, one: Values, other: Values) -> bool:
-    return all(value in (one[key], other[key], BOUND) for key, value in arm.items())
-
-
 def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether an arm could not have another value here, given its other choices."""
     if asked.get(key, flat.get(key)) == "auto":
@@ -120,12 +115,6 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
         kind, place = flat.get("model.pos_embed"), flat.get(key)
         return kind == "none" or (kind, place) == ("relative", "stem")
     return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
-
-
-def _text(value: Any) -> str:
-    """One spelling for values that mean the same, 1 and 1.0."""
-    plain = int(value) if isinstance(value, float) and value.is_integer() else value
-    return json.dumps(plain, sort_keys=True, default=str)
 
 
 def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:
@@ -141,32 +130,34 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
     Either their runs' resolved configs differ in more than the study's factors, or they differ in several factors that
     none of `arms` tells apart.
     """
-    pairs = [[runs[seed] for runs in (arm.runs, other.runs)] for seed in sorted(arm.runs.keys() & other.runs.keys())]
     moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
-    studied = [*moved, *study.config.tune]
-    also = dict.fromkeys(key for pair in pairs for key in unstudied_differences(pair, studied))
+    also = dict.fromkeys(
+        key
+        for seed in sorted(arm.runs.keys() & other.runs.keys())
+        for key in unstudied_differences([arm.runs[seed], other.runs[seed]], [*moved, *study.config.tune])
+    )
     if also:
         return f"also differ in {', '.join(also)}"
     keys = [key for key in factors(arm.factors, study.config) if all(key in one.factors for one in arms)]
-    placed = [arm_of(_config(one), one.factors, keys) for one in (arm, other, *arms)]
+    configs = [next((run.config for run in one.runs.values()), {}) for one in (arm, other, *arms)]
+    placed = [arm_of(config, one.factors, keys) for config, one in zip(configs, (arm, other, *arms), strict=True)]
     several = confounded(placed[0], placed[1], placed[2:], study.config)
     return f"differ in {' and '.join(several)} at once" if several else ""
 
 
-def confounded_arms(study: Study, arms: Sequence[Arm]) -> dict[int, str]:
-    """The arms, by their place, that differ from their baseline in more than what is compared, and in what."""
-    found = {}
-    for index, arm in enumerate(arms):
-        base = baseline_of(arm, arms, study.config.baseline)
-        if base is not None and base is not arm and (text := unlike(study, arm, base, arms)):
-            found[index] = text
-    return found
+def confounded_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
+    """For each arm in what it differs from its baseline besides what is compared; empty where in nothing."""
+    bases = [baseline_of(arm, arms, study.config.baseline) for arm in arms]
+    return [
+        "" if base is None or base is arm else unlike(study, arm, base, arms)
+        for arm, base in zip(arms, bases, strict=True)
+    ]
 
 
 def cautions(study: Study, arms: Sequence[Arm]) -> list[str]:
     """The arms whose difference to the baseline has several causes."""
-    found = confounded_arms(study, arms)
-    texts = [f"{name(arms[index])} (it and the baseline {text})" for index, text in found.items()]
+    found = zip(arms, confounded_arms(study, arms), strict=True)
+    texts = [f"{name(arm)} (it and the baseline {text})" for arm, text in found if text]
     return [f"confounded, and so not compared with the baseline: {'; '.join(texts)}"] if texts else []
 
 
@@ -178,8 +169,3 @@ def why_not(arm: Arm, base: Arm | None, metric: str) -> str:
     if not values or not others:
         return f"no finished run of {'it' if not values else 'the baseline'} holds {metric}"
     return "" if values.keys() & others.keys() else f"no seed in common with the baseline in {metric}"
-
-
-def _config(arm: Arm) -> Mapping[str, Any]:
-    """The resolved config of an arm's runs."""
-    return next((run.config for run in arm.runs.values()), {})

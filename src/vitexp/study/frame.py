@@ -5,6 +5,7 @@ Accuracies are shares of images (0 to 1), here as in the records. pandas is opti
 
 import warnings
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from vitexp import stats
@@ -17,7 +18,20 @@ from vitexp.study.table import Entry, Table, make_table
 
 Row = dict[str, Any]
 COSTS = ("train_flops", "parameters", "train_seconds")
-_SPREAD = ("mean", "sd", "low", "high")
+_SPREAD = ("n", "mean", "sd", "low", "high")
+_JUDGED = {
+    "pairs": "difference.n",
+    "difference": "difference.mean",
+    "difference_sd": "difference.sd",
+    "difference_low": "difference.low",
+    "difference_high": "difference.high",
+    "p": "difference.p",
+    "p_holm": "p_holm",
+    "p_equivalence_holm": "p_equivalence",
+    "detectable": "detectable",
+    "verdict": "verdict",
+}
+"""Columns about the comparison with the baseline, and where a judgement holds them."""
 
 
 def table_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> Any:
@@ -39,8 +53,26 @@ def curve_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> An
 def table_rows(table: Table) -> list[Row]:
     """One row for each arm and metric, and for each mean over data sets."""
     parts = [entry for part in (table.entries, table.means) for entries in part.values() for entry in entries]
-    margin = table.study.config.margin
-    return [{"study": table.study.name, **_of_entry(entry), "margin": margin} for entry in parts]
+    return [
+        {
+            "study": table.study.name,
+            **entry.arm.factors,
+            **_tuned(entry.arm.tuned),
+            "metric": entry.metric,
+            "baseline": entry.is_baseline,
+            **spread(entry.interval),
+            **_judged(entry),
+            "values": entry.values,
+            "margin": table.study.config.margin,
+        }
+        for entry in parts
+    ]
+
+
+def _judged(entry: Entry) -> Row:
+    if entry.judgement:
+        return {column: attrgetter(path)(entry.judgement) for column, path in _JUDGED.items()}
+    return dict.fromkeys(_JUDGED) | {"verdict": f"not compared: {entry.left_out}" if entry.left_out else None}
 
 
 def curve_rows(curve: Curve) -> list[Row]:
@@ -85,39 +117,12 @@ def cost_rows(curve: CostCurve) -> list[Row]:
 def fact(arm: Arm, name: str) -> float | None:
     """What the runs of an arm cost, such as their train_flops; the mean where they differ."""
     held = [value for run in arm.runs.values() if (value := getattr(run, name)) is not None]
-    if not held:
-        return None
-    return held[0] if len(set(held)) == 1 else sum(held) / len(held)
+    return held[0] if len(set(held)) == 1 else sum(held) / len(held) if held else None
 
 
 def spread(interval: stats.Interval | None) -> Row:
     """A mean with its seeds, deviation and interval; the values are absent where there is none."""
-    if interval is None:
-        return {"n": 0, **dict.fromkeys(_SPREAD)}
-    return {key: getattr(interval, key) for key in ("n", *_SPREAD)}
-
-
-def _of_entry(entry: Entry) -> Row:
-    judged = entry.judgement
-    difference = judged.difference if judged else None
-    return {
-        **entry.arm.factors,
-        **_tuned(entry.arm.tuned),
-        "metric": entry.metric,
-        "baseline": entry.is_baseline,
-        **spread(entry.interval),
-        "pairs": difference.n if difference else None,
-        "difference": difference.mean if difference else None,
-        "difference_sd": difference.sd if difference else None,
-        "difference_low": difference.low if difference else None,
-        "difference_high": difference.high if difference else None,
-        "p": difference.p if difference else None,
-        "p_holm": judged.p_holm if judged else None,
-        "p_equivalence_holm": judged.p_equivalence if judged else None,
-        "detectable": judged.detectable if judged else None,
-        "verdict": judged.verdict if judged else f"not compared: {entry.left_out}" if entry.left_out else None,
-        "values": entry.values,
-    }
+    return {key: getattr(interval, key) for key in _SPREAD} if interval else {**dict.fromkeys(_SPREAD), "n": 0}
 
 
 def _tuned(values: Mapping[str, Any]) -> Row:

@@ -6,8 +6,8 @@ direction is shown and not judged.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +43,19 @@ class MeanArm(Arm):
 
 def mean_arms(arms: Sequence[Arm], groups: Mapping[str, Sequence[str]]) -> tuple[MeanArm, ...]:
     """The means over all data sets and over each group, for each combination of the other factors."""
-    kinds: dict[str, list[Arm]] = {}
+    kinds: dict[str, tuple[dict[str, Any], list[Arm]]] = {}
     for arm in arms if groups else ():
         rest = {key: value for key, value in arm.factors.items() if key != SHARDS}
-        kinds.setdefault(spelling(rest), []).append(arm)
-    every = {ALL: [name for names in groups.values() for name in names]} | dict(groups)
-    return tuple(_mean(kind, group, names) for kind in kinds.values() for group, names in every.items())
+        kinds.setdefault(spelling(rest), (rest, []))[1].append(arm)
+    every = {ALL: [one for names in groups.values() for one in names], **groups}
+    found = []
+    for rest, kind in kinds.values():
+        for group, names in every.items():
+            members = tuple(arm for arm in kind if arm.factors[SHARDS] in names)
+            found.append(MeanArm(factors={**rest, GROUP: group}, asked=members[0].asked, members=members))
+    return tuple(found)
 
 
-def _mean(kind: Sequence[Arm], group: str, names: Sequence[str]) -> MeanArm:
-    members = tuple(arm for arm in kind if arm.factors[SHARDS] in names)
-    rest = {key: value for key, value in members[0].factors.items() if key != SHARDS}
-    return MeanArm(factors={**rest, GROUP: group}, asked=members[0].asked, members=members)
-
-
-Place = tuple[int, str]
-"""The place of an arm among those of a table, and a metric"""
 Label = tuple[tuple[str, Any], ...]
 """The dotted keys and values that name a row, a column or an arm."""
 
@@ -72,9 +69,9 @@ class Entry:
     values: Mapping[int, float]
     interval: stats.Interval | None
     baseline: Arm | None
-    judgement: stats.Judgement | None
-    left_out: str = ""
+    left_out: str
     """Why it is not compared with its baseline, where that is so"""
+    judgement: stats.Judgement | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -120,35 +117,30 @@ def tabulate(selection: Selection) -> Table:
     study, arms, config = selection.study, selection.arms, selection.study.config
     check_runs(selection)
     means = mean_arms(arms, config.groups)
+    several = confounded_arms(study, arms)
+    for mean in means:  # confounded where one of its data sets is
+        texts = (text for arm, text in zip(arms, several, strict=False) if text and arm in mean.members)
+        several.append(next(texts, ""))
     every = (*arms, *means)
-    barred = _barred(every, study, _confounded(study, arms, means))
-    judged = _judge(every, config, barred)
+    entries = [
+        _entry(arm, metric, every, config, text)
+        for arm, text in zip(every, several, strict=True)
+        for metric in dict.fromkeys(config.metrics)
+    ]
+    entries = _judged(entries, config.margin)
+    held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
-
-    def entries(metric: str, indices: range) -> tuple[Entry, ...]:
-        return tuple(_entry((i, metric), every, config, judged, barred.get((i, metric), "")) for i in indices)
-
     return Table(
         study=study,
         arms=arms,
-        entries={metric: entries(metric, range(len(arms))) for metric in config.metrics},
-        means={metric: entries(metric, range(len(arms), len(every))) for metric in config.metrics},
-        comparisons=len(judged),
+        entries={metric: tuple(found[: len(arms)]) for metric, found in held.items()},
+        means={metric: tuple(found[len(arms) :]) for metric, found in held.items()},
+        comparisons=sum(one.judgement is not None for one in entries),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(barred, every), *_too_few(judged, every)),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries)),
     )
-
-
-def _confounded(study: Study, arms: Sequence[Arm], means: Sequence[MeanArm]) -> dict[int, str]:
-    """The arms, and behind them the means over data sets of which one is so, that are confounded with the baseline."""
-    found = confounded_arms(study, arms)
-    places = {id(arm): index for index, arm in enumerate(arms)}
-    for index, mean in enumerate(means, len(arms)):
-        texts = [found[places[id(arm)]] for arm in mean.members if places[id(arm)] in found]
-        found |= {index: texts[0]} if texts else {}
-    return found
 
 
 def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
@@ -161,38 +153,22 @@ def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
     return row, column
 
 
-def _judge(arms: Sequence[Arm], config: StudyConfig, barred: Mapping[Place, str]) -> dict[Place, stats.Judgement]:
-    families: dict[tuple[bool, bool], dict[Place, stats.Difference]] = {}
-    for metric in filter(metrics.is_judged, config.metrics):
-        family = families.setdefault((metrics.is_accuracy(metric), metrics.higher_is_better(metric)), {})
-        for index, arm in enumerate(arms):
-            base = baseline_of(arm, arms, config.baseline)
-            if base is not None and base is not arm and (index, metric) not in barred:
-                family[index, metric] = stats.paired_difference(arm.values(metric), base.values(metric))
-    judged: dict[Place, stats.Judgement] = {}
-    for (accuracy, higher), family in families.items():
-        judged |= stats.judge(family, margin=config.margin if accuracy else None, higher_is_better=higher)
-    return judged
+def _distinct(labels: Iterable[Label]) -> tuple[Label, ...]:
+    return tuple({spelling(label): label for label in labels}.values())
 
 
-def _barred(arms: Sequence[Arm], study: Study, confounded: Mapping[int, str]) -> dict[Place, str]:
-    """The comparisons that are left out, and why: by arm and metric. There are none without a baseline."""
-    config = study.config
-    found: dict[Place, str] = {}
-    for index, arm in enumerate(arms):
-        base = baseline_of(arm, arms, config.baseline)
-        for metric in config.metrics if config.baseline and base is not arm else ():
-            why = confounded.get(index) or why_not(arm, base, metric) or _no_direction(metric)
-            found |= {(index, metric): why} if why else {}
-    return found
-
-
-def _left_out(barred: Mapping[Place, str], arms: Sequence[Arm]) -> list[str]:
-    """One clause for all comparisons that are left out, and one for each metric that cannot be judged."""
-    alone = {metric: why for (_, metric), why in barred.items() if why == _no_direction(metric)}
-    each = {f"{name(arms[index])} ({why})": None for (index, metric), why in barred.items() if why != alone.get(metric)}
-    found = [f"comparisons with the baseline left out: {'; '.join(_short(list(each)))}"] if each else []
-    return [*found, *(f"{metric} is shown and not judged: {why}" for metric, why in alone.items())]
+def _entry(arm: Arm, metric: str, arms: Sequence[Arm], config: StudyConfig, confounded: str) -> Entry:
+    """An entry that is not judged yet. There is nothing to leave out without a baseline."""
+    values, base = arm.values(metric), baseline_of(arm, arms, config.baseline)
+    compared = config.baseline and base is not arm
+    return Entry(
+        arm=arm,
+        metric=metric,
+        values=values,
+        interval=stats.interval(list(values.values())) if values else None,
+        baseline=base,
+        left_out=(confounded or why_not(arm, base, metric) or _no_direction(metric)) if compared else "",
+    )
 
 
 def _no_direction(metric: str) -> str:
@@ -204,28 +180,31 @@ def _no_direction(metric: str) -> str:
     return ""
 
 
-def _too_few(judged: Mapping[Place, stats.Judgement], arms: Sequence[Arm]) -> list[str]:
-    """The arms whose comparison rests on too few seeds for any verdict."""
-    few = {index: one.difference.n for (index, _), one in judged.items() if one.difference.n < stats.MINIMUM_SEEDS}
-    found = [f"{name(arms[index])} (n = {n})" for index, n in few.items()]
-    return [f"too few seeds in common with the baseline for a verdict: {'; '.join(_short(found))}"] if found else []
+def _judged(entries: Sequence[Entry], margin: float | None) -> list[Entry]:
+    families: dict[tuple[bool, bool], dict[int, stats.Difference]] = {}
+    for index, entry in enumerate(entries):
+        if entry.baseline is not None and not entry.is_baseline and not entry.left_out:
+            kind = metrics.is_accuracy(entry.metric), metrics.higher_is_better(entry.metric)
+            difference = stats.paired_difference(entry.values, entry.baseline.values(entry.metric))
+            families.setdefault(kind, {})[index] = difference
+    judged: dict[int, stats.Judgement] = {}
+    for (accuracy, higher), family in families.items():
+        judged |= stats.judge(family, margin=margin if accuracy else None, higher_is_better=higher)
+    return [replace(entry, judgement=judged.get(index)) for index, entry in enumerate(entries)]
 
 
-def _entry(
-    place: Place, arms: Sequence[Arm], config: StudyConfig, judged: Mapping[Place, stats.Judgement], left_out: str
-) -> Entry:
-    index, metric = place
-    arm = arms[index]
-    values = arm.values(metric)
-    return Entry(
-        arm=arm,
-        metric=metric,
-        values=values,
-        interval=stats.interval(list(values.values())) if values else None,
-        baseline=baseline_of(arm, arms, config.baseline),
-        judgement=judged.get(place),
-        left_out=left_out,
-    )
+def _left_out(entries: Sequence[Entry]) -> list[str]:
+    """The comparisons that are left out, the metrics that cannot be judged, and the arms with too few seeds for it."""
+    alone = {one.metric: one.left_out for one in entries if one.left_out and one.left_out == _no_direction(one.metric)}
+    out = [one for one in entries if one.left_out and one.left_out != alone.get(one.metric)]
+    each = list(dict.fromkeys(f"{name(one.arm)} ({one.left_out})" for one in out))
+    pairs = {name(one.arm): one.judgement.difference.n for one in entries if one.judgement}
+    few = [f"{arm} (n = {n})" for arm, n in pairs.items() if n < stats.MINIMUM_SEEDS]
+    return [
+        *([f"comparisons with the baseline left out: {'; '.join(_short(each))}"] if each else []),
+        *(f"{metric} is shown and not judged: {why}" for metric, why in alone.items()),
+        *([f"too few seeds in common with the baseline for a verdict: {'; '.join(_short(few))}"] if few else []),
+    ]
 
 
 def check_runs(selection: Selection) -> None:
@@ -249,29 +228,23 @@ def check_runs(selection: Selection) -> None:
 def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """Runs that are asked for but not there, and finished runs without one of the metrics."""
     asked, done = sum(len(arm.asked) for arm in arms), sum(len(arm.runs) for arm in arms)
-    reasons = [f"{name(arm)}: {_listed(arm.unfinished)}" for arm in arms if arm.unfinished]
-    found = [f"{done} of {asked} runs are finished; {'; '.join(_short(reasons))}"] if reasons else []
-    for metric in metrics:
-        without = sum(len(arm.runs) - len(arm.values(metric)) for arm in arms)
-        if without:
-            found.append(f"{without} finished runs hold no finite {metric}")
-    return found
+    reasons = [f"{name(arm)}: {_by_reason(arm.unfinished)}" for arm in arms if arm.unfinished]
+    without = {metric: sum(len(arm.runs) - len(arm.values(metric)) for arm in arms) for metric in metrics}
+    return [
+        *([f"{done} of {asked} runs are finished; {'; '.join(_short(reasons))}"] if reasons else []),
+        *(f"{count} finished runs hold no finite {metric}" for metric, count in without.items() if count),
+    ]
 
 
-def _listed(unfinished: Mapping[int, str]) -> str:
+def _by_reason(unfinished: Mapping[int, str]) -> str:
     """Which seeds lack a finished run, and why: `seeds 2, 3 not run`."""
-    by_reason: dict[str, list[int]] = {}
+    held: dict[str, list[int]] = {}
     for seed, why in unfinished.items():
-        by_reason.setdefault(why, []).append(seed)
-    groups = (
-        (f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}", why) for why, seeds in by_reason.items()
+        held.setdefault(why, []).append(seed)
+    return ", ".join(
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} {why}" for why, seeds in held.items()
     )
-    return ", ".join(f"{seeds} {why}" for seeds, why in groups)
 
 
 def _short(reasons: Sequence[str], most: int = 6) -> list[str]:
     return [*reasons[:most], f"and {len(reasons) - most} more"] if len(reasons) > most else list(reasons)
-
-
-def _distinct(labels: Any) -> tuple[Label, ...]:
-    return tuple(label for _, label in {spelling(label): label for label in labels}.items())
