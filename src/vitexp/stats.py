@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from scipy import special
 
 MINIMUM_SEEDS = 3
+LEVEL, ALPHA, POWER = 0.95, 0.05, 0.8
+"""Of all intervals, all tests, and all detectable effects."""
 NOT_ENOUGH, NO_DIFFERENCE, BETTER, WORSE = "not enough evidence", "no difference shown", "better", "worse"
 _ROUNDING = 1e-12  # a spread below this share of the values themselves is arithmetic, not noise
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
@@ -24,14 +26,13 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean over `n` values and its Student t interval, absent when there is no spread to build it from."""
+    """A mean over `n` values and its 95% Student t interval, absent when there is no spread to build it from."""
 
     mean: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     n: int
-    level: float
-    sd: float | None
+    sd: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +54,29 @@ class Judgement:
     verdict: str
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of `values` with its interval at `level`.
+def interval(values: Sequence[float]) -> Interval:
+    """The mean of `values` with its interval.
 
     Raises: ValueError for no value at all, and for one that is not a finite number.
     """
-    return Interval(**_describe([float(value) for value in values], level, max(map(abs, values), default=0.0)))
+    return _interval([float(value) for value in values], max(map(abs, values), default=0.0))
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95) -> Difference:
+def _interval(values: Sequence[float], scale: float) -> Interval:
+    """The same of values that were computed from others of the size `scale`."""
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"the values are {list(values)}; statistics need at least one value, and all of them finite")
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n == 1:
+        return Interval(mean=mean, n=n)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    if sd <= _ROUNDING * scale:
+        return Interval(mean=0.0 if abs(mean) <= _ROUNDING * scale else mean, n=n, sd=0.0)
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n)
+    return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd)
+
+
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     """`a` minus `b`, paired by seed; seeds that only one side has are left out.
 
     With a spread, p is that of the paired t-test. Without one the t-test is undefined, and p is that of the exact
@@ -75,8 +90,13 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: flo
             f"no seed in common: one side has {sorted(a)}, the other {sorted(b)}; run both on the same ones"
         )
     scale = max(max(abs(a[seed]), abs(b[seed])) for seed in seeds)
-    described = _describe([a[seed] - b[seed] for seed in seeds], level, scale)
-    return Difference(**described, p=_p_of_no_difference(described), seeds=seeds)
+    found = _interval([a[seed] - b[seed] for seed in seeds], scale)
+    p: float | None = None
+    if found.sd == 0:
+        p = 1.0 if found.mean == 0 else 2.0 ** (1 - found.n)
+    elif found.sd is not None:
+        p = float(2 * special.stdtr(found.n - 1, -abs(found.mean) * math.sqrt(found.n) / found.sd))
+    return Difference(**vars(found), p=p, seeds=seeds)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -108,99 +128,56 @@ def equivalence(difference: Difference, margin: float) -> float | None:
     return float(special.stdtr(difference.n - 1, -nearest))
 
 
-def minimum_detectable_effect(sd: float | None, n: int, alpha: float = 0.05, power: float = 0.8) -> float | None:
-    """The smallest true difference that a paired t-test over `n` seeds would show with probability `power`.
+def minimum_detectable_effect(sd: float | None, n: int, alpha: float = ALPHA) -> float | None:
+    """The smallest true difference that a paired t-test over `n` seeds would show with probability `POWER`.
 
     `sd` is the standard deviation of the paired differences; without spread the answer is unknown.
     """
-    if not (0 < alpha < 1 and 0 < power < 1):
-        raise ValueError(f"alpha is {alpha:g} and power {power:g}; give shares between 0 and 1, such as 0.05 and 0.8")
-    if n < 2 or not sd:
-        return None
-    return sd * _detectable_spreads(n, alpha, power)
+    return None if n < 2 or not sd else sd * _detectable_spreads(n, alpha)
 
 
 def verdict(
-    difference: Difference,
-    p_holm: float | None,
-    margin: float | None = None,
-    *,
-    alpha: float = 0.05,
-    p_equivalence: float | None = None,
-    higher_is_better: bool = True,
+    difference: Difference, p: float | None, within: float | None, margin: float | None, *, higher_is_better: bool
 ) -> str:
-    """The comparison in words; give `p_equivalence` when it was corrected for a family, too."""
-    if difference.n < MINIMUM_SEEDS or p_holm is None:
+    """The comparison in words, from the p-values against no difference and for one within `margin`."""
+    if difference.n < MINIMUM_SEEDS or p is None:
         return NOT_ENOUGH
-    if margin is not None and p_equivalence is None:
-        p_equivalence = equivalence(difference, margin)
-    within = p_equivalence is not None and p_equivalence <= alpha
-    if p_holm <= alpha:
+    is_small = within is not None and within <= ALPHA
+    if p <= ALPHA:
         word = BETTER if (difference.mean > 0) == higher_is_better else WORSE
-        return f"{word}, but by less than {margin:g}" if within else word
-    return f"equivalent within {margin:g}" if within else NO_DIFFERENCE
+        return f"{word}, but by less than {margin:g}" if is_small else word
+    return f"equivalent within {margin:g}" if is_small else NO_DIFFERENCE
 
 
 def judge(
-    differences: Mapping[Key, Difference],
-    *,
-    margin: float | None = None,
-    alpha: float = 0.05,
-    higher_is_better: bool = True,
+    differences: Mapping[Key, Difference], *, margin: float | None = None, higher_is_better: bool = True
 ) -> dict[Key, Judgement]:
     """Every comparison of one family. The detectable effect is that of the strictest step of the correction."""
     family = list(differences.values())
     ps = holm([d.p for d in family])
     within = holm([None if margin is None else equivalence(d, margin) for d in family])
-    share = alpha / max(1, sum(p is not None for p in ps))
+    share = ALPHA / max(1, sum(p is not None for p in ps))
     return {
         key: Judgement(
             difference=d,
             p_holm=p,
             p_equivalence=q,
             detectable=minimum_detectable_effect(d.sd, d.n, share),
-            verdict=verdict(d, p, margin, alpha=alpha, p_equivalence=q, higher_is_better=higher_is_better),
+            verdict=verdict(d, p, q, margin, higher_is_better=higher_is_better),
         )
         for (key, d), p, q in zip(differences.items(), ps, within, strict=True)
     }
 
 
-def _describe(values: Sequence[float], level: float, scale: float) -> dict[str, Any]:
-    if not values or not all(map(math.isfinite, values)):
-        raise ValueError(f"the values are {list(values)}; statistics need at least one value, and all of them finite")
-    if not 0 < level < 1:
-        raise ValueError(f"the level of an interval is {level:g}; give a share between 0 and 1, such as 0.95")
-    n, mean = len(values), math.fsum(values) / len(values)
-    known: dict[str, Any] = {"mean": mean, "low": None, "high": None, "n": n, "level": level, "sd": None}
-    if n > 1:
-        sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-        known["sd"] = sd if sd > _ROUNDING * scale else 0.0
-    if known["sd"]:
-        half = float(special.stdtrit(n - 1, (1 + level) / 2)) * known["sd"] / math.sqrt(n)
-        known |= {"low": mean - half, "high": mean + half}
-    elif known["sd"] == 0 and abs(mean) <= _ROUNDING * scale:
-        known["mean"] = 0.0
-    return known
-
-
-def _p_of_no_difference(known: Mapping[str, Any]) -> float | None:
-    n, mean, sd = known["n"], known["mean"], known["sd"]
-    if sd is None:
-        return None
-    if sd == 0:
-        return 1.0 if mean == 0 else 2.0 ** (1 - n)
-    return float(2 * special.stdtr(n - 1, -abs(mean) * math.sqrt(n) / sd))
-
-
 @cache
-def _detectable_spreads(n: int, alpha: float, power: float) -> float:
+def _detectable_spreads(n: int, alpha: float) -> float:
     """The minimum detectable effect in standard deviations, found by halving, because power rises with the effect."""
     low, high = 0.0, 1.0
-    while _power(high, n, alpha) < power:
+    while _power(high, n, alpha) < POWER:
         high *= 2
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _power(middle, n, alpha) < power else (low, middle)
+        low, high = (middle, high) if _power(middle, n, alpha) < POWER else (low, middle)
     return (low + high) / 2
 
 

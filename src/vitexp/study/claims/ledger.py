@@ -27,7 +27,7 @@ from vitexp.study.tune import tune
 SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"
 DIFFER = "differs from the paper here"
 """What contradicts the paper in runs that were not made as the paper's were."""
-ALPHA = 0.05
+ALPHA = stats.ALPHA
 Known = tuple[Study, Runs]
 
 
@@ -139,7 +139,7 @@ def _lines(claim: Claim, study: Study, runs: Path | Runs, selection: Selection) 
         for column, contrast in enumerate(finding.contrasts)
     }
     margin = study.config.margin if claim.unit == "accuracy" else None
-    judgements = stats.judge(family, margin=margin, alpha=ALPHA)
+    judgements = stats.judge(family, margin=margin)
     lines = []
     for row, (metric, finding) in enumerate(found):
         hindrance = hindrances(claim, study, finding, metric, selection.arms)
