@@ -67,7 +67,7 @@ def test_a_row_that_is_not_written_out_is_refused(row):
         ValueError,
         match=r"line 2 of mine: (part\(\) needs an axis|write the arguments of part)",
     ):
-        list(axes.rows_in(f"# a file\n{row}\n", "mine"))
+        list(map(axes.as_row, axes.calls_in(f"# a file\n{row}\n", "mine", "part")))
 
 
 def test_a_bias_is_seen_by_its_method():

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from vitexp import metrics
-from vitexp.literal_calls import calls_in
+from vitexp.axes import calls_in
 
 KNOWN = "known are val_acc, val_loss, .*test_acc, test_loss, .*fewshot_N"
 

@@ -6,17 +6,53 @@ A row stands beside the part that it names, in a file of `nn/`, as the literal a
     class OneD(Position): ...
 
 Everything else follows from the rows: types and `--help`, error sentences, labels of tables, the cost, contract tests.
-Here the rows are read from the source with `ast`; nothing is imported or executed. `nn/table.py` holds the parts.
+Here the rows are read from the source with `ast`; nothing is imported or executed. `nn/table.py` holds the parts, and
+`metrics.py` reads its rows in the same way.
 """
 
+import ast
 import functools
-import importlib.resources
 from collections.abc import Iterator
-from typing import NamedTuple
+from importlib import resources
+from typing import Any, NamedTuple
 
-from vitexp.literal_calls import calls_in
 
-PACKAGE = "vitexp.nn"
+class LiteralCall(NamedTuple):
+    """A call of a decorator whose arguments are literals, with the module and line that it stands in."""
+
+    module: str
+    line: int
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+def literal_calls(package: str, function: str) -> Iterator[LiteralCall]:
+    """The calls of `function` in a sub-package of vitexp, file by file in alphabetical order, from top to bottom.
+
+    Raises: ValueError for an argument that is not a literal.
+    """
+    files = resources.files("vitexp").joinpath(package).iterdir()
+    sources = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
+    for name in sorted(sources):
+        yield from calls_in(sources[name].read_text("utf-8"), f"vitexp.{package}.{name}", function)
+
+
+def calls_in(source: str, module: str, function: str) -> Iterator[LiteralCall]:
+    """The same in a text."""
+    if f"{function}(" not in source:
+        return
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    named = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == function)
+    for call in sorted(named, key=lambda call: call.lineno):
+        try:
+            arguments = tuple(map(ast.literal_eval, call.args))
+            keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        except ValueError as error:
+            raise ValueError(
+                f"line {call.lineno} of {module}: write the arguments of {function}() out as plain values, because "
+                "they are read without running the file"
+            ) from error
+        yield LiteralCall(module, call.lineno, arguments, keywords)
 
 
 class Row(NamedTuple):
@@ -36,23 +72,18 @@ class Row(NamedTuple):
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    """All rows, file by file in alphabetical order, and in the order of the lines within each."""
-    files = importlib.resources.files("vitexp").joinpath("nn").iterdir()
-    sources = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
-    return tuple(
-        row for name in sorted(sources) for row in rows_in(sources[name].read_text("utf-8"), f"{PACKAGE}.{name}")
-    )
+    """All rows, in the order of files and lines. Raises: ValueError naming the line of one that is not a row."""
+    return tuple(map(as_row, literal_calls("nn", "part")))
 
 
-def rows_in(source: str, module: str) -> Iterator[Row]:
-    """The rows of one source file. Raises: ValueError for a row whose arguments are not literals."""
-    for call in calls_in(source, module, "part"):
-        try:
-            axis, word = call.arguments
-            yield Row(axis, word, call.keywords["label"], call.keywords["about"], module)
-        except (KeyError, ValueError) as error:
-            where = f"line {call.line} of {module}"
-            raise ValueError(f"{where}: part() needs an axis, a word, a label and about") from error
+def as_row(call: LiteralCall) -> Row:
+    """The row that a call of `part` stands for. Raises: ValueError."""
+    try:
+        axis, word = call.arguments
+        return Row(axis, word, call.keywords["label"], call.keywords["about"], call.module)
+    except (KeyError, ValueError) as error:
+        where = f"line {call.line} of {call.module}"
+        raise ValueError(f"{where}: part() needs an axis, a word, a label and about") from error
 
 
 def of(axis: str) -> tuple[Row, ...]:

@@ -7,9 +7,9 @@ computed from logits and labels stand beside their code in `eval/metrics.py` and
 
 import re
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from vitexp.literal_calls import literal_calls
+from vitexp.axes import literal_calls
 
 Better = Literal["higher", "lower"]
 Unit = Literal["share", "nats", "images", "steps", "number"]
@@ -20,7 +20,6 @@ GOALS = {"higher": "maximize", "lower": "minimize"}
 
 _SPLITS = {"train": " in training", "val": " on the validation slice", "test": " on the test split"}
 _NAME = re.compile(rf"({LIMITED})?({'|'.join(_SPLITS)})_(\w+)|fewshot_([1-9]\d*)")
-_UNITS = ("share", "nats", "images", "steps", "number")
 
 
 class Row(NamedTuple):
@@ -51,16 +50,22 @@ def of_logits() -> tuple[Row, ...]:
 
     Raises: ValueError naming the line of a row that is not one.
     """
-    rows: dict[str, Row] = {row.name: row for row in (*_OWN, _BEST_STEP)}
-    own = set(rows)
-    for call in literal_calls("eval", "metrics.py", "metric"):
+    rows: list[Row] = []
+    for call in literal_calls("eval", "metric"):
+        where, taken = f"line {call.line} of {call.module}", [row.name for row in (*_OWN, _BEST_STEP, *rows)]
         try:
             row = Row(*call.arguments, **call.keywords)
-            _check_row(row, rows)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"line {call.line} of {call.module}: {error}") from error
-        rows[row.name] = row
-    return tuple(row for name, row in rows.items() if name not in own)
+        except TypeError as error:
+            raise ValueError(f"{where}: {error}") from error
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(row.name)) or row.name in taken:
+            raise ValueError(f"{where}: metric {row.name!r} is taken or not a lower-case name; give it another")
+        if row.unit not in get_args(Unit) or row.better not in (*GOALS, None):
+            raise ValueError(
+                f"{where}: metric {row.name!r} has unit {row.unit!r} and better {row.better!r}; give one of "
+                f"{', '.join(get_args(Unit))}, and higher, lower or None"
+            )
+        rows.append(row)
+    return tuple(rows)
 
 
 def find(name: str) -> Row | None:
@@ -105,9 +110,9 @@ def is_judged(name: str) -> bool:
     return row is not None and row.better is not None
 
 
-def higher_is_better(name: str, where: str = "the metric") -> bool:
+def higher_is_better(name: str) -> bool:
     """The direction as a truth value. Raises: ValueError, as `better` does."""
-    return better(name, where) == "higher"
+    return better(name) == "higher"
 
 
 def is_share(name: str) -> bool:
@@ -118,7 +123,8 @@ def is_share(name: str) -> bool:
 
 def is_accuracy(name: str) -> bool:
     """Whether a metric is a share of images or patches that were right."""
-    return is_share(name) and is_judged(name) and higher_is_better(name)
+    row = find(name)
+    return row is not None and (row.unit, row.better) == ("share", "higher")
 
 
 def label(name: str) -> str:
@@ -129,24 +135,15 @@ def label(name: str) -> str:
 
 def check_goal(name: str, goal: str | None) -> None:
     """Accepts W&B's goal for a metric. Raises: ValueError when it is the wrong direction, or the metric is unknown."""
-    right = GOALS[better(name, "metric.name")]
+    direction = better(name, "metric.name")
+    right = GOALS[direction]
     if goal is None and right != "minimize":
         raise ValueError(f"metric.goal is missing, so W&B would minimize {name}; write goal: {right}")
     if goal not in (None, right):
-        raise ValueError(f"metric.goal is {goal}, but {better(name)} is better for {name}; write goal: {right}")
+        raise ValueError(f"metric.goal is {goal}, but {direction} is better for {name}; write goal: {right}")
 
 
 def known() -> str:
     """The metrics that have a direction, as a user names them."""
     rows = [row.name for row in (*_OWN, *of_logits()) if row.better]
     return f"{', '.join(f'{split}_{row}' for split in ('val', 'test') for row in rows)}, fewshot_N"
-
-
-def _check_row(row: Row, rows: dict[str, Row]) -> None:
-    if not isinstance(row.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", row.name) or row.name in rows:
-        raise ValueError(f"metric {row.name!r} is taken or not a lower-case name; give it another")
-    if row.unit not in _UNITS or row.better not in ("higher", "lower", None) or not isinstance(row.label, str):
-        raise ValueError(
-            f"metric {row.name!r} has unit {row.unit!r} and better {row.better!r}; give one of {', '.join(_UNITS)}, "
-            "higher, lower or None, and a label"
-        )

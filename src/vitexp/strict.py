@@ -6,7 +6,7 @@ A file is also refused before anything is built from it when it is too large, to
 import math
 import re
 import stat
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ import yaml
 
 _EXPONENT = re.compile(r"([-+]?)(\d*)(\.\d*)?[eE]([-+]?\d+)")
 _NO_VALUE = ("None", "null", "Null", "NULL", "~")
-
-
 MOST_BYTES, MOST_DEPTH, MOST_VALUES = 1 << 20, 50, 100_000
 
 
@@ -25,11 +23,9 @@ def read(path: Path) -> str:
 
     Raises: OSError, or ValueError for what is no text file of a config's size.
     """
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise ValueError(f"{path} is a directory; give a YAML or JSON file")
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode)):
-        raise ValueError(f"{path} is a device; give a YAML or JSON file")
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise ValueError(f"{path} is a {'directory' if stat.S_ISDIR(mode) else 'device'}; give a YAML or JSON file")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -49,33 +45,19 @@ def load(content: bytes | str) -> Any:
     return yaml.load(content, _Loader)
 
 
-def check(content: bytes | str) -> None:
-    """Refuses a document that nests too deeply, expands to too much, or gives a key twice; nothing is built.
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that are not text."""
 
-    Raises: yaml.YAMLError, or Refused naming the line.
-    """
-    open_nodes, anchors = [_Node("")], dict[str | None, int]()
-    events: Iterator[Any] = yaml.parse(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    for event in events:
-        line, parent = event.start_mark.line + 1, open_nodes[-1]
-        if isinstance(event, yaml.CollectionEndEvent):
-            node = open_nodes.pop()
-            anchors[node.anchor] = node.size
-            open_nodes[-1].take(node.size, line)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            parent.expect(None, line)
-            open_nodes.append(_Node(event.anchor or "", isinstance(event, yaml.MappingStartEvent)))
-            if len(open_nodes) > MOST_DEPTH:
-                raise Refused(f"line {line}: lists and mappings nest more than {MOST_DEPTH} deep; make it flatter")
-        elif isinstance(event, yaml.ScalarEvent):
-            parent.expect(event.value, line)
-            anchors[event.anchor or ""] = 1
-            parent.take(1, line)
-        elif isinstance(event, yaml.AliasEvent):
-            parent.expect(None, line)
-            if any(node.anchor == event.anchor for node in open_nodes):
-                raise Refused(f"line {line}: *{event.anchor} stands inside what it names; write it out")
-            parent.take(anchors.get(event.anchor, 1), line)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        for key_node, _ in node.value:
+            key = "<<" if key_node.tag == "tag:yaml.org,2002:merge" else self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key!r} is not text; put it in quotes")
+        return super().construct_mapping(node, deep)
+
+
+class Refused(yaml.YAMLError, ValueError):
+    """A document that is well-formed, but that no run should be read from."""
 
 
 def problem(error: yaml.YAMLError) -> str:
@@ -85,62 +67,79 @@ def problem(error: yaml.YAMLError) -> str:
     return " ".join(f"line {mark.line + 1}: {words}".split() if mark else words.split())
 
 
-class Refused(yaml.YAMLError, ValueError):
-    """A document that is well-formed, but that no run should be read from."""
-
-
 @dataclass
 class _Node:
     """A list or a mapping that is being read."""
 
-    anchor: str
+    anchor: str = ""
     is_mapping: bool = False
     size: int = 1
     children: int = 0
     keys: set[str] = field(default_factory=set)
 
-    def expect(self, value: str | None, line: int) -> None:
-        """Takes note of a child, every other one of which is a key where this is a mapping; `value` of a scalar."""
-        if self.is_mapping and self.children % 2 == 0 and value is not None and value != "<<":
-            if value in self.keys:
-                raise Refused(f"line {line}: the key {value!r} is given twice; take one out")
-            self.keys.add(value)
-        self.children += 1
 
-    def take(self, size: int, line: int) -> None:
-        """Adds what a child expands to."""
-        self.size += size
-        if self.size > MOST_VALUES:
+def check(content: bytes | str) -> None:
+    """Refuses a document that nests too deeply, expands to too much, or gives a key twice; nothing is built.
+
+    Raises: yaml.YAMLError, or Refused naming the line.
+    """
+    open_nodes, anchors = [_Node()], dict[str | None, int]()
+    events: Iterator[Any] = yaml.parse(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    for event in events:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.NodeEvent):
+            _check_node(event, open_nodes, line)
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append(_Node(event.anchor or "", isinstance(event, yaml.MappingStartEvent)))
+            continue
+        size = 0
+        if isinstance(event, yaml.CollectionEndEvent):
+            node = open_nodes.pop()
+            size = anchors[node.anchor] = node.size
+        elif isinstance(event, yaml.ScalarEvent):
+            size = anchors[event.anchor or ""] = 1
+        elif isinstance(event, yaml.AliasEvent):
+            size = anchors.get(event.anchor, 1)
+        open_nodes[-1].size += size
+        if open_nodes[-1].size > MOST_VALUES:
             raise Refused(f"line {line}: the document expands to more than {MOST_VALUES:,} values; write it shorter")
 
 
-def check_values(values: Any, where: str, *, as_text: bool) -> None:
+def _check_node(event: yaml.NodeEvent, open_nodes: Sequence[_Node], line: int) -> None:
+    """Takes note of a child of the innermost node; in a mapping every other one is a key."""
+    parent = open_nodes[-1]
+    if isinstance(event, yaml.CollectionStartEvent) and len(open_nodes) >= MOST_DEPTH:
+        raise Refused(f"line {line}: lists and mappings nest more than {MOST_DEPTH} deep; make it flatter")
+    if isinstance(event, yaml.AliasEvent) and any(node.anchor == event.anchor for node in open_nodes):
+        raise Refused(f"line {line}: *{event.anchor} stands inside what it names; write it out")
+    if isinstance(event, yaml.ScalarEvent) and parent.is_mapping and parent.children % 2 == 0 and event.value != "<<":
+        if event.value in parent.keys:
+            raise Refused(f"line {line}: the key {event.value!r} is given twice; take one out")
+        parent.keys.add(event.value)
+    parent.children += 1
+
+
+def check_values(value: Any, where: str, *, as_text: bool) -> None:
     """Refuses values that do not arrive as they are written; `as_text` says that they travel as `--key=value`.
 
     Raises: ValueError naming the place and what to write.
     """
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            check_values(value, f"{where}.{key}", as_text=as_text)
-    elif isinstance(values, list):
-        for value in values:
-            check_values(value, where, as_text=as_text)
-    else:
-        _check_value(values, where, as_text)
-
-
-def _check_value(value: Any, where: str, as_text: bool) -> None:
-    if isinstance(value, str):
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_values(item, f"{where}.{key}", as_text=as_text)
+    elif isinstance(value, list):
+        for item in value:
+            check_values(item, where, as_text=as_text)
+    elif isinstance(value, str):
         _check_text(value, where)
-    elif value is None:
-        if as_text:
-            raise ValueError(
-                f"{where} holds null, which ${{args}} hands over as the text 'None'; hand the cell over with "
-                '"--config", "${args_json_file}", or write the word none'
-            )
+    elif value is None and as_text:
+        raise ValueError(
+            f"{where} holds null, which ${{args}} hands over as the text 'None'; hand the cell over with "
+            '"--config", "${args_json_file}", or write the word none'
+        )
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} holds {value}, which JSON cannot carry; write a finite number")
-    elif not isinstance(value, bool | int | float):
+    elif not isinstance(value, bool | int | float | None):
         raise ValueError(f"{where} holds a {type(value).__name__}, {value}; put it in quotes")
 
 
@@ -154,17 +153,3 @@ def _check_text(text: str, where: str) -> None:
         raise ValueError(
             f"{where} holds {text}, which YAML reads as text, not as a number; write {sign}{whole or 0}{point}e{signed}"
         )
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses keys that are not text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node whose keys are texts."""
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise ValueError(f"line {key_node.start_mark.line + 1}: the key {key!r} is not text; put it in quotes")
-        return super().construct_mapping(node, deep)
