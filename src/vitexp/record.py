@@ -10,13 +10,13 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
+from uuid import uuid4
 
 from vitexp.neutral import PARTS, counted
 
@@ -93,19 +93,12 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
     """Puts `content` at `path` whole or not at all, also when the machine stops in the middle."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and not error.filename:
-            error.filename = str(path)  # a full disk does not say which file it had no room for
+        with whole_file(path, path.with_name(f".{path.name}.{uuid4().hex}.tmp")) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            os.chmod(file.name, 0o644)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which file it had no room for
         raise
 
 

@@ -3,6 +3,7 @@
 Both wings read it: training writes it into each record, studies compare it with what made the finished ones.
 """
 
+import contextlib
 import functools
 import hashlib
 import platform
@@ -33,11 +34,8 @@ def source_hash() -> str:
 
 def package_versions() -> dict[str, str]:
     """Python and the installed libraries that can move a number; nothing is imported for it."""
-    return {"python": platform.python_version()} | {name: found for name in LIBRARIES if (found := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from vitexp.metrics import is_share
@@ -28,6 +27,7 @@ _ROUNDED = 0.98
 """Share of the epochs from which on they count as done: the last batch of an epoch may be dropped."""
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
+_UNLIKE = "the runs were not made by the same code, on the same machine, with the same images"
 _MOST_NAMES = 4
 
 
@@ -213,8 +213,6 @@ def finished_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
 
 # What a reader must know before the first number: runs that did not train, or that were not made alike.
 
-Named = list[tuple[str, RunRecord]]
-
 
 def run_cautions(arms: Sequence[Arm]) -> list[str]:
     """One clause for each thing in which the finished runs behind the numbers are not what they seem."""
@@ -224,8 +222,20 @@ def run_cautions(arms: Sequence[Arm]) -> list[str]:
         for metric, value in run.metrics.items()
         if is_share(metric) and not 0 <= value <= 1 and value == value
     ]
-    impossible = [f"accuracies that are no share of images between 0 and 1: {cut(wrong)}"] if wrong else []
-    return [*untrained(arms), *impossible, *_lengths(arms), *_origins(arms)]
+    lengths: dict[str, list[Arm]] = {}  # arms that no setting of data or trainer tells apart
+    for arm in arms:
+        settings = {**arm.factors, **arm.tuned}
+        length = {key: value for key, value in settings.items() if key.startswith(("data.", "trainer."))}
+        lengths.setdefault(spelling(length), []).append(arm)
+    uneven = [text for group in lengths.values() if (text := _differences(group, _length))]
+    packages = {one: None for arm in arms for run in arm.runs.values() for one in run.versions if one not in _NEUTRAL}
+    origins = _differences(arms, partial(_origin, list(packages)))
+    return [
+        *untrained(arms),
+        *([f"accuracies that are no share of images between 0 and 1: {cut(wrong)}"] if wrong else []),
+        *(f"runs that should have trained equally long did not: {text}" for text in uneven),
+        *([f"{_UNLIKE}: {origins}"] if origins else []),
+    ]
 
 
 def untrained(arms: Sequence[Arm]) -> list[str]:
@@ -234,81 +244,43 @@ def untrained(arms: Sequence[Arm]) -> list[str]:
     return [f"did not train, but counted: {cut(found)}"] if found else []
 
 
-def _lengths(arms: Sequence[Arm]) -> list[str]:
-    """Steps and images that differ between runs that no setting of data or trainer tells apart."""
-    groups: dict[str, list[Arm]] = {}
-    for arm in arms:
-        settings = {**arm.factors, **arm.tuned}
-        length = {key: value for key, value in settings.items() if key.startswith(("data.", "trainer."))}
-        groups.setdefault(spelling(length), []).append(arm)
-    facts = {"steps taken": "steps", "planned steps": "planned_steps", "images seen": "images_seen"}
-    found = []
-    for group in groups.values():
-        texts = [_differing(what, _named(group), attrgetter(key)) for what, key in facts.items()]
-        found.append("; ".join(filter(None, texts)))
-    return [f"runs that should have trained equally long did not: {text}" for text in found if text]
+def _length(run: RunRecord) -> dict[str, Any]:
+    return {"steps taken": run.steps, "planned steps": run.planned_steps, "images seen": run.images_seen}
 
 
-def _origins(arms: Sequence[Arm]) -> list[str]:
-    """Code, versions, devices, measured images and formats of records that differ between the runs."""
-    runs = _named(arms)
-    packages = dict.fromkeys(package for _, run in runs for package in run.versions if package not in _NEUTRAL)
-    sets: dict[str, Named] = {}
-    for run_name, run in runs:
-        sets.setdefault(str(run.data.get("name")), []).append((run_name, run))
-    texts = [
-        _differing("source code", runs, _source),
-        *(_differing(f"version of {one}", runs, partial(_version, one)) for one in packages),
-        _differing("device", runs, _device),
-        *(
-            _differing(f"{split} images of {data}", members, partial(_order, split))
-            for data, members in sets.items()
-            for split in ("val", "test")
-        ),
-        _differing("format of the record", runs, attrgetter("format")),
-    ]
-    differing = "; ".join(filter(None, texts))
-    sentence = "the runs were not made by the same code, on the same machine, with the same images"
-    return [f"{sentence}: {differing}"] if differing else []
+def _origin(packages: Sequence[str], run: RunRecord) -> dict[str, Any]:
+    """Code, versions, device, measured images and format; old records hold a commit in place of the source's hash."""
+    code, device, orders = run.code, run.device, run.data.get("order_fingerprints") or {}
+    source = f"source {str(code['source'])[:8]}" if code.get("source") else None
+    if not source and code.get("commit"):
+        source = f"commit {str(code['commit'])[:7]}{' with changes' if code.get('dirty') else ''}"
+    kind, ranks = device.get("name") or device.get("type"), device.get("world_size")
+    images = f"images of {run.data.get('name')}"
+    return {
+        "source code": source,
+        **{f"version of {package}": run.versions.get(package) for package in packages},
+        "device": f"{kind} x {ranks}" if kind and ranks not in (None, 1) else kind,
+        **{f"{split} {images}": str(orders.get(split, ""))[:8] or None for split in ("val", "test")},
+        "format of the record": run.format,
+    }
 
 
-def _version(package: str, run: RunRecord) -> str | None:
-    return run.versions.get(package)
+def _differences(arms: Sequence[Arm], read: Callable[[RunRecord], dict[str, Any]]) -> str:
+    """Of each fact in which runs differ the values with the runs that have each, most common first."""
+    facts: dict[str, dict[str, list[str]]] = {}
+    for run_name, run in _named(arms):
+        for what, value in read(run).items():
+            text = "not recorded" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+            facts.setdefault(what, {}).setdefault(text, []).append(run_name)
+    texts = []
+    for what, held in facts.items():
+        (common, theirs), *others = sorted(held.items(), key=lambda item: -len(item[1]))
+        listed = [f"{common} ({_runs(len(theirs))})", *(f"{value} ({cut(names)})" for value, names in others)]
+        texts += [f"{what}: {', '.join(listed)}"] if others else []
+    return "; ".join(texts)
 
 
-def _order(split: str, run: RunRecord) -> str | None:
-    return str((run.data.get("order_fingerprints") or {}).get(split, ""))[:8] or None
-
-
-def _source(run: RunRecord) -> str | None:
-    """The hash of the source, or of older records the commit and whether it was changed."""
-    if source := run.code.get("source"):
-        return f"source {str(source)[:8]}"
-    commit = run.code.get("commit")
-    return f"commit {str(commit)[:7]}{' with changes' if run.code.get('dirty') else ''}" if commit else None
-
-
-def _device(run: RunRecord) -> str | None:
-    kind, ranks = run.device.get("name") or run.device.get("type"), run.device.get("world_size")
-    return f"{kind}{f' x {ranks}' if ranks not in (None, 1) else ''}" if kind else None
-
-
-def _differing(what: str, runs: Named, read: Callable[[RunRecord], Any]) -> str:
-    """The values of one fact with the runs that have each, most common first; empty where it is the same for all."""
-    held: dict[str, list[str]] = {}
-    for run_name, run in runs:
-        value = read(run)
-        text = "not recorded" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-        held.setdefault(text, []).append(run_name)
-    if len(held) < 2:
-        return ""
-    (common, theirs), *others = sorted(held.items(), key=lambda item: -len(item[1]))
-    return f"{what}: " + ", ".join(
-        [f"{common} ({_runs(len(theirs))})", *(f"{value} ({cut(names)})" for value, names in others)]
-    )
-
-
-def _named(arms: Sequence[Arm]) -> Named:
+def _named(arms: Sequence[Arm]) -> list[tuple[str, RunRecord]]:
     return [(f"{name(arm)} seed {seed}", run) for arm in arms for seed, run in sorted(arm.runs.items())]
 
 

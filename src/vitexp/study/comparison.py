@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -55,13 +55,16 @@ class Alias:
 
 def aliases(arms: Sequence[Values], config: StudyConfig) -> list[Alias]:
     """The factors that no two arms separate from others."""
+
+    def changes() -> Iterator[dict[str, list[str]]]:
+        return (_differing(one, other, config) for one, other in combinations(arms, 2))
+
+    alone = {factor for changed in changes() if len(changed) == 1 for factor in changed}
     found: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for factor in dict.fromkeys(_together(key, config) for arm in arms[:1] for key in arm):
-        if not _changes_alone(factor, arms, config):
-            pairs = (_differing(one, other, config) for one, other in combinations(arms, 2))
-            nearest = min((changed for changed in pairs if factor in changed), key=len, default=None)
-            if nearest is not None:
-                found[tuple(sorted(key for keys in nearest.values() for key in keys))] += nearest[factor]
+        if factor not in alone and (tied := [changed for changed in changes() if factor in changed]):
+            nearest = min(tied, key=len)
+            found[tuple(sorted(key for keys in nearest.values() for key in keys))] += nearest[factor]
     return [Alias(tuple(sorted(never)), keys) for keys, never in found.items()]
 
 
@@ -78,19 +81,6 @@ def confounded(one: Values, other: Values, arms: Sequence[Values], config: Study
         reached += nexts
         edge += nexts
     return [] if other in reached else sorted(key for keys in changed.values() for key in keys)
-
-
-def _changes_alone(factor: str, arms: Sequence[Values], config: StudyConfig) -> bool:
-    """Whether two arms differ in `factor` and in nothing else."""
-    values = defaultdict(set)
-    for arm in arms:
-        sides: tuple[list[str], list[str]] = ([], [])
-        for key, value in arm.items():
-            sides[_together(key, config) == factor].append(value)
-        values[tuple(sides[0])].add(tuple(sides[1]))
-    if any(len(found) > 1 and not any(BOUND in one for one in found) for found in values.values()):
-        return True  # quick, and true of every full factorial
-    return any(list(_differing(one, other, config)) == [factor] for one, other in combinations(arms, 2))
 
 
 def _differing(one: Values, other: Values, config: StudyConfig) -> dict[str, list[str]]:
