@@ -72,13 +72,12 @@ a digest of its source; but for those named here."""
 def counted(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted options that count, each with what of it counts."""
     found = {key: value for key, value in flat.items() if key not in NEUTRAL and key.partition(".")[0] not in NEUTRAL}
-    parts = {key: _counted_parts(key, found.pop(key)) for key in PARTS if key in found}
-    return found | {key: value for key, value in parts.items() if value}
-
-
-def _counted_parts(key: str, value: Any) -> list[Any]:
-    parts = value if isinstance(value, list | tuple) else [value]
-    return [set_only(part) for part in parts if not (part is None or isinstance(part, bool) or _watches(key, part))]
+    for key in PARTS.keys() & found.keys():
+        value = found.pop(key)
+        given = [one for one in (value if isinstance(value, list | tuple) else [value]) if one is not None]
+        if parts := [set_only(one) for one in given if not (isinstance(one, bool) or _watches(key, one))]:
+            found[key] = parts
+    return found
 
 
 def set_only(value: Any) -> Any:
@@ -89,10 +88,7 @@ def set_only(value: Any) -> Any:
 
 
 def _watches(key: str, part: Any) -> bool:
+    """Whether a part is named in `PARTS`; a callback of Lightning's is by its class, whatever its module there."""
     name = str(part.get("class_path") if isinstance(part, Mapping) else part)
-    return any(fnmatchcase(name, pattern) or _is_callback(name, pattern) for pattern in PARTS[key])
-
-
-def _is_callback(name: str, short: str) -> bool:
-    """Whether a class path, which may go through its module, is that of a callback of Lightning's."""
-    return name.startswith(f"{_PL}.callbacks.") and name.rpartition(".")[2] == short
+    short = name.rpartition(".")[2] if name.startswith(f"{_PL}.callbacks.") else name
+    return any(fnmatchcase(name, pattern) or short == pattern for pattern in PARTS[key])

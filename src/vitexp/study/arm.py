@@ -28,7 +28,6 @@ _ROUNDED = 0.98
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
 _UNLIKE = "the runs were not made by the same code, on the same machine, with the same images"
-_MOST_NAMES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +231,7 @@ def run_cautions(arms: Sequence[Arm]) -> list[str]:
     origins = _differences(arms, partial(_origin, list(packages)))
     return [
         *untrained(arms),
-        *([f"accuracies that are no share of images between 0 and 1: {cut(wrong)}"] if wrong else []),
+        *clause("accuracies that are no share of images between 0 and 1", wrong),
         *(f"runs that should have trained equally long did not: {text}" for text in uneven),
         *([f"{_UNLIKE}: {origins}"] if origins else []),
     ]
@@ -241,7 +240,7 @@ def run_cautions(arms: Sequence[Arm]) -> list[str]:
 def untrained(arms: Sequence[Arm]) -> list[str]:
     """The runs that did not train, by arm and seed, and what shows it."""
     found = [f"{run_name} ({why})" for run_name, run in _named(arms) if (why := why_untrained(run))]
-    return [f"did not train, but counted: {cut(found)}"] if found else []
+    return clause("did not train, but counted", found)
 
 
 def _length(run: RunRecord) -> dict[str, Any]:
@@ -284,7 +283,12 @@ def _named(arms: Sequence[Arm]) -> list[tuple[str, RunRecord]]:
     return [(f"{name(arm)} seed {seed}", run) for arm in arms for seed, run in sorted(arm.runs.items())]
 
 
-def cut(names: Sequence[str]) -> str:
-    """A list of runs or arms, of which the first few are named."""
-    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+def clause(words: str, found: Sequence[str], most: int = 4, between: str = ", ") -> list[str]:
+    """The words and what they are about, as a list of one; empty where that is nothing."""
+    return [f"{words}: {cut(found, most, between)}"] if found else []
+
+
+def cut(names: Sequence[str], most: int = 4, between: str = ", ") -> str:
+    """A list of which the first few are named."""
+    more = f"{between}and {len(names) - most} more" if len(names) > most else ""
+    return between.join(names[:most]) + more

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from vitexp.record import flatten, result_config
-from vitexp.study.arm import Arm, name, spelling, unstudied_differences
+from vitexp.study.arm import Arm, clause, name, spelling, unstudied_differences
 from vitexp.study.cells import SEED
 from vitexp.study.spec import Study, StudyConfig
 
@@ -137,18 +137,15 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
 
 def confounded_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
     """For each arm in what it differs from its baseline besides what is compared; empty where in nothing."""
-    bases = [baseline_of(arm, arms, study.config.baseline) for arm in arms]
-    return [
-        "" if base is None or base is arm else unlike(study, arm, base, arms)
-        for arm, base in zip(arms, bases, strict=True)
-    ]
+    pairs = [(arm, baseline_of(arm, arms, study.config.baseline)) for arm in arms]
+    return ["" if base is None or base is arm else unlike(study, arm, base, arms) for arm, base in pairs]
 
 
 def cautions(study: Study, arms: Sequence[Arm]) -> list[str]:
     """The arms whose difference to the baseline has several causes."""
     found = zip(arms, confounded_arms(study, arms), strict=True)
     texts = [f"{name(arm)} (it and the baseline {text})" for arm, text in found if text]
-    return [f"confounded, and so not compared with the baseline: {'; '.join(texts)}"] if texts else []
+    return clause("confounded, and so not compared with the baseline", texts, most=len(texts), between="; ")
 
 
 def why_not(arm: Arm, base: Arm | None, metric: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp import metrics, stats
-from vitexp.study.arm import Arm, name, spelling
+from vitexp.study.arm import Arm, clause, cut, name, spelling
 from vitexp.study.comparison import baseline_of, confounded_arms, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.select import Root, Selection, select
@@ -109,15 +109,11 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     `where` keeps only runs whose config has these values, by dotted key. `Study.table` gives a pandas frame of it.
     Raises: ValueError when no run is finished, or none holds a metric that the study reports.
     """
-    return tabulate(tune(select(as_study(study), root, where)))
-
-
-def tabulate(selection: Selection) -> Table:
-    """The table of arms that are chosen already."""
-    study, arms, config = selection.study, selection.arms, selection.study.config
+    selection = tune(select(as_study(study), root, where))
     check_runs(selection)
+    arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
-    several = confounded_arms(study, arms)
+    several = confounded_arms(selection.study, arms)
     for mean in means:  # confounded where one of its data sets is
         texts = (text for arm, text in zip(arms, several, strict=False) if text and arm in mean.members)
         several.append(next(texts, ""))
@@ -131,7 +127,7 @@ def tabulate(selection: Selection) -> Table:
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     return Table(
-        study=study,
+        study=selection.study,
         arms=arms,
         entries={metric: tuple(found[: len(arms)]) for metric, found in held.items()},
         means={metric: tuple(found[len(arms) :]) for metric, found in held.items()},
@@ -145,10 +141,9 @@ def tabulate(selection: Selection) -> Table:
 
 def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:
     """The row and the column of an arm: factors that neither names belong to the row."""
-    rest = [key for key in arm.factors if key not in config.rows and key not in config.columns]
+    rows = dict.fromkeys([*config.rows, *(key for key in arm.factors if key not in config.columns)])
     row, column = (
-        tuple((key, arm.factors[key]) for key in keys if key in arm.factors)
-        for keys in ((*config.rows, *rest), config.columns)
+        tuple((key, arm.factors[key]) for key in keys if key in arm.factors) for keys in (rows, config.columns)
     )
     return row, column
 
@@ -201,9 +196,9 @@ def _left_out(entries: Sequence[Entry]) -> list[str]:
     pairs = {name(one.arm): one.judgement.difference.n for one in entries if one.judgement}
     few = [f"{arm} (n = {n})" for arm, n in pairs.items() if n < stats.MINIMUM_SEEDS]
     return [
-        *([f"comparisons with the baseline left out: {'; '.join(_short(each))}"] if each else []),
+        *clause("comparisons with the baseline left out", each, most=6, between="; "),
         *(f"{metric} is shown and not judged: {why}" for metric, why in alone.items()),
-        *([f"too few seeds in common with the baseline for a verdict: {'; '.join(_short(few))}"] if few else []),
+        *clause("too few seeds in common with the baseline for a verdict", few, most=6, between="; "),
     ]
 
 
@@ -228,23 +223,15 @@ def check_runs(selection: Selection) -> None:
 def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """Runs that are asked for but not there, and finished runs without one of the metrics."""
     asked, done = sum(len(arm.asked) for arm in arms), sum(len(arm.runs) for arm in arms)
-    reasons = [f"{name(arm)}: {_by_reason(arm.unfinished)}" for arm in arms if arm.unfinished]
+    reasons = []
+    for arm in arms:
+        held: dict[str, list[str]] = {}
+        for seed, why in arm.unfinished.items():
+            held.setdefault(why, []).append(str(seed))
+        texts = [f"seed{'s' if seeds[1:] else ''} {', '.join(seeds)} {why}" for why, seeds in held.items()]
+        reasons += [f"{name(arm)}: {', '.join(texts)}"] if texts else []
     without = {metric: sum(len(arm.runs) - len(arm.values(metric)) for arm in arms) for metric in metrics}
     return [
-        *([f"{done} of {asked} runs are finished; {'; '.join(_short(reasons))}"] if reasons else []),
+        *([f"{done} of {asked} runs are finished; {cut(reasons, 6, '; ')}"] if reasons else []),
         *(f"{count} finished runs hold no finite {metric}" for metric, count in without.items() if count),
     ]
-
-
-def _by_reason(unfinished: Mapping[int, str]) -> str:
-    """Which seeds lack a finished run, and why: `seeds 2, 3 not run`."""
-    held: dict[str, list[int]] = {}
-    for seed, why in unfinished.items():
-        held.setdefault(why, []).append(seed)
-    return ", ".join(
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} {why}" for why, seeds in held.items()
-    )
-
-
-def _short(reasons: Sequence[str], most: int = 6) -> list[str]:
-    return [*reasons[:most], f"and {len(reasons) - most} more"] if len(reasons) > most else list(reasons)
