@@ -1,7 +1,7 @@
 import socket
 
-from vitexp import flat_record
-from vitexp.flat_record import unreachable
+from vitexp import wandb_record
+from vitexp.wandb_record import unreachable
 
 
 def bound():
@@ -19,8 +19,8 @@ def test_somebody_who_listens_is_reachable():
 
 def test_nobody_is_not_and_it_takes_a_few_seconds_to_say_so(monkeypatch):
     waits = []
-    monkeypatch.setattr(flat_record, "ATTEMPTS", 3)
-    monkeypatch.setattr(flat_record.time, "sleep", waits.append)
+    monkeypatch.setattr(wandb_record, "ATTEMPTS", 3)
+    monkeypatch.setattr(wandb_record.time, "sleep", waits.append)
     listener, url = bound()
     with listener:
         assert unreachable(url) == f"{url} cannot be reached (Connection refused)"
@@ -30,7 +30,7 @@ def test_nobody_is_not_and_it_takes_a_few_seconds_to_say_so(monkeypatch):
 def test_a_server_that_restarts_is_waited_for(monkeypatch):
     listener, url = bound()
     with listener:
-        monkeypatch.setattr(flat_record.time, "sleep", lambda seconds: seconds and listener.listen())
+        monkeypatch.setattr(wandb_record.time, "sleep", lambda seconds: seconds and listener.listen())
         assert unreachable(url) is None
 
 

@@ -172,19 +172,20 @@ def judge(
 @cache
 def _detectable_spreads(n: int, alpha: float) -> float:
     """The minimum detectable effect in standard deviations, found by halving, because power rises with the effect."""
+    critical = float(special.stdtrit(n - 1, 1 - alpha / 2))
+
+    def power(effect: float) -> float:
+        """How often a two-sided t-test rejects, when the true mean is `effect` standard deviations."""
+        shift = effect * math.sqrt(n)
+        return _noncentral_tail(critical, n - 1, shift) + _noncentral_tail(critical, n - 1, -shift)
+
     low, high = 0.0, 1.0
-    while _power(high, n, alpha) < POWER:
+    while power(high) < POWER:
         high *= 2
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _power(middle, n, alpha) < POWER else (low, middle)
+        low, high = (middle, high) if power(middle) < POWER else (low, middle)
     return (low + high) / 2
-
-
-def _power(effect: float, n: int, alpha: float) -> float:
-    """How often a two-sided t-test over `n` values rejects, when the true mean is `effect` standard deviations."""
-    critical, shift = float(special.stdtrit(n - 1, 1 - alpha / 2)), effect * math.sqrt(n)
-    return _noncentral_tail(critical, n - 1, shift) + _noncentral_tail(critical, n - 1, -shift)
 
 
 def _noncentral_tail(t: float, df: int, shift: float) -> float:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.flat_record import end_summary, from_wandb, start_config
 from vitexp.study.cost_curve import against_cost, make_cost_curve
 from vitexp.study.select import Runs
+from vitexp.wandb_record import end_summary, from_wandb, start_config
 
 # TFLOP of a run, and its accuracy: the ViTs take a quarter of what the ResNets take.
 NETWORKS = {

@@ -1,6 +1,6 @@
-from vitexp.flat_record import end_summary, start_config
 from vitexp.record import RunRecord
 from vitexp.study.select import _read_runs
+from vitexp.wandb_record import end_summary, start_config
 
 
 def test_a_damaged_run_of_a_server_is_named_and_the_others_are_read():

@@ -5,7 +5,7 @@ import socket
 import pytest
 import wandb
 
-from vitexp import flat_record
+from vitexp import wandb_record
 from vitexp.train.config import RunConfig
 from vitexp.train.loggers import RunLogger, build_loggers, kept_run, wandb_mode
 
@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there_leaves_an_offline_run(monkeypatch, tmp_path,
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setattr(flat_record, "ATTEMPTS", 1)
+    monkeypatch.setattr(wandb_record, "ATTEMPTS", 1)
     wandb.teardown()  # the client reads its settings once
     logger = RunLogger(RunConfig(), tmp_path, mode="online", group="g", name="n", resumed=False)
     logger.log_metrics({"val_acc": 0.5}, step=1)

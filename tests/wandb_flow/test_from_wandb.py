@@ -11,8 +11,8 @@ import wandb
 from wandb_server.server import KEY
 from wandb_server.state import ENTITY, Run
 
-from vitexp import cli, flat_record
-from vitexp.flat_record import end_summary, start_config
+from vitexp import cli, wandb_record
+from vitexp.wandb_record import end_summary, start_config
 
 _PLACE = Path(__file__).parents[1] / "study" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("study_laboratory", _PLACE)
@@ -140,7 +140,7 @@ def test_a_sweep_that_cannot_be_read_is_one_sentence(sweep, account, monkeypatch
     assert f"the W&B sweep {place}x cannot be read: Could not find sweep" in told()
     sweep = place
     account.stop()
-    monkeypatch.setattr(flat_record, "ATTEMPTS", 1)
+    monkeypatch.setattr(wandb_record, "ATTEMPTS", 1)
     assert "cannot be reached (Connection refused)" in told()
     account.start()
     monkeypatch.delenv("WANDB_API_KEY")

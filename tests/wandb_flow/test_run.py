@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from vitexp.flat_record import from_wandb
 from vitexp.record import read_record
+from vitexp.wandb_record import from_wandb
 
 
 def only_run(server):

@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from vitexp.flat_record import from_wandb, unreachable
 from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
 from vitexp.study import comparison
 from vitexp.study.arm import (
@@ -35,6 +34,7 @@ from vitexp.study.arm import (
 )
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
+from vitexp.wandb_record import from_wandb, unreachable
 
 PLAN_NAME = "study.json"
 SECONDS = 30

@@ -16,9 +16,8 @@ import yaml
 
 from vitexp import metrics, strict
 from vitexp.record import check_name, checked, flatten
-from vitexp.study import cells as agent
 from vitexp.study import space
-from vitexp.study.cells import SEED, Cell, make_cells, varying
+from vitexp.study.cells import AS_TEXT, DEFAULT_COMMAND, SEED, Cell, arguments_of_vitexp, expand, make_cells, varying
 from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
 
 if TYPE_CHECKING:
@@ -136,8 +135,7 @@ class Study:
 
     def argv(self, cell: Cell, json_path: str | Path) -> list[str]:
         """The arguments after the word vitexp; the cell's own are in a file at `json_path` if the command wants one."""
-        words = agent.expand(self.command, self.program, cell.arguments, str(json_path))
-        return agent.arguments_of_vitexp(words)
+        return arguments_of_vitexp(expand(self.command, self.program, cell.arguments, str(json_path)))
 
     # What its runs gave. These import late, because the modules that count build on this one.
 
@@ -229,8 +227,8 @@ def _study(path: Path, content: bytes) -> Study:
         raise ValueError(f"run_cap is {top['run_cap']}; give a whole number of 1 or more")
     if sweep.get("method") not in ("grid", "random", "bayes"):
         raise ValueError(f"method is {sweep.get('method')!r}; write grid, random or bayes")
-    command = tuple(map(str, top.get("command", agent.DEFAULT_COMMAND)))
-    strict.check_values(sweep["parameters"], "parameters", as_text=not agent.AS_TEXT.isdisjoint(command))
+    command = tuple(map(str, top.get("command", DEFAULT_COMMAND)))
+    strict.check_values(sweep["parameters"], "parameters", as_text=not AS_TEXT.isdisjoint(command))
     name, goal = (top.get("metric", {}).get(key) for key in ("name", "goal"))
     if isinstance(name, str) and goal in ("maximize", "minimize") and metrics.is_judged(name):
         metrics.check_goal(name, goal)  # a search, which needs both, is checked further
@@ -290,21 +288,19 @@ def _check_cells(study: Study) -> None:
     cells, config = study.cells(), study.config
     study.argv(cells[0], "cell.json")
     known = set().union(*(cell.overrides for cell in cells))
-    axis = [config.x] if config.x and config.x not in MEASURED else []
     named = {
         "rows": config.rows,
         "columns": config.columns,
         "tune": config.tune,
         "together": [key for keys in config.together for key in keys],
-        "x": axis,
+        "x": [config.x] if config.x not in ("", *MEASURED) else [],
         "baseline": config.baseline,
     }
-    for setting, keys in named.items():
-        if absent := [key for key in keys if key not in known]:
-            raise ValueError(
-                f"study.{setting} names {absent[0]}, which no parameter sets; there are {', '.join(sorted(known))}"
-                + (f"; or a cost, which the runs record: {', '.join(MEASURED)}" if setting == "x" else "")
-            )
+    for setting, absent in ((setting, key) for setting, keys in named.items() for key in keys if key not in known):
+        raise ValueError(
+            f"study.{setting} names {absent}, which no parameter sets; there are {', '.join(sorted(known))}"
+            + (f"; or a cost, which the runs record: {', '.join(MEASURED)}" if setting == "x" else "")
+        )
     compared = [
         {key: value for key, value in cell.overrides.items() if key != SEED and key not in config.tune}
         for cell in cells

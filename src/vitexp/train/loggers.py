@@ -11,9 +11,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vitexp.flat_record import end_summary, start_config, unreachable
 from vitexp.record import ANSWERS, RunRecord, write_atomically
 from vitexp.train.config import RunConfig
+from vitexp.wandb_record import end_summary, start_config, unreachable
 
 INIT_SECONDS = 30.0
 """How long the start waits for a server that listens but does not answer; WANDB_INIT_TIMEOUT overrules it."""

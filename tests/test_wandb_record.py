@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitexp.flat_record import end_summary, from_wandb, start_config
 from vitexp.record import RunRecord
+from vitexp.wandb_record import end_summary, from_wandb, start_config
 
 RECORD = RunRecord(
     study="pos",

@@ -16,14 +16,12 @@ ATTEMPTS = 5
 """A server that restarts gets this many chances, a second apart."""
 CONNECT_SECONDS = 3.0
 _FACTS = (
-    *("cell", "fingerprint", "parameters", "planned_steps", "data"),
-    *("code", "versions", "device", "started", "format"),
-)
+    "cell", "fingerprint", "parameters", "planned_steps", "data", "code", "versions", "device", "started", "format",
+)  # fmt: skip
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = (
-    *("images_seen", "steps", "epochs", "train_flops", "train_seconds"),
-    *("learning", "answers", "finished", "reason"),
-)
+    "images_seen", "steps", "epochs", "train_flops", "train_seconds", "learning", "answers", "finished", "reason",
+)  # fmt: skip
 """Fields that are known when it has ended; they stand in the summary under their own names."""
 _PLAIN = ("data_size", "cell")
 """What a panel plots or groups by: W&B's filters do not find keys with dots."""
@@ -53,8 +51,8 @@ def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str
     """
     mappings_first = sorted(config, key=lambda key: not isinstance(config[key], Mapping))
     flat = flatten({key: config[key] for key in mappings_first if key not in _PLAIN})
-    facts = _nested({key: value for key, value in flat.items() if key.startswith("record.")}).get("record", {})
-    settings = _nested({key: value for key, value in flat.items() if not key.startswith("record.")})
+    settings = _nested(flat)
+    facts = settings.pop("record", {})
     known = {"cell": "", "fingerprint": "", "format": 1} | {name: facts[name] for name in _FACTS if name in facts}
     named = {"study": str(flat.get("study.name", "")), "seed": flat.get("seed_everything") or 0, "config": settings}
     return record_of(known | _ended(summary, state) | named)
@@ -95,7 +93,7 @@ def unreachable(url: str) -> str | None:
     host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
     if parts.scheme in getproxies() and not proxy_bypass(host):
         return None
-    why = ""
+    why = None
     for attempt in range(ATTEMPTS):
         time.sleep(1.0 if attempt else 0.0)
         try:
