@@ -79,9 +79,8 @@ def rows() -> tuple[Row, ...]:
 def as_row(call: LiteralCall) -> Row:
     """The row that a call of `part` stands for. Raises: ValueError."""
     try:
-        axis, word = call.arguments
-        return Row(axis, word, call.keywords["label"], call.keywords["about"], call.module)
-    except (KeyError, ValueError) as error:
+        return Row(*call.arguments, **call.keywords | {"module": call.module})
+    except TypeError as error:
         where = f"line {call.line} of {call.module}"
         raise ValueError(f"{where}: part() needs an axis, a word, a label and about") from error
 

@@ -109,29 +109,24 @@ def _runs(count: int) -> str:
 # Whether runs belong together: what differs between records apart from what a study varies on purpose.
 
 
-def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], place: str) -> None:
-    """Accepts arms whose runs differ in the seed and in the studied `keys` alone.
+def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], place: str) -> list[str]:
+    """What else differs between the runs of arms than the seed and the studied `keys`: settings that go with the arm,
+    and repetitions.
 
-    Raises: ValueError naming the other differences, how many runs have which value, and how to choose.
+    Raises: ValueError where the runs of one arm differ, naming in what, how many have which value, and how to choose.
     """
-    mixed = list(dict.fromkeys(key for arm in arms for key in _varying(arm, keys)))
-    if not mixed:
-        return
     every = [record for arm in arms for record in arm]
-    held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
-    newest = max(every, key=lambda record: record.finished or "")
-    bare = spelling(flat_config(newest).get(mixed[0])).strip('"')
-    raise ValueError(
-        f"{place} holds runs of the same cell that were configured differently: {held}; "
-        f"choose one kind, such as --where {mixed[0]}={bare}"
-    )
-
-
-def other_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
-    """What else differs between finished runs: settings that go with the arm, and repetitions."""
+    if mixed := list(dict.fromkeys(key for arm in arms for key in _varying(arm, keys))):
+        held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
+        newest = max(every, key=lambda record: record.finished or "")
+        bare = spelling(flat_config(newest).get(mixed[0])).strip('"')
+        raise ValueError(
+            f"{place} holds runs of the same cell that were configured differently: {held}; "
+            f"choose one kind, such as --where {mixed[0]}={bare}"
+        )
     more = "the arms differ in more than the studied factors"
-    found = [f"{more}: {key} is {value_counts(records, key)}" for key in unstudied_differences(records, keys)]
-    twice = len(records) - len({(record.fingerprint, record.seed) for record in records})
+    found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(every, keys)]
+    twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     repeated = f"{_runs(twice)} of a cell and seed that had been run before: the newest counts"
     return [*found, repeated] if twice else found
 

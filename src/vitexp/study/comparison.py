@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from vitexp.record import flatten, result_config
-from vitexp.study.arm import Arm, clause, name, spelling, unstudied_differences
+from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
 from vitexp.study.spec import Study, StudyConfig
 
@@ -133,19 +133,6 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
     placed = [arm_of(config, one.factors, keys) for config, one in zip(configs, (arm, other, *arms), strict=True)]
     several = confounded(placed[0], placed[1], placed[2:], study.config)
     return f"differ in {' and '.join(several)} at once" if several else ""
-
-
-def confounded_arms(study: Study, arms: Sequence[Arm]) -> list[str]:
-    """For each arm in what it differs from its baseline besides what is compared; empty where in nothing."""
-    pairs = [(arm, baseline_of(arm, arms, study.config.baseline)) for arm in arms]
-    return ["" if base is None or base is arm else unlike(study, arm, base, arms) for arm, base in pairs]
-
-
-def cautions(study: Study, arms: Sequence[Arm]) -> list[str]:
-    """The arms whose difference to the baseline has several causes."""
-    found = zip(arms, confounded_arms(study, arms), strict=True)
-    texts = [f"{name(arm)} (it and the baseline {text})" for arm, text in found if text]
-    return clause("confounded, and so not compared with the baseline", texts, most=len(texts), between="; ")
 
 
 def why_not(arm: Arm, base: Arm | None, metric: str) -> str:

@@ -18,21 +18,22 @@ from typing import Any
 import yaml
 
 from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
-from vitexp.study import comparison
 from vitexp.study.arm import (
     Arm,
     check_alike,
+    clause,
     cut_short,
     differing_keys,
     finished_runs,
     flat_config,
-    other_differences,
+    name,
     run_cautions,
     spelling,
     stopped_at,
     value_counts,
 )
 from vitexp.study.cells import SEED, Cell, make_cells
+from vitexp.study.comparison import baseline_of, unlike
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.wandb_record import from_wandb, unreachable
 
@@ -71,10 +72,20 @@ class Selection:
     """A sentence for each record that could not be read"""
 
     @cached_property
+    def confounded(self) -> tuple[str, ...]:
+        """For each arm in what it differs from its baseline besides what is compared; empty where in nothing."""
+        pairs = [(arm, baseline_of(arm, self.arms, self.study.config.baseline)) for arm in self.arms]
+        return tuple(
+            unlike(self.study, arm, base, self.arms) if base and base is not arm else "" for arm, base in pairs
+        )
+
+    @cached_property
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before the first number, of the runs that the arms now have."""
-        left_out = [f"left out: {sentence}" for sentence in self.damaged]
-        return (*run_cautions(self.arms), *comparison.cautions(self.study, self.arms), *left_out)
+        pairs = zip(self.arms, self.confounded, strict=True)
+        several = [f"{name(arm)} (it and the baseline {text})" for arm, text in pairs if text]
+        confounded = clause("confounded, and so not compared with the baseline", several, len(several), "; ")
+        return (*run_cautions(self.arms), *confounded, *(f"left out: {sentence}" for sentence in self.damaged))
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
@@ -91,11 +102,10 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     for cell, answers in zip(cells, _answers(cells, records, keys, fingerprints), strict=True):
         arms[spelling([cell.overrides.get(key) for key in keys])].append((cell, answers))
     found = [finished_runs(record for _, answers in members for record in answers) for members in arms.values()]
-    check_alike(found, keys, runs.place)
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=tuple(other_differences([record for one in found for record in one], keys)),
+        notes=tuple(check_alike(found, keys, runs.place)),
         place=runs.place,
         damaged=runs.damaged,
     )
@@ -294,9 +304,9 @@ def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[Ser
 def _read_runs(place: str, runs: Iterable[ServerRun]) -> Runs:
     """The runs as records; a sentence for each that is damaged."""
     records, damaged = [], []
-    for name, config, summary, state in runs:
+    for run, config, summary, state in runs:
         try:
             records.append(from_wandb(config, summary, state))
         except (TypeError, ValueError) as error:
-            damaged.append(f"run {name} in {place} is not a run record ({error})")
+            damaged.append(f"run {run} in {place} is not a run record ({error})")
     return Runs(place=place, records=tuple(records), damaged=tuple(damaged))

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitexp import metrics, stats
 from vitexp.study.arm import Arm, clause, cut, name, spelling
-from vitexp.study.comparison import baseline_of, confounded_arms, why_not
+from vitexp.study.comparison import baseline_of, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig, as_study
@@ -113,7 +113,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
-    several = confounded_arms(selection.study, arms)
+    several = list(selection.confounded)
     for mean in means:  # confounded where one of its data sets is
         texts = (text for arm, text in zip(arms, several, strict=False) if text and arm in mean.members)
         several.append(next(texts, ""))
