@@ -54,18 +54,15 @@ class Judgement:
     verdict: str
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean of `values` with its interval.
+def interval(values: Sequence[float], scale: float | None = None) -> Interval:
+    """The mean of `values` with its interval; `scale` is the size of others that they were computed from.
 
     Raises: ValueError for no value at all, and for one that is not a finite number.
     """
-    return _interval([float(value) for value in values], max(map(abs, values), default=0.0))
-
-
-def _interval(values: Sequence[float], scale: float) -> Interval:
-    """The same of values that were computed from others of the size `scale`."""
+    values = [float(value) for value in values]
     if not values or not all(map(math.isfinite, values)):
-        raise ValueError(f"the values are {list(values)}; statistics need at least one value, and all of them finite")
+        raise ValueError(f"the values are {values}; statistics need at least one value, and all of them finite")
+    scale = max(map(abs, values)) if scale is None else scale
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Interval(mean=mean, n=n)
@@ -90,7 +87,7 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Differe
             f"no seed in common: one side has {sorted(a)}, the other {sorted(b)}; run both on the same ones"
         )
     scale = max(max(abs(a[seed]), abs(b[seed])) for seed in seeds)
-    found = _interval([a[seed] - b[seed] for seed in seeds], scale)
+    found = interval([a[seed] - b[seed] for seed in seeds], scale)
     p: float | None = None
     if found.sd == 0:
         p = 1.0 if found.mean == 0 else 2.0 ** (1 - found.n)
@@ -118,8 +115,6 @@ def equivalence(difference: Difference, margin: float) -> float | None:
 
     Without spread it is the exact one-sided sign-flip test, 2^-n. Source: D. Schuirmann, 1987.
     """
-    if not margin > 0:
-        raise ValueError(f"the margin of equivalence is {margin:g}; give a positive difference that would not matter")
     if difference.n < 2 or difference.sd is None:
         return None
     if difference.sd == 0:

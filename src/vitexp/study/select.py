@@ -93,9 +93,12 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
 
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    runs, folder = _runs(study, root)
-    planned = _planned(folder) if folder and not where else []
-    fingerprints = {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
+    planned, runs = [], root
+    if not isinstance(runs, Runs):
+        folder = Path(runs) / study.name
+        planned, (records, damaged) = _planned(folder), read_records(folder)
+        runs = Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged))
+    fingerprints = {} if where else {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
     cells, records = study.cells(), _kept(runs, where or {})
     keys = [key for key in differing_keys([cell.overrides for cell in cells]) if key != SEED]
     arms: dict[str, list[tuple[Cell, list[RunRecord]]]] = defaultdict(list)
@@ -109,15 +112,6 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
         place=runs.place,
         damaged=runs.damaged,
     )
-
-
-def _runs(study: Study, root: Root) -> tuple[Runs, Path | None]:
-    """The runs, and the folder that they lie in."""
-    if isinstance(root, Runs):
-        return root, None
-    folder = Path(root) / study.name
-    records, damaged = read_records(folder)
-    return Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged)), folder
 
 
 def _kept(runs: Runs, where: Mapping[str, Any]) -> list[RunRecord]:
