@@ -106,8 +106,7 @@ def better(name: str, where: str = "the metric") -> Better:
 
 def is_judged(name: str) -> bool:
     """Whether two values of a metric can be called better and worse."""
-    row = find(name)
-    return row is not None and row.better is not None
+    return getattr(find(name), "better", None) is not None
 
 
 def higher_is_better(name: str) -> bool:
@@ -117,14 +116,12 @@ def higher_is_better(name: str) -> bool:
 
 def is_share(name: str) -> bool:
     """Whether a metric lies in 0..1, so that readers see it in per cent."""
-    row = find(name)
-    return row is not None and row.unit == "share"
+    return getattr(find(name), "unit", None) == "share"
 
 
 def is_accuracy(name: str) -> bool:
     """Whether a metric is a share of images or patches that were right."""
-    row = find(name)
-    return row is not None and (row.unit, row.better) == ("share", "higher")
+    return is_share(name) and is_judged(name) and higher_is_better(name)
 
 
 def label(name: str) -> str:

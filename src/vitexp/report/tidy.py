@@ -11,7 +11,7 @@ from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
-from vitexp.study.frame import cost_rows, curve_rows, table_rows
+from vitexp.study.frame import curve_rows, table_rows
 from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Table
 
@@ -36,9 +36,8 @@ def table(table: Table) -> str:
 
 def points(curve: Curve | CostCurve) -> str:
     """The points of a curve: one line per metric, arm and data size, or per metric, line and arm."""
-    rows = cost_rows(curve) if isinstance(curve, CostCurve) else curve_rows(curve)
     texts = {"images_seen": lambda steps: " ".join(map(str, steps)), "values": by_seed}
-    lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in rows]
+    lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in curve_rows(curve)]
     return write([line | {"notes": notes(curve)} for line in lines])
 
 

@@ -4,17 +4,15 @@ Accuracies are shares of images (0 to 1), here as in the records. pandas is opti
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
 from vitexp import stats
 from vitexp.study.arm import Arm
-from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
-from vitexp.study.curve import Curve, make_curve
-from vitexp.study.select import Root
-from vitexp.study.spec import Study
-from vitexp.study.table import Entry, Table, make_table
+from vitexp.study.cost_curve import CostCurve
+from vitexp.study.curve import Curve
+from vitexp.study.table import Entry, Table
 
 Row = dict[str, Any]
 COSTS = ("train_flops", "parameters", "train_seconds")
@@ -34,20 +32,19 @@ _JUDGED = {
 """Columns about the comparison with the baseline, and where a judgement holds them."""
 
 
-def table_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> Any:
-    """What `Study.table` returns."""
-    table = make_table(study, runs, where)
-    frame = _frame(table_rows(table), table)
-    return frame.astype({"pairs": "Int64"})  # whole numbers, absent for the baseline
-
-
-def curve_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> Any:
-    """What `Study.curve` returns."""
-    if against_cost(study):
-        priced = make_cost_curve(study, runs, where)
-        return _frame(cost_rows(priced), priced)
-    curve = make_curve(study, runs, where)
-    return _frame(curve_rows(curve), curve)
+def as_frame(shown: Table | Curve | CostCurve) -> Any:
+    """A pandas frame. Cautions are warned about, since a frame has no place where every reader sees them."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ValueError("tables and curves as frames need pandas: pip install 'vitexp[pandas]'") from error
+    for caution in shown.cautions:
+        warnings.warn(caution, UserWarning, stacklevel=3)
+    frame = pandas.DataFrame(table_rows(shown) if isinstance(shown, Table) else curve_rows(shown))
+    if isinstance(shown, Table):
+        frame = frame.astype({"pairs": "Int64"})  # whole numbers, absent for the baseline
+    frame.attrs = {"cautions": shown.cautions, "notes": shown.notes}
+    return frame
 
 
 def table_rows(table: Table) -> list[Row]:
@@ -75,8 +72,10 @@ def _judged(entry: Entry) -> Row:
     return dict.fromkeys(_JUDGED) | {"verdict": f"not compared: {entry.left_out}" if entry.left_out else None}
 
 
-def curve_rows(curve: Curve) -> list[Row]:
-    """One row for each metric, arm and data size."""
+def curve_rows(curve: Curve | CostCurve) -> list[Row]:
+    """One row for each metric, arm and data size, or for each metric, line and arm with all that it cost."""
+    if isinstance(curve, CostCurve):
+        return _cost_rows(curve)
     return [
         {
             "study": curve.study.name,
@@ -94,8 +93,8 @@ def curve_rows(curve: Curve) -> list[Row]:
     ]
 
 
-def cost_rows(curve: CostCurve) -> list[Row]:
-    """One row for each metric, line and arm, so that an arm on several lines has several; with all that it cost."""
+def _cost_rows(curve: CostCurve) -> list[Row]:
+    """An arm on several lines has several rows."""
     points = [(metric, line, point) for metric, lines in curve.lines.items() for line in lines for point in line.points]
     return [
         {
@@ -127,16 +126,3 @@ def spread(interval: stats.Interval | None) -> Row:
 
 def _tuned(values: Mapping[str, Any]) -> Row:
     return {f"tuned {key}": value for key, value in values.items()}
-
-
-def _frame(rows: Sequence[Row], shown: Table | Curve | CostCurve) -> Any:
-    """A pandas frame. Cautions are warned about, since a frame has no place where every reader sees them."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise ValueError("tables and curves as frames need pandas: pip install 'vitexp[pandas]'") from error
-    for caution in shown.cautions:
-        warnings.warn(caution, UserWarning, stacklevel=4)
-    frame = pandas.DataFrame(rows)
-    frame.attrs = {"cautions": shown.cautions, "notes": shown.notes}
-    return frame

@@ -155,18 +155,21 @@ class Study:
 
         Raises: ValueError when no run is finished, none holds a metric of the study, or pandas is not installed.
         """
-        from vitexp.study.frame import table_frame
+        from vitexp.study.frame import as_frame
+        from vitexp.study.table import make_table
 
-        return table_frame(self, runs, where)
+        return as_frame(make_table(self, runs, where))
 
     def curve(self, runs: "Root" = "runs", where: Mapping[str, Any] | None = None) -> "DataFrame":
         """The points of `vitexp curve` as a pandas frame: one row for each metric, arm, and data size or cost.
 
         Raises: ValueError when the study varies neither, when its records make no curve, or without pandas.
         """
-        from vitexp.study.frame import curve_frame
+        from vitexp.study.cost_curve import against_cost, make_cost_curve
+        from vitexp.study.curve import make_curve
+        from vitexp.study.frame import as_frame
 
-        return curve_frame(self, runs, where)
+        return as_frame((make_cost_curve if against_cost(self) else make_curve)(self, runs, where))
 
 
 def read_study(path: str | Path) -> Study:
