@@ -27,10 +27,7 @@ class LiteralCall(NamedTuple):
 
 
 def literal_calls(package: str, function: str) -> Iterator[LiteralCall]:
-    """The calls of `function` in a sub-package of vitexp, file by file in alphabetical order, from top to bottom.
-
-    Raises: ValueError for an argument that is not a literal.
-    """
+    """The calls of `function` in a sub-package of vitexp, by file and line. Raises: ValueError where not literal."""
     files = resources.files("vitexp").joinpath(package).iterdir()
     sources = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
     for name in sorted(sources):

@@ -46,10 +46,7 @@ _BEST_STEP = Row("best_step", "steps", None, "step of the best validation")
 
 @cache
 def of_logits() -> tuple[Row, ...]:
-    """The rows that `eval/metrics.py` adds with `@metric(name, unit=..., better=..., label=...)`.
-
-    Raises: ValueError naming the line of a row that is not one.
-    """
+    """The rows that `eval/metrics.py` adds with `@metric(...)`. Raises: ValueError naming the line of a wrong one."""
     rows: list[Row] = []
     for call in literal_calls("eval", "metric"):
         where, taken = f"line {call.line} of {call.module}", [row.name for row in (*_OWN, _BEST_STEP, *rows)]

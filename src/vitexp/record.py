@@ -104,9 +104,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
 
 @contextmanager
 def whole_file(path: Path, unfinished: Path) -> Iterator[BinaryIO]:
-    """A large file written piece by piece: it grows as `unfinished`, and takes its name when the block ends without an
-    error and all is on the disk.
-    """
+    """A large file: it grows as `unfinished`, and takes its name when the block ends without error, all on disk."""
     try:
         with open(unfinished, "wb", buffering=1 << 20) as file:
             yield file
@@ -209,10 +207,7 @@ def cell_fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def check_name(name: str, where: str) -> None:
-    """Refuses what is no plain name of a folder, such as a study's.
-
-    Raises: ValueError.
-    """
+    """Raises: ValueError for what is no plain name of a folder, such as a study's."""
     if not _NAME.fullmatch(name):
         shown = name if len(name) <= 60 else f"{name[:60]}..."
         raise ValueError(
@@ -252,10 +247,7 @@ def _finite(value: Any) -> Any:
 
 
 def checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
-    """`value` as the type `kind` of a field, or of a part of it, called `place`.
-
-    Raises: ValueError naming the place when it is of another type.
-    """
+    """`value` as the type `kind` of a field or of its part. Raises: ValueError naming the `place` of another type."""
     if depth > _DEEPEST:
         raise ValueError(f"{place} is nested too deeply")
     if isinstance(value, str):

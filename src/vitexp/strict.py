@@ -37,10 +37,7 @@ def read(path: Path) -> str:
 
 
 def load(content: bytes | str) -> Any:
-    """The document in `content`, plain values only.
-
-    Raises: yaml.YAMLError or ValueError naming the line.
-    """
+    """The document in `content`, plain values only. Raises: yaml.YAMLError or ValueError naming the line."""
     check(content)
     return yaml.load(content, _Loader)
 

@@ -85,10 +85,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unreachable(url: str) -> str | None:
-    """Why nobody listens at `url`, or None when somebody does or a proxy stands between.
-
-    Asked before a client spends its whole time limit on finding out.
-    """
+    """Why nobody listens at `url`, asked before a client spends its time limit; None where a proxy stands between."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
     if parts.scheme in getproxies() and not proxy_bypass(host):

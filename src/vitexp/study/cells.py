@@ -56,10 +56,7 @@ def _from_environment(macro: re.Match[str]) -> str:
 
 
 def arguments_of_vitexp(words: Sequence[str]) -> list[str]:
-    """What follows the program in an expanded command.
-
-    Raises: ValueError when the program is not vitexp, or its verb is not fit.
-    """
+    """What follows the program in an expanded command. Raises: ValueError where that is not `vitexp fit`."""
     rest = list(words[1:] if words[:1] == ["/usr/bin/env"] else words)
     if rest and _PYTHON.fullmatch(PurePosixPath(rest[0]).name):
         rest = rest[2:] if rest[1:2] == ["-m"] else rest[1:]
@@ -93,10 +90,7 @@ class Cell:
 
 
 def make_cells(points: Sequence[dict[str, Any]]) -> list[Cell]:
-    """One cell for each point, labelled by what varies.
-
-    Raises: ValueError when two parameters set the same key.
-    """
+    """One cell for each point, labelled by what varies. Raises: ValueError when two parameters set the same key."""
     factors = varying([_flatten_arguments(point) for point in points])
     return [make_cell(index, point, factors) for index, point in enumerate(points)]
 

@@ -171,10 +171,7 @@ def _why(found: Sequence[RunRecord]) -> str:
 
 
 def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
-    """`key=value` words as typed after --where; values are read as YAML.
-
-    Raises: ValueError for a word of another form.
-    """
+    """`key=value` words as typed after --where; values are read as YAML. Raises: ValueError for other words."""
     read = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
@@ -207,19 +204,14 @@ def found_study(folder: str | Path) -> Study:
     if not records:
         why = f" that can be read: {damaged[0]}" if damaged else "; run a study there first (`vitexp sweep`)"
         raise ValueError(f"{folder} holds no run{why}")
-    newest = max(records, key=lambda record: record.started)
     cells = [cell for cell, _ in _planned(folder)] or _cells_of_records(records)
-    return Study(path=folder, config=_config(newest, folder.name), known=tuple(cells))
-
-
-def _config(record: RunRecord, name: str) -> StudyConfig:
-    """The study block of a run; settings that this version does not know are passed over."""
-    block = record.config.get("study") or {}
+    block = max(records, key=lambda record: record.started).config.get("study") or {}
+    # settings that this version does not know are passed over
     known = {one.name: block[one.name] for one in fields(StudyConfig) if block.get(one.name) is not None}
     try:
-        return make_config(known | {"name": name})
+        return Study(path=folder, config=make_config(known | {"name": folder.name}), known=tuple(cells))
     except ValueError as error:
-        raise ValueError(f"{name}: its newest run cannot be read as a study: {error}") from error
+        raise ValueError(f"{folder.name}: its newest run cannot be read as a study: {error}") from error
 
 
 def _planned(folder: Path) -> list[tuple[Cell, str]]:

@@ -205,10 +205,7 @@ def check_runs_here(study: Study) -> None:
 
 
 def parse_study(path: Path, content: bytes) -> Study:
-    """Checks the text of a sweep, whose place is `path`.
-
-    Raises: ValueError naming the place, and what to write instead.
-    """
+    """Checks the text of a sweep, whose place is `path`. Raises: ValueError saying where, and what to write instead."""
     try:
         study = _study(path, content)
         if study.method in ("grid", "random"):

@@ -203,10 +203,7 @@ def _left_out(entries: Sequence[Entry]) -> list[str]:
 
 
 def check_runs(selection: Selection) -> None:
-    """Accepts a selection with finished runs that hold the metrics of the study.
-
-    Raises: ValueError otherwise, saying what there is.
-    """
+    """Raises: ValueError for a selection without finished runs that hold the study's metrics, saying what there is."""
     study, place = selection.study, selection.place
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
     if not any(arm.runs for arm in selection.arms):
