@@ -2,8 +2,10 @@ import json
 
 import pytest
 
-from vitexp.study.select import found_study, select, study_folders
+from vitexp.record import RunRecord
+from vitexp.study.select import _read_runs, found_study, select, study_folders
 from vitexp.study.tune import tune
+from vitexp.wandb_record import end_summary, start_config
 
 SWEPT = {"model.pos_embed": ["none", "1d"], "model.lr": [0.001, 0.003], "seed_everything": [0, 1, 2]}
 
@@ -86,3 +88,17 @@ def test_a_damaged_study_block_is_refused_by_name(lab, block):
 def test_a_folder_without_runs_is_refused(lab):
     with pytest.raises(ValueError, match="holds no run; run a study there first"):
         found_study(lab.root / "kinds")
+
+
+def test_a_damaged_run_of_a_server_is_named_and_the_others_are_read():
+    config = {"seed_everything": 3}
+    run = RunRecord(study="s", cell="c", seed=3, fingerprint="f", status="finished", config=config, finished="2026")
+    sound = ("calm-1", start_config(run), end_summary(run), "finished")
+    damaged = ("wild-2", {**start_config(run), "record.versions": 7}, end_summary(run), "finished")
+    odd = ("wild-3", start_config(run), {**end_summary(run), "metrics": 5}, "finished")
+    runs = _read_runs("the W&B sweep a/b/c", [sound, damaged, odd])
+    assert [record.seed for record in runs.records] == [3]
+    assert [text.split(" is not")[0] for text in runs.damaged] == [
+        "run wild-2 in the W&B sweep a/b/c",
+        "run wild-3 in the W&B sweep a/b/c",
+    ]
