@@ -94,10 +94,7 @@ def words(axis: str) -> tuple[str, ...]:
 
 def labels() -> dict[str, dict[str | None, str]]:
     """The label of each value, by axis."""
-    found: dict[str, dict[str | None, str]] = {}
-    for row in rows():
-        found.setdefault(row.axis, {})[row.word] = row.label
-    return found
+    return {axis: {row.word: row.label for row in of(axis)} for axis in dict.fromkeys(row.axis for row in rows())}
 
 
 def check(axis: str, word: str) -> None:

@@ -123,8 +123,7 @@ def is_accuracy(name: str) -> bool:
 
 def label(name: str) -> str:
     """What a metric measures, for a heading; an unknown one is its own label."""
-    row = find(name)
-    return name.replace("_", " ") if row is None else row.label
+    return getattr(find(name), "label", name.replace("_", " "))
 
 
 def check_goal(name: str, goal: str | None) -> None:

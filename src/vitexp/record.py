@@ -209,9 +209,8 @@ def cell_fingerprint(config: Mapping[str, Any]) -> str:
 def check_name(name: str, where: str) -> None:
     """Raises: ValueError for what is no plain name of a folder, such as a study's."""
     if not _NAME.fullmatch(name):
-        shown = name if len(name) <= 60 else f"{name[:60]}..."
         raise ValueError(
-            f"{where} is {shown!r}, which is no directory name; use up to 100 letters, digits, '.', '_' and '-', "
+            f"{where} is {name[:60]!r}, which is no directory name; use up to 100 letters, digits, '.', '_' and '-', "
             "beginning with a letter or a digit"
         )
 
@@ -271,8 +270,7 @@ def checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
         except OverflowError as error:
             raise ValueError(f"{place} is beyond any floating-point number") from error
     if type(value) is not base:
-        shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
-        raise ValueError(f"{place} is {shown}, which is not {_KINDS.get(base, 'a plain value')}")
+        raise ValueError(f"{place} is {repr(value)[:40]}, which is not {_KINDS.get(base, 'a plain value')}")
     return value
 
 
