@@ -1,10 +1,13 @@
 import pytest
 
-from vitexp.report.curve_text import arm_names, cost_words, equal_words, short_name
+from vitexp.report.curve_text import arm_names, comparison_text, cost_text, short_name
 from vitexp.study.arm import Arm
-from vitexp.study.cost_curve import EqualAccuracy, Gap, Line, Point
+from vitexp.study.curve import Line, Point
+from vitexp.study.fits import EqualAccuracy, Gap
 
-ONE, BASE = (Line(name=name, metric="test_acc", points=()) for name in ("ViT", "ResNet"))
+
+def line(name, x):
+    return Line(label=(("line", name),), axis=x, metric="test_acc", points=())
 
 
 @pytest.mark.parametrize(
@@ -26,7 +29,7 @@ ONE, BASE = (Line(name=name, metric="test_acc", points=()) for name in ("ViT", "
     ],
 )
 def test_a_cost_has_a_unit_and_three_digits(x, cost, words):
-    assert cost_words(x, cost) == words
+    assert cost_text(x, cost) == words
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_arms_are_named_by_their_network_and_by_what_tells_them_apart():
         {"model.arch": "B/16", "model.stem": "resnet50", "trainer.max_epochs": 7},
         {"model.arch": "R50x1", "model.stem": "auto", "trainer.max_epochs": 7},
     ]
-    points = [Point(arm=Arm(factors=one, asked=(0,)), cost=1.0, values={0: 0.5}) for one in factors]
+    points = [Point(arm=Arm(factors=one, asked=(0,)), x=1.0, values={0: 0.5}) for one in factors]
     names = arm_names(points)
     assert [names[id(point.arm)] for point in points] == ["B/16, 7 epochs", "B/16, 14 epochs", "R50+B/16", "R50x1"]
 
@@ -95,4 +98,4 @@ def found(*logs, low=0.8, high=0.9):
     ],
 )
 def test_the_factor_is_told_with_how_sure_it_is(logs, x, words):
-    assert words in equal_words(ONE, BASE, found(*logs), x)
+    assert words in comparison_text(line("ViT", x), line("ResNet", x), found(*logs))

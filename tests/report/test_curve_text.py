@@ -2,11 +2,16 @@ import math
 
 import pytest
 
-from vitexp.report.curve_text import crossover_words, fit_words
-from vitexp.study.curve import Crossover, Series
-from vitexp.study.powerlaw import PowerLaw
+from vitexp.report.curve_text import comparison_text, fit_text
+from vitexp.study.curve import Line
+from vitexp.study.fits import Crossover, PowerLaw
 
-NONE, ONE_D = (Series(label=(("model.pos_embed", word),), metric="test_acc", points=()) for word in ("none", "1d"))
+
+def compared(found, axis="data.train_images"):
+    lines = [
+        Line(label=(("model.pos_embed", word),), axis=axis, metric="test_acc", points=()) for word in ("none", "1d")
+    ]
+    return comparison_text(*lines, found)
 
 
 def crossover(**changes):
@@ -28,23 +33,21 @@ def crossover(**changes):
     ],
 )
 def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
-    assert words in crossover_words(NONE, ONE_D, crossover(**changes), "data.train_images")
+    assert words in compared(crossover(**changes))
 
 
 def test_a_crossing_in_training_length_is_not_one_in_images():
-    assert "1-D overtakes none at epochs 5.5; 95 %" in crossover_words(
-        NONE, ONE_D, crossover(size=5.5), "trainer.max_epochs"
-    )
+    assert "1-D overtakes none at epochs 5.5; 95 %" in compared(crossover(size=5.5), "trainer.max_epochs")
 
 
 def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
     known = {"a": 3.0, "b": 0.7, "c": 0.01, "b_interval": (0.6, 0.8), "miss": 0.004, "sizes": 6, "seeds": 5}
     law = PowerLaw(**known, c_interval=(0.0, 0.02), outside=0)
-    assert fit_words(law) == (
+    assert fit_text(law) == (
         "error = 3 · n^−0.70 + 0.0100, exponent ± 0.10, floor 0.00 to 2.00 % (bootstrap over 5 seeds); "
         "the largest miss is 0.40 points"
     )
-    poor = fit_words(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
+    poor = fit_text(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
     assert "exponent ± 0.10, no floor seen (bootstrap" in poor
     assert poor.endswith("it leaves the joint 95 % intervals at 2 of 6 sizes: a summary, not a law")
-    assert fit_words("no seed has every size") == "no power law is drawn; no seed has every size"
+    assert fit_text("no seed has every size") == "no power law is drawn; no seed has every size"

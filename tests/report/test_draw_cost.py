@@ -11,10 +11,10 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.draw_curve import caption, draw_curve, tick_words, ticks
-from vitexp.report.figures import write_curve
+from vitexp.report.curve_text import line_name
+from vitexp.report.draw_curve import caption, draw_curve, tick_text, ticks, write_curve
 from vitexp.report.html import write_html
-from vitexp.study.cost_curve import make_cost_curve
+from vitexp.study.curve import make_curve
 
 SIZED = {
     "w32d2m64h2/4": (1.0, 0.90), "w32d1m64h2/4": (0.55, 0.80), "w32d4m64h2/4": (1.9, 0.94),
@@ -70,7 +70,7 @@ def pictures(labs):
     """The pictures of both, drawn, with their curves."""
     found = {}
     for name, place in labs.items():
-        curve = make_cost_curve(*place)
+        curve = make_curve(*place)
         with style.settings():
             figure = draw_curve(curve)
             renderer = FigureCanvasAgg(figure).get_renderer()
@@ -121,7 +121,7 @@ def test_ticks_are_round_numbers_within_the_axis(low, high):
     assert 2 <= len(found) <= 8
     assert found == sorted(found)
     assert all(low <= tick <= high for tick in found)
-    assert len({tick_words("train_flops", tick) for tick in found}) == len(found)
+    assert len({tick_text("train_flops", tick) for tick in found}) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_ticks_are_round_numbers_within_the_axis(low, high):
      ("relative_flops", 10.0, "10×"), ("parameters", 2e6, "2 M"), ("train_seconds", 100.0, "100 s")],
 )  # fmt: skip
 def test_a_tick_has_a_unit_and_no_idle_digits(x, cost, words):
-    assert tick_words(x, cost) == words
+    assert tick_text(x, cost) == words
 
 
 def test_the_caption_says_what_names_and_lines_are(pictures):
@@ -155,21 +155,23 @@ def test_the_files_are_pictures_and_numbers_and_the_same_each_time(families, tmp
 
 def test_every_point_and_comparison_reads_back_from_the_csv(sized, tmp_path):
     write_curve(*sized, tmp_path)
-    curve = make_cost_curve(*sized)
+    curve = make_curve(*sized)
     rows = rows_of(tmp_path / "c" / "curve.csv")
-    points = [(metric, line.name, point) for metric in curve.lines for line in curve.lines[metric]
+    points = [(metric, dict(line.label)["line"], point) for metric in curve.lines for line in curve.lines[metric]
               for point in line.points]  # fmt: skip
     assert len(rows) == len(points) == 2 * 14  # the base stands on three lines
     for row, (metric, name, point) in zip(rows, points, strict=True):
         assert (row["metric"], row["line"], row["model.arch"]) == (metric, name, point.arm.factors["model.arch"])
-        assert float(row["relative_flops"]) == point.cost
+        assert float(row["relative_flops"]) == point.x
         assert float(row["train_flops"]) == SIZED[row["model.arch"]][0] * 1e12
         assert (row["parameters"], float(row["mean"]), float(row["high"])) == (
             "4321", point.interval.mean, point.interval.high
         )  # fmt: skip
         assert {int(s): float(v) for s, v in (pair.split(":") for pair in row["values"].split())} == point.values
     compared = rows_of(tmp_path / "c" / "curve-fits.csv")
-    found = [(line.name, base.name, equal) for pairs in curve.equal.values() for line, base, equal in pairs]
+    found = [
+        (line_name(line), line_name(base), equal) for pairs in curve.compared.values() for line, base, equal in pairs
+    ]
     for row, (name, base, equal) in zip(compared, found, strict=True):
         assert (row["kind"], row["line"], row["against"]) == ("equal accuracy", name, base)
         assert float(row["factor"]) == equal.factor
@@ -179,7 +181,7 @@ def test_every_point_and_comparison_reads_back_from_the_csv(sized, tmp_path):
 
 def test_the_terminal_tells_points_and_comparisons(families, tmp_path):
     text = shown(write_curve(*families, tmp_path))
-    assert "digits · 600 training images · 10 epochs · 5 arms · 15 runs" in text
+    assert "digits · 600 training images · 10 epochs · 5 arms · 15 of 15 runs finished · seeds 0–2" in text
     assert "ViT micro/8 200 GFLOP 4,321" in text
     assert "R14x1 ◆ 1.50 TFLOP 4,321" in text
     assert "For equal top-1 accuracy ViT needs" in text

@@ -3,7 +3,7 @@ import pytest
 from scipy import optimize
 from scipy import stats as reference
 
-from vitexp.study.powerlaw import PowerLaw, fit_power_law
+from vitexp.study.fits import PowerLaw, fit_power_law
 
 SIZES = [64, 128, 256, 512, 1024]
 

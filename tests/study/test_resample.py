@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.powerlaw import half_width, resamples
+from vitexp.study.fits import half_width, resamples
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 6])
@@ -26,5 +26,5 @@ def test_many_seeds_are_drawn_the_same_way_every_time():
 def test_for_a_mean_the_interval_is_that_of_student(n):
     values = np.random.default_rng(n).normal(size=n)
     rows, probabilities = resamples(n)
-    low, high = reference.t.interval(0.9, n - 1, values.mean(), reference.sem(values))
-    assert half_width(rows @ values / n, probabilities, n, 0.9) == pytest.approx((high - low) / 2, rel=1e-9)
+    low, high = reference.t.interval(0.95, n - 1, values.mean(), reference.sem(values))
+    assert half_width(rows @ values / n, probabilities, n) == pytest.approx((high - low) / 2, rel=1e-9)

@@ -1,6 +1,7 @@
 """Draws a table: every arm as a dot with its interval and its seeds, and its difference to the baseline beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,12 +10,29 @@ from matplotlib.figure import Figure
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import style, words
 from vitexp.report.paper import Published, published
-from vitexp.report.view import arm_words, baseline_label, paper_figure, short_verdict
-from vitexp.study.table import Entry, Table, place
+from vitexp.report.view import arm_label, baseline_label, paper_figure, short_verdict
+from vitexp.study.select import Root
+from vitexp.study.spec import Study
+from vitexp.study.table import Entry, Table, make_table, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
 _HEAD, _FOOT, _VERDICT = 0.7, 0.62, 1.5
 _BOLD = 1.13  # how much wider bold letters are
+
+
+def write_dots(
+    sweep: str | Path | Study,
+    runs: Root = "runs",
+    results: str | Path = "results",
+    where: Mapping[str, Any] | None = None,
+) -> tuple[Path, ...]:
+    """The arms of a table as dots with intervals, and their differences to the baseline: results/NAME/dots.{png,svg}.
+
+    Raises: ValueError when the records in `runs` do not make a table.
+    """
+    table = make_table(sweep, runs, where)
+    with style.settings():
+        return style.save(draw_dots(table), Path(results) / table.study.name, "dots")
 
 
 def draw_dots(table: Table) -> Figure:
@@ -27,7 +45,7 @@ def draw_dots(table: Table) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, height))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.1))
     letters = max(
-        len(arm_words(table, entry.arm)) * (_BOLD if entry.is_baseline else 1)
+        len(arm_label(table, entry.arm)) * (_BOLD if entry.is_baseline else 1)
         for entry in next(iter(table.entries.values()))
     )
     figure.subplots_adjust(
@@ -49,9 +67,9 @@ def caption(table: Table, paper: Published | None) -> str:
     text = "Left: dots are means over seeds, bars 95 % intervals (Student t), small marks single seeds."
     text += tuned_words(table)
     if table.comparisons:
-        base = words.label_words(baseline_label(table))
+        base = words.label_text(baseline_label(table))
         text += f" Right: difference to {base}, paired by seed; verdicts at 5 % after Holm's correction over "
-        text += f"{words.comparisons_words(table.comparisons)}."
+        text += f"{words.comparisons_text(table.comparisons)}."
         if table.study.config.margin:
             text += f" Grey: ±{words.points(table.study.config.margin)}, the margin of equivalence."
     if paper and any(
@@ -64,11 +82,11 @@ def caption(table: Table, paper: Published | None) -> str:
 def tuned_words(table: Table) -> str:
     """Which values tuning chose for each arm."""
     chosen = [
-        f"{arm_words(table, arm)} {', '.join(words.value_words(key, value) for key, value in arm.tuned.items())}"
+        f"{arm_label(table, arm)} {', '.join(words.value_label(key, value) for key, value in arm.tuned.items())}"
         for arm in table.arms
         if arm.tuned
     ]
-    keys = " and ".join(words.key_words(key) for key in table.study.config.tune)
+    keys = " and ".join(words.key_label(key) for key in table.study.config.tune)
     return f" The {keys} of each arm is best by {table.study.config.select}: {'; '.join(chosen)}." if chosen else ""
 
 
@@ -103,10 +121,10 @@ def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
         axes.plot(seeds, [y + 0.26] * len(seeds), "|", color=look["color"], alpha=0.55, markersize=5)
         if entry.interval:
             _dot(axes, y, scale * entry.interval.mean, entry.interval.low, entry.interval.high, scale, look)
-    axes.set_yticks(range(len(entries)), [arm_words(table, entry.arm) for entry in entries])
+    axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])
     for tick, entry in zip(axes.get_yticklabels(), entries, strict=True):
         tick.set_fontweight("bold" if entry.is_baseline else "normal")
-    _finish(axes, len(entries), words.metric_words(entries[0].metric) + (" (%)" if scale == 100 else ""))
+    _finish(axes, len(entries), words.metric_label(entries[0].metric) + (" (%)" if scale == 100 else ""))
 
 
 def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:

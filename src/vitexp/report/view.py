@@ -90,7 +90,7 @@ def make_view(table: Table) -> View:
     return View(
         name=config.name,
         title=config.title or f"Study {config.name}",
-        setting=_setting(table),
+        setting=shared_setting(table.arms),
         cautions=words.cautions(table.cautions),
         sections=tuple(sections),
         footnotes=footnotes(table, paper, any(_is_beside(section) for section in sections)),
@@ -106,14 +106,14 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
     grid = 1 < len(table.columns) <= MOST_COLUMNS
     counts = [entry.interval.n if entry.interval else 0 for entry in table.entries[metric]]
     if grid:
-        columns = tuple(words.label_words(column) for column in table.columns)
-        rows = tuple((words.label_words(row), _row(table, metric, row, paper, counts)) for row in table.rows)
+        columns = tuple(words.label_text(column) for column in table.columns)
+        rows = tuple((words.label_text(row), _row(table, metric, row, paper, counts)) for row in table.rows)
     else:
         columns = ()
         rows = tuple(
-            (arm_words(table, entry.arm), (_cell(table, entry, paper, counts),)) for entry in table.entries[metric]
+            (arm_label(table, entry.arm), (_cell(table, entry, paper, counts),)) for entry in table.entries[metric]
         )
-    corner = ", ".join(words.key_words(key) for key, _ in table.rows[0])
+    corner = ", ".join(words.key_label(key) for key, _ in table.rows[0])
     return Section(metric=metric, title=words.headline(metric, counts), corner=corner, columns=columns, rows=rows)
 
 
@@ -123,15 +123,15 @@ def _means(table: Table, metric: str) -> Section:
     counts = [entry.interval.n if entry.interval else 0 for entry in entries]
     places: dict[str, dict[str, Entry]] = {}
     for entry in entries:
-        kind = words.label_words(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
+        kind = words.label_text(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
         places.setdefault(kind or "the only arm", {})[str(entry.arm.factors[GROUP])] = entry
     sets = {ALL: sum(map(len, groups.values()))} | {name: len(members) for name, members in groups.items()}
     unit = ", %" if words.is_share(metric) else ""
-    title = f"mean {words.metric_words(metric)} over data sets{unit}: ± 95 % interval, n = {words.span(counts)} seeds"
+    title = f"mean {words.metric_label(metric)} over data sets{unit}: ± 95 % interval, n = {words.span(counts)} seeds"
     return Section(
         metric=metric,
         title=title[0].upper() + title[1:],
-        corner=", ".join(words.key_words(key) for key in entries[0].arm.factors if key != GROUP),
+        corner=", ".join(words.key_label(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sets.items()),
         rows=tuple(
             (kind, tuple(_cell(table, by_group[name], None, counts) for name in sets))
@@ -148,8 +148,8 @@ def _row(
 
 
 def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[int]) -> CellView:
-    tuned = ", ".join(f"{words.key_words(k)} {words.value_words(k, v)}" for k, v in entry.arm.tuned.items())
-    beside = _paper_words(table, entry, paper)
+    tuned = ", ".join(f"{words.key_label(k)} {words.value_label(k, v)}" for k, v in entry.arm.tuned.items())
+    beside = _paper_beside(table, entry, paper)
     if entry.interval is None:
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
     judgement = entry.judgement
@@ -165,10 +165,10 @@ def _cell(table: Table, entry: Entry, paper: Published | None, counts: Sequence[
     )
 
 
-def arm_words(table: Table, arm: Arm) -> str:
+def arm_label(table: Table, arm: Arm) -> str:
     """An arm by its row and column."""
     row, column = place(arm, table.study.config)
-    return words.label_words((*row, *column)) or "the only arm"
+    return words.label_text((*row, *column)) or "the only arm"
 
 
 def short_verdict(verdict: str) -> str:
@@ -186,7 +186,7 @@ def _difference(difference: stats.Difference, entry: Entry) -> str:
     return words.signed(difference.mean, entry.metric) + words.half_width(difference, entry.metric) + pairs
 
 
-def _paper_words(table: Table, entry: Entry, paper: Published | None) -> str:
+def _paper_beside(table: Table, entry: Entry, paper: Published | None) -> str:
     """The paper's figure beside a cell, and its difference to the paper's figure of the baseline."""
     value = paper_figure(entry.arm, entry.metric, paper)
     if value is None:
@@ -206,21 +206,20 @@ def paper_figure(arm: Arm, metric: str, paper: Published | None) -> float | None
     return paper.figure({**config, **arm.factors})
 
 
-def _setting(table: Table) -> str:
-    """What all runs have in common, and how many of them are there."""
-    runs = [run for arm in table.arms for run in arm.runs.values()]
-    asked = sum(len(arm.asked) for arm in table.arms)
-    seeds = sorted({seed for arm in table.arms for seed in arm.runs})
+def shared_setting(arms: Sequence[Arm]) -> str:
+    """What all runs of some arms have in common, and how many of them are there."""
+    runs = [run for arm in arms for run in arm.runs.values()]
+    seeds = sorted({seed for arm in arms for seed in arm.runs})
     images, epochs = _shared(runs, lambda run: run.data.get("train_images")), _shared(runs, lambda run: run.epochs)
     arch = _shared(runs, lambda run: flatten(run.config).get("model.arch"))
     parts = [
-        arch and words.arch_words(str(arch)),
+        arch and words.network_label(str(arch)),
         _shared(runs, lambda run: run.data.get("name")),
         images and f"{images:,} training images",
         epochs and f"{epochs:.4g} epochs",
-        f"{len(table.arms)} arms",
-        f"{len(runs)} of {asked} runs finished",
-        f"seeds {words.seeds_words(seeds)}",
+        f"{len(arms)} arms",
+        f"{len(runs)} of {sum(len(arm.asked) for arm in arms)} runs finished",
+        f"seeds {words.seeds_text(seeds)}",
     ]
     return " · ".join(str(part) for part in parts if part)
 
@@ -261,12 +260,12 @@ def _what_means(entries: Sequence[Entry]) -> str:
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
-    free = [words.key_words(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
+    free = [words.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
     equal = f" at equal {' and '.join(free)}" if free else ""
     text = (
-        f"◆ is the baseline: {words.label_words(baseline_label(table))}{equal}. Beside each mean: the difference "
+        f"◆ is the baseline: {words.label_text(baseline_label(table))}{equal}. Beside each mean: the difference "
         "to it, paired by seed, with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
-        f"{words.comparisons_words(table.comparisons)} of this table"
+        f"{words.comparisons_text(table.comparisons)} of this table"
     )
     if any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged):
         text += f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)"
@@ -297,7 +296,7 @@ def _power(judged: Sequence[Entry]) -> list[str]:
         effects = [effect for entry in judged if entry.metric == metric and (effect := _detectable(entry))]
         if effects:
             low, high = (words.number(effect, metric) for effect in (min(effects), max(effects)))
-            found.append(f"{words.metric_words(metric)} {low}" + (f" to {high}" if high != low else ""))
+            found.append(f"{words.metric_label(metric)} {low}" + (f" to {high}" if high != low else ""))
     if not found:
         return []
     return [f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(found)}."]
@@ -310,24 +309,24 @@ def _detectable(entry: Entry) -> float | None:
 
 def _tuning(table: Table) -> str:
     config = table.study.config
-    keys = " and ".join(words.key_words(key) for key in config.tune)
+    keys = " and ".join(words.key_label(key) for key in config.tune)
     budgets = [arm.tuning_runs for arm in table.arms]
     if all(arm.tuning_runs <= len(arm.runs) for arm in table.arms):
         return f"Each arm has one {keys}, which goes with it: none was chosen from several."
-    best = words.metric_words(config.select)
+    best = words.metric_label(config.select)
     return (
         f"Each arm has the {keys} that is best for it by {best}, chosen from {words.span(budgets)} runs; test numbers "
         "of the others were not read."
     )
 
 
-def paper_words(paper: Published) -> str:
+def paper_text(paper: Published) -> str:
     """Where the paper's figures come from and what they are."""
     return f"Paper: {paper.source}, {paper.caveat}."
 
 
 def _paper(paper: Published, beside: bool) -> str:
-    text = paper_words(paper)
+    text = paper_text(paper)
     if beside:
         text += " In brackets its difference to the same baseline."
     if beside and not paper.data:

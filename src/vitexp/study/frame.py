@@ -9,8 +9,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study.arm import Arm
-from vitexp.study.cost_curve import CostCurve, against_cost, make_cost_curve
-from vitexp.study.curve import Curve, make_curve
+from vitexp.study.curve import Curve, Point, make_curve
 from vitexp.study.select import Root
 from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table
@@ -29,9 +28,6 @@ def table_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> An
 
 def curve_frame(study: Study, runs: Root, where: Mapping[str, Any] | None) -> Any:
     """What `Study.curve` returns."""
-    if against_cost(study):
-        priced = make_cost_curve(study, runs, where)
-        return _frame(cost_rows(priced), priced)
     curve = make_curve(study, runs, where)
     return _frame(curve_rows(curve), curve)
 
@@ -44,42 +40,28 @@ def table_rows(table: Table) -> list[Row]:
 
 
 def curve_rows(curve: Curve) -> list[Row]:
-    """One row for each metric, arm and data size."""
+    """One row for each metric, line and arm of a curve; against cost with all that the arm cost."""
     return [
         {
             "study": curve.study.name,
             "metric": metric,
-            **dict(one.label),
-            **_tuned(point.tuned),
-            "size": point.size,
-            **spread(point.interval),
-            "images_seen": sorted(set(point.images_seen)),
-            "values": point.values,
-        }
-        for metric, series in curve.series.items()
-        for one in series
-        for point in one.points
-    ]
-
-
-def cost_rows(curve: CostCurve) -> list[Row]:
-    """One row for each metric, line and arm, so that an arm on several lines has several; with all that it cost."""
-    points = [(metric, line, point) for metric, lines in curve.lines.items() for line in lines for point in line.points]
-    return [
-        {
-            "study": curve.study.name,
-            "metric": metric,
-            "line": line.name,
-            **point.arm.factors,
+            **dict(line.label),
+            **(point.arm.factors if curve.against_cost else {}),
             **_tuned(point.arm.tuned),
-            "baseline": point.is_baseline,
-            **{name: fact(point.arm, name) for name in COSTS},
-            **({} if curve.x in COSTS else {curve.x: point.cost}),
+            **(_costs(curve, point) if curve.against_cost else {"size": point.x}),
             **spread(point.interval),
+            **({} if curve.against_cost else {"images_seen": sorted(set(point.images_seen))}),
             "values": point.values,
         }
-        for metric, line, point in points
+        for metric, lines in curve.lines.items()
+        for line in lines
+        for point in line.points
     ]
+
+
+def _costs(curve: Curve, point: Point) -> Row:
+    relative = {} if curve.axis in COSTS else {curve.axis: point.x}
+    return {"baseline": point.is_baseline, **{name: fact(point.arm, name) for name in COSTS}, **relative}
 
 
 def fact(arm: Arm, name: str) -> float | None:
@@ -124,7 +106,7 @@ def _tuned(values: Mapping[str, Any]) -> Row:
     return {f"tuned {key}": value for key, value in values.items()}
 
 
-def _frame(rows: Sequence[Row], shown: Table | Curve | CostCurve) -> Any:
+def _frame(rows: Sequence[Row], shown: Table | Curve) -> Any:
     """A pandas frame. Cautions are warned about, since a frame has no place where every reader sees them."""
     try:
         import pandas
