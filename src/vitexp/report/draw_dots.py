@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import style, words
 from vitexp.report.paper import Published, published
-from vitexp.report.view import arm_label, baseline_label, paper_figure, short_verdict
+from vitexp.report.view import arm_label, baseline_text, paper_figure, seed_counts, short_verdict
+from vitexp.stats import Interval
 from vitexp.study.select import Root
 from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table, place
@@ -37,94 +38,69 @@ def write_dots(
 
 def draw_dots(table: Table) -> Figure:
     """The figure of a table, drawn within `style.settings()`."""
-    paper = published(table.study.config.paper) if table.study.config.paper else None
+    config = table.study.config
+    paper = published(config.paper) if config.paper else None
     text = " ".join((*words.cautions(table.cautions), caption(table, paper)))
     foot, count = _FOOT + style.caption_inches(text, WIDTH_INCHES), len(table.entries)
     panel = ARM_INCHES * len(table.arms) + 0.15
     height = _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + foot
     figure = Figure(figsize=(WIDTH_INCHES, height))
     panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.1))
-    letters = max(
-        len(arm_label(table, entry.arm)) * (_BOLD if entry.is_baseline else 1)
-        for entry in next(iter(table.entries.values()))
-    )
+    first = next(iter(table.entries.values()))
+    letters = max(len(arm_label(table, one.arm)) * (_BOLD if one.is_baseline else 1) for one in first)
     figure.subplots_adjust(
         left=(0.3 + 0.077 * letters) / WIDTH_INCHES, right=1 - _VERDICT / WIDTH_INCHES, wspace=0.1,
         bottom=foot / height, top=1 - _HEAD / height, hspace=BETWEEN_INCHES / panel,
     )  # fmt: skip
     for (means, differences), metric in zip(panels, table.entries, strict=True):
-        entries = _in_layout_order(table, metric)
+        # Row by row, column by column; the arms of a row stand together.
+        places = [table.at(metric, row, column) for row in table.rows for column in table.columns]
+        entries = [entry for entry in places if entry is not None]
         _means(means, table, entries)
         _differences(differences, table, entries, paper)
-    _one_scale([axes for (_, axes), metric in zip(panels, table.entries, strict=True) if is_share(metric)])
-    style.head(figure, table.study.config.title or f"Study {table.study.name}", _counts(table))
+    shares = [axes for (_, axes), metric in zip(panels, table.entries, strict=True) if is_share(metric)]
+    limits = [limit for axes in shares for limit in axes.get_xlim()]
+    for axes in shares:  # differences in points are read across metrics
+        axes.set_xlim(min(limits), max(limits))
+    counts = words.span([one for entries in table.entries.values() for one in seed_counts(entries)])
+    style.head(figure, config.title or f"Study {table.study.name}", f"n = {counts} seeds in each arm")
     style.caption(figure, text)
     return figure
 
 
 def caption(table: Table, paper: Published | None) -> str:
-    """What dots, bars and marks mean."""
+    """What dots, bars and marks mean, and which values tuning chose for each arm."""
+    config = table.study.config
     text = "Left: dots are means over seeds, bars 95 % intervals (Student t), small marks single seeds."
-    text += tuned_words(table)
+    if tuned := [arm for arm in table.arms if arm.tuned]:
+        chosen = [", ".join(words.value_label(key, value) for key, value in arm.tuned.items()) for arm in tuned]
+        arms = "; ".join(f"{arm_label(table, arm)} {values}" for arm, values in zip(tuned, chosen, strict=True))
+        keys = " and ".join(map(words.key_label, config.tune))
+        text += f" The {keys} of each arm is best by {config.select}: {arms}."
     if table.comparisons:
-        base = words.label_text(baseline_label(table))
-        text += f" Right: difference to {base}, paired by seed; verdicts at 5 % after Holm's correction over "
-        text += f"{words.comparisons_text(table.comparisons)}."
-        if table.study.config.margin:
-            text += f" Grey: ±{words.points(table.study.config.margin)}, the margin of equivalence."
-    if paper and any(
-        paper_figure(entry.arm, metric, paper) for metric in table.entries for entry in table.entries[metric]
-    ):
+        text += f" Right: difference to {baseline_text(table)}, paired by seed; verdicts at 5 % after Holm's "
+        text += f"correction over {words.comparisons_text(table.comparisons)}."
+        if config.margin:
+            text += f" Grey: ±{words.points(config.margin)}, the margin of equivalence."
+    entries = [entry for entries in table.entries.values() for entry in entries]
+    if paper and any(paper_figure(entry.arm, entry.metric, paper) for entry in entries):
         text += f" Diamonds: the paper's differences, {paper.source}: {paper.caveat}."
     return text
 
 
-def tuned_words(table: Table) -> str:
-    """Which values tuning chose for each arm."""
-    chosen = [
-        f"{arm_label(table, arm)} {', '.join(words.value_label(key, value) for key, value in arm.tuned.items())}"
-        for arm in table.arms
-        if arm.tuned
-    ]
-    keys = " and ".join(words.key_label(key) for key in table.study.config.tune)
-    return f" The {keys} of each arm is best by {table.study.config.select}: {'; '.join(chosen)}." if chosen else ""
-
-
-def _counts(table: Table) -> str:
-    counts = [entry.interval.n if entry.interval else 0 for entries in table.entries.values() for entry in entries]
-    return f"n = {words.span(counts)} seeds in each arm"
-
-
-def _in_layout_order(table: Table, metric: str) -> list[Entry]:
-    """Row by row, column by column; the arms of a row stand together."""
-    found = (table.at(metric, row, column) for row in table.rows for column in table.columns)
-    return [entry for entry in found if entry is not None]
-
-
-def _look(table: Table, entry: Entry) -> dict[str, Any]:
-    """Colour and marker tell the column."""
-    _, column = place(entry.arm, table.study.config)
-    return style.look(table.columns.index(column))
-
-
-def _one_scale(panels: Sequence[Axes]) -> None:
-    """Differences in points are read across metrics."""
-    for axes in panels:
-        axes.set_xlim(min(other.get_xlim()[0] for other in panels), max(other.get_xlim()[1] for other in panels))
-
-
 def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
-    scale = 100 if is_share(entries[0].metric) else 1
+    metric = entries[0].metric
+    scale = 100 if is_share(metric) else 1
     for y, entry in enumerate(entries):
         look = _look(table, entry)
         seeds = [scale * value for value in entry.values.values()]
         axes.plot(seeds, [y + 0.26] * len(seeds), "|", color=look["color"], alpha=0.55, markersize=5)
         if entry.interval:
-            _dot(axes, y, scale * entry.interval.mean, entry.interval.low, entry.interval.high, scale, look)
+            _dot(axes, y, entry.interval, scale, look)
     axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])
     for tick, entry in zip(axes.get_yticklabels(), entries, strict=True):
         tick.set_fontweight("bold" if entry.is_baseline else "normal")
-    _finish(axes, len(entries), words.metric_label(entries[0].metric) + (" (%)" if scale == 100 else ""))
+    _finish(axes, len(entries), words.metric_label(metric) + (" (%)" if scale == 100 else ""))
 
 
 def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:
@@ -136,9 +112,8 @@ def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Publ
     for y, entry in enumerate(entries):
         judged = entry.judgement
         if judged:
-            found = judged.difference
-            _dot(axes, y, scale * found.mean, found.low, found.high, scale, _look(table, entry))
-        value, base = (paper_figure(arm, entry.metric, paper) for arm in (entry.arm, entry.baseline or entry.arm))
+            _dot(axes, y, judged.difference, scale, _look(table, entry))
+        value, base = (paper_figure(arm, metric, paper) for arm in (entry.arm, entry.baseline or entry.arm))
         if value is not None and base is not None and not entry.is_baseline:
             axes.plot(100 * (value - base), y, "D", color="none", markeredgecolor=style.INK, markersize=5, zorder=4)
         word = "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else "no finished run"
@@ -148,12 +123,16 @@ def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Publ
     _finish(axes, len(entries), "difference (points)" if scale == 100 else "difference")
 
 
-def _dot(
-    axes: Axes, y: float, middle: float, low: float | None, high: float | None, scale: float, look: dict[str, Any]
-) -> None:
-    if low is not None and high is not None:
-        axes.plot([scale * low, scale * high], [y, y], color=look["color"], linewidth=2.2, solid_capstyle="butt")
-    axes.plot(middle, y, **look, markersize=7.5, markeredgecolor="white", zorder=3)
+def _look(table: Table, entry: Entry) -> dict[str, Any]:
+    """Colour and marker tell the column."""
+    return style.look(table.columns.index(place(entry.arm, table.study.config)[1]))
+
+
+def _dot(axes: Axes, y: float, found: Interval, scale: float, look: dict[str, Any]) -> None:
+    if found.low is not None and found.high is not None:
+        ends = [scale * found.low, scale * found.high]
+        axes.plot(ends, [y, y], color=look["color"], linewidth=2.2, solid_capstyle="butt")
+    axes.plot(scale * found.mean, y, **look, markersize=7.5, markeredgecolor="white", zorder=3)
 
 
 def _finish(axes: Axes, count: int, label: str) -> None:

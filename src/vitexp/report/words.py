@@ -229,10 +229,14 @@ def signed(value: float, metric: str) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
+def unit(metric: str) -> str:
+    """The unit of a metric behind its label."""
+    return ", %" if is_share(metric) else ""
+
+
 def headline(metric: str, counts: Sequence[int]) -> str:
     """What stands over the means of a metric, with the seeds behind each."""
-    unit = ", %" if is_share(metric) else ""
-    text = f"{metric_label(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
+    text = f"{metric_label(metric)}{unit(metric)}: mean ± 95 % interval, n = {span(counts)} seeds"
     return text[0].upper() + text[1:]
 
 
