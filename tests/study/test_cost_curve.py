@@ -85,7 +85,7 @@ def test_named_lines_meet_in_one_point_and_compute_is_relative_to_the_baseline(l
     by_name = {line_name(line): line for line in curve.lines["test_acc"]}
     costs = {name: [point.x for point in line.points] for name, line in by_name.items()}
     assert costs == {"Width": pytest.approx([0.4, 1.0, 4.0]), "Depth": pytest.approx([0.5, 1.0, 2.0])}
-    assert by_name["Width"].points[1] is by_name["Depth"].points[1]
+    assert by_name["Width"].points[1].arm is by_name["Depth"].points[1].arm
     ((line, base, equal),) = curve.compared["test_acc"]
     assert (line_name(line), line_name(base)) == ("Width", "Depth")  # of several the first by name
     # From 0.6 to 0.7 width goes from 0.4 to 1 and depth from 0.5; from 0.7 to 0.8 to 4 and to 2.
@@ -132,7 +132,7 @@ def test_without_the_baselines_cost_nothing_is_relative(lab):
 def test_runs_read_from_wandb_give_the_same_curve(lab):
     study = fill(lab, noise=0.002)
     local = make_curve(study, lab.root)
-    records = [run for arm in {id(p.arm): p.arm for p in local.points}.values() for run in arm.runs.values()]
+    records = [run for p in local.points for run in p.arm.runs.values()]
     read = tuple(from_wandb(start_config(run), end_summary(run), "finished") for run in records)
     there = make_curve(study, Runs(place="the sweep", records=read))
     assert [(p.x, p.values) for p in there.points] == [(p.x, p.values) for p in local.points]

@@ -1,49 +1,47 @@
-"""A curve in words: its points as a table, and what is read off them, on the terminal and below a picture."""
+"""A curve in words: its points as tables, and what is read off them, on the terminal and below a picture."""
 
 import math
 import re
 from collections.abc import Sequence
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from matplotlib.ticker import EngFormatter
 
 from vitexp import stats
 from vitexp.report import words
 from vitexp.report.paper import published
-from vitexp.report.tables import caution, footnote
-from vitexp.report.view import paper_text, shared_setting
+from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, paper_text, shared_setting
 from vitexp.study.arm import spelling
 from vitexp.study.claims import families
-from vitexp.study.curve import SIZES, Curve, Line, Point
+from vitexp.study.curve import SIZES, Compared, Curve, Line, Point
 from vitexp.study.fits import Crossover, EqualAccuracy, PowerLaw
 from vitexp.study.frame import fact
-from vitexp.study.lines import RELATIVE
+from vitexp.study.lines import MEASURED, RELATIVE
 
-MOST_COLUMNS = 4
 _SAME = 1.02  # training lengths within this factor count as one: the last batch of an epoch is rounded
-_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 _NETWORK = re.compile(r"(w\d+)(d\d+)(m\d+)(h\d+)(/\d+)")
 
 
-def curve_text(curve: Curve) -> RenderableType:
+def curve_view(curve: Curve) -> View:
     """A curve's numbers, metric by metric, with what is read off them."""
-    parts: list[RenderableType] = [
-        Text(title(curve), style="bold"),
-        Text(setting(curve), style="dim"),
-        *map(caution, words.cautions(curve.cautions)),
-    ]
-    for metric, lines in curve.lines.items():
-        wide = not curve.against_cost and len(lines) <= MOST_COLUMNS
-        table = _wide_table(curve.axis, lines) if wide else _long_table(curve, lines)
-        parts += [Text(), Text(words.headline(metric, seed_counts(lines)), style="bold"), table]
-        parts += map(footnote, sentences(curve, metric))
-    if curve.against_cost and any(point.is_baseline for point in curve.points):
-        parts.append(footnote("◆ is the baseline."))
-    if curve.study.config.paper:
-        parts.append(footnote(paper_text(published(curve.study.config.paper))))
-    return Group(*parts, *(footnote(words.sentence(note)) for note in curve.notes), Text())
+    paper = curve.study.config.paper
+    sections = tuple(
+        (_list if curve.against_cost or len(lines) > MOST_COLUMNS else _grid)(curve, metric, lines)
+        for metric, lines in curve.lines.items()
+    )
+    marked = any(cell and cell.baseline for section in sections for _, row in section.rows for cell in row)
+    return View(
+        name=curve.study.name,
+        title=title(curve),
+        setting=setting(curve),
+        cautions=words.cautions(curve.cautions),
+        sections=sections,
+        footnotes=(
+            *readings(curve),
+            *(["◆ is the baseline."] if marked else []),
+            *([paper_text(published(paper))] if paper else []),
+            *map(words.sentence, curve.notes),
+        ),
+    )
 
 
 def title(curve: Curve) -> str:
@@ -54,7 +52,7 @@ def title(curve: Curve) -> str:
 def setting(curve: Curve) -> str:
     """What the runs of a curve have in common, as the line below its heading."""
     if curve.against_cost:
-        return shared_setting(list({id(point.arm): point.arm for point in curve.points}.values()))
+        return shared_setting([point.arm for point in curve.points])
     length = training_length(next(iter(curve.lines.values())))
     return length[0].upper() + length[1:]
 
@@ -78,70 +76,69 @@ def seed_counts(lines: Sequence[Line]) -> list[int]:
     return [len(point.values) for line in lines for point in line.points]
 
 
-# The points as a table.
+# The points as tables.
 
 
-def _wide_table(axis: str, lines: Sequence[Line]) -> RichTable:
-    """A row a place on the axis, a column a line."""
-    table = _empty_table([words.key_label(axis)], [line_name(line) for line in lines])
-    for x in sorted({point.x for line in lines for point in line.points}):
-        at = [(line, next((point for point in line.points if point.x == x), None)) for line in lines]
-        means = [words.mean(point.interval, line.metric) if point else "no finished run" for line, point in at]
-        table.add_row(words.value_label(axis, x), *means)
-    return table
+def _grid(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
+    """A row for each place on the axis, a column for each line."""
+    means = [{point.x: CellView(mean=words.mean(point.interval, metric)) for point in line.points} for line in lines]
+    places = sorted({x for line in means for x in line})
+    return Section(
+        metric=metric,
+        title=words.headline(metric, seed_counts(lines)),
+        corner=words.key_label(curve.axis),
+        columns=tuple(map(line_name, lines)),
+        rows=tuple((words.value_label(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),
+    )
 
 
-def _long_table(curve: Curve, lines: Sequence[Line]) -> RichTable:
-    """A row a point, the lines under each other; against cost with the names of the arms and what else they cost."""
-    also = "train_flops" if curve.axis == "parameters" else "parameters"
-    heads = [words.key_label(curve.axis), *([words.key_label(also)] if curve.against_cost else [])]
-    table = _empty_table(heads, ["mean"], ["line", "arm"] if curve.against_cost else ["arm"])
-    names = arm_names(curve.points)
+def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
+    """A row for each point, the lines below each other; against cost with the names of the arms and another cost."""
+    names, also = arm_names(curve.points), "train_flops" if curve.axis == "parameters" else "parameters"
+    facts: dict[str, list[str]] = {key: [] for key in ((curve.axis, also) if curve.against_cost else (curve.axis,))}
+    rows = []
     for line in lines:
         for point in line.points:
-            first = line_name(line) if point is line.points[0] else ""
-            if curve.against_cost:
-                named = names[id(point.arm)] + (" ◆" if point.is_baseline else "")
-                texts = [first, named, cost_text(curve.axis, point.x), _count_or_cost(fact(point.arm, also), also)]
-            else:
-                texts = [first, words.value_label(curve.axis, point.x)]
-            table.add_row(*texts, words.mean(point.interval, line.metric))
-        table.add_section()
-    return table
+            label = line_name(line) + (f" · {names[id(point.arm)]}" if curve.against_cost else "")
+            rows.append((label, (CellView(mean=words.mean(point.interval, metric), baseline=point.is_baseline),)))
+            for key, texts in facts.items():
+                texts.append(_place_text(key, point.x if key == curve.axis else fact(point.arm, key)))
+    return Section(
+        metric=metric,
+        title=words.headline(metric, seed_counts(lines)),
+        corner="arm",
+        rows=tuple(rows),
+        facts={words.key_label(key): texts for key, texts in facts.items()},
+    )
 
 
-def _empty_table(numbers: Sequence[str], means: Sequence[str], names: Sequence[str] = ()) -> RichTable:
-    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    for heading in names:
-        table.add_column(heading)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    for heading in means:
-        table.add_column(heading, no_wrap=heading == "mean")
-    return table
-
-
-def _count_or_cost(value: float | None, axis: str) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if axis == "parameters" else cost_text(axis, value)
+def _place_text(key: str, x: float | None) -> str:
+    if x is None:
+        return NOTHING
+    return cost_text(key, x) if key in MEASURED else words.value_label(key, x)
 
 
 # What is read off the points.
 
 
-def sentences(curve: Curve, metric: str) -> list[str]:
+def readings(curve: Curve) -> list[str]:
+    """What is read off the points of each metric."""
+    several = len(curve.lines) > 1 and not curve.against_cost  # equal accuracy names its metric
+    texts = {metric: _readings(curve, lines, curve.compared[metric]) for metric, lines in curve.lines.items()}
+    return [f"{words.metric_label(m)}: {text}" if several else text for m, found in texts.items() for text in found]
+
+
+def _readings(curve: Curve, lines: Sequence[Line], compared: Sequence[Compared]) -> list[str]:
     """Equal accuracy against cost; else power laws, crossovers, and the values that tuning chose."""
-    lines = curve.lines[metric]
-    compared = [f"{comparison_text(*found)}." for found in curve.compared[metric]]
+    comparisons = [f"{comparison_text(*found)}." for found in compared]
     if curve.against_cost:
-        return compared
+        return comparisons
     first = lines[0].fit
     if isinstance(first, str) and len(lines) > 1 and all(line.fit == first for line in lines):
         fits = [f"All arms: {fit_text(first)}."]
     else:
         fits = [f"{line_name(line)}: {fit_text(line.fit)}." for line in lines]
-    return [*fits, *compared, *_tuned(curve, lines)]
+    return [*fits, *comparisons, *_tuned(curve, lines)]
 
 
 def fit_text(fit: PowerLaw | str) -> str:
@@ -238,8 +235,8 @@ def line_name(line: Line) -> str:
 
 
 def arm_names(points: Sequence[Point]) -> dict[int, str]:
-    """The arm of each point by its network, and by the other factors where that does not tell it from another."""
-    arms = list({id(point.arm): point.arm for point in points}.values())
+    """The arm of each point by its network, and by the factors that tell it from others with the same network."""
+    arms = [point.arm for point in points]
     found = {}
     for arm in arms:
         alike = [other.factors for other in arms if families.network(other) == families.network(arm)]
@@ -262,16 +259,7 @@ def short_name(name: str, base: str) -> str:
 
 def cost_text(axis: str, cost: float) -> str:
     """A cost with its unit, to three digits: 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
-    if axis == RELATIVE:
-        return f"{_digits(cost)}×"
-    if axis == "train_seconds":
-        return f"{_digits(cost)} s"
-    power = min(max(0, math.floor(math.log10(float(f"{cost:.2e}"))) // 3), len(_PREFIXES) - 1)
-    unit = _PREFIXES[power] + ("FLOP" if axis == "train_flops" else "")
-    return f"{_digits(cost / 1000**power)} {unit}".strip()
-
-
-def _digits(value: float) -> str:
-    """Three digits or more, without an exponent."""
-    rounded = float(f"{value:.3g}")
-    return f"{value:,.0f}" if rounded >= 100 else f"{rounded:.{2 - math.floor(math.log10(rounded))}f}"
+    if axis in ("train_flops", "parameters"):
+        return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{cost:.3g}")).strip()
+    text = f"{cost:.3g}" if cost < 100 else f"{cost:,.0f}"
+    return f"{text}×" if axis == RELATIVE else f"{text} s"

@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.record import write_atomically
 from vitexp.report import curve_text, style, tidy, words
-from vitexp.report.tables import Written
+from vitexp.report.tables import TerminalTable, Written
 from vitexp.study.claims import families
 from vitexp.study.curve import Curve, Line, make_curve
 from vitexp.study.fits import Crossover, PowerLaw
@@ -66,29 +66,20 @@ def write_curve(
     numbers = folder / "curve.csv", folder / "curve-fits.csv"
     for path, content in zip(numbers, (tidy.points(curve), tidy.fits(curve)), strict=True):
         write_atomically(path, content)
-    return Written(curve_text.curve_text(curve), (*pictures, *numbers))
+    return Written(TerminalTable(curve_text.curve_view(curve)), (*pictures, *numbers))
 
 
 def draw_curve(curve: Curve) -> Figure:
     """The figure of a curve, drawn within `style.settings()`."""
     count = len(curve.lines)
     if curve.against_cost:
-        width, right, height, head, between = 7.0 if count == 1 else 5.6 * count, 0.15, 5.4, 0.95, 0.18
+        width, height, right, head, between = 7.0 if count == 1 else 5.6 * count, 5.4, 0.15, 0.95, 0.18
     else:
         right = 3.3 if max(map(len, curve.lines.values())) > MOST_INSIDE else 0.2  # a legend too long for its panel
         width, height, head, between = (6.6 if count == 1 else 4.4 * count) + right - 0.2, 4.7, 0.78, 0.22
-    text = " ".join((*words.cautions(curve.cautions), caption(curve)))
-    below = style.caption_inches(text, width)
-    height += below
-    figure = Figure(figsize=(width, height))
-    panels = figure.subplots(1, count, squeeze=False)[0]
-    figure.subplots_adjust(
-        left=0.68 / width,
-        right=1 - right / width,
-        bottom=(0.62 + below) / height,
-        top=1 - head / height,
-        wspace=between,
-    )
+    foot = " ".join((*words.cautions(curve.cautions), caption(curve)))
+    texts = curve_text.title(curve), curve_text.setting(curve), foot
+    figure, (panels,) = style.page((width, height), (0.68, 0.62, right, head), texts, (1, count), (between, 0.2))
     for axes, (metric, lines) in zip(panels, curve.lines.items(), strict=True):
         scale = 100 if is_share(metric) else 1
         axes.set_ylabel(words.metric_label(metric) + (" (%)" if scale == 100 else ""))
@@ -101,8 +92,6 @@ def draw_curve(curve: Curve) -> Figure:
                 _legend(axes, lines)
     if curve.against_cost:
         _legend_of_costs(figure, max(curve.lines.values(), key=len))
-    style.head(figure, curve_text.title(curve), curve_text.setting(curve))
-    style.caption(figure, text)
     return figure
 
 
@@ -230,9 +219,9 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
         axes.plot(*zip(*drawn[-1], strict=True), color=look["color"], linewidth=1.6)
         axes.plot(costs, means, **look, linestyle="none", markersize=7, markeredgecolor="white")
         for point, y, below, above in zip(line.points, means, low, high, strict=True):
-            colour = style.INK if id(point) in several else look["color"]
+            colour = style.INK if id(point.arm) in several else look["color"]
             text = curve_text.short_name(names[id(point.arm)], base)
-            labels.setdefault(id(point), style.Label(point.x, y, below, above, text, colour))
+            labels.setdefault(id(point.arm), style.Label(point.x, y, below, above, text, colour))
     for label in (labels[key] for key in several):
         axes.plot([label.x], [label.y], **_ON_SEVERAL, zorder=4)
     _cost_axis(axes, sorted({label.x for label in labels.values()}), curve.axis)
@@ -242,8 +231,8 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
 
 
 def _on_several(lines: Sequence[Line]) -> list[int]:
-    """The points that stand on more than one line."""
-    counts = Counter(id(point) for line in lines for point in line.points)
+    """The arms that stand on more than one line."""
+    counts = Counter(id(point.arm) for line in lines for point in line.points)
     return [key for key, count in counts.items() if count > 1]
 
 
@@ -274,7 +263,7 @@ def _cost_axis(axes: Axes, costs: Sequence[float], axis: str) -> None:
     assert figure is not None
     inches = axes.get_position().width * figure.get_figwidth()
     name = _COST_LABELS.get(axis, words.key_label(axis))
-    _log_axis(axes, low, high, ticks(low, high, axis, inches), lambda cost: tick_text(axis, cost), name)
+    _log_axis(axes, low, high, ticks(low, high, axis, inches), lambda cost: curve_text.cost_text(axis, cost), name)
 
 
 def ticks(low: float, high: float, axis: str, inches: float) -> list[float]:
@@ -283,17 +272,9 @@ def ticks(low: float, high: float, axis: str, inches: float) -> list[float]:
     grids = [[10.0**power * step for power in powers for step in steps] for steps in _STEPS]
     grids += [[10.0**power for power in powers if power % apart == 0] for apart in (2, 3, 6)]
     for found in ([tick for tick in grid if low <= tick <= high] for grid in grids):
-        widths = [_LETTER_INCHES * len(tick_text(axis, tick)) for tick in found]
+        widths = [_LETTER_INCHES * len(curve_text.cost_text(axis, tick)) for tick in found]
         gaps = [inches * math.log(after / before) / math.log(high / low) for before, after in pairwise(found)]
         needed = [(one + other) / 2 + _BETWEEN_INCHES for one, other in pairwise(widths)]
         if len(found) > 1 and all(gap >= need for gap, need in zip(gaps, needed, strict=True)):
             return found
     return [float(f"{low * (high / low) ** share:.3g}") for share in (0.2, 0.8)]
-
-
-def tick_text(axis: str, cost: float) -> str:
-    """A round cost with its unit and no idle digits: 200 GFLOP, 1 TFLOP, 0.5×."""
-    number, unit = curve_text.cost_text(axis, cost).rstrip("×"), "×" if axis == RELATIVE else ""
-    head, _, tail = number.partition(" ")
-    head = head.rstrip("0").rstrip(".") if "." in head else head
-    return f"{head} {tail}".strip() + unit

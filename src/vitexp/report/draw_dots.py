@@ -40,17 +40,16 @@ def draw_dots(table: Table) -> Figure:
     """The figure of a table, drawn within `style.settings()`."""
     config = table.study.config
     paper = published(config.paper) if config.paper else None
-    text = " ".join((*words.cautions(table.cautions), caption(table, paper)))
-    foot, count = _FOOT + style.caption_inches(text, WIDTH_INCHES), len(table.entries)
-    panel = ARM_INCHES * len(table.arms) + 0.15
-    height = _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + foot
-    figure = Figure(figsize=(WIDTH_INCHES, height))
-    panels = figure.subplots(count, 2, squeeze=False, width_ratios=(1, 1.1))
+    foot = " ".join((*words.cautions(table.cautions), caption(table, paper)))
+    counts = words.span([one for entries in table.entries.values() for one in seed_counts(entries)])
+    count, panel = len(table.entries), ARM_INCHES * len(table.arms) + 0.15
     first = next(iter(table.entries.values()))
     letters = max(len(arm_label(table, one.arm)) * (_BOLD if one.is_baseline else 1) for one in first)
-    figure.subplots_adjust(
-        left=(0.3 + 0.077 * letters) / WIDTH_INCHES, right=1 - _VERDICT / WIDTH_INCHES, wspace=0.1,
-        bottom=foot / height, top=1 - _HEAD / height, hspace=BETWEEN_INCHES / panel,
+    figure, panels = style.page(
+        (WIDTH_INCHES, _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + _FOOT),
+        (0.3 + 0.077 * letters, _FOOT, _VERDICT, _HEAD),
+        (config.title or f"Study {table.study.name}", f"n = {counts} seeds in each arm", foot),
+        (count, 2), (0.1, BETWEEN_INCHES / panel), width_ratios=(1, 1.1),
     )  # fmt: skip
     for (means, differences), metric in zip(panels, table.entries, strict=True):
         # Row by row, column by column; the arms of a row stand together.
@@ -62,9 +61,6 @@ def draw_dots(table: Table) -> Figure:
     limits = [limit for axes in shares for limit in axes.get_xlim()]
     for axes in shares:  # differences in points are read across metrics
         axes.set_xlim(min(limits), max(limits))
-    counts = words.span([one for entries in table.entries.values() for one in seed_counts(entries)])
-    style.head(figure, config.title or f"Study {table.study.name}", f"n = {counts} seeds in each arm")
-    style.caption(figure, text)
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitexp.record import RunRecord, write_atomically
 from vitexp.report import claims_text, style, words
-from vitexp.report.curve_text import sentences
+from vitexp.report.curve_text import readings
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.escape import as_html as escape
@@ -98,8 +98,10 @@ def write_html(
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
         if has_curve(study):
             curve = make_curve(study, runs, where)
-            read = [f"{words.metric_label(m)}: {text}" for m in curve.lines for text in sentences(curve, m)]
-            parts += [_picture(f"Against {words.key_label(curve.axis)}", style.svg(draw_curve(curve))), _items(read)]
+            parts += [
+                _picture(f"Against {words.key_label(curve.axis)}", style.svg(draw_curve(curve))),
+                _items(readings(curve)),
+            ]
     parts += [claims_section(study, runs, where), _runs(table)]
     page = _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts))
     path = Path(results) / study.name / "report.html"

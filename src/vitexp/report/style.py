@@ -68,27 +68,32 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
 
 
-def head(figure: Figure, title: str, below: str) -> None:
-    """The title at the upper left, with a fainter line beneath it."""
-    inch = 1 / figure.get_figheight()
-    figure.text(0.012, 1 - 0.12 * inch, title, fontsize=13, fontweight="bold", va="top")
-    figure.text(0.012, 1 - 0.39 * inch, below, fontsize=9, color=FAINT, va="top")
+def page(
+    inches: tuple[float, float],
+    margins: tuple[float, float, float, float],
+    texts: tuple[str, str, str],
+    grid: tuple[int, int] = (1, 1),
+    between: tuple[float, float] = (0.2, 0.2),
+    **ratios: Any,
+) -> tuple[Figure, Any]:
+    """A figure with panels in a grid, a title with a fainter line beneath it, and at the foot what a reader must know.
 
-
-def caption(figure: Figure, text: str) -> None:
-    """What a reader must know, at the lower left."""
-    wrapped = "\n".join(_lines(text, figure.get_figwidth()))
-    figure.text(0.012, 0.10 / figure.get_figheight(), wrapped, fontsize=8, color=FAINT, va="bottom", linespacing=1.35)
-
-
-def caption_inches(text: str, width: float) -> float:
-    """The height that `caption` needs in a figure of that width."""
-    return 0.10 + 0.15 * len(_lines(text, width))
-
-
-def _lines(text: str, width: float) -> list[str]:
-    kept = text.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
-    return textwrap.wrap(kept, int(width * _LETTERS_PER_INCH))
+    The foot takes the room that it needs. Inches are width and height without it, margins left, lower, right and upper
+    ones around the panels, texts title, line beneath and foot; `between` is in widths and heights of a panel.
+    """
+    (width, height), (left, lower, right, upper), (title, below, foot) = inches, margins, texts
+    kept = foot.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    lines = textwrap.wrap(kept, int(width * _LETTERS_PER_INCH))
+    room = 0.10 + 0.15 * len(lines)
+    height += room
+    figure = Figure(figsize=(width, height))
+    panels = figure.subplots(*grid, squeeze=False, **ratios)
+    figure.subplots_adjust(left / width, (lower + room) / height, 1 - right / width, 1 - upper / height, *between)
+    figure.text(0.012, 1 - 0.12 / height, title, fontsize=13, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.39 / height, below, fontsize=9, color=FAINT, va="top")
+    small: dict[str, Any] = {"fontsize": 8, "color": FAINT, "va": "bottom", "linespacing": 1.35}
+    figure.text(0.012, 0.10 / height, "\n".join(lines), **small)
+    return figure, panels
 
 
 def plain(axes: Axes, grid: str) -> None:

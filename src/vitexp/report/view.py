@@ -1,11 +1,12 @@
 """A table in words: what every rendering of it says, before any of them sets it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from vitexp import stats
+from vitexp.metrics import is_share
 from vitexp.record import RunRecord, flatten
 from vitexp.report import words
 from vitexp.report.paper import Published, published
@@ -33,13 +34,17 @@ class CellView:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One metric: a grid of cells, or a list of arms without columns; None where the study has no such arm."""
+    """One metric: a grid of cells, or a list of arms without columns; None where the study has no such arm.
+
+    `facts` are more columns of a list, by their headings.
+    """
 
     metric: str
     title: str
     corner: str
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, tuple[CellView | None, ...]], ...]
+    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def as_table(
         self, text: Callable[[str], Rendered], cell: Callable[[CellView], Rendered]
@@ -58,6 +63,7 @@ class Section:
         arms = [(label, cell) for label, (cell, *_) in self.rows if cell is not None]
         columns = {
             "arm": [f"◆ {label}" if cell.baseline else label for label, cell in arms],
+            **{heading: list(texts) for heading, texts in self.facts.items()},
             "mean": [cell.mean for _, cell in arms],
             "n": [cell.count.removeprefix("n = ") for _, cell in arms],
             "difference": [cell.difference for _, cell in arms],
@@ -124,10 +130,11 @@ def _means_over_sets(table: Table, metric: str) -> Section:
         kind = words.label_text(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
         rows.setdefault(kind or "the only arm", {})[str(entry.arm.factors[GROUP])] = entry
     sizes = {ALL: sum(map(len, groups.values()))} | {name: len(members) for name, members in groups.items()}
-    counts, what = seed_counts(entries), words.metric_label(metric) + " over data sets" + words.unit(metric)
+    counts = seed_counts(entries)
+    over = "over data sets, %" if is_share(metric) else "over data sets"
     return Section(
         metric=metric,
-        title=f"Mean {what}: ± 95 % interval, n = {words.span(counts)} seeds",
+        title=f"Mean {words.metric_label(metric)} {over}: ± 95 % interval, n = {words.span(counts)} seeds",
         corner=", ".join(words.key_label(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sizes.items()),
         rows=_rendered([(kind, [row[name] for name in sizes]) for kind, row in rows.items()], None, counts),
@@ -143,7 +150,10 @@ def _rendered(
     rows: Sequence[tuple[str, Sequence[Entry | None]]], paper: Published | None, counts: Sequence[int]
 ) -> tuple[tuple[str, tuple[CellView | None, ...]], ...]:
     differing = len(set(counts)) > 1
-    return tuple((label, tuple(entry and _cell(entry, paper, differing) for entry in row)) for label, row in rows)
+    return tuple(
+        (label, tuple(None if entry is None else _cell(entry, paper, differing) for entry in row))
+        for label, row in rows
+    )
 
 
 def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:

@@ -1,6 +1,6 @@
 """Dotted keys, their values and metrics in the words of the field, and numbers as a reader wants them.
 
-The words are in vocabulary.py. A key or value without an entry stands for itself, so that a new one needs no line.
+A key or value without an entry stands for itself. A test sees to it that what our sweeps and flags use has one.
 """
 
 import re
@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitexp import axes, metrics, stats
+from vitexp import axes, stats
 from vitexp.metrics import is_share
+from vitexp.metrics import label as metric_label
 from vitexp.study.claims import families
 from vitexp.study.table import Label
-
-# The words of the field for what a config calls by its own: keys, values, metrics. A new flag has its line here.
 
 KEYS = {
     "model.arch": "model",
@@ -99,16 +98,11 @@ VALUES: dict[str, dict[str | None, str]] = {
     "run.keep": {"last": "last weights", "best": "best validated weights"},
 }  # fmt: skip
 
-FORMS = {
-    "data.train_images": "{} training images",
-    "data.train_fraction": "{} of the training images",
-    "data.image_size": "{} pixels",
-    "model.image_size": "{} pixels",
-    "model.warmup_steps": "{} warm-up steps",
-    "trainer.max_epochs": "{} epochs",
-    "trainer.max_steps": "{} steps",
-}
-"""How a label says the value of a key, where that is not its key and then the number."""
+COUNTED = (
+    "data.train_images", "data.train_fraction", "data.image_size", "model.image_size", "model.warmup_steps",
+    "trainer.max_epochs", "trainer.max_steps",
+)  # fmt: skip
+"""Keys that stand behind their value in a label: 64 training images, 0.1 of the training images."""
 
 _SEED = re.compile(r"seed-\d+")
 
@@ -124,18 +118,12 @@ def value_label(key: str, value: Any) -> str:
     if isinstance(value, str | None) and value in known:
         return known[value]
     if isinstance(value, str):
-        return _NAMES.get(key, str)(value)
+        return NAMES.get(key, str)(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     if not isinstance(value, int | float):
         return "unset" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def is_known(key: str, value: Any) -> bool:
-    """Whether there are words for a key, and for a value of it that is not a number."""
-    named = isinstance(value, str) and key in _NAMES
-    return key in KEYS and (named or isinstance(value, int | float) or value in VALUES.get(key, {}))
 
 
 def sentence(clause: str) -> str:
@@ -159,10 +147,10 @@ def _one(key: str, value: Any, among_others: bool) -> str:
     if among_others and (key, value) == ("model.pos_embed", "none"):
         return f"no {key_label(key)}"
     text = value_label(key, value)
-    if key in FORMS:
-        form = FORMS[key].format(text)
-        return form.removesuffix("s") if value == 1 and isinstance(value, int) else form
-    if key in _NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
+    if key in COUNTED:
+        what = key_label(key).removeprefix("share ")
+        return f"{text} {what.removesuffix('s') if value == 1 and isinstance(value, int) else what}"
+    if key in NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
         return text
     return f"{key_label(key)} {text}"
 
@@ -199,23 +187,14 @@ def start_label(init: str) -> str:
     return f"from {' '.join(named)}"
 
 
-def _folder(shards: str) -> str:
-    return shards.rstrip("/").rpartition("/")[2]
-
-
-_NAMES: dict[str, Callable[[str], str]] = {
+NAMES: dict[str, Callable[[str], str]] = {
     "model.arch": network_label,
-    "data.shards": _folder,
+    "data.shards": lambda shards: shards.rstrip("/").rpartition("/")[2],
     "data.name": str,
     "line": str,
     "run.init": start_label,
 }
 """Keys whose values are names, without number."""
-
-
-def metric_label(metric: str) -> str:
-    """What a metric measures."""
-    return metrics.label(metric)
 
 
 def number(value: float, metric: str) -> str:
@@ -229,14 +208,10 @@ def signed(value: float, metric: str) -> str:
     return text.replace("-", "−") if float(text) else text[1:]
 
 
-def unit(metric: str) -> str:
-    """The unit of a metric behind its label."""
-    return ", %" if is_share(metric) else ""
-
-
 def headline(metric: str, counts: Sequence[int]) -> str:
     """What stands over the means of a metric, with the seeds behind each."""
-    text = f"{metric_label(metric)}{unit(metric)}: mean ± 95 % interval, n = {span(counts)} seeds"
+    unit = ", %" if is_share(metric) else ""
+    text = f"{metric_label(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
     return text[0].upper() + text[1:]
 
 

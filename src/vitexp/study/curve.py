@@ -6,9 +6,10 @@ that the study names, as in its Fig. 8, where one arm may stand on several; they
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -76,8 +77,8 @@ class Line:
             return "fitted over the number of training images only"
         if not is_accuracy(self.metric):
             return "fitted to accuracies only"
-        sizes, seeds = self.common()
-        return fit_power_law(sizes, 1 - self.matrix(sizes, seeds)) if seeds else "no seed has every size"
+        sizes, (values,) = aligned(self)
+        return fit_power_law(sizes, 1 - values) if len(values) else "no seed has every size"
 
     @property
     def best(self) -> tuple[Point, ...]:
@@ -85,17 +86,14 @@ class Line:
         means = [(point.x, point.interval.mean) for point in self.points]
         return tuple(self.points[means.index(found)] for found in running_best(means))
 
-    def common(self, *others: "Line") -> tuple[list[float], list[int]]:
-        """The places that this and the other lines have, and the seeds that have a value at all of them."""
-        every = (self, *others)
-        shared = set.intersection(*({point.x for point in line.points} for line in every))
-        held = [set(point.values) for line in every for point in line.points if point.x in shared]
-        return [point.x for point in self.points if point.x in shared], sorted(set.intersection(*held)) if held else []
 
-    def matrix(self, places: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
-        """The values as an array of (seeds, places)."""
-        at = {point.x: point.values for point in self.points}
-        return np.array([[at[x][seed] for x in places] for seed in seeds], dtype=float)
+def aligned(*lines: Line) -> tuple[list[float], np.ndarray]:
+    """The places that all lines have, and the values there of the seeds that have them all: (lines, seeds, places)."""
+    at = [{point.x: point.values for point in line.points} for line in lines]
+    places = [x for x in at[0] if all(x in line for line in at)]
+    held = [set(line[x]) for line in at for x in places]
+    seeds = sorted(set.intersection(*held)) if held else []
+    return places, np.array([[[line[x][seed] for x in places] for seed in seeds] for line in at], dtype=float)
 
 
 Compared = tuple[Line, Line, Crossover | EqualAccuracy]
@@ -120,8 +118,9 @@ class Curve:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """Every point of every metric, once."""
-        return tuple({id(p): p for lines in self.lines.values() for line in lines for p in line.points}.values())
+        """A point of every arm that is drawn, in whatever metric."""
+        every = [point for lines in self.lines.values() for line in lines for point in line.points]
+        return tuple({id(point.arm): point for point in every}.values())
 
 
 def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Curve:
@@ -133,25 +132,34 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     selection = tune(select(study, root, where))
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
-    places = {index: x for index, arm in enumerate(arms) if (x := _place(arm, axis, arms, baseline)) is not None}
+    places = {id(arm): x for arm in arms if (x := _place(arm, axis, arms, baseline)) is not None}
     if not places:
         raise ValueError(
             f"no run in {selection.place} recorded its {axis}, so there is no axis; choose another study.x"
         )
-    bases = {index for index, arm in enumerate(arms) if baseline_of(arm, arms, baseline) is arm}
-    members = _lines_against_cost(study, arms) if axis in MEASURED else _lines_of_factors(study, arms, axis)
-    lines = {metric: _lines(members, axis, arms, places, metric, bases) for metric in metrics}
+    bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
+    groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
+    lines: dict[str, list[Line]] = {metric: [] for metric in metrics}
+    for (label, members), metric in product(groups, metrics):
+        points = [
+            Point(arm=arm, x=places[id(arm)], values=values, is_baseline=id(arm) in bases)
+            for arm in members
+            if id(arm) in places and (values := arm.values(metric))
+        ]
+        if points:
+            in_order = tuple(sorted(points, key=lambda point: point.x))
+            lines[metric].append(Line(label=label, axis=axis, metric=metric, points=in_order))
     if axis in MEASURED:  # of several lines with the baseline the first by name: W&B does not keep their order
-        base = min((label for label, indices in members if bases.intersection(indices)), default=None)
+        base = min((label for label, members in groups if bases.intersection(map(id, members))), default=None)
         compared = {metric: _at_equal_accuracy(found, base) for metric, found in lines.items()}
     else:
         compared = {metric: _crossovers(found, baseline) for metric, found in lines.items()}
-    absent = ", ".join(name(arm) for index, arm in enumerate(arms) if arm.runs and index not in places)
+    absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
     return Curve(
         study=study,
         axis=axis,
-        lines=lines,
+        lines={metric: tuple(found) for metric, found in lines.items()},
         compared=compared,
         cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, metrics), *not_drawn),
@@ -203,49 +211,27 @@ def _place(arm: Arm, axis: str, arms: Sequence[Arm], baseline: Mapping[str, Any]
     return place
 
 
-def _lines_of_factors(study: Study, arms: Sequence[Arm], axis: str) -> list[tuple[Label, list[int]]]:
-    """The arms that differ in the axis alone, by what they share; as places in `arms`."""
+def _alike_but_for(axis: str, study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list[Arm]]]:
+    """The arms that differ in the axis alone, by what they share."""
     first = (*study.config.rows, *study.config.columns)
-    found: dict[str, tuple[Label, list[int]]] = {}
-    for index, arm in enumerate(arms):
+    found: dict[str, tuple[Label, list[Arm]]] = {}
+    for arm in arms:
         order = sorted(arm.factors, key=lambda key: first.index(key) if key in first else len(first))
         label = tuple((key, arm.factors[key]) for key in order if key != axis)
-        found.setdefault(spelling(label), (label, []))[1].append(index)
+        found.setdefault(spelling(label), (label, []))[1].append(arm)
     return list(found.values())
 
 
-def _lines_against_cost(study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list[int]]]:
-    """The arms on each line of `study.lines`, or else of each family of networks; as places in `arms`."""
+def _on_named_lines(study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list[Arm]]]:
+    """The arms on each line of `study.lines`, or else of each family of networks."""
     named: Mapping[str, Sequence[str]] = study.config.lines
-    if named:
-        key = lines_key(named, [arm.factors for arm in arms])
-        kinds = [arm.factors.get(key) for arm in arms]
-    else:
-        named = {family: [kind] for kind, family in FAMILIES.items()}
-        kinds = [families.family_of(arm) for arm in arms]
-    return [(((LINE, line),), [i for i, kind in enumerate(kinds) if kind in held]) for line, held in named.items()]
-
-
-def _lines(
-    members: Sequence[tuple[Label, Sequence[int]]],
-    axis: str,
-    arms: Sequence[Arm],
-    places: Mapping[int, float],
-    metric: str,
-    bases: Collection[int],
-) -> tuple[Line, ...]:
-    """The lines that have a point in a metric; an arm on several is one and the same point."""
-    points = {
-        index: Point(arm=arms[index], x=x, values=values, is_baseline=index in bases)
-        for index, x in places.items()
-        if (values := arms[index].values(metric))
-    }
-    found = [(label, [points[index] for index in indices if index in points]) for label, indices in members]
-    return tuple(
-        Line(label=label, axis=axis, metric=metric, points=tuple(sorted(held, key=lambda point: point.x)))
-        for label, held in found
-        if held
-    )
+    key = lines_key(named, [arm.factors for arm in arms]) if named else ""
+    kinds = [arm.factors.get(key) if named else families.family_of(arm) for arm in arms]
+    named = named or {family: [kind] for kind, family in FAMILIES.items()}
+    return [
+        (((LINE, line),), [arm for arm, kind in zip(arms, kinds, strict=True) if kind in held])
+        for line, held in named.items()
+    ]
 
 
 def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Compared, ...]:
@@ -256,10 +242,9 @@ def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Com
         factors = dict(line.label)
         named = {key: value for key, value in baseline.items() if key in factors}
         base = by_label.get(spelling({**factors, **named}), line)
-        places, seeds = line.common(base)
-        if base is not line and len(places) > 1 and seeds:
-            differences = line.matrix(places, seeds) - base.matrix(places, seeds)
-            found.append((line, base, find_crossover(places, differences)))
+        places, (ours, theirs) = aligned(line, base)
+        if base is not line and len(places) > 1 and len(ours):
+            found.append((line, base, find_crossover(places, ours - theirs)))
     return tuple(found)
 
 

@@ -71,20 +71,17 @@ def _check_relative(cells: Overrides, baseline: Mapping[str, Any]) -> None:
 def _check_values(lines: Mapping[str, Sequence[str]], cells: Overrides) -> None:
     key = lines_key(lines, cells)
     values = list(dict.fromkeys(cell[key] for cell in cells if key in cell))
+    arms = {_text(dict(cell)): cell.get(key) for cell in cells}
     for line, names in lines.items():
         if absent := [name for name in names if name not in values]:
             known = ", ".join(map(str, values))
             raise ValueError(f"study.lines puts {absent[0]} on {line}, which is no value of {key}: {known}")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"study.lines names {twice[0]} twice on {line}; once is enough")
-        if len([cell for cell in _distinct(cells) if cell.get(key) in names]) < 2:
+        if sum(value in names for value in arms.values()) < 2:
             raise ValueError(f"study.lines gives {line} a single arm, {names[0]}; a line takes two or more")
     if ungrouped := [value for value in values if not any(value in names for names in lines.values())]:
         raise ValueError(f"study.lines has no line for {ungrouped[0]}, a value of {key}; put it on one, or on several")
-
-
-def _distinct(cells: Overrides) -> list[Mapping[str, Any]]:
-    return list({_text(dict(cell)): cell for cell in cells}.values())
 
 
 def _text(value: Any) -> str:
