@@ -1,6 +1,6 @@
 import pytest
 
-from vitexp.report.curve_text import arm_names, comparison_text, cost_text, short_name
+from vitexp.report.curve_text import arm_names, comparison_text, place_text, short_name
 from vitexp.study.arm import Arm
 from vitexp.study.curve import Line, Point
 from vitexp.study.fits import EqualAccuracy, Gap
@@ -31,7 +31,7 @@ def line(name, x):
     ],
 )
 def test_a_cost_has_a_unit_and_at_most_three_digits(x, cost, words):
-    assert cost_text(x, cost) == words
+    assert place_text(x, cost) == words
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.curve_text import cost_text, line_name
-from vitexp.report.draw_curve import caption, draw_curve, ticks, write_curve
+from vitexp.report.curve_text import line_name, place_text
+from vitexp.report.draw_curve import caption, draw_curve, round_numbers, ticks, write_curve
 from vitexp.report.html import write_html
 from vitexp.study.curve import make_curve
 
@@ -117,11 +117,11 @@ def test_the_ticks_of_the_axis_keep_apart(pictures, name):
 
 @pytest.mark.parametrize(("low", "high"), [(1e9, 1.04e9), (1e9, 2e9), (3e10, 4e12), (1e6, 1e21), (0.01, 150.0)])
 def test_ticks_are_round_numbers_within_the_axis(low, high):
-    found = ticks(low, high, "train_flops", 5.0)
+    found = ticks(round_numbers(low, high), "train_flops", low, high, 5.0)
     assert 2 <= len(found) <= 8
     assert found == sorted(found)
     assert all(low <= tick <= high for tick in found)
-    assert len({cost_text("train_flops", tick) for tick in found}) == len(found)
+    assert len({place_text("train_flops", tick) for tick in found}) == len(found)
 
 
 def test_the_caption_says_what_names_and_lines_are(pictures):

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.ticker import EngFormatter
 
@@ -24,10 +25,7 @@ _NETWORK = re.compile(r"(w\d+)(d\d+)(m\d+)(h\d+)(/\d+)")
 def curve_view(curve: Curve) -> View:
     """A curve's numbers, metric by metric, with what is read off them."""
     paper = curve.study.config.paper
-    sections = tuple(
-        (_list if curve.against_cost or len(lines) > MOST_COLUMNS else _grid)(curve, metric, lines)
-        for metric, lines in curve.lines.items()
-    )
+    sections = tuple(_section(curve, metric, lines) for metric, lines in curve.lines.items())
     marked = any(cell and cell.baseline for section in sections for _, row in section.rows for cell in row)
     return View(
         name=curve.study.name,
@@ -79,20 +77,22 @@ def seed_counts(lines: Sequence[Line]) -> list[int]:
 # The points as tables.
 
 
-def _grid(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
-    """A row for each place on the axis, a column for each line."""
+def _section(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
+    """A row for each place on the axis and a column for each line; against cost, and for many lines, a list."""
+    headings: dict[str, Any] = {"metric": metric, "title": words.headline(metric, seed_counts(lines))}
+    if curve.against_cost or len(lines) > MOST_COLUMNS:
+        return Section(**headings, corner="arm", **_list(curve, metric, lines))
     means = [{point.x: CellView(mean=words.mean(point.interval, metric)) for point in line.points} for line in lines]
     places = sorted({x for line in means for x in line})
     return Section(
-        metric=metric,
-        title=words.headline(metric, seed_counts(lines)),
+        **headings,
         corner=words.key_label(curve.axis),
         columns=tuple(map(line_name, lines)),
-        rows=tuple((words.value_label(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),
+        rows=tuple((place_text(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),
     )
 
 
-def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
+def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> dict[str, Any]:
     """A row for each point, the lines below each other; against cost with the names of the arms and another cost."""
     names, also = arm_names(curve.points), "train_flops" if curve.axis == "parameters" else "parameters"
     facts: dict[str, list[str]] = {key: [] for key in ((curve.axis, also) if curve.against_cost else (curve.axis,))}
@@ -102,20 +102,9 @@ def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
             label = line_name(line) + (f" · {names[id(point.arm)]}" if curve.against_cost else "")
             rows.append((label, (CellView(mean=words.mean(point.interval, metric), baseline=point.is_baseline),)))
             for key, texts in facts.items():
-                texts.append(_place_text(key, point.x if key == curve.axis else fact(point.arm, key)))
-    return Section(
-        metric=metric,
-        title=words.headline(metric, seed_counts(lines)),
-        corner="arm",
-        rows=tuple(rows),
-        facts={words.key_label(key): texts for key, texts in facts.items()},
-    )
-
-
-def _place_text(key: str, x: float | None) -> str:
-    if x is None:
-        return NOTHING
-    return cost_text(key, x) if key in MEASURED else words.value_label(key, x)
+                x = point.x if key == curve.axis else fact(point.arm, key)
+                texts.append(NOTHING if x is None else place_text(key, x))
+    return {"rows": tuple(rows), "facts": {words.key_label(key): texts for key, texts in facts.items()}}
 
 
 # What is read off the points.
@@ -172,7 +161,7 @@ def _crossover(line: Line, base: Line, found: Crossover) -> str:
         return f"{one} and {other} change places {found.crossings} times in the mean: no one crossover"
     if found.size is None:
         return f"{ahead} is ahead of {behind} in the mean at every size"
-    text = f"{behind} overtakes {ahead} at {place_text(line.axis, found.size)}"
+    text = f"{behind} overtakes {ahead} at {between_text(line.axis, found.size)}"
     if found.low is None or found.high is None:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
     low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
@@ -181,7 +170,7 @@ def _crossover(line: Line, base: Line, found: Crossover) -> str:
     return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds){shown}"
 
 
-def place_text(axis: str, x: float) -> str:
+def between_text(axis: str, x: float) -> str:
     """A place between two points of the axis."""
     return f"{x:,.0f} images" if axis in SIZES else f"{words.key_label(axis)} {x:.3g}"
 
@@ -257,9 +246,11 @@ def short_name(name: str, base: str) -> str:
     return (" ".join(parts) or "the same") + name[sizes.end() :]
 
 
-def cost_text(axis: str, cost: float) -> str:
-    """A cost with its unit, to three digits: 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
+def place_text(axis: str, x: float) -> str:
+    """A place on an axis, costs with their unit and to three digits: 1,024, 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
+    if axis not in MEASURED:
+        return words.value_label(axis, int(x) if float(x).is_integer() else x)
     if axis in ("train_flops", "parameters"):
-        return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{cost:.3g}")).strip()
-    text = f"{cost:.3g}" if cost < 100 else f"{cost:,.0f}"
+        return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{x:.3g}")).strip()
+    text = f"{x:.3g}" if x < 100 else f"{x:,.0f}"
     return f"{text}×" if axis == RELATIVE else f"{text} s"

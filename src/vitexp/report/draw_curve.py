@@ -6,7 +6,7 @@ its name.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitexp.metrics import is_accuracy, is_share
@@ -43,6 +42,7 @@ _ON_SEVERAL: dict[str, Any] = {
     "markeredgewidth": 1.4,
     "markersize": 8,
     "linestyle": "none",
+    "label": "on several lines",
 }
 """How a point on several lines looks."""
 
@@ -90,8 +90,10 @@ def draw_curve(curve: Curve) -> Figure:
             _draw_against_factor(axes, curve, metric, scale)
             if axes is panels[-1] or len(lines) <= MOST_INSIDE:
                 _legend(axes, lines)
-    if curve.against_cost:
-        _legend_of_costs(figure, max(curve.lines.values(), key=len))
+    if curve.against_cost:  # the lines in a row beneath the title
+        handles, names = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[0]))
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.004, 1 - 0.55 / figure.get_figheight())}
+        figure.legend(handles, names, **place, ncols=len(names), fontsize=9, handletextpad=0.5, columnspacing=1.6)
     return figure
 
 
@@ -130,14 +132,38 @@ def _numbers(line: Line, scale: float) -> tuple[list[float], np.ndarray, np.ndar
 
 
 def _log_axis(
-    axes: Axes, low: float, high: float, places: Sequence[float], text: Callable[[float], str], name: str
+    axes: Axes, places: Sequence[float], margin: float, grids: Iterable[Sequence[float]], axis: str, name: str
 ) -> None:
+    """A logarithmic axis with the first of some grids whose texts leave room for each other."""
+    low, high = places[0] / margin, places[-1] * margin
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = axes.get_position().width * figure.get_figwidth()
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(grids, axis, low, high, inches)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: text(place)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: curve_text.place_text(axis, place)))
     axes.set_xlabel(f"{name} (logarithmic)")
+
+
+def ticks(grids: Iterable[Sequence[float]], axis: str, low: float, high: float, inches: float) -> list[float]:
+    """The first grid of which two or more places lie on the axis and leave room for their texts."""
+    for grid in grids:
+        found = [tick for tick in grid if low <= tick <= high]
+        widths = [_LETTER_INCHES * len(curve_text.place_text(axis, tick)) for tick in found]
+        gaps = [inches * math.log(after / before) / math.log(high / low) for before, after in pairwise(found)]
+        needed = [(one + other) / 2 + _BETWEEN_INCHES for one, other in pairwise(widths)]
+        if len(found) > 1 and all(gap >= need for gap, need in zip(gaps, needed, strict=True)):
+            return found
+    return [float(f"{low * (high / low) ** share:.3g}") for share in (0.2, 0.8)]
+
+
+def round_numbers(low: float, high: float) -> list[list[float]]:
+    """Grids of round numbers, the finest first."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    grids = [[10.0**power * step for power in powers for step in steps] for steps in _STEPS]
+    return grids + [[10.0**power for power in powers if power % apart == 0] for apart in (2, 3, 6)]
 
 
 def _within_100(axes: Axes, scale: float) -> None:
@@ -152,14 +178,13 @@ def _draw_against_factor(axes: Axes, curve: Curve, metric: str, scale: float) ->
     lines, shown = curve.lines[metric], _crossings(curve, metric)
     for one, base, crossover in shown if len(shown) <= MOST_MARKS else ():
         who = f"{' × '.join(words.label_text(side.label) for side in (one, base))}: " if len(lines) > 2 else ""
-        _mark(axes, crossover, f" {who}{curve_text.place_text(curve.axis, crossover.size or 0)}")
+        _mark(axes, crossover, f" {who}{curve_text.between_text(curve.axis, crossover.size or 0)}")
     for index, line in enumerate(lines):
         _band(axes, line, style.look(index), scale)
     sizes = sorted({point.x for line in lines for point in line.points})
+    thinned = [sizes[::-step][::-1] for step in range(1, len(sizes))] or [sizes]
     margin = (sizes[-1] / sizes[0]) ** 0.04 if len(sizes) > 1 else 1.5
-    low, high = sizes[0] / margin, sizes[-1] * margin
-    _log_axis(axes, low, high, _apart(sizes), lambda size: f"{size:,.0f}" if size >= 1 else f"{size:g}",
-              words.key_label(curve.axis))  # fmt: skip
+    _log_axis(axes, sizes, margin, thinned, curve.axis, words.key_label(curve.axis))
     _within_100(axes, scale)
 
 
@@ -183,16 +208,6 @@ def _mark(axes: Axes, crossover: Crossover, text: str) -> None:
     axes.annotate(text, (size, 1), **top, fontsize=8, color=style.FAINT)
 
 
-def _apart(sizes: Sequence[float], most: int = 11) -> list[float]:
-    """The sizes that keep a label's distance, from the largest down."""
-    span = math.log(sizes[-1] / sizes[0]) or 1.0
-    kept = [sizes[-1]]
-    for size in reversed(sizes[:-1]):
-        if math.log(kept[-1] / size) >= span / most:
-            kept.append(size)
-    return kept[::-1]
-
-
 def _legend(axes: Axes, lines: Sequence[Line]) -> None:
     """Within the picture while it is short, to the right of it otherwise."""
     place: dict[str, Any] = {"loc": "lower right" if is_accuracy(lines[0].metric) else "upper right"}
@@ -211,20 +226,25 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
     drawn, several = [], _on_several(lines)
     labels: dict[int, style.Label] = {}
     for index, line in enumerate(lines):
-        look, (costs, means, low, high) = style.look(index), _numbers(line, scale)
+        look, (places, means, low, high) = style.look(index), _numbers(line, scale)
         through = line.points if curve.study.config.lines or not is_accuracy(line.metric) else line.best
         drawn.append([(point.x, scale * point.interval.mean) for point in through])
         bars = [means - low, high - means]
-        axes.errorbar(costs, means, bars, fmt="none", ecolor=look["color"], elinewidth=1, alpha=0.6, capsize=0)
+        axes.errorbar(places, means, bars, fmt="none", ecolor=look["color"], elinewidth=1, alpha=0.6, capsize=0)
         axes.plot(*zip(*drawn[-1], strict=True), color=look["color"], linewidth=1.6)
-        axes.plot(costs, means, **look, linestyle="none", markersize=7, markeredgecolor="white")
+        name = curve_text.line_name(line)
+        axes.plot(places, means, **look, label=name, linestyle="none", markersize=7, markeredgecolor="white")
         for point, y, below, above in zip(line.points, means, low, high, strict=True):
             colour = style.INK if id(point.arm) in several else look["color"]
             text = curve_text.short_name(names[id(point.arm)], base)
             labels.setdefault(id(point.arm), style.Label(point.x, y, below, above, text, colour))
-    for label in (labels[key] for key in several):
-        axes.plot([label.x], [label.y], **_ON_SEVERAL, zorder=4)
-    _cost_axis(axes, sorted({label.x for label in labels.values()}), curve.axis)
+    if several:
+        shared = [labels[key] for key in several]
+        axes.plot([one.x for one in shared], [one.y for one in shared], **_ON_SEVERAL, zorder=4)
+    costs = sorted({label.x for label in labels.values()})
+    margin = max((costs[-1] / costs[0]) ** 0.09, 1.05)
+    grids = round_numbers(costs[0] / margin, costs[-1] * margin)
+    _log_axis(axes, costs, margin, grids, curve.axis, _COST_LABELS.get(curve.axis, words.key_label(curve.axis)))
     axes.margins(y=0.12)
     _within_100(axes, scale)
     style.annotate(axes, list(labels.values()), drawn)  # the limits are final
@@ -240,41 +260,3 @@ def _base_network(curve: Curve) -> str:
     """The network of the baseline, where there is one baseline."""
     names = {families.network(point.arm) for point in curve.points if point.is_baseline}
     return names.pop() if len(names) == 1 else ""
-
-
-def _legend_of_costs(figure: Figure, lines: Sequence[Line]) -> None:
-    """The lines in a row beneath the title."""
-    line_look: dict[str, Any] = {"linewidth": 1.6, "markersize": 7, "markeredgecolor": "white"}
-    names = [curve_text.line_name(line) for line in lines]
-    marks = [Line2D([], [], **style.look(index), label=name, **line_look) for index, name in enumerate(names)]
-    if _on_several(lines):
-        marks.append(Line2D([], [], **_ON_SEVERAL, label="on several lines"))
-    figure.legend(
-        handles=marks, loc="upper left", bbox_to_anchor=(0.004, 1 - 0.55 / figure.get_figheight()), ncols=len(marks),
-        fontsize=9, handletextpad=0.5, columnspacing=1.6,
-    )  # fmt: skip
-
-
-def _cost_axis(axes: Axes, costs: Sequence[float], axis: str) -> None:
-    """A logarithmic axis with round numbers as its ticks, in their units."""
-    margin = max((costs[-1] / costs[0]) ** 0.09, 1.05)
-    low, high = costs[0] / margin, costs[-1] * margin
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    inches = axes.get_position().width * figure.get_figwidth()
-    name = _COST_LABELS.get(axis, words.key_label(axis))
-    _log_axis(axes, low, high, ticks(low, high, axis, inches), lambda cost: curve_text.cost_text(axis, cost), name)
-
-
-def ticks(low: float, high: float, axis: str, inches: float) -> list[float]:
-    """Round numbers between two others, as many as their words leave room for; at least two."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    grids = [[10.0**power * step for power in powers for step in steps] for steps in _STEPS]
-    grids += [[10.0**power for power in powers if power % apart == 0] for apart in (2, 3, 6)]
-    for found in ([tick for tick in grid if low <= tick <= high] for grid in grids):
-        widths = [_LETTER_INCHES * len(curve_text.cost_text(axis, tick)) for tick in found]
-        gaps = [inches * math.log(after / before) / math.log(high / low) for before, after in pairwise(found)]
-        needed = [(one + other) / 2 + _BETWEEN_INCHES for one, other in pairwise(widths)]
-        if len(found) > 1 and all(gap >= need for gap, need in zip(gaps, needed, strict=True)):
-            return found
-    return [float(f"{low * (high / low) ** share:.3g}") for share in (0.2, 0.8)]
