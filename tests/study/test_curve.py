@@ -158,7 +158,7 @@ def test_the_axis_is_the_one_named_or_else_the_data_size(lab):
     swept = {"model.depth": [2, 4], "data.train_images": [64, 128], "seed_everything": [0]}
     assert size_key(lab.study({"study.name": "d", "study.x": "model.depth"}, swept)) == "model.depth"
     with pytest.raises(ValueError, match=r"pos\.yaml does not vary data\.train_images or data\.train_fraction"):
-        size_key(lab.positions())
+        make_curve(lab.positions(), lab.root)
 
 
 def test_a_value_without_a_place_on_the_axis_is_refused(lab):

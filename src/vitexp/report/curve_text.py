@@ -29,7 +29,7 @@ def curve_view(curve: Curve) -> View:
     marked = any(cell and cell.baseline for section in sections for _, row in section.rows for cell in row)
     return View(
         name=curve.study.name,
-        title=title(curve),
+        title=words.title(curve.study),
         setting=setting(curve),
         cautions=words.cautions(curve.cautions),
         sections=sections,
@@ -40,11 +40,6 @@ def curve_view(curve: Curve) -> View:
             *map(words.sentence, curve.notes),
         ),
     )
-
-
-def title(curve: Curve) -> str:
-    """The heading of a curve."""
-    return curve.study.config.title or f"Study {curve.study.name}"
 
 
 def setting(curve: Curve) -> str:
@@ -79,13 +74,13 @@ def seed_counts(lines: Sequence[Line]) -> list[int]:
 
 def _section(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
     """A row for each place on the axis and a column for each line; against cost, and for many lines, a list."""
-    headings: dict[str, Any] = {"metric": metric, "title": words.headline(metric, seed_counts(lines))}
+    title = words.headline(metric, seed_counts(lines))
     if curve.against_cost or len(lines) > MOST_COLUMNS:
-        return Section(**headings, corner="arm", **_list(curve, metric, lines))
+        return Section(title=title, corner="arm", **_list(curve, metric, lines))
     means = [{point.x: CellView(mean=words.mean(point.interval, metric)) for point in line.points} for line in lines]
     places = sorted({x for line in means for x in line})
     return Section(
-        **headings,
+        title=title,
         corner=words.key_label(curve.axis),
         columns=tuple(map(line_name, lines)),
         rows=tuple((place_text(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),

@@ -46,7 +46,6 @@ def _distance(shown: Mapping[str, Any], below: str) -> Figure:
     axes.set_xlim(-0.5, len(distance) - 0.5)
     axes.set_xlabel("layer")
     axes.set_ylabel("mean attention distance (pixels)")
-    style.plain(axes, grid="y")
     return figure
 
 
@@ -100,7 +99,6 @@ def _pictures(title: str, foot: str, pictures: Pictures, below: str) -> Figure:
         at = figure.subplotpars
         bar = figure.add_axes((at.right + 0.02, at.bottom, 0.02, at.top - at.bottom))
         figure.colorbar(ScalarMappable(Normalize(-1, 1), _MAP), cax=bar).outline.set_visible(False)
-        bar.tick_params(length=0)
     return figure
 
 

@@ -78,12 +78,11 @@ def draw_curve(curve: Curve) -> Figure:
         right = 3.3 if max(map(len, curve.lines.values())) > MOST_INSIDE else 0.2  # a legend too long for its panel
         width, height, head, between = (6.6 if count == 1 else 4.4 * count) + right - 0.2, 4.7, 0.78, 0.22
     foot = " ".join((*words.cautions(curve.cautions), caption(curve)))
-    texts = curve_text.title(curve), curve_text.setting(curve), foot
+    texts = words.title(curve.study), curve_text.setting(curve), foot
     figure, (panels,) = style.page((width, height), (0.68, 0.62, right, head), texts, (1, count), (between, 0.2))
     for axes, (metric, lines) in zip(panels, curve.lines.items(), strict=True):
         scale = 100 if is_share(metric) else 1
         axes.set_ylabel(words.metric_label(metric) + (" (%)" if scale == 100 else ""))
-        style.plain(axes, grid="y")
         if curve.against_cost:
             _draw_against_cost(axes, curve, lines, scale)
         else:

@@ -48,7 +48,7 @@ def draw_dots(table: Table) -> Figure:
     figure, panels = style.page(
         (WIDTH_INCHES, _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + _FOOT),
         (0.3 + 0.077 * letters, _FOOT, _VERDICT, _HEAD),
-        (config.title or f"Study {table.study.name}", f"n = {counts} seeds in each arm", foot),
+        (words.title(table.study), f"n = {counts} seeds in each arm", foot),
         (count, 2), (0.1, BETWEEN_INCHES / panel), width_ratios=(1, 1.1),
     )  # fmt: skip
     for (means, differences), metric in zip(panels, table.entries, strict=True):
@@ -135,4 +135,5 @@ def _finish(axes: Axes, count: int, label: str) -> None:
     axes.set_ylim(count - 0.45, -0.55)
     axes.set_xlabel(label)
     axes.spines["left"].set_visible(False)
-    style.plain(axes, grid="x")
+    axes.grid(False, axis="y")
+    axes.grid(True, axis="x")

@@ -37,6 +37,7 @@ SETTINGS: Mapping[str, Any] = {
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,6 +45,8 @@ SETTINGS: Mapping[str, Any] = {
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
@@ -94,12 +97,6 @@ def page(
     small: dict[str, Any] = {"fontsize": 8, "color": FAINT, "va": "bottom", "linespacing": 1.35}
     figure.text(0.012, 0.10 / height, "\n".join(lines), **small)
     return figure, panels
-
-
-def plain(axes: Axes, grid: str) -> None:
-    """Grid lines along one axis alone, no tick marks."""
-    axes.grid(False, axis="x" if grid == "y" else "y")
-    axes.tick_params(length=0)
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:

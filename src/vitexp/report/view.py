@@ -39,7 +39,6 @@ class Section:
     `facts` are more columns of a list, by their headings.
     """
 
-    metric: str
     title: str
     corner: str
     columns: tuple[str, ...] = ()
@@ -96,7 +95,7 @@ def make_view(table: Table) -> View:
     beside = any(cell and cell.paper for section in sections for _, row in section.rows for cell in row)
     return View(
         name=config.name,
-        title=config.title or f"Study {config.name}",
+        title=words.title(table.study),
         setting=shared_setting(table.arms),
         cautions=words.cautions(table.cautions),
         sections=tuple(sections),
@@ -114,7 +113,6 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
         rows = [(arm_label(table, entry.arm), [entry]) for entry in table.entries[metric]]
     counts = seed_counts(table.entries[metric])
     return Section(
-        metric=metric,
         title=words.headline(metric, counts),
         corner=", ".join(words.key_label(key) for key, _ in table.rows[0]),
         columns=tuple(map(words.label_text, columns)),
@@ -133,7 +131,6 @@ def _means_over_sets(table: Table, metric: str) -> Section:
     counts = seed_counts(entries)
     over = "over data sets, %" if is_share(metric) else "over data sets"
     return Section(
-        metric=metric,
         title=f"Mean {words.metric_label(metric)} {over}: ± 95 % interval, n = {words.span(counts)} seeds",
         corner=", ".join(words.key_label(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sizes.items()),

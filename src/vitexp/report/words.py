@@ -12,6 +12,7 @@ from vitexp import axes, stats
 from vitexp.metrics import is_share
 from vitexp.metrics import label as metric_label
 from vitexp.study.claims import families
+from vitexp.study.spec import Study
 from vitexp.study.table import Label
 
 KEYS = {
@@ -124,6 +125,11 @@ def value_label(key: str, value: Any) -> str:
     if not isinstance(value, int | float):
         return "unset" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def title(study: Study) -> str:
+    """The heading of what is shown of a study."""
+    return study.config.title or f"Study {study.name}"
 
 
 def sentence(clause: str) -> str:

@@ -129,6 +129,9 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     Raises: ValueError when the study has no axis, no run is finished, or the records do not make a curve.
     """
     axis = study.config.x if study.config.x in MEASURED else size_key(study)
+    if not axis:
+        named = study.config.x or " or ".join(SIZES)
+        raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
     selection = tune(select(study, root, where))
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
@@ -168,25 +171,12 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
 
 def has_curve(study: Study) -> bool:
     """Whether a study has an axis."""
-    return study.config.x in MEASURED or varies_size(study)
-
-
-def varies_size(study: Study) -> bool:
-    """Whether a study has a curve against a factor."""
-    return bool(_sizes_varied(study))
+    return study.config.x in MEASURED or bool(size_key(study))
 
 
 def size_key(study: Study) -> str:
-    """The dotted key along the curve: `study.x`, or else the data size that the study varies."""
-    varied = _sizes_varied(study)
-    if not varied:
-        named = study.config.x or " or ".join(SIZES)
-        raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
-    return varied[0]
-
-
-def _sizes_varied(study: Study) -> list[str]:
-    return [key for key in (study.config.x, *SIZES) if key and key in study.arm_factors]
+    """The dotted key of the factor along a curve: `study.x`, or else the data size that the study varies; or none."""
+    return next((key for key in (study.config.x, *SIZES) if key and key in study.arm_factors), "")
 
 
 def _place(arm: Arm, axis: str, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> float | None:

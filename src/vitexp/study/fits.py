@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -228,8 +229,7 @@ Priced = tuple[float, Mapping[int, float]]
 """What a network costs, and its accuracy by seed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gap:
+class Gap(NamedTuple):
     """The mean distance of two lines in the natural logarithm of cost, and the accuracies that both reach."""
 
     log_factor: float
@@ -274,7 +274,7 @@ class EqualAccuracy:
     @property
     def accuracies(self) -> tuple[float, float] | None:
         """The accuracies that both reach: the mean over seeds of either end."""
-        held = [(gap.low, gap.high) for gap in self.gaps.values() if gap is not None]
+        held = [gap[1:] for gap in self.gaps.values() if gap is not None]
         if not held:
             return None
         low, high = (math.fsum(ends) / len(held) for ends in zip(*held, strict=True))
@@ -298,7 +298,7 @@ def gap(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
     corners = {accuracy for line in lines for _, accuracy in line if low < accuracy < high}
     levels = np.array(sorted({low, high, *corners}))
     cheap, dear = (np.interp(levels, [a for _, a in line], [math.log(c) for c, _ in line]) for line in lines)
-    return Gap(log_factor=float(np.trapezoid(dear - cheap, levels)) / (high - low), low=low, high=high)
+    return Gap(float(np.trapezoid(dear - cheap, levels)) / (high - low), low, high)
 
 
 def running_best(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
