@@ -6,10 +6,9 @@ that the study names, as in its Fig. 8, where one arm may stand on several; they
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -142,16 +141,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         )
     bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
     groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
-    lines: dict[str, list[Line]] = {metric: [] for metric in metrics}
-    for (label, members), metric in product(groups, metrics):
-        points = [
-            Point(arm=arm, x=places[id(arm)], values=values, is_baseline=id(arm) in bases)
-            for arm in members
-            if id(arm) in places and (values := arm.values(metric))
-        ]
-        if points:
-            in_order = tuple(sorted(points, key=lambda point: point.x))
-            lines[metric].append(Line(label=label, axis=axis, metric=metric, points=in_order))
+    lines = {metric: _lines(groups, axis, metric, places, bases) for metric in metrics}
     if axis in MEASURED:  # of several lines with the baseline the first by name: W&B does not keep their order
         base = min((label for label, members in groups if bases.intersection(map(id, members))), default=None)
         compared = {metric: _at_equal_accuracy(found, base) for metric, found in lines.items()}
@@ -162,7 +152,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     return Curve(
         study=study,
         axis=axis,
-        lines={metric: tuple(found) for metric, found in lines.items()},
+        lines=lines,
         compared=compared,
         cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, metrics), *not_drawn),
@@ -222,6 +212,23 @@ def _on_named_lines(study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list
         (((LINE, line),), [arm for arm, kind in zip(arms, kinds, strict=True) if kind in held])
         for line, held in named.items()
     ]
+
+
+def _lines(
+    groups: Sequence[tuple[Label, Sequence[Arm]]],
+    axis: str,
+    metric: str,
+    places: Mapping[int, float],
+    bases: Collection[int],
+) -> tuple[Line, ...]:
+    """The lines that have a point in a metric; places and baselines go by the identity of an arm."""
+    found = []
+    for label, arms in groups:
+        drawn = [(arm, values) for arm in arms if id(arm) in places and (values := arm.values(metric))]
+        points = [Point(arm=a, x=places[id(a)], values=values, is_baseline=id(a) in bases) for a, values in drawn]
+        in_order = tuple(sorted(points, key=lambda point: point.x))
+        found.append(Line(label=label, axis=axis, metric=metric, points=in_order))
+    return tuple(line for line in found if line.points)
 
 
 def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Compared, ...]:
