@@ -23,18 +23,12 @@ from vitexp.report.tables import TerminalTable, Written
 from vitexp.study.claims import families
 from vitexp.study.curve import Curve, Line, make_curve
 from vitexp.study.fits import Crossover, PowerLaw
-from vitexp.study.lines import RELATIVE
 from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
 
 MOST_INSIDE, MOST_MARKS = 4, 2
 _STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 _LETTER_INCHES, _BETWEEN_INCHES = 0.085, 0.1
-_COST_LABELS = {
-    "train_flops": "training compute of a run",
-    RELATIVE: "training compute relative to the baseline",
-    "train_seconds": "training time of a run",
-}
 _ON_SEVERAL: dict[str, Any] = {
     "marker": "o",
     "markerfacecolor": style.GROUND,
@@ -130,9 +124,7 @@ def _numbers(line: Line, scale: float) -> tuple[list[float], np.ndarray, np.ndar
     return [point.x for point in line.points], scale * np.array([one.mean for one in intervals]), low, high
 
 
-def _log_axis(
-    axes: Axes, places: Sequence[float], margin: float, grids: Iterable[Sequence[float]], axis: str, name: str
-) -> None:
+def _log_axis(axes: Axes, places: Sequence[float], margin: float, grids: Iterable[Sequence[float]], axis: str) -> None:
     """A logarithmic axis with the first of some grids whose texts leave room for each other."""
     low, high = places[0] / margin, places[-1] * margin
     figure = axes.get_figure(root=True)
@@ -143,7 +135,7 @@ def _log_axis(
     axes.xaxis.set_major_locator(FixedLocator(ticks(grids, axis, low, high, inches)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: curve_text.place_text(axis, place)))
-    axes.set_xlabel(f"{name} (logarithmic)")
+    axes.set_xlabel(f"{words.key_label(axis)} (logarithmic)")
 
 
 def ticks(grids: Iterable[Sequence[float]], axis: str, low: float, high: float, inches: float) -> list[float]:
@@ -183,7 +175,7 @@ def _draw_against_factor(axes: Axes, curve: Curve, metric: str, scale: float) ->
     sizes = sorted({point.x for line in lines for point in line.points})
     thinned = [sizes[::-step][::-1] for step in range(1, len(sizes))] or [sizes]
     margin = (sizes[-1] / sizes[0]) ** 0.04 if len(sizes) > 1 else 1.5
-    _log_axis(axes, sizes, margin, thinned, curve.axis, words.key_label(curve.axis))
+    _log_axis(axes, sizes, margin, thinned, curve.axis)
     _within_100(axes, scale)
 
 
@@ -243,7 +235,7 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
     costs = sorted({label.x for label in labels.values()})
     margin = max((costs[-1] / costs[0]) ** 0.09, 1.05)
     grids = round_numbers(costs[0] / margin, costs[-1] * margin)
-    _log_axis(axes, costs, margin, grids, curve.axis, _COST_LABELS.get(curve.axis, words.key_label(curve.axis)))
+    _log_axis(axes, costs, margin, grids, curve.axis)
     axes.margins(y=0.12)
     _within_100(axes, scale)
     style.annotate(axes, list(labels.values()), drawn)  # the limits are final

@@ -55,8 +55,7 @@ def draw_dots(table: Table) -> Figure:
         # Row by row, column by column; the arms of a row stand together.
         places = [table.at(metric, row, column) for row in table.rows for column in table.columns]
         entries = [entry for entry in places if entry is not None]
-        _means(means, table, entries)
-        _differences(differences, table, entries, paper)
+        _row(means, differences, table, entries, paper)
     shares = [axes for (_, axes), metric in zip(panels, table.entries, strict=True) if is_share(metric)]
     limits = [limit for axes in shares for limit in axes.get_xlim()]
     for axes in shares:  # differences in points are read across metrics
@@ -84,44 +83,38 @@ def caption(table: Table, paper: Published | None) -> str:
     return text
 
 
-def _means(axes: Axes, table: Table, entries: Sequence[Entry]) -> None:
-    metric = entries[0].metric
+def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:
+    metric, config = entries[0].metric, table.study.config
     scale = 100 if is_share(metric) else 1
+    if config.margin and is_accuracy(metric):
+        differences.axvspan(-scale * config.margin, scale * config.margin, color="#000000", alpha=0.06, linewidth=0)
+    differences.axvline(0, color=style.FAINT, linewidth=1)
     for y, entry in enumerate(entries):
-        look = _look(table, entry)
-        seeds = [scale * value for value in entry.values.values()]
-        axes.plot(seeds, [y + 0.26] * len(seeds), "|", color=look["color"], alpha=0.55, markersize=5)
+        look = style.look(table.columns.index(place(entry.arm, config)[1]))  # colour and marker tell the column
+        seeds, judged = [scale * value for value in entry.values.values()], entry.judgement
+        means.plot(seeds, [y + 0.26] * len(seeds), "|", color=look["color"], alpha=0.55, markersize=5)
         if entry.interval:
-            _dot(axes, y, entry.interval, scale, look)
-    axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])
-    for tick, entry in zip(axes.get_yticklabels(), entries, strict=True):
-        tick.set_fontweight("bold" if entry.is_baseline else "normal")
-    _finish(axes, len(entries), words.metric_label(metric) + (" (%)" if scale == 100 else ""))
-
-
-def _differences(axes: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:
-    metric = entries[0].metric
-    scale, margin = 100 if is_share(metric) else 1, table.study.config.margin if is_accuracy(metric) else None
-    if margin:
-        axes.axvspan(-scale * margin, scale * margin, color="#000000", alpha=0.06, linewidth=0)
-    axes.axvline(0, color=style.FAINT, linewidth=1)
-    for y, entry in enumerate(entries):
-        judged = entry.judgement
+            _dot(means, y, entry.interval, scale, look)
         if judged:
-            _dot(axes, y, judged.difference, scale, _look(table, entry))
+            _dot(differences, y, judged.difference, scale, look)
         value, base = (paper_figure(arm, metric, paper) for arm in (entry.arm, entry.baseline or entry.arm))
         if value is not None and base is not None and not entry.is_baseline:
-            axes.plot(100 * (value - base), y, "D", color="none", markeredgecolor=style.INK, markersize=5, zorder=4)
+            mark: dict[str, Any] = {"color": "none", "markeredgecolor": style.INK, "markersize": 5, "zorder": 4}
+            differences.plot(100 * (value - base), y, "D", **mark)
         word = "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else "no finished run"
-        axes.text(1.02, y, word, transform=axes.get_yaxis_transform(), fontsize=8.5, va="center", color=style.FAINT)
-    axes.tick_params(labelleft=False)
-    axes.set_yticks(range(len(entries)))
-    _finish(axes, len(entries), "difference (points)" if scale == 100 else "difference")
-
-
-def _look(table: Table, entry: Entry) -> dict[str, Any]:
-    """Colour and marker tell the column."""
-    return style.look(table.columns.index(place(entry.arm, table.study.config)[1]))
+        beside: dict[str, Any] = {"transform": differences.get_yaxis_transform(), "color": style.FAINT}
+        differences.text(1.02, y, word, **beside, fontsize=8.5, va="center")
+    means.set_xlabel(words.metric_label(metric) + (" (%)" if scale == 100 else ""))
+    differences.set_xlabel("difference" + (" (points)" if scale == 100 else ""))
+    for axes in (means, differences):
+        axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])
+        axes.set_ylim(len(entries) - 0.45, -0.55)
+        axes.spines["left"].set_visible(False)
+        axes.grid(False, axis="y")
+        axes.grid(True, axis="x")
+    differences.tick_params(labelleft=False)
+    for tick, entry in zip(means.get_yticklabels(), entries, strict=True):
+        tick.set_fontweight("bold" if entry.is_baseline else "normal")
 
 
 def _dot(axes: Axes, y: float, found: Interval, scale: float, look: dict[str, Any]) -> None:
@@ -129,11 +122,3 @@ def _dot(axes: Axes, y: float, found: Interval, scale: float, look: dict[str, An
         ends = [scale * found.low, scale * found.high]
         axes.plot(ends, [y, y], color=look["color"], linewidth=2.2, solid_capstyle="butt")
     axes.plot(scale * found.mean, y, **look, markersize=7.5, markeredgecolor="white", zorder=3)
-
-
-def _finish(axes: Axes, count: int, label: str) -> None:
-    axes.set_ylim(count - 0.45, -0.55)
-    axes.set_xlabel(label)
-    axes.spines["left"].set_visible(False)
-    axes.grid(False, axis="y")
-    axes.grid(True, axis="x")

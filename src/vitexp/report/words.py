@@ -63,7 +63,7 @@ KEYS = {
     "trainer.precision": "precision",
     "seed_everything": "seed",
     "parameters": "parameters",
-    "relative_flops": "relative compute",
+    "relative_flops": "compute relative to the baseline",
     "train_flops": "training compute",
     "train_seconds": "training time",
 }
