@@ -192,3 +192,12 @@ def test_the_page_of_a_study_holds_the_picture(families, tmp_path):
     page = write_html(*families, tmp_path).read_text()
     assert "Against training compute" in page
     assert "For equal top-1 accuracy ViT needs" in page
+
+
+def test_a_single_size_has_its_own_tick_and_many_are_thinned_to_those_with_room():
+    assert ticks([[64]], "data.train_images", 43, 96, 5.0) == [64]
+    sizes = [1000 + step for step in range(0, 1000, 10)]
+    grids = [sizes[::-step][::-1] for step in range(1, len(sizes))]
+    found = ticks(grids, "data.train_images", 1000, 1990, 5.0)
+    assert 4 < len(found) < 15
+    assert found[-1] == 1990

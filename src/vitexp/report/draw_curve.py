@@ -139,13 +139,13 @@ def _log_axis(axes: Axes, places: Sequence[float], margin: float, grids: Iterabl
 
 
 def ticks(grids: Iterable[Sequence[float]], axis: str, low: float, high: float, inches: float) -> list[float]:
-    """The first grid of which two or more places lie on the axis and leave room for their texts."""
+    """The first grid of which two places or more (the one, if it has no more) lie on the axis with room for texts."""
     for grid in grids:
         found = [tick for tick in grid if low <= tick <= high]
         widths = [_LETTER_INCHES * len(curve_text.place_text(axis, tick)) for tick in found]
         gaps = [inches * math.log(after / before) / math.log(high / low) for before, after in pairwise(found)]
         needed = [(one + other) / 2 + _BETWEEN_INCHES for one, other in pairwise(widths)]
-        if len(found) > 1 and all(gap >= need for gap, need in zip(gaps, needed, strict=True)):
+        if len(found) >= min(2, len(grid)) > 0 and all(gap >= need for gap, need in zip(gaps, needed, strict=True)):
             return found
     return [float(f"{low * (high / low) ** share:.3g}") for share in (0.2, 0.8)]
 
@@ -154,7 +154,8 @@ def round_numbers(low: float, high: float) -> list[list[float]]:
     """Grids of round numbers, the finest first."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     grids = [[10.0**power * step for power in powers for step in steps] for steps in _STEPS]
-    return grids + [[10.0**power for power in powers if power % apart == 0] for apart in (2, 3, 6)]
+    grids += [[10.0**power for power in powers if power % apart == 0] for apart in (2, 3, 6)]
+    return [grid for grid in grids if len(grid) > 1]
 
 
 def _within_100(axes: Axes, scale: float) -> None:
