@@ -2,11 +2,17 @@ import math
 
 import pytest
 
-from vitexp.report.curve_text import crossover_words, fit_words
-from vitexp.study.curve import Crossover, Series
-from vitexp.study.powerlaw import PowerLaw
+from vitexp.report.curve_text import arm_names, comparison_text, fit_text, place_text, short_name
+from vitexp.study.arm import Arm
+from vitexp.study.curve import Line, Point
+from vitexp.study.fits import Crossover, EqualAccuracy, Gap, PowerLaw
 
-NONE, ONE_D = (Series(label=(("model.pos_embed", word),), metric="test_acc", points=()) for word in ("none", "1d"))
+
+def compared(found, axis="data.train_images"):
+    lines = [
+        Line(label=(("model.pos_embed", word),), axis=axis, metric="test_acc", points=()) for word in ("none", "1d")
+    ]
+    return comparison_text(*lines, found)
 
 
 def crossover(**changes):
@@ -28,23 +34,118 @@ def crossover(**changes):
     ],
 )
 def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
-    assert words in crossover_words(NONE, ONE_D, crossover(**changes), "data.train_images")
+    assert words in compared(crossover(**changes))
 
 
 def test_a_crossing_in_training_length_is_not_one_in_images():
-    assert "1-D overtakes none at epochs 5.5; 95 %" in crossover_words(
-        NONE, ONE_D, crossover(size=5.5), "trainer.max_epochs"
-    )
+    assert "1-D overtakes none at epochs 5.5; 95 %" in compared(crossover(size=5.5), "trainer.max_epochs")
 
 
 def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
     known = {"a": 3.0, "b": 0.7, "c": 0.01, "b_interval": (0.6, 0.8), "miss": 0.004, "sizes": 6, "seeds": 5}
     law = PowerLaw(**known, c_interval=(0.0, 0.02), outside=0)
-    assert fit_words(law) == (
+    assert fit_text(law) == (
         "error = 3 · n^−0.70 + 0.0100, exponent ± 0.10, floor 0.00 to 2.00 % (bootstrap over 5 seeds); "
         "the largest miss is 0.40 points"
     )
-    poor = fit_words(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
+    poor = fit_text(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
     assert "exponent ± 0.10, no floor seen (bootstrap" in poor
     assert poor.endswith("it leaves the joint 95 % intervals at 2 of 6 sizes: a summary, not a law")
-    assert fit_words("no seed has every size") == "no power law is drawn; no seed has every size"
+    assert fit_text("no seed has every size") == "no power law is drawn; no seed has every size"
+
+
+def line(name, x):
+    return Line(label=(("line", name),), axis=x, metric="test_acc", points=())
+
+
+@pytest.mark.parametrize(
+    ("x", "cost", "words"),
+    [
+        ("train_flops", 4.262e21, "4.26 ZFLOP"),
+        ("train_flops", 5.5e19, "55 EFLOP"),
+        ("train_flops", 1.274e12, "1.27 TFLOP"),
+        ("train_flops", 9.996e11, "1 TFLOP"),
+        ("train_flops", 3.5e8, "350 MFLOP"),
+        ("train_flops", 12.0, "12 FLOP"),
+        ("relative_flops", 1.0, "1×"),
+        ("relative_flops", 0.0623, "0.0623×"),
+        ("relative_flops", 128.4, "128×"),
+        ("parameters", 1_300_000, "1.3 M"),
+        ("parameters", 85_800_000, "85.8 M"),
+        ("train_seconds", 9.999, "10 s"),
+        ("train_seconds", 12_345.6, "12,346 s"),
+        ("train_flops", 2e11, "200 GFLOP"),
+        ("relative_flops", 0.5, "0.5×"),
+    ],
+)
+def test_a_cost_has_a_unit_and_at_most_three_digits(x, cost, words):
+    assert place_text(x, cost) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("w32d8m64h2/4", "d8"),
+        ("w64d2m64h4/4", "w64 h4"),
+        ("w32d2m64h2/8", "/8"),
+        ("w16d1m32h1/8", "w16 d1 m32 h1 /8"),
+        ("w32d2m64h2/4", "w32d2m64h2/4"),
+        ("w32d2m64h2/4, gap", "the same, gap"),
+        ("w32d8m64h2/4, gap", "d8, gap"),
+        ("micro/4", "micro/4"),
+        ("R50+B/16", "R50+B/16"),
+    ],
+)
+def test_a_network_in_numbers_is_named_by_what_differs(name, words):
+    assert short_name(name, "w32d2m64h2/4") == words
+    assert short_name(name, "B/16") == name
+
+
+def test_arms_are_named_by_their_network_and_by_what_tells_them_apart():
+    factors = [
+        {"model.arch": "B/16", "model.stem": "patch", "trainer.max_epochs": 7},
+        {"model.arch": "B/16", "model.stem": "patch", "trainer.max_epochs": 14},
+        {"model.arch": "B/16", "model.stem": "resnet50", "trainer.max_epochs": 7},
+        {"model.arch": "R50x1", "model.stem": "auto", "trainer.max_epochs": 7},
+    ]
+    points = [Point(arm=Arm(factors=one, asked=(0,)), x=1.0, values={0: 0.5}) for one in factors]
+    names = arm_names(points)
+    assert [names[id(point.arm)] for point in points] == ["B/16, 7 epochs", "B/16, 14 epochs", "R50+B/16", "R50x1"]
+
+
+def found(*logs, low=0.8, high=0.9):
+    gaps = [None if log is None else Gap(log_factor=log, low=low, high=high) for log in logs]
+    return EqualAccuracy(gaps=dict(enumerate(gaps)))
+
+
+@pytest.mark.parametrize(
+    ("logs", "x", "words"),
+    [
+        (
+            (1.0, 1.1, 1.2),
+            "train_flops",
+            "For equal top-1 accuracy ViT needs 3.00 times less compute than ResNet (95 % interval 2.34 to 3.85, n = 3 "
+            "seeds), over the 80.00 to 90.00 % that both reach",
+        ),
+        (
+            (-1.0, -1.1, -1.2),
+            "relative_flops",
+            "ViT needs 3.00 times more compute than ResNet (95 % interval 2.34 to 3.85, n = 3 seeds), over",
+        ),
+        ((0.5, -0.4, 0.2), "parameters", "1.11 times fewer parameters than ResNet (95 % interval 0.35 to 3.45, n = 3"),
+        ((0.5, -0.4, 0.2), "parameters", "n = 3 seeds, which holds 1: no difference is shown), over"),
+        ((-0.5, 0.4, -0.2), "parameters", "1.11 times more parameters than ResNet (95 % interval 0.35 to 3.45, n = 3"),
+        ((0.1, 0.2, 0.3), "train_seconds", "1.22 times less training time than ResNet"),
+        ((1.0, 1.2), "train_flops", "3.00 times less compute than ResNet (n = 2: not enough evidence under 3 seeds)"),
+        ((1.0, 1.0, 1.0), "train_flops", "2.72 times less compute than ResNet (the same at each of n = 3 seeds)"),
+        (
+            (1.0, None, 1.2, 1.1),
+            "train_flops",
+            "less compute than ResNet in the mean of 3 of 4 seeds, while at the others they reach no common accuracy",
+        ),
+        ((None, None), "train_flops", "ViT and ResNet reach no common top-1 accuracy"),
+        ((), "train_flops", "ViT and ResNet share no seed, so they are not compared at equal top-1 accuracy"),
+    ],
+)
+def test_the_factor_is_told_with_how_sure_it_is(logs, x, words):
+    assert words in comparison_text(line("ViT", x), line("ResNet", x), found(*logs))

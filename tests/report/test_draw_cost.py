@@ -11,10 +11,10 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.draw_curve import caption, draw_curve, tick_words, ticks
-from vitexp.report.figures import write_curve
+from vitexp.report.curve_text import line_name, place_text
+from vitexp.report.draw_curve import caption, draw_curve, round_numbers, ticks, write_curve
 from vitexp.report.html import write_html
-from vitexp.study.cost_curve import make_cost_curve
+from vitexp.study.curve import make_curve
 
 SIZED = {
     "w32d2m64h2/4": (1.0, 0.90), "w32d1m64h2/4": (0.55, 0.80), "w32d4m64h2/4": (1.9, 0.94),
@@ -70,7 +70,7 @@ def pictures(labs):
     """The pictures of both, drawn, with their curves."""
     found = {}
     for name, place in labs.items():
-        curve = make_cost_curve(*place)
+        curve = make_curve(*place)
         with style.settings():
             figure = draw_curve(curve)
             renderer = FigureCanvasAgg(figure).get_renderer()
@@ -96,7 +96,7 @@ def test_names_lie_within_the_picture_and_over_nothing(pictures, name):
         for axes in figure.axes:
             named = [text for text in axes.texts if isinstance(text, Annotation)]
             boxes = [text.get_window_extent(renderer) for text in named]
-            assert len(boxes) >= 0.8 * len({id(p) for line in curve.lines["test_acc"] for p in line.points})
+            assert len(boxes) >= 0.8 * len(curve.points)
             assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
             inside = axes.get_window_extent(renderer)
             assert all((box.min >= inside.min).all() and (box.max <= inside.max).all() for box in boxes)
@@ -117,20 +117,11 @@ def test_the_ticks_of_the_axis_keep_apart(pictures, name):
 
 @pytest.mark.parametrize(("low", "high"), [(1e9, 1.04e9), (1e9, 2e9), (3e10, 4e12), (1e6, 1e21), (0.01, 150.0)])
 def test_ticks_are_round_numbers_within_the_axis(low, high):
-    found = ticks(low, high, "train_flops", 5.0)
+    found = ticks(round_numbers(low, high), "train_flops", low, high, 5.0)
     assert 2 <= len(found) <= 8
     assert found == sorted(found)
     assert all(low <= tick <= high for tick in found)
-    assert len({tick_words("train_flops", tick) for tick in found}) == len(found)
-
-
-@pytest.mark.parametrize(
-    ("x", "cost", "words"),
-    [("train_flops", 2e11, "200 GFLOP"), ("train_flops", 1.5e18, "1.5 EFLOP"), ("relative_flops", 0.5, "0.5×"),
-     ("relative_flops", 10.0, "10×"), ("parameters", 2e6, "2 M"), ("train_seconds", 100.0, "100 s")],
-)  # fmt: skip
-def test_a_tick_has_a_unit_and_no_idle_digits(x, cost, words):
-    assert tick_words(x, cost) == words
+    assert len({place_text("train_flops", tick) for tick in found}) == len(found)
 
 
 def test_the_caption_says_what_names_and_lines_are(pictures):
@@ -155,21 +146,23 @@ def test_the_files_are_pictures_and_numbers_and_the_same_each_time(families, tmp
 
 def test_every_point_and_comparison_reads_back_from_the_csv(sized, tmp_path):
     write_curve(*sized, tmp_path)
-    curve = make_cost_curve(*sized)
+    curve = make_curve(*sized)
     rows = rows_of(tmp_path / "c" / "curve.csv")
-    points = [(metric, line.name, point) for metric in curve.lines for line in curve.lines[metric]
+    points = [(metric, dict(line.label)["line"], point) for metric in curve.lines for line in curve.lines[metric]
               for point in line.points]  # fmt: skip
     assert len(rows) == len(points) == 2 * 14  # the base stands on three lines
     for row, (metric, name, point) in zip(rows, points, strict=True):
         assert (row["metric"], row["line"], row["model.arch"]) == (metric, name, point.arm.factors["model.arch"])
-        assert float(row["relative_flops"]) == point.cost
+        assert float(row["relative_flops"]) == point.x
         assert float(row["train_flops"]) == SIZED[row["model.arch"]][0] * 1e12
         assert (row["parameters"], float(row["mean"]), float(row["high"])) == (
             "4321", point.interval.mean, point.interval.high
         )  # fmt: skip
         assert {int(s): float(v) for s, v in (pair.split(":") for pair in row["values"].split())} == point.values
     compared = rows_of(tmp_path / "c" / "curve-fits.csv")
-    found = [(line.name, base.name, equal) for pairs in curve.equal.values() for line, base, equal in pairs]
+    found = [
+        (line_name(line), line_name(base), equal) for pairs in curve.compared.values() for line, base, equal in pairs
+    ]
     for row, (name, base, equal) in zip(compared, found, strict=True):
         assert (row["kind"], row["line"], row["against"]) == ("equal accuracy", name, base)
         assert float(row["factor"]) == equal.factor
@@ -179,9 +172,9 @@ def test_every_point_and_comparison_reads_back_from_the_csv(sized, tmp_path):
 
 def test_the_terminal_tells_points_and_comparisons(families, tmp_path):
     text = shown(write_curve(*families, tmp_path))
-    assert "digits · 600 training images · 10 epochs · 5 arms · 15 runs" in text
-    assert "ViT micro/8 200 GFLOP 4,321" in text
-    assert "R14x1 ◆ 1.50 TFLOP 4,321" in text
+    assert "digits · 600 training images · 10 epochs · 5 arms · 15 of 15 runs finished · seeds 0–2" in text
+    assert "ViT · micro/8 200 GFLOP 4.32 k" in text
+    assert "◆ ResNet · R14x1 1.5 TFLOP 4.32 k" in text
     assert "For equal top-1 accuracy ViT needs" in text
     assert "Paper: Figure 5, drawn only: ViTs take 2 to 4 times less compute" in text
 
@@ -199,3 +192,12 @@ def test_the_page_of_a_study_holds_the_picture(families, tmp_path):
     page = write_html(*families, tmp_path).read_text()
     assert "Against training compute" in page
     assert "For equal top-1 accuracy ViT needs" in page
+
+
+def test_a_single_size_has_its_own_tick_and_many_are_thinned_to_those_with_room():
+    assert ticks([[64]], "data.train_images", 43, 96, 5.0) == [64]
+    sizes = [1000 + step for step in range(0, 1000, 10)]
+    grids = [sizes[::-step][::-1] for step in range(1, len(sizes))]
+    found = ticks(grids, "data.train_images", 1000, 1990, 5.0)
+    assert 4 < len(found) < 15
+    assert found[-1] == 1990

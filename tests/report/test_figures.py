@@ -11,7 +11,8 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.figures import write_curve, write_dots
+from vitexp.report.draw_curve import write_curve
+from vitexp.report.draw_dots import write_dots
 from vitexp.study.curve import make_curve
 
 SIZES = [64, 128, 256, 512, 1024]
@@ -83,7 +84,7 @@ def test_an_svg_holds_its_text_as_text_whatever_the_text_is():
         for place, name in enumerate(names):
             figure.text(0.1, place / 8, name)
         axes = figure.subplots()
-        style.annotate(axes, [style.Label(x=0.5, y=0.5, low=0.4, high=0.6, text="micro/16", colour="#000000")], [])
+        style.annotate(axes, [style.Label(0.5, 0.5, 0.4, 0.6, text="micro/16", colour="#000000")], [])
         first, again = style.svg(figure), style.svg(figure)
     found = {element.text for element in ElementTree.fromstring(first).iter() if element.tag.endswith("text")}
     assert {"micro/16", *(re.sub("[\x00-\x1f]", "\ufffd", name) for name in names)} <= found
@@ -100,10 +101,10 @@ def test_the_same_records_give_the_same_bytes(grown, lab, tmp_path):
 def test_every_point_reads_back_from_the_csv(grown):
     curve, folder, _ = grown
     rows = rows_of(folder / "curve.csv")
-    points = [(dict(one.label)["model.pos_embed"], point) for one in curve.series["test_acc"] for point in one.points]
+    points = [(dict(one.label)["model.pos_embed"], point) for one in curve.lines["test_acc"] for point in one.points]
     assert len(rows) == 10
     for row, (arm, point) in zip(rows, points, strict=True):
-        assert (row["model.pos_embed"], float(row["size"]), int(row["n"])) == (arm, point.size, 4)
+        assert (row["model.pos_embed"], float(row["size"]), int(row["n"])) == (arm, point.x, 4)
         interval = point.interval
         assert [float(row[name]) for name in ("mean", "sd", "low", "high")] == [
             interval.mean, interval.sd, interval.low, interval.high
@@ -115,11 +116,11 @@ def test_every_point_reads_back_from_the_csv(grown):
 def test_fits_and_crossovers_read_back_from_the_csv(grown):
     curve, folder, _ = grown
     laws = [row for row in rows_of(folder / "curve-fits.csv") if row["kind"] == "power law"]
-    for row, fit in zip(laws, curve.fits["test_acc"], strict=True):
+    for row, fit in zip(laws, (line.fit for line in curve.lines["test_acc"]), strict=True):
         found = [float(row[name]) for name in ("a", "b", "c", "b_low", "b_high", "c_low", "c_high", "miss")]
         assert found == [fit.a, fit.b, fit.c, *fit.b_interval, *fit.c_interval, fit.miss]
     (row,) = [row for row in rows_of(folder / "curve-fits.csv") if row["kind"] == "crossover"]
-    crossover = curve.crossovers["test_acc"][0][2]
+    crossover = curve.compared["test_acc"][0][2]
     assert [float(row[name]) for name in ("size", "low", "high")] == [crossover.size, crossover.low, crossover.high]
     assert (row["model.pos_embed"], row["against"], row["shown"]) == ("none", "1d", "True")
 
@@ -130,7 +131,7 @@ def test_the_terminal_tells_points_fits_and_crossover(grown):
     assert "Fixed steps: 25,600 images seen at every size" in flat
     assert "n = 4 seeds" in flat
     assert "Paper: Figure 4, drawn only:" in flat
-    point = curve.series["test_acc"][1].points[4].interval
+    point = curve.lines["test_acc"][1].points[4].interval
     assert re.search(rf"1,024 +\S+ ± \S+ +{100 * point.mean:.2f} ± {100 * (point.high - point.mean):.2f}", text)
     assert re.search(r"1-D: error = 2\.\d+ · n\^−0\.\d\d \+ 0\.0\d+, exponent ± 0\.\d\d", flat)
     assert re.search(r"1-D overtakes none at 256 images; 95 % interval 2\d\d to 2\d\d \(n = 4 seeds\)\.", flat)
@@ -185,5 +186,5 @@ def test_many_arms_are_listed_under_each_other_and_share_a_reason(lab, tmp_path)
     text = shown(write_curve(study.path, lab.root, tmp_path / "results"))
     assert "All arms: no power law is drawn; three numbers need 4 sizes, and there are 2." in " ".join(text.split())
     assert re.search(r"^ relative +64 +56\.50 ± 0\.25 +$", text, flags=re.MULTILINE)
-    assert re.search(r"^ +128 +62\.90 ± 0\.25 +$", text, flags=re.MULTILINE)
+    assert re.search(r"^ relative +128 +62\.90 ± 0\.25 +$", text, flags=re.MULTILINE)
     assert text.count("do not differ at any size") == 4

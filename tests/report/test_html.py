@@ -142,4 +142,4 @@ def test_a_study_of_data_sizes_has_its_curve_and_what_is_read_off_it(lab, tmp_pa
     lab.fill(study, lambda cell: {"test_acc": 0.5 + cell.overrides["data.train_images"] / 1000})
     text = write_html(study.path, lab.root, tmp_path).read_text()
     assert text.count("data:image/svg+xml") == 2
-    assert "top-1 accuracy: All arms: no power law is drawn; three numbers need 4 sizes" in text
+    assert "<li>All arms: no power law is drawn; three numbers need 4 sizes" in text

@@ -13,6 +13,12 @@ SWEEPS = sorted(Path(__file__).parents[2].glob("sweeps/*.yaml"))
 NOT_COMPARED = {"run.wandb"}
 
 
+def is_known(key, value):
+    """Whether there are words for a key, and for a value of it that is not a number."""
+    named = isinstance(value, str) and key in words.NAMES
+    return key in words.KEYS and (named or isinstance(value, int | float) or value in words.VALUES.get(key, {}))
+
+
 def choices():
     """Every option of the groups model, data and run that takes one of several words, with each word."""
     for group, owner in (("model", ClassifyConfig), ("data", ShardData.__init__), ("run", RunConfig)):
@@ -22,7 +28,7 @@ def choices():
 
 
 def test_one_comparison_is_no_comparisons():
-    assert [words.comparisons_words(count) for count in (1, 14)] == ["one comparison", "14 comparisons"]
+    assert [words.comparisons_text(count) for count in (1, 14)] == ["one comparison", "14 comparisons"]
 
 
 @pytest.mark.parametrize(
@@ -41,11 +47,11 @@ def test_differences_carry_their_sign_unless_they_round_to_nothing(value, shown)
 
 
 def test_words_of_unknown_keys_and_values_are_themselves():
-    assert words.label_words((("model.pos_embed", "spiral"), ("model.mlp_ratio", 2), ("model.kind", "new"))) == (
+    assert words.label_text((("model.pos_embed", "spiral"), ("model.mlp_ratio", 2), ("model.kind", "new"))) == (
         "position embedding spiral, mlp ratio 2, kind new"
     )
-    assert words.seeds_words([0, 1, 2, 3]) == "0–3"
-    assert words.seeds_words([0, 2]) == "0, 2"
+    assert words.seeds_text([0, 1, 2, 3]) == "0–3"
+    assert words.seeds_text([0, 2]) == "0, 2"
     assert words.points(0.01) == "1 point"
     assert words.points(0.005) == "0.5 points"
     assert [words.probability(p) for p in (None, 0.0004, 0.0404)] == ["–", "< 0.001", "0.040"]
@@ -80,7 +86,7 @@ def test_words_of_unknown_keys_and_values_are_themselves():
     ],
 )
 def test_a_label_says_what_a_reader_must_know_and_no_more(label, shown):
-    assert words.label_words(tuple(label)) == shown
+    assert words.label_text(tuple(label)) == shown
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -88,17 +94,17 @@ def test_every_factor_of_every_study_has_words(path):
     study = read_study(path)
     for cell in study.cells():
         for key in study.factors:
-            assert words.is_known(key, cell.overrides[key]), f"{key} {cell.overrides[key]} has no words"
+            assert is_known(key, cell.overrides[key]), f"{key} {cell.overrides[key]} has no words"
     for metric in (*study.config.metrics, study.config.select):
-        assert "_" not in words.metric_words(metric)
+        assert "_" not in words.metric_label(metric)
 
 
 def test_every_word_that_a_flag_takes_has_words():
     """From the table of axes, or a line in report/words.py."""
-    assert [(key, word) for key, word in sorted(set(choices())) if not words.is_known(key, word)] == []
+    assert [(key, word) for key, word in sorted(set(choices())) if not is_known(key, word)] == []
 
 
 def test_a_key_or_value_without_words_is_seen():
-    assert not words.is_known("model.pos_embed", "spiral")
-    assert not words.is_known("model.flavour", 3)
-    assert words.is_known("model.lr", 0.1)
+    assert not is_known("model.pos_embed", "spiral")
+    assert not is_known("model.flavour", 3)
+    assert is_known("model.lr", 0.1)

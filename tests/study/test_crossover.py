@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.curve import crossings, find_crossover
+from vitexp.study.fits import crossings, find_crossover
 
 SIZES = [100, 200, 400, 800]
 LEVELS = [-0.01, -0.005, 0, 0.005, 0.01]

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, interpolate
 from scipy import stats as reference
 
-from vitexp.study.cost_curve import equal_accuracy, gap, running_best
+from vitexp.study.fits import equal_accuracy, gap, running_best
 
 COSTS = np.geomspace(1e9, 1e12, 5)
 

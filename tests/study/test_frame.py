@@ -9,7 +9,6 @@ import pandas
 import pytest
 
 from vitexp.report import tidy
-from vitexp.study.cost_curve import make_cost_curve
 from vitexp.study.curve import make_curve
 from vitexp.study.table import make_table
 
@@ -85,7 +84,7 @@ def test_the_points_of_a_curve_against_cost(lab):
     for cell in study.cells():
         cost = 1e9 * len(cell.overrides["model.pool"])
         lab.run(cell, {"test_acc": 0.9 + cell.seed / 100}, study="costs", train_flops=cost)
-    same(study.curve(lab.root), tidy.points(make_cost_curve(study, lab.root)))
+    same(study.curve(lab.root), tidy.points(make_curve(study, lab.root)))
 
 
 def test_without_pandas_one_sentence_says_what_to_install(filled, monkeypatch):

@@ -3,7 +3,7 @@ import pytest
 from scipy import optimize
 from scipy import stats as reference
 
-from vitexp.study.powerlaw import PowerLaw, fit_power_law
+from vitexp.study.fits import PowerLaw, fit_power_law, half_width, resamples
 
 SIZES = [64, 128, 256, 512, 1024]
 
@@ -111,3 +111,28 @@ def test_a_true_power_law_rarely_leaves_the_intervals_of_its_means():
     fits = [fit_power_law(SIZES, noisy(900 + trial, spread=0.005)) for trial in range(300)]
     left = [found.outside for found in fits if isinstance(found, PowerLaw)]
     assert sum(count > 0 for count in left) / len(left) < 0.05
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 6])
+def test_few_seeds_are_resampled_exactly(n):
+    rows, probabilities = resamples(n)
+    assert {2: 3, 3: 10, 5: 126, 6: 462}[n] == len(rows) == len({tuple(row) for row in rows})
+    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+    multinomial = reference.multinomial(n, np.full(n, 1 / n))
+    assert probabilities == pytest.approx(multinomial.pmf(rows), rel=1e-9)
+
+
+def test_many_seeds_are_drawn_the_same_way_every_time():
+    first, second = resamples(9), resamples(9)
+    assert (first[0] == second[0]).all()
+    assert (first[0].sum(axis=1) == 9).all()
+    assert first[0].mean() == pytest.approx(1)
+    assert len(first[0]) == 1000
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_for_a_mean_the_interval_is_that_of_student(n):
+    values = np.random.default_rng(n).normal(size=n)
+    rows, probabilities = resamples(n)
+    low, high = reference.t.interval(0.95, n - 1, values.mean(), reference.sem(values))
+    assert half_width(rows @ values / n, probabilities, n) == pytest.approx((high - low) / 2, rel=1e-9)

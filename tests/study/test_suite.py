@@ -91,7 +91,7 @@ def test_a_study_without_groups_has_no_means(lab):
     ("groups", "told"),
     [
         ({"natural": ["digits", "pets"]}, "no place for clevr"),
-        ({"natural": ["digits", "pets", "clevr", "mars"]}, "names mars, which is no value of data.shards"),
+        ({"natural": ["digits", "pets", "clevr", "mars"]}, "has mars in natural, which is no value of data.shards"),
         ({"natural": ["digits", "pets"], "other": ["pets", "clevr"]}, "names pets twice"),
         ({"natural": "digits"}, "study.groups.natural is 'digits', which is not a list"),
         ({"natural": []}, "has natural without a value"),

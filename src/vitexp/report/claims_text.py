@@ -10,7 +10,7 @@ from vitexp.report import words
 from vitexp.report.paper import published
 from vitexp.study.claims.claims import Claim
 from vitexp.study.claims.ledger import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Ledger, Line
-from vitexp.study.curve import Crossover
+from vitexp.study.fits import Crossover
 
 MINUS = " − "
 _MOST_NAMES = 6  # of networks in the heading of a line
@@ -20,7 +20,7 @@ def heading(line: Line) -> str:
     """Where a line was measured, and over how many seeds."""
     counts = [one.judgement.difference.n for one in line.judged]
     seeds = f", n\u00a0=\u00a0{words.span(counts)} seeds" if counts else ""
-    parts = [line.study.name, *setting(line), f"{words.metric_words(line.metric)}{seeds}"]
+    parts = [line.study.name, *setting(line), f"{words.metric_label(line.metric)}{seeds}"]
     return " · ".join(parts)
 
 
@@ -37,7 +37,7 @@ def setting(line: Line) -> list[str]:
         "trainer.max_steps",
     }
     context = [(key, value) for key, value in line.finding.context if key not in named_already and value is not None]
-    return [*(text for text in named if text), *([words.label_words(tuple(context))] if context else [])]
+    return [*(text for text in named if text), *([words.label_text(tuple(context))] if context else [])]
 
 
 def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
@@ -46,7 +46,7 @@ def contrast_words(line: Line, one: Judged) -> tuple[str, str, str]:
     if line.claim.unit == "compute":
         tested = f"n {difference.n}, p {words.probability(judged.p_holm)}"
         return f"{one.contrast.one} beside {one.contrast.other}", _times(difference), tested
-    sides = [words.value_words(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
+    sides = [words.value_label(line.claim.axis, side) for side in (one.contrast.one, one.contrast.other)]
     half = words.half_width(difference, line.metric)
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
     if judged.p_equivalence is not None and one.contrast.expected == "alike":
@@ -75,7 +75,7 @@ def reason(line: Line) -> str:
     margin = line.study.config.margin
     parts = [_undecided(line, margin)] if line.verdict == UNDECIDED else [_protocol(line), _decided(line, margin)]
     if line.finding.absent:
-        missing = " or ".join(words.value_words(line.claim.axis, value) for value in line.finding.absent)
+        missing = " or ".join(words.value_label(line.claim.axis, value) for value in line.finding.absent)
         parts.append(f"no arm {missing} here")
     if line.finding.crossover is not None:
         parts.append(_crossing(line.finding.crossover))
@@ -98,8 +98,8 @@ def paper_words(claim: Claim) -> str:
         for one, other in claim.pairs:
             difference = _figures(claim, one, other, place)
             if difference is not None:
-                kind = "" if len(places) == 1 else f"{words.value_words('model.pos_embed', place)} "
-                sides = MINUS.join(words.value_words(claim.axis, side) for side in (one, other))
+                kind = "" if len(places) == 1 else f"{words.value_label('model.pos_embed', place)} "
+                sides = MINUS.join(words.value_label(claim.axis, side) for side in (one, other))
                 found.append(f"{kind}{sides} {words.signed(difference, 'fewshot_5')}")
     return f"{paper.source}, {paper.caveat}: {', '.join(found)} points"
 
@@ -109,10 +109,10 @@ def tuned_words(line: Line) -> str:
     chosen: dict[str, None] = {}
     for arm in line.arms:
         if arm.tuned and arm.tuning_runs > len(arm.runs):
-            name = words.label_words(tuple((k, v) for k, v in arm.factors.items() if k == line.claim.axis))
-            values = ", ".join(f"{words.key_words(key)} {words.value_words(key, v)}" for key, v in arm.tuned.items())
+            name = words.label_text(tuple((k, v) for k, v in arm.factors.items() if k == line.claim.axis))
+            values = ", ".join(f"{words.key_label(key)} {words.value_label(key, v)}" for key, v in arm.tuned.items())
             chosen[f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)"] = None
-    return f"tuned on {words.metric_words(line.study.config.select)}: {'; '.join(chosen)}" if chosen else ""
+    return f"tuned on {words.metric_label(line.study.config.select)}: {'; '.join(chosen)}" if chosen else ""
 
 
 def runs_words(line: Line) -> str:
@@ -250,7 +250,7 @@ def _images(runs: Sequence[RunRecord]) -> str:
 
 
 def _arch(runs: Sequence[RunRecord]) -> str:
-    named = list(dict.fromkeys(words.arch_words(str(flatten(run.config).get("model.arch", ""))) for run in runs))
+    named = list(dict.fromkeys(words.network_label(str(flatten(run.config).get("model.arch", ""))) for run in runs))
     return ", ".join(named) if len(named) <= _MOST_NAMES else f"{len(named)} networks"
 
 

@@ -15,7 +15,7 @@ def show_table(chosen: argparse.Namespace) -> int:
     places = _places(chosen)
     written = write_table(**places)
     if chosen.figure:
-        from vitexp.report.figures import write_dots
+        from vitexp.report.draw_dots import write_dots
 
         written = Written(written.renderable, (*written.paths, *write_dots(**places)))
     print_written(written)
@@ -24,7 +24,7 @@ def show_table(chosen: argparse.Namespace) -> int:
 
 def show_curve(chosen: argparse.Namespace) -> int:
     """Draws and writes the curve of a study."""
-    from vitexp.report.figures import write_curve
+    from vitexp.report.draw_curve import write_curve
 
     print_written(write_curve(**_places(chosen)))
     return 0

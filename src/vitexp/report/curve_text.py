@@ -1,85 +1,139 @@
-"""Curves in words: against data size and against cost, on the terminal and below a picture."""
+"""A curve in words: its points as tables, and what is read off them, on the terminal and below a picture."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
+from matplotlib.ticker import EngFormatter
 
 from vitexp import stats
 from vitexp.report import words
 from vitexp.report.paper import published
-from vitexp.report.tables import caution, footnote
-from vitexp.report.view import paper_words
-from vitexp.study.arm import Arm, spelling
+from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, paper_text, shared_setting
+from vitexp.study.arm import spelling
 from vitexp.study.claims import families
-from vitexp.study.cost_curve import CostCurve, EqualAccuracy, Line, Point
-from vitexp.study.curve import SIZES, Crossover, Curve, Series
+from vitexp.study.curve import SIZES, Compared, Curve, Line, Point
+from vitexp.study.fits import Crossover, EqualAccuracy, PowerLaw
 from vitexp.study.frame import fact
-from vitexp.study.lines import RELATIVE
-from vitexp.study.powerlaw import PowerLaw
+from vitexp.study.lines import MEASURED, RELATIVE
 
-MOST_COLUMNS = 4
+_SAME = 1.02  # training lengths within this factor count as one: the last batch of an epoch is rounded
+_NETWORK = re.compile(r"(w\d+)(d\d+)(m\d+)(h\d+)(/\d+)")
 
 
-def curve_text(curve: Curve | CostCurve) -> RenderableType:
+def curve_view(curve: Curve) -> View:
     """A curve's numbers, metric by metric, with what is read off them."""
-    parts: list[RenderableType] = [
-        Text(title(curve), style="bold"),
-        Text(setting(curve), style="dim"),
-        *map(caution, words.cautions(curve.cautions)),
-    ]
-    for metric in lines_of(curve):
-        table = _cost_table(curve, metric) if isinstance(curve, CostCurve) else _points(curve, metric)
-        parts += [Text(), Text(words.headline(metric, seed_counts(curve, metric)), style="bold"), table]
-        parts += [footnote(sentence) for sentence in sentences(curve, metric)]
-    if isinstance(curve, CostCurve) and any(point.is_baseline for point in curve.points):
-        parts.append(footnote("◆ is the baseline."))
-    if curve.study.config.paper:
-        parts.append(footnote(paper_words(published(curve.study.config.paper))))
-    return Group(*parts, *(footnote(words.sentence(note)) for note in curve.notes), Text())
+    paper = curve.study.config.paper
+    sections = tuple(_section(curve, metric, lines) for metric, lines in curve.lines.items())
+    marked = any(cell and cell.baseline for section in sections for _, row in section.rows for cell in row)
+    return View(
+        name=curve.study.name,
+        title=words.title(curve.study),
+        setting=setting(curve),
+        cautions=words.cautions(curve.cautions),
+        sections=sections,
+        footnotes=(
+            *readings(curve),
+            *(["◆ is the baseline."] if marked else []),
+            *([paper_text(published(paper))] if paper else []),
+            *map(words.sentence, curve.notes),
+        ),
+    )
 
 
-def title(curve: Curve | CostCurve) -> str:
-    """The heading of a curve."""
-    return curve.study.config.title or f"Study {curve.study.name}"
-
-
-def setting(curve: Curve | CostCurve) -> str:
+def setting(curve: Curve) -> str:
     """What the runs of a curve have in common, as the line below its heading."""
-    return budget(curve) if isinstance(curve, CostCurve) else curve.budget[0].upper() + curve.budget[1:]
+    if curve.against_cost:
+        return shared_setting([point.arm for point in curve.points])
+    length = training_length(next(iter(curve.lines.values())))
+    return length[0].upper() + length[1:]
 
 
-def lines_of(curve: Curve | CostCurve) -> Mapping[str, Sequence[Line | Series]]:
-    """The lines of each metric: families or dimensions against cost, arms against data size."""
-    return curve.lines if isinstance(curve, CostCurve) else curve.series
+def training_length(lines: Sequence[Line]) -> str:
+    """Whether all points had equal epochs or equal steps, from the images that training really saw."""
+    seen = [(images, point.x) for line in lines for point in line.points for images in point.images_seen]
+    if not seen:
+        return "training length not recorded"
+    images, epochs = [count for count, _ in seen], [count / size for count, size in seen]
+    if max(images) <= _SAME * min(images):
+        return f"fixed steps: {max(images):,} images seen at every size"
+    is_size = lines[0].axis in SIZES
+    if is_size and max(epochs) <= _SAME * min(epochs):
+        return f"fixed epochs: {max(epochs):.3g} at every size"
+    return ("neither steps nor epochs fixed: " if is_size else "") + f"{min(images):,} to {max(images):,} images seen"
 
 
-def seed_counts(curve: Curve | CostCurve, *only: str) -> list[int]:
-    """How many seeds are behind each point, of some metrics or of all."""
-    lines = [line for metric in only or lines_of(curve) for line in lines_of(curve)[metric]]
+def seed_counts(lines: Sequence[Line]) -> list[int]:
+    """How many seeds are behind each point."""
     return [len(point.values) for line in lines for point in line.points]
 
 
-def sentences(curve: Curve | CostCurve, metric: str) -> list[str]:
-    """What is read off the points of a metric: equal accuracy against cost; fits and crossovers against data size."""
-    if isinstance(curve, CostCurve):
-        return [f"{equal_words(*found, curve.x)}." for found in curve.equal[metric]]
-    crossings = [f"{crossover_words(*found, curve.x)}." for found in curve.crossovers[metric]]
-    return [*_fits(curve, metric), *crossings, *_tuned(curve, metric)]
+# The points as tables.
 
 
-def fit_words(fit: PowerLaw | str) -> str:
+def _section(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
+    """A row for each place on the axis and a column for each line; against cost, and for many lines, a list."""
+    title = words.headline(metric, seed_counts(lines))
+    if curve.against_cost or len(lines) > MOST_COLUMNS:
+        return Section(title=title, corner="arm", **_list(curve, metric, lines))
+    means = [{point.x: CellView(mean=words.mean(point.interval, metric)) for point in line.points} for line in lines]
+    places = sorted({x for line in means for x in line})
+    return Section(
+        title=title,
+        corner=words.key_label(curve.axis),
+        columns=tuple(map(line_name, lines)),
+        rows=tuple((place_text(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),
+    )
+
+
+def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> dict[str, Any]:
+    """A row for each point, the lines below each other; against cost with the names of the arms and another cost."""
+    names, also = arm_names(curve.points), "train_flops" if curve.axis == "parameters" else "parameters"
+    facts: dict[str, list[str]] = {key: [] for key in ((curve.axis, also) if curve.against_cost else (curve.axis,))}
+    rows = []
+    for line in lines:
+        for point in line.points:
+            label = line_name(line) + (f" · {names[id(point.arm)]}" if curve.against_cost else "")
+            rows.append((label, (CellView(mean=words.mean(point.interval, metric), baseline=point.is_baseline),)))
+            for key, texts in facts.items():
+                x = point.x if key == curve.axis else fact(point.arm, key)
+                texts.append(NOTHING if x is None else place_text(key, x))
+    return {"rows": tuple(rows), "facts": {words.key_label(key): texts for key, texts in facts.items()}}
+
+
+# What is read off the points.
+
+
+def readings(curve: Curve) -> list[str]:
+    """What is read off the points of each metric."""
+    several = len(curve.lines) > 1 and not curve.against_cost  # equal accuracy names its metric
+    texts = {metric: _readings(curve, lines, curve.compared[metric]) for metric, lines in curve.lines.items()}
+    return [f"{words.metric_label(m)}: {text}" if several else text for m, found in texts.items() for text in found]
+
+
+def _readings(curve: Curve, lines: Sequence[Line], compared: Sequence[Compared]) -> list[str]:
+    """Equal accuracy against cost; else power laws, crossovers, and the values that tuning chose."""
+    comparisons = [f"{comparison_text(*found)}." for found in compared]
+    if curve.against_cost:
+        return comparisons
+    first = lines[0].fit
+    if isinstance(first, str) and len(lines) > 1 and all(line.fit == first for line in lines):
+        fits = [f"All arms: {fit_text(first)}."]
+    else:
+        fits = [f"{line_name(line)}: {fit_text(line.fit)}." for line in lines]
+    return [*fits, *comparisons, *_tuned(curve, lines)]
+
+
+def fit_text(fit: PowerLaw | str) -> str:
     """A power law in a sentence, or why there is none."""
     if isinstance(fit, str):
         return f"no power law is drawn; {fit}"
-    half = fit.b_interval[1] - fit.b
+    # A fit whose floor lies on its bound in every resample says nothing of its size.
+    ends = " to ".join(words.number(end, "test_acc") for end in fit.c_interval)
+    floor = f"floor {ends} %" if fit.c_interval[1] else "no floor seen"
     text = (
-        f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {half:.2f}, {_floor(fit)} "
+        f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {fit.b_interval[1] - fit.b:.2f}, {floor} "
         f"(bootstrap over {fit.seeds} seeds); the largest miss is {100 * fit.miss:.2f} points"
     )
     if fit.outside:
@@ -87,183 +141,51 @@ def fit_words(fit: PowerLaw | str) -> str:
     return text
 
 
-def _floor(fit: PowerLaw) -> str:
-    """The floor with its interval; a fit that lies on its bound in every resample says nothing of its size."""
-    if fit.c_interval[1] == 0:
-        return "no floor seen"
-    return f"floor {' to '.join(words.number(end, 'test_acc') for end in fit.c_interval)} %"
+def comparison_text(line: Line, base: Line, found: Crossover | EqualAccuracy) -> str:
+    """How a line compares with that of the baseline, and how sure that is."""
+    return _crossover(line, base, found) if isinstance(found, Crossover) else _equal_accuracy(line, base, found)
 
 
-def crossover_words(one: Series, base: Series, found: Crossover, x: str) -> str:
-    """Which arm leads where along `x`, and how sure that is."""
-    ahead, behind = (_label(one), _label(base))[:: found.leader or 1]
+def _crossover(line: Line, base: Line, found: Crossover) -> str:
+    """Which arm leads where."""
+    one, other = line_name(line), line_name(base)
+    ahead, behind = (one, other)[:: found.leader or 1]
     if not found.leader:
-        return f"{_label(one)} and {_label(base)} do not differ at any size"
+        return f"{one} and {other} do not differ at any size"
     if found.size is None and found.crossings:
-        return f"{_label(one)} and {_label(base)} change places {found.crossings} times in the mean: no one crossover"
+        return f"{one} and {other} change places {found.crossings} times in the mean: no one crossover"
     if found.size is None:
         return f"{ahead} is ahead of {behind} in the mean at every size"
-    text = f"{behind} overtakes {ahead} at {place_words(x, found.size)}"
+    text = f"{behind} overtakes {ahead} at {between_text(line.axis, found.size)}"
     if found.low is None or found.high is None:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
     low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
     high = "beyond the largest size" if found.high == math.inf else f"{found.high:,.0f}"
-    return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds)" + (
-        "" if found.shown else ", so that a crossing is not shown"
-    )
+    shown = "" if found.shown else ", so that a crossing is not shown"
+    return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds){shown}"
 
 
-def place_words(x: str, size: float) -> str:
+def between_text(axis: str, x: float) -> str:
     """A place between two points of the axis."""
-    return f"{size:,.0f} images" if x in SIZES else f"{words.key_words(x)} {size:.3g}"
+    return f"{x:,.0f} images" if axis in SIZES else f"{words.key_label(axis)} {x:.3g}"
 
 
-def _label(series: Series) -> str:
-    return words.label_words(series.label) or "the only arm"
-
-
-def _points(curve: Curve, metric: str) -> RichTable:
-    series = curve.series[metric]
-    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    if len(series) > MOST_COLUMNS:
-        return _long(table, curve, series)
-    table.add_column(words.key_words(curve.x), justify="right")
-    for one in series:
-        table.add_column(_label(one))
-    for size in sorted({point.size for one in series for point in one.points}):
-        table.add_row(words.value_words(curve.x, size), *(_cell(one, size) for one in series))
-    return table
-
-
-def _long(table: RichTable, curve: Curve, series: Sequence[Series]) -> RichTable:
-    """One line per arm and size, where the arms are too many to stand beside each other."""
-    for heading, side in (("arm", "left"), (words.key_words(curve.x), "right"), ("mean", "left")):
-        table.add_column(heading, justify="right" if side == "right" else "left")
-    for one in series:
-        for point in one.points:
-            first = _label(one) if point is one.points[0] else ""
-            table.add_row(first, words.value_words(curve.x, point.size), _cell(one, point.size))
-        table.add_section()
-    return table
-
-
-def _fits(curve: Curve, metric: str) -> list[str]:
-    """A sentence per arm, or one for all when they lack a fit for the same reason."""
-    fits = curve.fits[metric]
-    if len(fits) > 1 and isinstance(fits[0], str) and len(set(map(str, fits))) == 1:
-        return [f"All arms: {fit_words(fits[0])}."]
-    return [f"{_label(one)}: {fit_words(fit)}." for one, fit in zip(curve.series[metric], fits, strict=True)]
-
-
-def _tuned(curve: Curve, metric: str) -> list[str]:
-    """The values that tuning chose, in the order of the sizes."""
-    series = [one for one in curve.series[metric] if any(point.tuned for point in one.points)]
-    found = []
-    for key in curve.study.config.tune if series else ():
-        chosen = (", ".join(words.value_words(key, point.tuned.get(key)) for point in one.points) for one in series)
-        arms = "; ".join(f"{_label(one)} {values}" for one, values in zip(series, chosen, strict=True))
-        best = words.metric_words(curve.study.config.select)
-        found.append(f"The {words.key_words(key)} that is best by {best} at each size: {arms}.")
-    return found
-
-
-def _cell(series: Series, size: float) -> str:
-    interval = next((point.interval for point in series.points if point.size == size), None)
-    if interval is None:
-        return "no finished run"
-    return words.mean(interval, series.metric)
-
-
-# A curve against cost in words: costs with their units, arms by short names, what is read off the lines.
-
-AXES = {
-    "train_flops": "training compute",
-    RELATIVE: "training compute relative to the baseline",
-    "parameters": "parameters",
-    "train_seconds": "training time",
-}
-LESS = {"train_flops": "less compute", RELATIVE: "less compute", "parameters": "fewer parameters"}
-_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-_SIZES = re.compile(r"(w\d+)(d\d+)(m\d+)(h\d+)(/\d+)")
-
-
-def cost_words(x: str, cost: float) -> str:
-    """A cost with its unit, to three digits: 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
-    if x == RELATIVE:
-        return f"{_digits(cost)}×"
-    if x == "train_seconds":
-        return f"{_digits(cost)} s"
-    power = min(max(0, math.floor(math.log10(float(f"{cost:.2e}"))) // 3), len(_PREFIXES) - 1)
-    unit = _PREFIXES[power] + ("FLOP" if x == "train_flops" else "")
-    return f"{_digits(cost / 1000**power)} {unit}".strip()
-
-
-def _digits(value: float) -> str:
-    """Three digits or more, without an exponent."""
-    rounded = float(f"{value:.3g}")
-    return f"{value:,.0f}" if rounded >= 100 else f"{rounded:.{2 - math.floor(math.log10(rounded))}f}"
-
-
-def arm_names(points: Sequence[Point]) -> dict[int, str]:
-    """The arm of each point by its network, and by the other factors where that does not tell it from another."""
-    arms = list({id(point.arm): point.arm for point in points}.values())
-    found = {}
-    for arm in arms:
-        alike = [other for other in arms if families.network(other) == families.network(arm)]
-        label = tuple((key, value) for key, value in arm.factors.items() if _tells(key, value, alike))
-        network = _network(arm)
-        found[id(arm)] = ", ".join(text for text in (network, words.label_words(label)) if text) or "the only arm"
-    return found
-
-
-def short_name(name: str, base: str) -> str:
-    """A network in numbers by what differs from another: d8 for w32d8m64h2/4 beside w32d2m64h2/4."""
-    sizes, others = _SIZES.match(name), _SIZES.match(base)
-    if not sizes or not others or name == base:
-        return name
-    parts = [part for part, other in zip(sizes.groups(), others.groups(), strict=True) if part != other]
-    return (" ".join(parts) or "the same") + name[sizes.end() :]
-
-
-def budget(curve: CostCurve) -> str:
-    """What the runs have in common: data, images, epochs; and how many there are."""
-    arms = {id(point.arm): point.arm for point in curve.points}.values()
-    runs = [run for arm in arms for run in arm.runs.values()]
-    images, epochs = (
-        {read(run) for run in runs} for read in (lambda r: r.data.get("train_images"), lambda r: r.epochs)
-    )
-    parts = [
-        ", ".join(dict.fromkeys(str(run.data["name"]) for run in runs if "name" in run.data)),
-        f"{images.pop():,} training images" if len(images) == 1 and None not in images else "",
-        f"{epochs.pop():.4g} epochs" if len(epochs) == 1 and None not in epochs else "",
-        f"{len(arms)} arms",
-        f"{len(runs)} runs",
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def equal_words(one: Line, base: Line, found: EqualAccuracy, x: str) -> str:
-    """How many times less one line costs than another at equal accuracy, and how sure that is."""
-    metric = words.metric_words(one.metric)
+def _equal_accuracy(line: Line, base: Line, found: EqualAccuracy) -> str:
+    """How many times less one line costs than another."""
+    one, other, metric = line_name(line), line_name(base), words.metric_label(line.metric)
     if not found.gaps:
-        return f"{one.name} and {base.name} share no seed, so they are not compared at equal {metric}"
+        return f"{one} and {other} share no seed, so they are not compared at equal {metric}"
     if found.factor is None or found.accuracies is None:
-        return f"{one.name} and {base.name} reach no common {metric}"
-    ends = " to ".join(words.number(end, one.metric) for end in found.accuracies)
-    return (
-        f"For equal {metric} {one.name} needs {_times(found.factor, x)} than {base.name}"
-        f"{_sure(found)}, over the {ends} % that both reach"
-    )
+        return f"{one} and {other} reach no common {metric}"
+    less, what = ("fewer", "parameters") if line.axis == "parameters" else ("less", "compute")
+    what = "training time" if line.axis == "train_seconds" else what
+    times = f"{found.factor:.2f} times {less}" if found.factor >= 1 else f"{1 / found.factor:.2f} times more"
+    ends = " to ".join(words.number(end, line.metric) for end in found.accuracies)
+    needs = f"For equal {metric} {one} needs {times} {what} than {other}"
+    return f"{needs}{_certainty(found)}, over the {ends} % that both reach"
 
 
-def _times(factor: float, x: str) -> str:
-    less = LESS.get(x, "less training time")
-    if factor >= 1:
-        return f"{factor:.2f} times {less}"
-    return f"{1 / factor:.2f} times {less.replace('less', 'more').replace('fewer', 'more')}"
-
-
-def _sure(found: EqualAccuracy) -> str:
+def _certainty(found: EqualAccuracy) -> str:
     n = len(found.log_factors)
     if found.apart:
         return f" in the mean of {n} of {len(found.gaps)} seeds, while at the others they reach no common accuracy"
@@ -276,56 +198,54 @@ def _sure(found: EqualAccuracy) -> str:
     return f" (95 % interval {low:.2f} to {high:.2f}, n = {n} seeds{shown})"
 
 
-def _network(arm: Arm) -> str:
-    """The network where the runs or the factors name one."""
-    name = families.network(arm)
-    return "" if name == "None" else name
-
-
-def _tells(key: str, value: Any, alike: Sequence[Arm]) -> bool:
-    """Whether a factor, which does not name the network, differs between arms that have the same network."""
-    return key not in families.NETWORK and len({spelling(other.factors.get(key)) for other in alike}) > 1
-
-
-def lines_of_arms(lines: Sequence[Line]) -> Mapping[int, list[str]]:
-    """The names of the lines that each point stands on."""
-    found: dict[int, list[str]] = {}
-    for line in lines:
-        for point in line.points:
-            found.setdefault(id(point), []).append(line.name)
+def _tuned(curve: Curve, lines: Sequence[Line]) -> list[str]:
+    """The values that tuning chose, in the order of the sizes."""
+    tuned = [line for line in lines if any(point.arm.tuned for point in line.points)]
+    found = []
+    for key in curve.study.config.tune if tuned else ():
+        chosen = [[words.value_label(key, point.arm.tuned.get(key)) for point in line.points] for line in tuned]
+        arms = "; ".join(f"{line_name(line)} {', '.join(values)}" for line, values in zip(tuned, chosen, strict=True))
+        best = words.metric_label(curve.study.config.select)
+        found.append(f"The {words.key_label(key)} that is best by {best} at each size: {arms}.")
     return found
 
 
-def _cost_table(curve: CostCurve, metric: str) -> RichTable:
-    """A row a point, the lines under each other."""
-    lines = curve.lines[metric]
-    names = arm_names([point for line in lines for point in line.points])
-    also = "train_flops" if curve.x == "parameters" else "parameters"
-    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    for heading, side in (("line", "left"), ("arm", "left"), (_heading(curve.x), "right"), (_heading(also), "right")):
-        table.add_column(heading, justify="right" if side == "right" else "left")
-    table.add_column("mean", no_wrap=True)
-    for line in lines:
-        for point in line.points:
-            first = line.name if point is line.points[0] else ""
-            named = names[id(point.arm)] + (" ◆" if point.is_baseline else "")
-            table.add_row(
-                first,
-                named,
-                cost_words(curve.x, point.cost),
-                _beside(point, also),
-                words.mean(point.interval, line.metric),
-            )
-        table.add_section()
-    return table
+# Names of lines and arms, and costs with their units.
 
 
-def _heading(x: str) -> str:
-    return {"relative_flops": "relative compute"}.get(x, AXES[x])
+def line_name(line: Line) -> str:
+    """A line by what its arms share, or by its own name."""
+    return words.label_text(line.label) or "the only arm"
 
 
-def _beside(point: Point, name: str) -> str:
-    value = fact(point.arm, name)
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if name == "parameters" else cost_words(name, value)
+def arm_names(points: Sequence[Point]) -> dict[int, str]:
+    """The arm of each point by its network, and by the factors that tell it from others with the same network."""
+    arms = [point.arm for point in points]
+    found = {}
+    for arm in arms:
+        alike = [other.factors for other in arms if families.network(other) == families.network(arm)]
+        keys = [key for key in arm.factors if key not in families.NETWORK]
+        telling = [key for key in keys if len({spelling(factors.get(key)) for factors in alike}) > 1]
+        network = families.network(arm).replace("None", "")  # where neither runs nor factors name one
+        label = words.label_text(tuple((key, arm.factors[key]) for key in telling))
+        found[id(arm)] = ", ".join(filter(None, (network, label))) or "the only arm"
+    return found
+
+
+def short_name(name: str, base: str) -> str:
+    """A network in numbers by what differs from another: d8 for w32d8m64h2/4 beside w32d2m64h2/4."""
+    sizes, others = _NETWORK.match(name), _NETWORK.match(base)
+    if not sizes or not others or name == base:
+        return name
+    parts = [part for part, other in zip(sizes.groups(), others.groups(), strict=True) if part != other]
+    return (" ".join(parts) or "the same") + name[sizes.end() :]
+
+
+def place_text(axis: str, x: float) -> str:
+    """A place on an axis, costs with their unit and to three digits: 1,024, 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
+    if axis not in MEASURED:
+        return words.value_label(axis, int(x) if float(x).is_integer() else x)
+    if axis in ("train_flops", "parameters"):
+        return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{x:.3g}")).strip()
+    text = f"{x:.3g}" if x < 100 else f"{x:,.0f}"
+    return f"{text}×" if axis == RELATIVE else f"{text} s"

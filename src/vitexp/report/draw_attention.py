@@ -1,6 +1,6 @@
 """Draws what a network looks at: attention distance, rollout, position similarity, filters. Arrays in, pictures out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,26 @@ from vitexp.report import style
 _MAP = "cividis"
 _MOST = 14
 """Rows and columns of a position picture; of a larger grid evenly spaced ones are shown."""
-_HEAD, _FOOT = 0.75, 0.35
+_HEAD, _FOOT = 0.75, 0.1
+_WIDTH, _LARGEST = 7.2, 1.15
+"""Inches of a figure, and of one of the pictures in its grid at most."""
 
 
 def write_look(what: str, shown: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
     """Draws one kind of picture as WHAT.png and WHAT.svg."""
+    path = Path(str(shown["network"]))
+    name = "/".join(path.parts[-4:-2]) if path.parent.name == "checkpoints" else path.name  # a run's cell and seed
+    below = f"{name}, {shown['image_size']} pixels"
     with style.settings():
-        return style.save(_DRAWN[what](shown), folder, what)
+        figure = _distance(shown, below) if what == "distance" else _pictures(*_GRIDS[what](shown), below)
+        return style.save(figure, folder, what)
 
 
-def _distance(shown: Mapping[str, Any]) -> Figure:
+def _distance(shown: Mapping[str, Any], below: str) -> Figure:
     distance, even = shown["distance"], shown["even"]
-    figure = Figure(figsize=(7.2, 4.6))
-    axes = figure.add_axes((0.1, 0.19, 0.87, 0.64))
+    foot = "Distance from query to key, weighted by attention; what a patch gives to the prefix counts 0."
+    texts = "Mean attention distance", f"{below}; {shown['images']} images, one dot a head", foot
+    figure, ((axes,),) = style.page((_WIDTH, 4.35), (0.72, 0.624, 0.216, 0.782), texts)
     for layer, heads in enumerate(distance):
         axes.plot([layer] * len(heads), heads, "o", color=style.COLOURS[0], alpha=0.65, markersize=6, markeredgewidth=0)
     axes.axhline(even, color=style.FAINT, linestyle="--", linewidth=1)
@@ -39,83 +46,60 @@ def _distance(shown: Mapping[str, Any]) -> Figure:
     axes.set_xlim(-0.5, len(distance) - 0.5)
     axes.set_xlabel("layer")
     axes.set_ylabel("mean attention distance (pixels)")
-    style.plain(axes, grid="y")
-    style.head(figure, "Mean attention distance", f"{_name(shown)}; {shown['images']} images, one dot a head")
-    style.caption(
-        figure, "Distance from query to key, weighted by attention; what a patch gives to the prefix counts 0."
-    )
     return figure
 
 
-def _similarity(shown: Mapping[str, Any]) -> Figure:
+Pictures = Sequence[Sequence[np.ndarray]]
+"""Rows of pictures; the last rows may be shorter."""
+
+
+def _similarity(shown: Mapping[str, Any]) -> tuple[str, str, Pictures]:
     similarity = shown["similarity"]
-    rows, columns = (_spaced(count) for count in similarity.shape[:2])
-    size = 5.6
-    figure = Figure(figsize=(size + 1.0, size * len(rows) / len(columns) + _HEAD + _FOOT))
-    height = figure.get_figheight()
-    panels = figure.subplots(len(rows), len(columns), squeeze=False)
-    figure.subplots_adjust(
-        left=0.04, right=0.86, bottom=_FOOT / height, top=1 - _HEAD / height, wspace=0.08, hspace=0.08
-    )
-    for panel_row, row in zip(panels, rows, strict=True):
-        for axes, column in zip(panel_row, columns, strict=True):
-            axes.imshow(similarity[row, column], cmap=_MAP, vmin=-1, vmax=1, interpolation="nearest")
-            _bare(axes)
-    bar = figure.add_axes((0.885, _FOOT / height, 0.02, 1 - (_HEAD + _FOOT) / height))
-    figure.colorbar(ScalarMappable(Normalize(-1, 1), _MAP), cax=bar).outline.set_visible(False)
-    bar.tick_params(length=0)
-    style.head(figure, "Similarity of position embeddings", _name(shown))
-    style.caption(figure, "Each map: the cosine of one patch's vector with those of all patches.")
-    return figure
+    rows, columns = (np.unique(np.linspace(0, n - 1, min(n, _MOST)).round()).astype(int) for n in similarity.shape[:2])
+    foot = "Each map: the cosine of one patch's vector with those of all patches."
+    return "Similarity of position embeddings", foot, similarity[np.ix_(rows, columns)]
 
 
-def _filters(shown: Mapping[str, Any]) -> Figure:
-    filters, shares = shown["filters"], shown["shares"]
-    columns = min(7, len(filters))
-    rows = -(-len(filters) // columns)
-    figure = Figure(figsize=(7.2, 1.02 * rows + _HEAD + _FOOT))
-    height = figure.get_figheight()
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=_FOOT / height, top=1 - _HEAD / height, wspace=0.1, hspace=0.1)
-    for axes in panels:
-        _bare(axes)
-    for axes, one in zip(panels, filters, strict=False):
-        span = np.abs(one).max() or 1.0
-        axes.imshow(((one / span + 1) / 2).transpose(1, 2, 0), interpolation="nearest")
-    style.head(figure, "Principal components of the patch embedding", _name(shown))
-    style.caption(figure, f"The first {len(filters)} explain {100 * shares.sum():.0f} % of the filters' variance.")
-    return figure
+def _filters(shown: Mapping[str, Any]) -> tuple[str, str, Pictures]:
+    filters = [((one / (np.abs(one).max() or 1.0) + 1) / 2).transpose(1, 2, 0) for one in shown["filters"]]
+    foot = f"The first {len(filters)} explain {100 * shown['shares'].sum():.0f} % of the filters' variance."
+    return "Principal components of the patch embedding", foot, _rows(filters, 7)
 
 
-def _rollout(shown: Mapping[str, Any]) -> Figure:
+def _rollout(shown: Mapping[str, Any]) -> tuple[str, str, Pictures]:
     pictures, maps = shown["pictures"], shown["rollout"]
-    columns = min(8, len(pictures))
-    rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(max(5.2, 1.15 * columns), 2.3 * rows + _HEAD + _FOOT))
-    height = figure.get_figheight()
-    panels = figure.subplots(2 * rows, columns, squeeze=False)
-    figure.subplots_adjust(
-        left=0.02, right=0.98, bottom=_FOOT / height, top=1 - _HEAD / height, wspace=0.06, hspace=0.06
-    )
+    veils = [_veil(share, one.shape[:2], shown["pixels"]) for one, share in zip(pictures, maps, strict=True)]
+    veiled = [picture * veil for picture, veil in zip(pictures, veils, strict=True)]
+    foot = "Above each image, below what of it reaches the readout: the darker, the less."
+    pairs = zip(_rows(pictures, 8), _rows(veiled, 8), strict=True)
+    return "Attention rollout", foot, [row for pair in pairs for row in pair]
+
+
+_GRIDS = {"similarity": _similarity, "filters": _filters, "rollout": _rollout}
+"""What gives the title, the foot and the pictures of each kind that is a grid of pictures."""
+
+
+def _rows(pictures: Sequence[np.ndarray], columns: int) -> Pictures:
+    return [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+
+
+def _pictures(title: str, foot: str, pictures: Pictures, below: str) -> Figure:
+    """Pictures in a grid without axes. Maps of one number lie between -1 and 1, with their scale beside them."""
+    rows, columns, are_maps = len(pictures), len(pictures[0]), pictures[0][0].ndim == 2
+    side = min(_LARGEST, _WIDTH / columns)
+    inches = max(5.2, side * columns), side * rows + _HEAD + _FOOT
+    right = 0.9 if are_maps else 0.1
+    figure, panels = style.page(inches, (0.1, _FOOT, right, _HEAD), (title, below, foot), (rows, columns), (0.08, 0.08))
     for axes in panels.flat:
-        _bare(axes)
-    for number, (picture, share) in enumerate(zip(pictures, maps, strict=True)):
-        row, column = divmod(number, columns)
-        panels[2 * row][column].imshow(picture, interpolation="nearest")
-        panels[2 * row + 1][column].imshow(
-            picture * _veil(share, picture.shape[:2], shown["pixels"]), interpolation="nearest"
-        )
-    style.head(figure, "Attention rollout", _name(shown))
-    style.caption(figure, "Above each image, below what of it reaches the readout: the darker, the less.")
+        axes.set_axis_off()
+    for row, shown in zip(panels, pictures, strict=True):
+        for axes, picture in zip(row, shown, strict=False):
+            axes.imshow(picture, cmap=_MAP, vmin=-1, vmax=1, interpolation="nearest")
+    if are_maps:
+        at = figure.subplotpars
+        bar = figure.add_axes((at.right + 0.02, at.bottom, 0.02, at.top - at.bottom))
+        figure.colorbar(ScalarMappable(Normalize(-1, 1), _MAP), cax=bar).outline.set_visible(False)
     return figure
-
-
-_DRAWN: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
-    "distance": _distance,
-    "similarity": _similarity,
-    "filters": _filters,
-    "rollout": _rollout,
-}
 
 
 def _veil(share: np.ndarray, size: tuple[int, int], pixels: float) -> np.ndarray:
@@ -125,18 +109,3 @@ def _veil(share: np.ndarray, size: tuple[int, int], pixels: float) -> np.ndarray
     span = float(np.ptp(soft))
     veil: np.ndarray = ((soft - soft.min()) / span if span else np.ones_like(soft))[..., None]
     return veil
-
-
-def _name(shown: Mapping[str, Any]) -> str:
-    """Of a run's checkpoint, its cell and seed."""
-    path = Path(str(shown["network"]))
-    name = "/".join(path.parts[-4:-2]) if path.parent.name == "checkpoints" else path.name
-    return f"{name}, {shown['image_size']} pixels"
-
-
-def _spaced(count: int) -> list[int]:
-    return list(dict.fromkeys(np.linspace(0, count - 1, min(count, _MOST)).round().astype(int).tolist()))
-
-
-def _bare(axes: Any) -> None:
-    axes.set_axis_off()

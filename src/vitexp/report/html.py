@@ -7,16 +7,15 @@ from typing import Any
 
 from vitexp.record import RunRecord, write_atomically
 from vitexp.report import claims_text, style, words
-from vitexp.report.curve_text import AXES, sentences
+from vitexp.report.curve_text import readings
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.escape import as_html as escape
-from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
+from vitexp.report.view import NOTHING, CellView, Section, arm_label, make_view
 from vitexp.study.arm import Arm
 from vitexp.study.claims.claims import CLAIMS, Claim
 from vitexp.study.claims.ledger import Line, make_ledger
-from vitexp.study.cost_curve import against_cost, make_cost_curve
-from vitexp.study.curve import make_curve, varies_size
+from vitexp.study.curve import has_curve, make_curve
 from vitexp.study.select import Root, Runs, select
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Table, make_table
@@ -97,14 +96,12 @@ def write_html(
     parts.append(_items(view.footnotes))
     with style.settings():
         parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
-        if against_cost(study):
-            priced = make_cost_curve(study, runs, where)
-            read = [text for metric in priced.lines for text in sentences(priced, metric)]
-            parts += [_picture(f"Against {AXES[priced.x]}", style.svg(draw_curve(priced))), _items(read)]
-        elif varies_size(study):
+        if has_curve(study):
             curve = make_curve(study, runs, where)
-            read = [f"{words.metric_words(m)}: {text}" for m in curve.series for text in sentences(curve, m)]
-            parts += [_picture("Against data size", style.svg(draw_curve(curve))), _items(read)]
+            parts += [
+                _picture(f"Against {words.key_label(curve.axis)}", style.svg(draw_curve(curve))),
+                _items(readings(curve)),
+            ]
     parts += [claims_section(study, runs, where), _runs(table)]
     page = _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts))
     path = Path(results) / study.name / "report.html"
@@ -146,7 +143,7 @@ def _picture(title: str, svg: bytes) -> str:
 
 def _runs(table: Table) -> str:
     """Every run behind the numbers, and every one that is missing."""
-    measured = map(words.metric_words, table.study.config.metrics)
+    measured = map(words.metric_label, table.study.config.metrics)
     header = ["arm", "seed", *measured, "parameters", "steps", "images seen", "seconds", "run", "commit"]
     rows = [row for arm in table.arms for row in _runs_of(table, arm)]
     return f"<h2>Runs</h2>{_table(header, rows, 'runs')}"
@@ -155,7 +152,7 @@ def _runs(table: Table) -> str:
 def _runs_of(table: Table, arm: Arm) -> list[list[str]]:
     metrics = table.study.config.metrics
     label = escape(
-        ", ".join(text for text in (arm_words(table, arm), words.label_words(tuple(arm.tuned.items()))) if text)
+        ", ".join(text for text in (arm_label(table, arm), words.label_text(tuple(arm.tuned.items()))) if text)
     )
     done = [[label, str(seed), *_numbers(run, metrics), *_origin(run)] for seed, run in sorted(arm.runs.items())]
     blank = [*([NOTHING] * len(metrics)), "", "", "", ""]

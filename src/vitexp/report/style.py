@@ -6,17 +6,16 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from vitexp.record import write_atomically
@@ -38,6 +37,7 @@ SETTINGS: Mapping[str, Any] = {
     "axes.labelcolor": INK,
     "axes.linewidth": 0.8,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -45,6 +45,8 @@ SETTINGS: Mapping[str, Any] = {
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
@@ -69,33 +71,32 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]}
 
 
-def head(figure: Figure, title: str, below: str) -> None:
-    """The title at the upper left, with a fainter line beneath it."""
-    inch = 1 / figure.get_figheight()
-    figure.text(0.012, 1 - 0.12 * inch, title, fontsize=13, fontweight="bold", va="top")
-    figure.text(0.012, 1 - 0.39 * inch, below, fontsize=9, color=FAINT, va="top")
+def page(
+    inches: tuple[float, float],
+    margins: tuple[float, float, float, float],
+    texts: tuple[str, str, str],
+    grid: tuple[int, int] = (1, 1),
+    between: tuple[float, float] = (0.2, 0.2),
+    **ratios: Any,
+) -> tuple[Figure, Any]:
+    """A figure with panels in a grid, a title with a fainter line beneath it, and at the foot what a reader must know.
 
-
-def caption(figure: Figure, text: str) -> None:
-    """What a reader must know, at the lower left."""
-    wrapped = "\n".join(_lines(text, figure.get_figwidth()))
-    figure.text(0.012, 0.10 / figure.get_figheight(), wrapped, fontsize=8, color=FAINT, va="bottom", linespacing=1.35)
-
-
-def caption_inches(text: str, width: float) -> float:
-    """The height that `caption` needs in a figure of that width."""
-    return 0.10 + 0.15 * len(_lines(text, width))
-
-
-def _lines(text: str, width: float) -> list[str]:
-    kept = text.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
-    return textwrap.wrap(kept, int(width * _LETTERS_PER_INCH))
-
-
-def plain(axes: Axes, grid: str) -> None:
-    """Grid lines along one axis alone, no tick marks."""
-    axes.grid(False, axis="x" if grid == "y" else "y")
-    axes.tick_params(length=0)
+    The foot takes the room that it needs. Inches are width and height without it, margins left, lower, right and upper
+    ones around the panels, texts title, line beneath and foot; `between` is in widths and heights of a panel.
+    """
+    (width, height), (left, lower, right, upper), (title, below, foot) = inches, margins, texts
+    kept = foot.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    lines = textwrap.wrap(kept, int(width * _LETTERS_PER_INCH))
+    room = 0.10 + 0.15 * len(lines)
+    height += room
+    figure = Figure(figsize=(width, height))
+    panels = figure.subplots(*grid, squeeze=False, **ratios)
+    figure.subplots_adjust(left / width, (lower + room) / height, 1 - right / width, 1 - upper / height, *between)
+    figure.text(0.012, 1 - 0.12 / height, title, fontsize=13, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.39 / height, below, fontsize=9, color=FAINT, va="top")
+    small: dict[str, Any] = {"fontsize": 8, "color": FAINT, "va": "bottom", "linespacing": 1.35}
+    figure.text(0.012, 0.10 / height, "\n".join(lines), **small)
+    return figure, panels
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
@@ -120,15 +121,12 @@ def _bytes(figure: Figure, kind: str, metadata: Mapping[str, Any]) -> bytes:
 
 # Names beside the points of a picture, where there is room: never over a point, an interval or another name.
 
-SIZE = 7
-_POINT = 5.0  # half of what a marker takes, in points of type
-_DISTANCES = (7.0, 11.0, 16.0)
+_DISTANCES = (7.0, 11.0, 16.0)  # in points of type
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _SAMPLES = 40  # places of a segment at which a name may lie on it
 
 
-@dataclass(frozen=True, kw_only=True)
-class Label:
+class Label(NamedTuple):
     """A name for the point at (x, y), whose interval reaches from low to high."""
 
     x: float
@@ -139,89 +137,44 @@ class Label:
     colour: str
 
 
-def annotate(axes: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple[float, float]]]) -> list[str]:
-    """Writes the names, away from the lines where that goes, and returns those that found no room.
+def annotate(axes: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Writes the names that find room, away from the lines where that goes, near their points.
 
     The limits and the place of the axes must be final.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    canvas, scale = FigureCanvasAgg(figure), figure.dpi / 72
-    taken = [box for label in labels for box in _occupied(axes, label, scale)]
-    on_lines = _places(axes, lines)
-    inside, left_out = axes.get_window_extent(), []
-    for label in labels:
-        width, height, _ = canvas.get_renderer().get_text_width_height_descent(
-            label.text, FontProperties(size=SIZE), False
-        )
-        x, y = axes.transData.transform((label.x, label.y))
-        free = [
-            (int(_covered(box, on_lines)), index, offset, box)
-            for index, (offset, box) in enumerate(_candidates(x, y, width, height, scale))
-            if _within(box, inside) and not any(box.overlaps(other) for other in taken)
-        ]
-        if not free:
-            left_out.append(label.text)
-            continue
-        *_, offset, box = min(free, key=lambda found: found[:2])
-        taken.append(box)
-        _write(axes, label, offset)
-    return left_out
+    renderer, scale, to_pixels = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72, axes.transData.transform
+    segments = [ends for line in lines for ends in pairwise(to_pixels(np.array(line, dtype=float)))]
+    on_lines = np.concatenate([np.empty((0, 2)), *(np.linspace(*ends, _SAMPLES) for ends in segments)])
+    points = [to_pixels((label.x, label.y)) for label in labels]
+    taken = [Bbox([point, point]).padded(5 * scale) for point in points]
+    taken += [Bbox(to_pixels([(label.x, label.low), (label.x, label.high)])).padded(2 * scale, 0) for label in labels]
+    for label, point in zip(labels, points, strict=True):
+        name = _name(axes, label)
+        extent = name.get_window_extent(renderer)
+        free = []
+        for distance, (right, up) in product(_DISTANCES, _DIRECTIONS):
+            across = right * (distance + extent.width / scale / 2)
+            along = up * (distance * (0.7 if right else 1) + extent.height / scale / 2)
+            middle = point + scale * np.array([across, along])
+            box = Bbox([middle, middle]).padded(extent.width / 2 + 1, extent.height / 2 + 1)
+            if _within(box, axes.get_window_extent()) and not box.count_overlaps(taken):
+                free.append((box.count_contains(on_lines), (across, along), box))
+        if free:
+            _, offset, box = min(free, key=lambda found: found[0])  # of several the nearest
+            name.set_position(offset)
+            taken.append(box)
+        else:
+            name.remove()
 
 
-def _write(axes: Axes, label: Label, offset: tuple[float, float]) -> None:
-    axes.annotate(
-        label.text,
-        (label.x, label.y),
-        xytext=offset,
-        textcoords="offset points",
-        ha="center",
-        va="center",
-        fontsize=SIZE,
-        color=label.colour,
-        bbox={"facecolor": GROUND, "alpha": 0.75, "linewidth": 0, "pad": 0.4},  # lines pass behind the name
-    )
-
-
-def _candidates(
-    x: float, y: float, width: float, height: float, scale: float
-) -> list[tuple[tuple[float, float], Bbox]]:
-    """Places for a name around a point, nearest first: the offset of its middle in points, and its box in pixels."""
-    found = []
-    for distance in _DISTANCES:
-        for right, up in _DIRECTIONS:
-            dx = right * (distance + width / scale / 2)
-            dy = up * (distance * (0.7 if right else 1) + height / scale / 2)
-            middle = x + dx * scale, y + dy * scale
-            found.append(((dx, dy), _box(*middle, width / 2 + 1, height / 2 + 1)))
-    return found
-
-
-def _occupied(axes: Axes, label: Label, scale: float) -> list[Bbox]:
-    """What a point and its interval take."""
-    x, y = axes.transData.transform((label.x, label.y))
-    ends = [axes.transData.transform((label.x, end))[1] for end in (label.low, label.high)]
-    half = _POINT * scale
-    return [_box(x, y, half, half), Bbox.from_extents(x - 2 * scale, min(ends), x + 2 * scale, max(ends))]
-
-
-def _places(axes: Axes, lines: Sequence[Sequence[tuple[float, float]]]) -> np.ndarray:
-    """Places along the lines, in pixels."""
-    found = [np.empty((0, 2))]
-    for line in lines:
-        for one, other in pairwise(axes.transData.transform(np.asarray(line, dtype=float).reshape(-1, 2))):
-            found.append(one + (other - one) * np.linspace(0, 1, _SAMPLES)[:, None])
-    return np.concatenate(found)
-
-
-def _covered(box: Bbox, places: np.ndarray) -> int:
-    """How many places of the lines a box would hide."""
-    return int(np.all((places > box.min) & (places < box.max), axis=1).sum())
+def _name(axes: Axes, label: Label) -> Annotation:
+    around: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+    ground = {"facecolor": GROUND, "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # lines pass behind the name
+    place = label.x, label.y
+    return axes.annotate(label.text, place, (0, 0), **around, fontsize=7, color=label.colour, bbox=ground)
 
 
 def _within(box: Bbox, inside: Bbox) -> bool:
     return bool(np.all(box.min >= inside.min) and np.all(box.max <= inside.max))
-
-
-def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
-    return Bbox.from_extents(x - half_width, y - half_height, x + half_width, y + half_height)

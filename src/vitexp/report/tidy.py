@@ -9,10 +9,9 @@ from vitexp.report import words
 from vitexp.report.escape import as_csv
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
-from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
+from vitexp.study.fits import Crossover, EqualAccuracy, PowerLaw
 from vitexp.study.frame import curve_rows, table_rows
-from vitexp.study.powerlaw import PowerLaw
 from vitexp.study.table import Table
 
 
@@ -34,60 +33,46 @@ def table(table: Table) -> str:
     return write(lines)
 
 
-def points(curve: Curve | CostCurve) -> str:
-    """The points of a curve: one line per metric, arm and data size, or per metric, line and arm."""
+def points(curve: Curve) -> str:
+    """The points of a curve: one line per metric, line and arm."""
     texts = {"images_seen": lambda steps: " ".join(map(str, steps)), "values": by_seed}
-    lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in curve_rows(curve)]
-    return write([line | {"notes": notes(curve)} for line in lines])
+    rows = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in curve_rows(curve)]
+    return write([row | {"notes": notes(curve)} for row in rows])
 
 
-def fits(curve: Curve | CostCurve) -> str:
+def fits(curve: Curve) -> str:
     """What is read off a curve: power laws and crossovers, or the factors of cost at equal accuracy."""
-    if isinstance(curve, CostCurve):
-        return _cost_fits(curve)
-    lines: list[dict[str, Any]] = []
-    for metric, series in curve.series.items():
-        for one, fit in zip(series, curve.fits[metric], strict=True):
-            lines.append({"kind": "power law", "metric": metric, **dict(one.label), **_of_fit(fit)})
-        for one, base, crossover in curve.crossovers[metric]:
-            found = {
-                "against": " ".join(map(str, dict(base.label).values())),
-                **vars(crossover),
-                "shown": crossover.shown,
-            }
-            lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
-    return write([{**line, "notes": notes(curve)} for line in lines])
-
-
-def _cost_fits(curve: CostCurve) -> str:
-    """What is read off a curve: the factor of cost between two lines at equal accuracy."""
-    found: list[dict[str, Any]] = []
-    for metric, compared in curve.equal.items():
-        for line, base, equal in compared:
-            low, high = equal.interval or (None, None)
-            accuracy_low, accuracy_high = equal.accuracies or (None, None)
-            found.append(
-                {
-                    "kind": "equal accuracy",
-                    "metric": metric,
-                    "line": line.name,
-                    "against": base.name,
-                    "cost": curve.x,
-                    "factor": equal.factor,
-                    "low": low,
-                    "high": high,
-                    "seeds": len(equal.log_factors),
-                    "seeds_without": len(equal.apart),
-                    "accuracy_low": accuracy_low,
-                    "accuracy_high": accuracy_high,
-                    "log_factors": by_seed(equal.log_factors),
-                    "notes": notes(curve),
-                }
+    rows: list[dict[str, Any]] = []
+    for metric, lines in curve.lines.items():
+        first = {"kind": "power law", "metric": metric}
+        rows += [{**first, **dict(line.label), **_of_fit(line.fit)} for line in lines if not curve.against_cost]
+        for line, base, found in curve.compared[metric]:
+            kind = "crossover" if isinstance(found, Crossover) else "equal accuracy"
+            against = " ".join(str(value) for _, value in base.label)
+            read = (
+                {**vars(found), "shown": found.shown} if isinstance(found, Crossover) else _of_equal(found, curve.axis)
             )
-    return write(found) if found else "kind\n"
+            rows.append({"kind": kind, "metric": metric, **dict(line.label), "against": against, **read})
+    return write([{**row, "notes": notes(curve)} for row in rows]) if rows else "kind\n"
 
 
-def notes(shown: Table | Curve | CostCurve) -> str:
+def _of_equal(found: EqualAccuracy, cost: str) -> dict[str, Any]:
+    low, high = found.interval or (None, None)
+    accuracy_low, accuracy_high = found.accuracies or (None, None)
+    return {
+        "cost": cost,
+        "factor": found.factor,
+        "low": low,
+        "high": high,
+        "seeds": len(found.log_factors),
+        "seeds_without": len(found.apart),
+        "accuracy_low": accuracy_low,
+        "accuracy_high": accuracy_high,
+        "log_factors": by_seed(found.log_factors),
+    }
+
+
+def notes(shown: Table | Curve) -> str:
     """Everything that the reader of any number of a table or curve must know, cautions first."""
     return " ".join((*words.cautions(shown.cautions), *map(words.sentence, shown.notes)))
 

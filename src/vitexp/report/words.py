@@ -1,6 +1,6 @@
 """Dotted keys, their values and metrics in the words of the field, and numbers as a reader wants them.
 
-The words are in vocabulary.py. A key or value without an entry stands for itself, so that a new one needs no line.
+A key or value without an entry stands for itself. A test sees to it that what our sweeps and flags use has one.
 """
 
 import re
@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitexp import axes, metrics, stats
+from vitexp import axes, stats
 from vitexp.metrics import is_share
+from vitexp.metrics import label as metric_label
 from vitexp.study.claims import families
+from vitexp.study.spec import Study
 from vitexp.study.table import Label
-
-# The words of the field for what a config calls by its own: keys, values, metrics. A new flag has its line here.
 
 KEYS = {
     "model.arch": "model",
@@ -62,6 +62,10 @@ KEYS = {
     "trainer.max_steps": "steps",
     "trainer.precision": "precision",
     "seed_everything": "seed",
+    "parameters": "parameters",
+    "relative_flops": "compute relative to the baseline",
+    "train_flops": "training compute",
+    "train_seconds": "training time",
 }
 
 VALUES: dict[str, dict[str | None, str]] = {
@@ -95,32 +99,27 @@ VALUES: dict[str, dict[str | None, str]] = {
     "run.keep": {"last": "last weights", "best": "best validated weights"},
 }  # fmt: skip
 
-FORMS = {
-    "data.train_images": "{} training images",
-    "data.train_fraction": "{} of the training images",
-    "data.image_size": "{} pixels",
-    "model.image_size": "{} pixels",
-    "model.warmup_steps": "{} warm-up steps",
-    "trainer.max_epochs": "{} epochs",
-    "trainer.max_steps": "{} steps",
-}
-"""How a label says the value of a key, where that is not its key and then the number."""
+COUNTED = (
+    "data.train_images", "data.train_fraction", "data.image_size", "model.image_size", "model.warmup_steps",
+    "trainer.max_epochs", "trainer.max_steps",
+)  # fmt: skip
+"""Keys that stand behind their value in a label: 64 training images, 0.1 of the training images."""
 
 _SEED = re.compile(r"seed-\d+")
 
 
-def key_words(key: str) -> str:
+def key_label(key: str) -> str:
     """What a dotted key means."""
     return KEYS.get(key, key.rpartition(".")[2].replace("_", " "))
 
 
-def value_words(key: str, value: Any) -> str:
+def value_label(key: str, value: Any) -> str:
     """What a value of a key means."""
     known = VALUES.get(key, {})
     if isinstance(value, str | None) and value in known:
         return known[value]
     if isinstance(value, str):
-        return _NAMES.get(key, str)(value)
+        return NAMES.get(key, str)(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     if not isinstance(value, int | float):
@@ -128,10 +127,9 @@ def value_words(key: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def is_known(key: str, value: Any) -> bool:
-    """Whether there are words for a key, and for a value of it that is not a number."""
-    named = isinstance(value, str) and key in _NAMES
-    return key in KEYS and (named or isinstance(value, int | float) or value in VALUES.get(key, {}))
+def title(study: Study) -> str:
+    """The heading of what is shown of a study."""
+    return study.config.title or f"Study {study.name}"
 
 
 def sentence(clause: str) -> str:
@@ -144,7 +142,7 @@ def cautions(clauses: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"Caution: {clause}." for clause in clauses)
 
 
-def label_words(label: Label) -> str:
+def label_text(label: Label) -> str:
     """A row, column or arm in words: its values, with the key where a value would not be understood alone."""
     values = dict(label)
     parts = [_one(key, value, len(values) > 1) for key, value in label if not _goes_without(key, value, values)]
@@ -153,14 +151,14 @@ def label_words(label: Label) -> str:
 
 def _one(key: str, value: Any, among_others: bool) -> str:
     if among_others and (key, value) == ("model.pos_embed", "none"):
-        return f"no {key_words(key)}"
-    text = value_words(key, value)
-    if key in FORMS:
-        form = FORMS[key].format(text)
-        return form.removesuffix("s") if value == 1 and isinstance(value, int) else form
-    if key in _NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
+        return f"no {key_label(key)}"
+    text = value_label(key, value)
+    if key in COUNTED:
+        what = key_label(key).removeprefix("share ")
+        return f"{text} {what.removesuffix('s') if value == 1 and isinstance(value, int) else what}"
+    if key in NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
         return text
-    return f"{key_words(key)} {text}"
+    return f"{key_label(key)} {text}"
 
 
 def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
@@ -172,7 +170,7 @@ def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
     return key == "model.resnet" and not families.is_resnet(str(label.get("model.arch", "R50x1")))
 
 
-def arch_words(name: str) -> str:
+def network_label(name: str) -> str:
     """A network by its name, or by its sizes where the name is made of them."""
     sizes = families.sizes_in(name)
     if sizes is None:
@@ -182,7 +180,7 @@ def arch_words(name: str) -> str:
     return (f"{stem} + " if stem else "") + ", ".join(f"{word} {number}" for word, number in words)
 
 
-def start_words(init: str) -> str:
+def start_label(init: str) -> str:
     """Weights to start from by who left them: a run's study and cell, a file's name, or timm's."""
     if init.startswith(("timm:", "timm/")):
         return f"from timm's {init[5:]}"
@@ -195,22 +193,14 @@ def start_words(init: str) -> str:
     return f"from {' '.join(named)}"
 
 
-def _folder(shards: str) -> str:
-    return shards.rstrip("/").rpartition("/")[2]
-
-
-_NAMES: dict[str, Callable[[str], str]] = {
-    "model.arch": arch_words,
-    "data.shards": _folder,
+NAMES: dict[str, Callable[[str], str]] = {
+    "model.arch": network_label,
+    "data.shards": lambda shards: shards.rstrip("/").rpartition("/")[2],
     "data.name": str,
-    "run.init": start_words,
+    "line": str,
+    "run.init": start_label,
 }
 """Keys whose values are names, without number."""
-
-
-def metric_words(metric: str) -> str:
-    """What a metric measures."""
-    return metrics.label(metric)
 
 
 def number(value: float, metric: str) -> str:
@@ -227,7 +217,7 @@ def signed(value: float, metric: str) -> str:
 def headline(metric: str, counts: Sequence[int]) -> str:
     """What stands over the means of a metric, with the seeds behind each."""
     unit = ", %" if is_share(metric) else ""
-    text = f"{metric_words(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
+    text = f"{metric_label(metric)}{unit}: mean ± 95 % interval, n = {span(counts)} seeds"
     return text[0].upper() + text[1:]
 
 
@@ -251,14 +241,14 @@ def probability(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def seeds_words(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
     """Seeds as a reader writes them: 0–4, or 0, 2, 3."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}–{seeds[-1]}"
     return ", ".join(map(str, seeds))
 
 
-def comparisons_words(count: int) -> str:
+def comparisons_text(count: int) -> str:
     """A number of comparisons, as in a sentence."""
     return "one comparison" if count == 1 else f"{count} comparisons"
 

@@ -1,268 +1,257 @@
-"""Accuracy against data size: series of points per arm, what they have in common, and what is read off them.
+"""A study as lines of points: accuracy against data size or another factor, or against what the runs cost.
 
-`read_series` is the only part that knows records; fits and crossovers take any series of points.
+Against a factor, the arms that differ in it alone make a line, which has a power law and crosses that of the baseline.
+Against cost every arm is a point of its own. Its lines are families of networks, as in the paper's Fig. 5, or those
+that the study names, as in its Fig. 8, where one arm may stand on several; they are compared at equal accuracy.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from vitexp import stats
 from vitexp.metrics import is_accuracy
-from vitexp.study.arm import Arm, spelling
-from vitexp.study.powerlaw import PowerLaw, fit_power_law
+from vitexp.study.arm import Arm, is_number, name, spelling
+from vitexp.study.claims import families
+from vitexp.study.comparison import baseline_of
+from vitexp.study.fits import (
+    Crossover,
+    EqualAccuracy,
+    PowerLaw,
+    equal_accuracy,
+    find_crossover,
+    fit_power_law,
+    running_best,
+)
+from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps
 from vitexp.study.tune import tune
 
-# The data size at which one arm overtakes another: where their paired difference changes its sign.
-
-MINIMUM_SEEDS = 3
-_STEPS = 500  # in which the stretch between two sizes is searched
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crossover:
-    """Where the mean difference crosses zero, and between which sizes the seeds leave open who is ahead.
-
-    `size` is absent where the mean never crosses or crosses more than once; the interval then and under 3 seeds. An
-    end that leaves the sizes studied is 0 or infinite. `leader` is the sign of the difference before the crossing.
-    """
-
-    size: float | None
-    low: float | None
-    high: float | None
-    crossings: int
-    leader: int
-    seeds: int
-
-    @property
-    def shown(self) -> bool:
-        """Whether the seeds show a crossing within the sizes studied."""
-        return self.low is not None and self.high is not None and self.low > 0 and self.high < math.inf
-
-
-def find_crossover(sizes: Sequence[float], differences: np.ndarray, level: float = 0.95) -> Crossover:
-    """The crossover of two arms from their paired differences, interpolated in the logarithm of the size.
-
-    The interval holds every size at which Student's interval of the mean difference includes zero, so that it covers
-    the crossing at `level` however few the seeds (Fieller's construction).
-
-    Shapes: differences is (seeds, sizes), every seed at every size, in the order of rising sizes.
-    """
-    seeds = len(differences)
-    mean = differences.mean(axis=0)
-    found = crossings(sizes, mean)
-    low = high = None
-    if len(found) == 1 and seeds >= MINIMUM_SEEDS:
-        low, high = _undecided(sizes, differences, level, found[0])
-    return Crossover(
-        size=found[0] if len(found) == 1 else None,
-        low=low,
-        high=high,
-        crossings=len(found),
-        leader=next((int(sign) for sign in np.sign(mean) if sign), 0),
-        seeds=seeds,
-    )
-
-
-def crossings(sizes: Sequence[float], differences: Sequence[float] | np.ndarray) -> list[float]:
-    """Every size at which the differences change their sign; a stretch of zeros counts once, at its middle."""
-    places = [(math.log(size), float(value)) for size, value in zip(sizes, differences, strict=True)]
-    apart = [index for index, (_, value) in enumerate(places) if value != 0]
-    found = []
-    for left, right in pairwise(apart):
-        (x0, y0), (x1, y1) = places[left], places[right]
-        if y0 * y1 < 0:
-            zeros = [x for x, _ in places[left + 1 : right]]
-            found.append(math.exp((zeros[0] + zeros[-1]) / 2 if zeros else x0 + (x1 - x0) * y0 / (y0 - y1)))
-    return found
-
-
-def _undecided(sizes: Sequence[float], differences: np.ndarray, level: float, crossing: float) -> tuple[float, float]:
-    """The smallest and the largest size at which the interval of the mean difference includes zero."""
-    known = np.log(np.asarray(sizes, dtype=float))
-    between = np.concatenate([np.linspace(*ends, _STEPS, endpoint=False) for ends in pairwise(known)])
-    places = np.append(between, known[-1])
-    lines = np.array([np.interp(places, known, seed) for seed in differences])
-    half = special.stdtrit(len(lines) - 1, (1 + level) / 2) * lines.std(axis=0, ddof=1) / math.sqrt(len(lines))
-    open_places = np.flatnonzero(np.abs(lines.mean(axis=0)) <= half)
-    if not len(open_places):  # no spread, or less than one step of it
-        return crossing, crossing
-    first, last = int(open_places[0]), int(open_places[-1])
-    low = 0.0 if first == 0 else min(crossing, float(np.exp(places[first])))
-    high = math.inf if last == len(places) - 1 else max(crossing, float(np.exp(places[last])))
-    return low, high
-
-
 SIZES = ("data.train_images", "data.train_fraction")
-_SAME = 1.02
-"""Training lengths that differ by less than this count as one: the last batch of an epoch is rounded."""
+LINE = "line"
+"""The key by which lines against cost are named."""
+FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One data size of a series: its values by seed, the images that training went through, the tuned settings."""
+    """An arm at its place on the axis, with its values by seed."""
 
-    size: float
+    arm: Arm
+    x: float
     values: Mapping[int, float]
-    images_seen: tuple[int, ...] = ()
-    tuned: Mapping[str, Any] = field(default_factory=dict)
+    is_baseline: bool = False
 
     @property
     def interval(self) -> stats.Interval:
         """Mean and interval over the seeds."""
         return stats.interval(list(self.values.values()))
 
+    @property
+    def images_seen(self) -> list[int]:
+        """The images that training went through, run by run, where the records tell it."""
+        return [run.images_seen for run in self.arm.runs.values() if run.images_seen is not None]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """One arm in one metric over all sizes, smallest first."""
+class Line:
+    """Arms that belong together in one metric, in the order of the axis."""
 
     label: Label
+    axis: str
     metric: str
     points: tuple[Point, ...]
 
-    def common(self, *others: "Series") -> tuple[list[float], list[int]]:
-        """The sizes that this and the other series have, and the seeds that have a value at all of them."""
-        every = (self, *others)
-        sizes = [p.size for p in self.points if all(p.size in {q.size for q in other.points} for other in others)]
-        held = [set(point.values) for series in every for point in series.points if point.size in sizes]
-        return sizes, sorted(set.intersection(*held)) if held else []
+    @cached_property
+    def fit(self) -> PowerLaw | str:
+        """The power law of its error, or in words why there is none."""
+        if self.axis not in SIZES:
+            return "fitted over the number of training images only"
+        if not is_accuracy(self.metric):
+            return "fitted to accuracies only"
+        sizes, (values,) = aligned(self)
+        return fit_power_law(sizes, 1 - values) if len(values) else "no seed has every size"
 
-    def matrix(self, sizes: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
-        """The values as an array of (seeds, sizes)."""
-        at = {point.size: point.values for point in self.points}
-        return np.array([[at[size][seed] for size in sizes] for seed in seeds], dtype=float)
+    @property
+    def best(self) -> tuple[Point, ...]:
+        """The points whose mean no cheaper one matches."""
+        means = [(point.x, point.interval.mean) for point in self.points]
+        return tuple(self.points[means.index(found)] for found in running_best(means))
+
+
+def aligned(*lines: Line) -> tuple[list[float], np.ndarray]:
+    """The places that all lines have, and the values there of the seeds that have them all: (lines, seeds, places)."""
+    at = [{point.x: point.values for point in line.points} for line in lines]
+    places = [x for x in at[0] if all(x in line for line in at)]
+    held = [set(line[x]) for line in at for x in places]
+    seeds = sorted(set.intersection(*held)) if held else []
+    return places, np.array([[[line[x][seed] for x in places] for seed in seeds] for line in at], dtype=float)
+
+
+Compared = tuple[Line, Line, Crossover | EqualAccuracy]
+"""A line, that of the baseline, and what was found: equal accuracy against cost, else the crossover."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A study against data size, by metric: series, their fits in the same order, where they cross the baseline."""
+    """A study along an axis: its lines by metric, and how they compare with that of the baseline."""
 
     study: Study
-    x: str
-    series: Mapping[str, tuple[Series, ...]]
-    fits: Mapping[str, tuple[PowerLaw | str, ...]]
-    crossovers: Mapping[str, tuple[tuple[Series, Series, Crossover], ...]]
-    budget: str
+    axis: str
+    lines: Mapping[str, tuple[Line, ...]]
+    compared: Mapping[str, tuple[Compared, ...]]
     cautions: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def against_cost(self) -> bool:
+        """Whether the axis is what the runs cost."""
+        return self.axis in MEASURED
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """A point of every arm that is drawn, in whatever metric."""
+        every = [point for lines in self.lines.values() for line in lines for point in line.points]
+        return tuple({id(point.arm): point for point in every}.values())
 
 
 def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Curve:
     """The curve of a study from the records in `root`.
 
-    Raises: ValueError when the study varies no data size, or the records do not make a curve.
+    Raises: ValueError when the study has no axis, no run is finished, or the records do not make a curve.
     """
-    x = size_key(study)
+    axis = study.config.x if study.config.x in MEASURED else size_key(study)
+    if not axis:
+        named = study.config.x or " or ".join(SIZES)
+        raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
     selection = tune(select(study, root, where))
     check_runs(selection)
-    first = (*study.config.rows, *study.config.columns)
-    series = {metric: read_series(selection.arms, x, metric, first) for metric in study.config.metrics}
+    arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
+    places = {id(arm): x for arm in arms if (x := _place(arm, axis, arms, baseline)) is not None}
+    if not places:
+        raise ValueError(
+            f"no run in {selection.place} recorded its {axis}, so there is no axis; choose another study.x"
+        )
+    bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
+    groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
+    lines = {metric: _lines(groups, axis, metric, places, bases) for metric in metrics}
+    if axis in MEASURED:  # of several lines with the baseline the first by name: W&B does not keep their order
+        base = min((label for label, members in groups if bases.intersection(map(id, members))), default=None)
+        compared = {metric: _at_equal_accuracy(found, base) for metric, found in lines.items()}
+    else:
+        compared = {metric: _crossovers(found, baseline) for metric, found in lines.items()}
+    absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
+    not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
     return Curve(
         study=study,
-        x=x,
-        series=series,
-        fits={metric: tuple(_fit(one, x) for one in found) for metric, found in series.items()},
-        crossovers={metric: _crossovers(found, study.config.baseline) for metric, found in series.items()},
-        budget=budget([point for one in next(iter(series.values())) for point in one.points], x),
+        axis=axis,
+        lines=lines,
+        compared=compared,
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(selection.arms, study.config.metrics)),
+        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn),
     )
 
 
-def varies_size(study: Study) -> bool:
-    """Whether a study has a curve."""
-    return bool(_sizes_varied(study))
+def has_curve(study: Study) -> bool:
+    """Whether a study has an axis."""
+    return study.config.x in MEASURED or bool(size_key(study))
 
 
 def size_key(study: Study) -> str:
-    """The dotted key along the curve: `study.x`, or else the data size that the study varies."""
-    varied = _sizes_varied(study)
-    if not varied:
-        named = study.config.x or " or ".join(SIZES)
-        raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
-    return varied[0]
+    """The dotted key of the factor along a curve: `study.x`, or else the data size that the study varies; or none."""
+    return next((key for key in (study.config.x, *SIZES) if key and key in study.arm_factors), "")
 
 
-def read_series(arms: Sequence[Arm], x: str, metric: str, first: Sequence[str] = ()) -> tuple[Series, ...]:
-    """The series of all arms: those that differ in `x` alone become the points of one, named by the keys `first`."""
-    found: dict[str, list[tuple[Label, Point]]] = {}
+def _place(arm: Arm, axis: str, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> float | None:
+    """Where an arm stands: the mean cost of its runs, their training images, or the value of the key itself."""
+    if axis == RELATIVE:
+        base = baseline_of(arm, arms, baseline)
+        whole, own = (None if one is None else _place(one, "train_flops", arms, baseline) for one in (base, arm))
+        return own / whole if own and whole else None
+    if axis in MEASURED:
+        held = [value for run in arm.runs.values() if (value := getattr(run, axis)) and 0 < value < math.inf]
+        return fmean(held) if held else None
+    if not arm.runs:
+        return None
+    value = arm.factors[axis]
+    if axis in SIZES:
+        value = next((run.data["train_images"] for run in arm.runs.values() if "train_images" in run.data), value)
+    if not is_number(value) or value <= 0:
+        raise ValueError(
+            f"{axis} is {value!r} in a cell, which has no place on a logarithmic axis; give positive numbers"
+        )
+    place: float = value
+    return place
+
+
+def _alike_but_for(axis: str, study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list[Arm]]]:
+    """The arms that differ in the axis alone, by what they share."""
+    first = (*study.config.rows, *study.config.columns)
+    found: dict[str, tuple[Label, list[Arm]]] = {}
     for arm in arms:
         order = sorted(arm.factors, key=lambda key: first.index(key) if key in first else len(first))
-        label = tuple((key, arm.factors[key]) for key in order if key != x)
-        values = arm.values(metric)
-        known = found.setdefault(spelling(label), [])
-        if values:
-            seen = tuple(run.images_seen for run in arm.runs.values() if run.images_seen is not None)
-            known.append((label, Point(size=_size(arm, x), values=values, images_seen=seen, tuned=arm.tuned)))
-    return tuple(
-        Series(label=points[0][0], metric=metric, points=tuple(sorted((p for _, p in points), key=lambda p: p.size)))
-        for points in found.values()
-        if points
-    )
+        label = tuple((key, arm.factors[key]) for key in order if key != axis)
+        found.setdefault(spelling(label), (label, []))[1].append(arm)
+    return list(found.values())
 
 
-def budget(points: Sequence[Point], x: str) -> str:
-    """Whether arms and sizes had equal epochs or equal steps, in words, from the images that they really saw."""
-    seen = [(images, point.size) for point in points for images in point.images_seen]
-    if not seen:
-        return "training length not recorded"
-    images, epochs = [count for count, _ in seen], [count / size for count, size in seen]
-    if max(images) <= _SAME * min(images):
-        return f"fixed steps: {max(images):,} images seen at every size"
-    if x in SIZES and max(epochs) <= _SAME * min(epochs):
-        return f"fixed epochs: {max(epochs):.3g} at every size"
-    without = "neither steps nor epochs fixed: " if x in SIZES else ""
-    return f"{without}{min(images):,} to {max(images):,} images seen"
+def _on_named_lines(study: Study, arms: Sequence[Arm]) -> list[tuple[Label, list[Arm]]]:
+    """The arms on each line of `study.lines`, or else of each family of networks."""
+    named: Mapping[str, Sequence[str]] = study.config.lines
+    key = lines_key(named, [arm.factors for arm in arms]) if named else ""
+    kinds = [arm.factors.get(key) if named else families.family_of(arm) for arm in arms]
+    named = named or {family: [kind] for kind, family in FAMILIES.items()}
+    return [
+        (((LINE, line),), [arm for arm, kind in zip(arms, kinds, strict=True) if kind in held])
+        for line, held in named.items()
+    ]
 
 
-def _sizes_varied(study: Study) -> list[str]:
-    return [key for key in (study.config.x, *SIZES) if key and key in study.arm_factors]
-
-
-def _size(arm: Arm, x: str) -> float:
-    """The number of training images where the records tell it, otherwise the value of the key itself."""
-    value = arm.factors[x]
-    if x in SIZES:
-        value = next((run.data["train_images"] for run in arm.runs.values() if "train_images" in run.data), value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ValueError(f"{x} is {value!r} in a cell, which has no place on a logarithmic axis; give positive numbers")
-    return value
-
-
-def _fit(series: Series, x: str) -> PowerLaw | str:
-    if x not in SIZES:
-        return "fitted over the number of training images only"
-    if not is_accuracy(series.metric):
-        return "fitted to accuracies only"
-    sizes, seeds = series.common()
-    if not seeds:
-        return "no seed has every size"
-    return fit_power_law(sizes, 1 - series.matrix(sizes, seeds))
-
-
-def _crossovers(series: Sequence[Series], baseline: Mapping[str, Any]) -> tuple[tuple[Series, Series, Crossover], ...]:
-    """Each series with the one that the study compares it with, where they share sizes and seeds."""
+def _lines(
+    groups: Sequence[tuple[Label, Sequence[Arm]]],
+    axis: str,
+    metric: str,
+    places: Mapping[int, float],
+    bases: Collection[int],
+) -> tuple[Line, ...]:
+    """The lines that have a point in a metric; places and baselines go by the identity of an arm."""
     found = []
-    for one in series:
-        base = _baseline_of(one, series, baseline)
-        sizes, seeds = one.common(base) if base is not None and base is not one else ([], [])
-        if base is not None and len(sizes) > 1 and seeds:
-            found.append((one, base, find_crossover(sizes, one.matrix(sizes, seeds) - base.matrix(sizes, seeds))))
+    for label, arms in groups:
+        drawn = [(arm, values) for arm in arms if id(arm) in places and (values := arm.values(metric))]
+        points = [Point(arm=a, x=places[id(a)], values=values, is_baseline=id(a) in bases) for a, values in drawn]
+        in_order = tuple(sorted(points, key=lambda point: point.x))
+        found.append(Line(label=label, axis=axis, metric=metric, points=in_order))
+    return tuple(line for line in found if line.points)
+
+
+def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Compared, ...]:
+    """Each line with the one that has the values of `study.baseline`, where they share places and seeds."""
+    by_label = {spelling(dict(line.label)): line for line in lines}
+    found = []
+    for line in lines:
+        factors = dict(line.label)
+        named = {key: value for key, value in baseline.items() if key in factors}
+        base = by_label.get(spelling({**factors, **named}), line)
+        places, (ours, theirs) = aligned(line, base)
+        if base is not line and len(places) > 1 and len(ours):
+            found.append((line, base, find_crossover(places, ours - theirs)))
     return tuple(found)
 
 
-def _baseline_of(one: Series, series: Sequence[Series], baseline: Mapping[str, Any]) -> Series | None:
-    """The series with the values of `study.baseline`, and otherwise those of `one`."""
-    factors = dict(one.label)
-    named = {key: value for key, value in baseline.items() if key in factors}
-    wanted = spelling({**factors, **named})
-    return next((other for other in series if spelling(dict(other.label)) == wanted), None)
+def _at_equal_accuracy(lines: Sequence[Line], against: Label | None) -> tuple[Compared, ...]:
+    """Each line with the baseline's, where both have the two points that make a line."""
+    drawn = [line for line in lines if len(line.points) > 1 and is_accuracy(line.metric)]
+    base = next((line for line in drawn if line.label == against), None)
+    if base is None:
+        return ()
+    priced = {line.label: [(point.x, point.values) for point in line.points] for line in drawn}
+    return tuple(
+        (line, base, equal_accuracy(priced[line.label], priced[base.label])) for line in drawn if line is not base
+    )

@@ -10,8 +10,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.study.arm import Arm
-from vitexp.study.cost_curve import CostCurve
-from vitexp.study.curve import Curve
+from vitexp.study.curve import Curve, Point
 from vitexp.study.table import Entry, Table
 
 Row = dict[str, Any]
@@ -32,7 +31,7 @@ _JUDGED = {
 """Columns about the comparison with the baseline, and where a judgement holds them."""
 
 
-def as_frame(shown: Table | Curve | CostCurve) -> Any:
+def as_frame(shown: Table | Curve) -> Any:
     """A pandas frame. Cautions are warned about, since a frame has no place where every reader sees them."""
     try:
         import pandas
@@ -72,45 +71,29 @@ def _judged(entry: Entry) -> Row:
     return dict.fromkeys(_JUDGED) | {"verdict": f"not compared: {entry.left_out}" if entry.left_out else None}
 
 
-def curve_rows(curve: Curve | CostCurve) -> list[Row]:
-    """One row for each metric, arm and data size, or for each metric, line and arm with all that it cost."""
-    if isinstance(curve, CostCurve):
-        return _cost_rows(curve)
+def curve_rows(curve: Curve) -> list[Row]:
+    """One row for each metric, line and arm of a curve; against cost with all that the arm cost."""
     return [
         {
             "study": curve.study.name,
             "metric": metric,
-            **dict(one.label),
-            **_tuned(point.tuned),
-            "size": point.size,
-            **spread(point.interval),
-            "images_seen": sorted(set(point.images_seen)),
-            "values": point.values,
-        }
-        for metric, series in curve.series.items()
-        for one in series
-        for point in one.points
-    ]
-
-
-def _cost_rows(curve: CostCurve) -> list[Row]:
-    """An arm on several lines has several rows."""
-    points = [(metric, line, point) for metric, lines in curve.lines.items() for line in lines for point in line.points]
-    return [
-        {
-            "study": curve.study.name,
-            "metric": metric,
-            "line": line.name,
-            **point.arm.factors,
+            **dict(line.label),
+            **(point.arm.factors if curve.against_cost else {}),
             **_tuned(point.arm.tuned),
-            "baseline": point.is_baseline,
-            **{name: fact(point.arm, name) for name in COSTS},
-            **({} if curve.x in COSTS else {curve.x: point.cost}),
+            **(_costs(curve, point) if curve.against_cost else {"size": point.x}),
             **spread(point.interval),
+            **({} if curve.against_cost else {"images_seen": sorted(set(point.images_seen))}),
             "values": point.values,
         }
-        for metric, line, point in points
+        for metric, lines in curve.lines.items()
+        for line in lines
+        for point in line.points
     ]
+
+
+def _costs(curve: Curve, point: Point) -> Row:
+    relative = {} if curve.axis in COSTS else {curve.axis: point.x}
+    return {"baseline": point.is_baseline, **{name: fact(point.arm, name) for name in COSTS}, **relative}
 
 
 def fact(arm: Arm, name: str) -> float | None:

@@ -165,11 +165,10 @@ class Study:
 
         Raises: ValueError when the study varies neither, when its records make no curve, or without pandas.
         """
-        from vitexp.study.cost_curve import against_cost, make_cost_curve
         from vitexp.study.curve import make_curve
         from vitexp.study.frame import as_frame
 
-        return as_frame((make_cost_curve if against_cost(self) else make_curve)(self, runs, where))
+        return as_frame(make_curve(self, runs, where))
 
 
 def read_study(path: str | Path) -> Study:

@@ -9,7 +9,7 @@ from vitexp.study.arm import Arm
 from vitexp.study.claims import families
 from vitexp.study.claims.contrast import Contrast, Finding, by_context, setting_of
 from vitexp.study.claims.families import family_of, flops_of
-from vitexp.study.cost_curve import equal_accuracy
+from vitexp.study.fits import equal_accuracy
 from vitexp.study.lines import LENGTHS
 
 

@@ -8,7 +8,7 @@ from vitexp import stats
 from vitexp.record import flatten
 from vitexp.study.arm import Arm, spelling
 from vitexp.study.claims.claims import Claim, Expected
-from vitexp.study.curve import Crossover
+from vitexp.study.fits import Crossover
 from vitexp.study.table import Label
 
 

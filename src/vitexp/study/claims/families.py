@@ -9,7 +9,7 @@ import numpy as np
 from vitexp import stats
 from vitexp.study.arm import Arm, is_number
 from vitexp.study.claims.contrast import Contrast, Finding, by_context, setting_of
-from vitexp.study.curve import find_crossover
+from vitexp.study.fits import find_crossover
 from vitexp.study.lines import LENGTHS
 from vitexp.study.table import Label
 

@@ -19,7 +19,7 @@ from vitexp.study.claims import families
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, Claim, Expected
 from vitexp.study.claims.contrast import Contrast, Finding, by_values
 from vitexp.study.claims.hindrance import hindrances
-from vitexp.study.curve import size_key, varies_size
+from vitexp.study.curve import size_key
 from vitexp.study.select import Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.tune import tune
@@ -198,7 +198,8 @@ def _find(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> list[
     if claim.reading == "depth over width":
         return compute_claims.depth_over_width(measured, metric)
     if claim.reading == "data hunger":
-        return families.data_hunger(measured, metric, size_key(study)) if varies_size(study) else []
+        key = size_key(study)
+        return families.data_hunger(measured, metric, key) if key else []
     return by_values(claim, measured, metric)
 
 
