@@ -4,7 +4,6 @@ import sys
 import pytest
 
 from vitexp.study import space
-from vitexp.study.run import search as bayes
 from vitexp.study.run.search import Trial, arguments, suggest
 
 ENTRIES = {
@@ -107,7 +106,7 @@ def test_running_points_are_avoided_by_parallel_workers():
 )
 def test_what_cannot_be_walked_is_refused_by_name(entry, sentence):
     with pytest.raises(ValueError, match=sentence):
-        bayes.check(space.read_parameters({"lr": entry}))
+        suggest(space.read_parameters({"lr": entry}), [], "minimize", 0)
 
 
 def test_without_optuna_there_is_one_sentence(monkeypatch):

@@ -12,7 +12,6 @@ import pytest
 from vitexp.study.run import lock
 from vitexp.study.run.engines import LOST, LocalEngine
 from vitexp.study.run.runner import MOST_LOSSES
-from vitexp.study.run.worker import fork_server
 
 
 def value(*choices):
@@ -147,13 +146,13 @@ def test_a_silent_lock_of_another_machine_is_broken_and_told(study, run, ground)
 class Forgetful(LocalEngine):
     """Knows no more of a killed process than of one whose machine is gone."""
 
-    def wait(self, jobs, seconds):
-        return {job: LOST if status < 0 else status for job, status in super().wait(jobs, seconds).items()}
+    def wait(self, seconds):
+        return {cell: LOST if status < 0 else status for cell, status in super().wait(seconds).items()}
 
 
 def test_a_cell_whose_worker_is_lost_is_run_again_but_not_for_ever(study, run, ground, trainer):
     made = study(seeds=(0,), **{"model.trouble": value("none", "killed")})
-    engine = Forgetful(fork_server(["vitexp.record"]), trainer.train, 2)
+    engine = Forgetful(trainer.train, 2)
     outcome, said = run(made, engine=engine, resume=["--ckpt_path", "last"])
     assert outcome.failures[0].reason.startswith("its worker was lost with its machine or its parent process, several")
     assert said.count("trouble=killed: its process was ended from outside; it goes on") == MOST_LOSSES

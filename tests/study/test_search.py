@@ -98,7 +98,7 @@ def test_two_runners_do_not_choose_at_the_same_time(searched, run, ground):
     held = lock.acquire(ground.root / "s")
     with pytest.raises(ValueError, match=r"s is searched by process \d+ on .*; one runner chooses"):
         run(searched(2))
-    lock.release(held)
+    held.release()
     assert run(searched(2))[0].finished == 2
 
 
@@ -115,7 +115,10 @@ def test_damage_is_named(searched, run, ground):
         ({"cap": None}, r"a bayes search has no end of its own; add run_cap: 20"),
         ({"metric": {"goal": "minimize"}}, r"method bayes needs metric: \{name: val_acc, goal: maximize\}"),
         ({"metric": {"name": "test_acc"}}, "metric.name is test_acc, a number of the test split; choose by val_acc"),
-        ({"metric": {"name": "val_acc", "goal": "max"}}, "metric.goal is 'max'; write maximize or minimize"),
+        (
+            {"metric": {"name": "val_acc", "goal": "max"}},
+            "metric.goal is max, but higher is better for val_acc; write goal: maximize",
+        ),
         ({"metric": {"name": "accuracy"}}, "metric.name is accuracy, which is not a known metric; known are val_acc, "),
         (
             {"metric": {"name": "val_colour_acc", "goal": "maximize"}},

@@ -18,7 +18,7 @@ from vitexp.data.shards.write import Layout
 from vitexp.data.sources.published_sizes import SIZES
 from vitexp.record import flatten
 from vitexp.study.lint import lint
-from vitexp.study.plan import changed_values, resolved_cell
+from vitexp.study.resolve import changed_values, resolved_cell
 from vitexp.study.spec import read_study
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig

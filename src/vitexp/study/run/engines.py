@@ -1,106 +1,103 @@
-"""Where the cells of a study run, which the runner knows no more of: this machine here, a cluster in ray_engine.py."""
+"""Where the cells of a study run: on this machine, or on a Ray cluster. The runner knows no more of it."""
 
 import os
 import sys
 import time
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Protocol
 
-from vitexp.study.plan import PlannedCell
-from vitexp.study.run.worker import Train, end_gently, fork_server, kill, train_cell, visible_gpus
+from vitexp.study.resolve import ResolvedCell
+from vitexp.study.run import worker
+from vitexp.study.run.worker import Train, train_cell
 
 LOST = 256
 """The status of a cell whose process is gone with its machine: nothing is known of it, so it may be run again."""
 _NO_SERVER = 255
 """What Python says of a process whose fork server was killed, and the process with it."""
 _END_SECONDS = 10.0
+_OBJECT_STORE_BYTES = 80 << 20  # nothing but exit statuses travels
 
 
 class Engine(Protocol):
-    """Starts cells, each in a process of its own, and says how they ended. A job is the engine's own word for one."""
+    """Starts cells, each in a process of its own, and says how they ended."""
 
-    def free(self, running: int) -> int:
-        """How many more cells can start beside those that run."""
+    def free(self) -> int:
+        """How many more cells can start now."""
 
-    def start(self, cell: PlannedCell, argv: list[str]) -> Hashable:
-        """Starts a cell with these arguments; gives its job."""
+    def start(self, cell: ResolvedCell, argv: list[str]) -> None:
+        """Starts a cell with these arguments."""
 
-    def wait(self, jobs: Collection[Hashable], seconds: float) -> dict[Hashable, int]:
-        """Waits until a job has ended, at most so long; the exit status of each that has (-n: by signal n), or LOST."""
+    def wait(self, seconds: float) -> dict[str, int]:
+        """Waits until a cell has ended, at most so long.
 
-    def stop(self, jobs: Collection[Hashable]) -> None:
-        """Ends jobs at once."""
+        Gives the exit status of each that has (-n: by signal n), or LOST, by its run directory.
+        """
 
     def close(self) -> None:
-        """Gives back what the engine holds."""
+        """Ends the cells that run, and gives back what the engine holds."""
 
 
 class LocalEngine:
     """So many processes on this machine; on GPUs, they take one each in turn."""
 
-    def __init__(self, context: ForkServerContext, train: Train, workers: int | None = None) -> None:
-        self.context = context
-        self.train = train
+    def __init__(self, train: Train, workers: int | None = None) -> None:
+        self.train, self.gpus = train, visible_gpus()
         self.slots = list(range(workers or len(os.sched_getaffinity(0))))
-        self.devices = visible_gpus()
-        self.processes: dict[Hashable, tuple[BaseProcess, int]] = {}
+        self.running: dict[str, tuple[BaseProcess, int]] = {}
 
-    def free(self, running: int) -> int:
+    def free(self) -> int:
         """The slots that no cell is in."""
         return len(self.slots)
 
-    def start(self, cell: PlannedCell, argv: list[str]) -> Hashable:
-        """Starts a process; the job is its number."""
+    def start(self, cell: ResolvedCell, argv: list[str]) -> None:
+        """Starts a process."""
         slot = self.slots.pop(0)
-        environment = {"CUDA_VISIBLE_DEVICES": self.devices[slot % len(self.devices)]} if self.devices else {}
-        process = self.context.Process(
-            target=train_cell, args=(self.train, argv, cell.run_directory, cell.fingerprint, environment)
-        )
-        process.start()
-        self.processes[process.pid] = process, slot
-        return process.pid
+        environment = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
+        process = worker.start(train_cell, self.train, argv, cell.run_directory, cell.fingerprint, environment)
+        self.running[cell.run_directory] = process, slot
 
-    def wait(self, jobs: Collection[Hashable], seconds: float) -> dict[Hashable, int]:
+    def wait(self, seconds: float) -> dict[str, int]:
         """Exit statuses of the processes that have ended."""
-        if jobs:
-            wait([self.processes[job][0].sentinel for job in jobs], seconds)
+        if self.running:
+            wait([process.sentinel for process, _ in self.running.values()], seconds)
         else:
             time.sleep(seconds)
-        return {job: self._collect(job) for job in list(jobs) if not self.processes[job][0].is_alive()}
-
-    def stop(self, jobs: Collection[Hashable]) -> None:
-        """Ends processes with all that they started; those that train have some time to save a checkpoint."""
-        end_gently([self.processes[job][0] for job in jobs], _END_SECONDS)
+        ended = [folder for folder, (process, _) in self.running.items() if not process.is_alive()]
+        return {folder: self._collect(folder) for folder in ended}
 
     def close(self) -> None:
-        """Nothing is held but processes, and they have ended."""
+        """Ends processes with all that they started; those that train have some time to save a checkpoint."""
+        worker.end_gently([process for process, _ in self.running.values()], _END_SECONDS)
 
-    def _collect(self, job: Hashable) -> int:
-        process, slot = self.processes.pop(job)
-        process.join()
+    def _collect(self, folder: str) -> int:
+        process, slot = self.running.pop(folder)
         self.slots.append(slot)
+        process.join()
         status = process.exitcode
         if status == _NO_SERVER:
-            kill(process)  # with what it started
+            worker.kill(process)  # with what it started
         process.close()
         assert status is not None
         return LOST if status == _NO_SERVER else status
 
 
-# The cells of a study on a Ray cluster: on as many nodes as it has, several on a GPU if asked for.
-# Ray finds a place for each cell and says when a worker or a node is gone; what is finished, and who may train where,
-# is still said by records and locks in the study's folder, which all nodes must see. Ray's own retries stay off,
-# because a lost cell is to go on from its checkpoint, and not at all while its old process may be alive.
-
-_OBJECT_STORE_BYTES = 80 << 20  # nothing but exit statuses travels
-_RAY_END_SECONDS = 10.0
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 class RayEngine:
-    """Each cell as a Ray task that takes `cpus` and `gpus`, fractions allowed.
+    """Each cell as a Ray task that takes `cpus` and `gpus`, fractions allowed, on as many nodes as there are.
+
+    Ray finds a place for each cell and says when a worker or a node is gone; what is finished, and who may train where,
+    is still said by records and locks in the study's folder, which all nodes must see. Ray's own retries stay off,
+    because a lost cell is to go on from its checkpoint, and not at all while its old process may be alive.
 
     Raises: ValueError when Ray is not installed, no cluster answers, or no node can hold a cell.
     """
@@ -116,48 +113,44 @@ class RayEngine:
         threads: int = 1,
         workers: int | None = None,
     ) -> None:
-        self.ray = _start(address)
-        self.train, self.preload, self.threads, self.workers = train, list(preload), threads, workers
-        self.cpus, self.gpus = cpus, gpus
+        self.ray, self.workers = _connect(address), workers
+        self.needs = {kind: need for kind, need in (("CPU", cpus), ("GPU", gpus)) if need}
         self.task = self.ray.remote(run_cell).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
-        if self._places() < 1:
+        self.settings = train, os.getcwd(), list(preload), threads
+        self.running: dict[Any, str] = {}
+        """Run directories by Ray's references."""
+        if self.free() < 1:
             self.close()
             raise ValueError(
                 f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for a run; "
                 "lower --cpus-per-run or --gpus-per-run"
             )
 
-    def free(self, running: int) -> int:
-        """Places on the nodes that are alive now, less the running cells."""
-        places = self._places()
-        return min(places, self.workers or places) - running
+    def free(self) -> int:
+        """Places on the nodes that are alive now, less the running cells; a cell never spans nodes."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        fits = [[int(node.get(kind, 0.0) / need + 1e-9) for kind, need in self.needs.items()] for node in nodes]
+        places = sum(min(fit, default=0) for fit in fits)
+        return min(places, self.workers or places) - len(self.running)
 
-    def start(self, cell: PlannedCell, argv: list[str]) -> Hashable:
-        """Submits a task; the job is its reference."""
-        reference: Hashable = self.task.remote(
-            self.train, argv, cell.run_directory, cell.fingerprint, os.getcwd(), self.preload, self.threads
-        )
-        return reference
+    def start(self, cell: ResolvedCell, argv: list[str]) -> None:
+        """Submits a task."""
+        self.running[self.task.remote(*self.settings, argv, cell.run_directory, cell.fingerprint)] = cell.run_directory
 
-    def wait(self, jobs: Collection[Hashable], seconds: float) -> dict[Hashable, int]:
+    def wait(self, seconds: float) -> dict[str, int]:
         """Exit statuses of the cells that have ended; LOST for those whose worker or node is gone."""
-        references: list[Any] = list(jobs)
-        if not references:
+        if not self.running:
+            time.sleep(seconds)
             return {}
-        self.ray.wait(references, num_returns=1, timeout=seconds)
-        ended, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
-        return {reference: self._status(reference) for reference in ended}
-
-    def stop(self, jobs: Collection[Hashable]) -> None:
-        """Cancels tasks; their processes end with the workers."""
-        references: list[Any] = list(jobs)
-        for reference in references:
-            self.ray.cancel(reference, force=True)
-        if references:
-            self.ray.wait(references, num_returns=len(references), timeout=_RAY_END_SECONDS)
+        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        return {self.running.pop(reference): self._status(reference) for reference in ended}
 
     def close(self) -> None:
-        """Leaves the cluster, and ends one that was started here."""
+        """Cancels tasks, whose processes end with the workers; then leaves the cluster, or ends one of its own."""
+        for reference in self.running:
+            self.ray.cancel(reference, force=True)
+        if self.running:
+            self.ray.wait(list(self.running), num_returns=len(self.running), timeout=_END_SECONDS)
         self.ray.shutdown()
 
     def _status(self, reference: Any) -> int:
@@ -170,58 +163,33 @@ class RayEngine:
             return LOST
         return status
 
-    def _places(self) -> int:
-        """Cells that fit at once: a cell never spans nodes."""
-        return sum(self._fit(node["Resources"]) for node in self.ray.nodes() if node["Alive"])
-
-    def _fit(self, resources: Mapping[str, float]) -> int:
-        fits = [
-            int(resources.get(kind, 0.0) / need + 1e-9)
-            for kind, need in (("CPU", self.cpus), ("GPU", self.gpus))
-            if need
-        ]
-        return min(fits, default=0)
-
 
 def run_cell(
-    train: Train, argv: list[str], directory: str, fingerprint: str, place: str, preload: list[str], threads: int
+    train: Train, place: str, preload: list[str], threads: int, argv: list[str], directory: str, fingerprint: str
 ) -> int:
     """A task on any node: the cell in a process of its own, so that a crash differs from a lost worker.
 
     Raises: ValueError when this node does not see the folder that the study was started in.
     """
+    import ray
+
     if not os.path.isdir(place):
         raise ValueError(
             f"{place} is no folder on {os.uname().nodename}; start the study in a folder that all nodes share"
         )
-    context = _processes(preload, threads)
-    process = context.Process(target=train_in, args=(place, train, argv, directory, fingerprint, _gpus_of_this_task()))
-    process.start()
+    os.chdir(place)
+    # A child would otherwise run the file of Ray's worker once more, as its main module.
+    vars(sys.modules["__main__"]).pop("__file__", None)
+    worker.preload(preload, threads)
+    given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    environment = {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {}
+    process = worker.start(train_cell, train, argv, directory, fingerprint, environment)
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def train_in(place: str, *cell: Any) -> None:
-    """`train_cell` in another folder than the cluster's own."""
-    os.chdir(place)
-    train_cell(*cell)
-
-
-def _processes(preload: list[str], threads: int) -> ForkServerContext:
-    # A child would otherwise run the file of Ray's worker once more, as its main module.
-    vars(sys.modules["__main__"]).pop("__file__", None)
-    return fork_server(preload, threads)
-
-
-def _gpus_of_this_task() -> dict[str, str]:
-    import ray
-
-    given = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return {"CUDA_VISIBLE_DEVICES": ",".join(given)} if given else {}
-
-
-def _start(address: str | None) -> Any:
+def _connect(address: str | None) -> Any:
     """Ray, connected to a cluster, or to one of this machine's own; it reports to nobody."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -229,10 +197,11 @@ def _start(address: str | None) -> Any:
         import ray
     except ImportError as error:
         raise ValueError('--engine ray needs Ray: pip install "vitexp[ray]"') from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    options: dict[str, Any] = {"logging_level": "ERROR"}
+    if not address:
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
-        ray.init(address=address, **quiet) if address else ray.init(address="local", **own, **quiet)
+        ray.init(address or "local", log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -36,32 +35,40 @@ _SERVER_STARTS = 3
 _PR_SET_PDEATHSIG = 1
 
 
-class Process(ForkServerProcess):
-    """A process of the fork server, which is started anew with the same settings when it has been killed."""
-
-    def start(self) -> None:
-        """Raises: ValueError when no fork server stays alive long enough to start a process."""
-        for _ in range(_SERVER_STARTS):
-            _ensure_running()
-            with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
-                return super().start()
-        raise ValueError(f"the process that starts cells was killed {_SERVER_STARTS} times; is there enough memory?")
-
-
-class ForkServer(ForkServerContext):
-    """Starts processes in which some modules are imported already."""
-
-    Process = Process
-
-
-def fork_server(preload: Sequence[str], threads: int = 1) -> ForkServerContext:
-    """A way to start processes in which the modules of `preload` are imported already, with `threads` threads each."""
+def preload(modules: Sequence[str], threads: int = 1) -> None:
+    """Starts the fork server: its processes have `modules` imported already, and `threads` threads each."""
     # A killed resource tracker is started again by Python itself.
     warnings.filterwarnings("ignore", message="resource_tracker: process died")
-    forkserver.set_forkserver_preload(list(preload))
+    forkserver.set_forkserver_preload(list(modules))
     _ENVIRONMENT.update(dict.fromkeys(_THREADS, str(threads)))
     _ensure_running()
-    return ForkServer()
+
+
+def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A new process of the fork server, which is itself started anew when it has been killed.
+
+    Raises: ValueError when no fork server stays alive long enough.
+    """
+    for _ in range(_SERVER_STARTS):
+        _ensure_running()
+        process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
+        with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
+            process.start()
+            return process
+    raise ValueError(f"the process that starts cells was killed {_SERVER_STARTS} times; is there enough memory?")
+
+
+def _ensure_running() -> None:
+    """Starts the fork server if there is none. Ctrl-C at a terminal must not reach it while it imports."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def parse_cells(parse: Parse, argvs: Mapping[int, list[str]], answers: Connection) -> None:
@@ -87,23 +94,26 @@ def parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
 def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, environment: Mapping[str, str]) -> None:
     """Trains one cell, unless another process is at it or has done it; its output goes to a log beside its record."""
     end_with_parent()
-    held = lock.acquire(directory)
+    held = lock.acquire(directory, lost=lambda: os._exit(BUSY))
     if held is None:
         os._exit(BUSY)
-    lock.keep(held, lambda: os._exit(BUSY))
     record = find_record(directory)
     if record is not None and record.status == "finished" and record.fingerprint == fingerprint:
-        lock.release(held)
+        held.release()
         os._exit(BUSY)
     log = Path(directory) / LOG_NAME
-    _redirect_output(log)
+    with log.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     if held.broken:
         print(f"vitexp: {held.broken}", flush=True)
     os.environ.update(environment)
     try:
         train(argv, str(log))
     finally:
-        lock.release(held)
+        held.release()
 
 
 def find_record(directory: str | os.PathLike[str]) -> RunRecord | None:
@@ -121,12 +131,12 @@ def end_with_parent() -> None:
     threading.Thread(target=_watch_parent, daemon=True).start()
 
 
-def visible_gpus() -> list[str]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them; workers take them in turn."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip()]
-    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+def _watch_parent() -> None:
+    """The fork server is our parent in the system's eyes; this watches the runner itself, on any system."""
+    parent: BaseProcess | None = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def kill(process: BaseProcess) -> None:
@@ -153,33 +163,3 @@ def end_gently(processes: Sequence[BaseProcess], seconds: float) -> None:
             kill(process)
         for process in processes:
             process.join(seconds)
-
-
-def _watch_parent() -> None:
-    """The fork server is our parent in the system's eyes; this watches the runner itself, on any system."""
-    parent: BaseProcess | None = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-
-
-def _ensure_running() -> None:
-    """Starts the fork server if there is none. Ctrl-C at a terminal must not reach it while it imports."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _redirect_output(path: Path) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
