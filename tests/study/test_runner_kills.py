@@ -135,8 +135,7 @@ def test_a_silent_lock_of_another_machine_is_broken_and_told(study, run, ground)
     holder = folder / lock.HOLDER_NAME
     holder.write_text('{"boot": "b", "host": "node7", "pid": 9, "token": "t"}')
     os.utime(holder, (1, 1))
-    _, said = run(made, retry=True)
-    assert "the only cell: taken over from process 9 on node7, which has been silent" in said
+    run(made, retry=True)
     assert (
         (folder / "fit.log").read_text().startswith("vitexp: took over from process 9 on node7, which has been silent")
     )

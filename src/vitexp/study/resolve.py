@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
-from vitexp.study.run.worker import Parse, kill, parse_cells, start
+from vitexp.study.run.worker import Parse, parse_cell, worker_pool
 from vitexp.study.spec import Study
 
 FILE_NAME = "study.json"
@@ -102,38 +101,19 @@ def parse_all(parse: Parse, argvs: Sequence[list[str]], workers: int = 1) -> lis
     """The parser's answer to each cell's arguments, or the sentence in which it refuses them; in worker processes."""
     answers: dict[int, Answer | str] = {}
     for _ in range(_PARSE_ATTEMPTS):
-        missing = {number: argv for number, argv in enumerate(argvs) if number not in answers}
-        answers |= _parse_in_processes(parse, missing, min(workers, len(missing)))
+        missing = [number for number in range(len(argvs)) if number not in answers]
+        if not missing:
+            break
+        with worker_pool(min(workers, len(missing))) as pool, suppress(BrokenProcessPool):  # one was killed
+            futures = {number: pool.submit(parse_cell, parse, argvs[number]) for number in missing}
+            for number, future in futures.items():
+                answers[number] = future.result()
     if len(answers) < len(argvs):
         raise ValueError(
             f"the processes that parse cells were killed {_PARSE_ATTEMPTS} times; there may be too little memory: use "
             "fewer --workers"
         )
     return [answers[number] for number in range(len(argvs))]
-
-
-def _parse_in_processes(parse: Parse, argvs: Mapping[int, list[str]], workers: int) -> dict[int, Answer | str]:
-    """The answers by number; those of a process that was killed are missing."""
-    answers: dict[int, Answer | str] = {}
-    processes: dict[Connection, BaseProcess] = {}
-    try:
-        for worker in range(workers):
-            share = dict(list(argvs.items())[worker::workers])
-            receiving, sending = multiprocessing.Pipe(duplex=False)
-            with sending:  # its copy in the process alone keeps the pipe open
-                processes[receiving] = start(parse_cells, parse, share, sending)
-        while processes:
-            for ready in cast("list[Connection]", wait(list(processes))):
-                try:
-                    number, answer = ready.recv()
-                    answers[number] = answer
-                except (EOFError, OSError):
-                    processes.pop(ready).join()
-                    ready.close()
-    finally:
-        for process in processes.values():  # after Ctrl-C
-            kill(process)
-    return answers
 
 
 def _write_arguments(cell: Cell, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from vitexp.study import space
 from vitexp.study.cells import make_cells
 from vitexp.study.lint import costs, lint, starts
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells
-from vitexp.study.run.engines import Engine, RayEngine
+from vitexp.study.run.engines import RayEngine
 from vitexp.study.run.runner import PRELOAD, run_study
 from vitexp.study.run.search import check_search
 from vitexp.study.run.worker import Parse, Train, preload
@@ -44,7 +44,7 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
     return outcome.exit_status
 
 
-def _engine(chosen: argparse.Namespace, train: Train) -> Engine | None:
+def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
     """The engine that was asked for; None for this machine."""
     given = [name for name in ("ray_address", "cpus_per_run", "gpus_per_run") if getattr(chosen, name) is not None]
     if chosen.engine == "local":

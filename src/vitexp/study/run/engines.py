@@ -1,4 +1,8 @@
-"""Where the cells of a study run: on this machine, or on a Ray cluster. The runner knows no more of it."""
+"""Where the cells of a study run: on this machine, or on a Ray cluster; each in a process of its own.
+
+Both engines say how many more cells are `free` to start, `start` one, `wait` so many seconds for one to end, and give
+the exit status of each that has (-n: by signal n; LOST) by its run directory. `close` ends those that still run.
+"""
 
 import os
 import sys
@@ -7,7 +11,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import worker
@@ -19,25 +23,6 @@ _NO_SERVER = 255
 """What Python says of a process whose fork server was killed, and the process with it."""
 _END_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 80 << 20  # nothing but exit statuses travels
-
-
-class Engine(Protocol):
-    """Starts cells, each in a process of its own, and says how they ended."""
-
-    def free(self) -> int:
-        """How many more cells can start now."""
-
-    def start(self, cell: ResolvedCell, argv: list[str]) -> None:
-        """Starts a cell with these arguments."""
-
-    def wait(self, seconds: float) -> dict[str, int]:
-        """Waits until a cell has ended, at most so long.
-
-        Gives the exit status of each that has (-n: by signal n), or LOST, by its run directory.
-        """
-
-    def close(self) -> None:
-        """Ends the cells that run, and gives back what the engine holds."""
 
 
 class LocalEngine:

@@ -2,32 +2,21 @@
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from vitexp.record import RunRecord
 from vitexp.study.lint import confounding
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
-from vitexp.study.run import lock, worker
-from vitexp.study.run.engines import Engine, LocalEngine
+from vitexp.study.run import lock, result, worker
+from vitexp.study.run.engines import LocalEngine, RayEngine
 from vitexp.study.run.progress import Progress
-from vitexp.study.run.result import (
-    Failure,
-    Outcome,
-    Stale,
-    Standing,
-    cut_off,
-    failure_of,
-    set_aside,
-    stale_line,
-    standing_of,
-)
+from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
 from vitexp.study.run.worker import Parse, Train
 from vitexp.study.spec import Study, check_runs_here
@@ -51,9 +40,9 @@ def run_study(
     resume: Sequence[str] = (),
     preload: Sequence[str] = PRELOAD,
     progress: Progress | None = None,
-    engine: Engine | None = None,
+    engine: LocalEngine | RayEngine | None = None,
 ) -> Outcome:
-    """Resolves the cells of a study, then trains each that has no finished record.
+    """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse` and `train` are functions of cli.py, importable by name. `extra` arguments go to every cell, `resume` ones
     to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
@@ -64,48 +53,46 @@ def run_study(
     """
     check_runs_here(study)
     progress = progress or Progress(study.name)
-    engine = engine or LocalEngine(train, workers)
+    cores = workers or len(os.sched_getaffinity(0))
+    resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
+    engine = engine or LocalEngine(train, cores)
     with ExitStack() as held:
-        held.enter_context(_termination_as_interrupt())
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        held.callback(signal.signal, signal.SIGTERM, before)
         held.enter_context(closing(engine))
         worker.preload(preload, threads)
-        cores = workers or len(os.sched_getaffinity(0))
-        resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
-        search = held.enter_context(closing(Search(study, root, resolve))) if study.method == "bayes" else None
-        if cells := search.cells() if search else study.cells():
-            progress.note(f"parsing {len(cells)} cells before anything trains")
-        resolved = resolve(cells)
-        check_metrics(study, resolved)
-        if search is None and (found := confounding(study, resolved)):
+        search = None
+        if study.method == "bayes":
+            search = held.enter_context(closing(Search(study, root, resolve)))
+            cells = search.cells
+        else:
+            progress.note(f"parsing {len(study.cells())} cells before anything trains")
+            cells = resolve(study.cells())
+        check_metrics(study, cells)
+        if search is None and (found := confounding(study, cells)):
             raise ValueError(f"{study.path}: {found[0].text}")
-        write_cells(study, resolved, root)
-        if search:
-            search.resume(resolved)
+        write_cells(study, cells, root)
         runner = _Runner(engine, progress, search, root, stale, resume)
-        if line := stale_line(runner.sort(resolved, retry), stale):
+        if line := result.stale_line(runner.sort(cells, retry), stale):
             progress.note(line)
         runner.run()
     progress.end(search.summary() if search else ())
     return runner.outcome
 
 
+@dataclass
 class _Runner:
     """Keeps cells going until none is left."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        progress: Progress,
-        search: Search | None,
-        root: str | Path,
-        stale: Stale,
-        resume: Sequence[str],
-    ) -> None:
-        self.engine, self.progress, self.search = engine, progress, search
-        self.root, self.stale, self.resume = root, stale, resume
-        self.outcome = Outcome()
-        self.lost: Counter[str] = Counter()
-        """How often the process of a cell was ended from outside, by run directory."""
+    engine: LocalEngine | RayEngine
+    progress: Progress
+    search: Search | None
+    root: str | Path
+    stale: Stale
+    resume: Sequence[str]
+    outcome: Outcome = field(default_factory=Outcome)
+    lost: Counter[str] = field(default_factory=Counter)
+    """How often the process of a cell was ended from outside, by run directory."""
 
     def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> list[RunRecord]:
         """Sorts cells by what their folders hold before anything starts; cells that are one and the same run are one.
@@ -120,7 +107,7 @@ class _Runner:
             if standing.open or standing.to_rerun(self.stale) or (standing.state == "failed" and retry):
                 self.outcome.waiting.append(cell)
             else:
-                self._count(cell, standing, None)
+                self._count(cell, standing)
         return records
 
     def run(self) -> None:
@@ -151,9 +138,9 @@ class _Runner:
     def _choose(self) -> None:
         """One more cell, from the results so far; one that was chosen before is not run again."""
         assert self.search is not None
-        cell, repeated = self.search.ask()
+        cell = self.search.ask()
         self.outcome.unchosen = self.search.left
-        if not repeated:
+        if cell is not None:
             self._take_up(cell)
 
     def _take_up(self, cell: ResolvedCell) -> None:
@@ -167,9 +154,9 @@ class _Runner:
         if lock.is_held(cell.run_directory):
             self._leave(cell)
             return
-        owner, standing = lock.owner_of(cell.run_directory), standing_of(cell)
+        standing = standing_of(cell)
         if standing.to_rerun(self.stale):
-            aside = set_aside(cell.run_directory, self.root)
+            aside = result.set_aside(cell.run_directory, self.root)
             if aside is None:
                 self._leave(cell)
                 return
@@ -177,8 +164,6 @@ class _Runner:
         elif not standing.open and standing.state != "failed":  # ended by another runner, since this one looked
             self._settle(cell)
             return
-        if owner is not None and owner.boot != lock.boot_id():
-            self.progress.say(f"{cell.label}: taken over from {owner}, which has been silent")
         self.engine.start(cell, [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv)
         self.outcome.running[cell.run_directory] = cell, time.monotonic()
         self.outcome.started += 1
@@ -211,39 +196,21 @@ class _Runner:
         """Whether a cell whose process has ended was cut off, by a signal or by its own account; not for ever."""
         standing = standing_of(cell)
         by_itself = standing.record is not None and standing.record.status == "stopped"
-        return standing.open and (by_itself or cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES
+        return standing.open and (by_itself or result.cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES
 
     def _settle(self, cell: ResolvedCell, status: int | None = None, seconds: float = 0.0) -> None:
         """Counts a cell by its record, and tells of it."""
         standing = standing_of(cell)
-        if self.search is not None:
-            self.search.tell(cell, standing.record)
-        failure = self._count(cell, standing, status)
-        if failure is not None:
-            self.progress.failed(failure)
-        elif standing.record is not None:
+        self._count(cell, standing, status)
+        if standing.state == "finished" and standing.record is not None:
             self.progress.finished(cell, standing.record, seconds)
+        else:
+            self.progress.failed(self.outcome.failures[-1])
 
-    def _count(self, cell: ResolvedCell, standing: Standing, status: int | None) -> Failure | None:
+    def _count(self, cell: ResolvedCell, standing: Standing, status: int | None = None) -> None:
         if standing.state == "finished":
             self.outcome.finished += 1
-            return None
-        self.outcome.failures.append(failure_of(cell, standing, status))
-        return self.outcome.failures[-1]
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            return
+        self.outcome.failures.append(result.failure_of(cell, standing, status))
+        if self.search is not None:
+            self.search.failed.add(cell.run_directory)

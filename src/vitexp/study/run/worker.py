@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
-from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,17 @@ def _ensure_running() -> None:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def parse_cells(parse: Parse, argvs: Mapping[int, list[str]], answers: Connection) -> None:
-    """Sends each cell as the parser resolves it, or the sentence in which it refuses it, with the cell's number."""
-    end_with_parent()
-    for number, argv in argvs.items():
-        answers.send((number, parse_cell(parse, argv)))
+@contextlib.contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of the fork server that work on many calls; an error in the block, such as Ctrl-C, ends them."""
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), end_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                kill(process)
+            raise
 
 
 def parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
