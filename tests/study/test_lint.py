@@ -130,7 +130,7 @@ def test_the_same_run_twice_is_an_error(plan):
     assert len(found) == 6
     assert (
         found[0]
-        == "cells 'lr=0.1 project=a seed=0', 'lr=0.1 project=b seed=0' are one and the same run; take a value out"
+        == "cells are one and the same run; take a value out ('lr=0.1 project=a seed=0', 'lr=0.1 project=b seed=0')"
     )
 
 

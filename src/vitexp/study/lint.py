@@ -8,7 +8,6 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from vitexp.record import flatten, result_config
@@ -26,6 +25,8 @@ _ABSENT = "nothing"
 _HEX = 8
 
 Cells = Sequence[ResolvedCell]
+Start = Mapping[str, Any]
+"""The initial `weights` by name (shape, values), the `order` of the first epoch's images, and the `views` of them."""
 
 
 class Finding(NamedTuple):
@@ -37,14 +38,23 @@ class Finding(NamedTuple):
 
 def lint(study: Study, cells: Cells) -> list[Finding]:
     """What is wrong or remarkable with a study, errors first."""
-    findings = [
-        *_changed(cells),
-        *_duplicates(cells),
-        *_beyond_the_factors(study, cells),
-        *confounding(study, cells),
-        *_seeds(study, cells),
-        *_tuning(study, cells),
-    ]
+    said: dict[Finding, list[ResolvedCell]] = defaultdict(list)
+    for cell in cells:
+        for key, (asked, resolved) in changed_values(cell).items():
+            said[Finding("note", f"{key} is given as {asked} and resolved to {resolved}")].append(cell)
+        for key, (here, there) in _differences(cell, partner_of(cell, study, cells), study).items():
+            if key == "parameters":  # what many studies are about, but should be known
+                finding = Finding("note", f"{here} parameters, but {there} in the baseline")
+            else:
+                finding = Finding("error", f"{key} is {here}, but {there} in the baseline, and no factor of the study")
+            said[finding].append(cell)
+    same = defaultdict(list)
+    for cell in cells:
+        same[cell.fingerprint].append(cell)
+    twice = Finding("error", "cells are one and the same run; take a value out")
+    groups = [*said.items(), *((twice, group) for group in same.values() if len(group) > 1)]
+    findings = [Finding(found.severity, f"{found.text} ({_labels(group)})") for found, group in groups]
+    findings += [*confounding(study, cells), *_seeds(study, cells), *_tuning(study, cells)]
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -59,42 +69,6 @@ def costs(study: Study, cells: Cells) -> list[str]:
         )
     steps, flops = (sum(cell.facts[name] for cell in cells) for name in ("steps", "train_flops"))
     return [*lines, f"all together: {len(cells)} runs, {steps:,} steps, {flops / 1e12:.3g} TFLOP"]
-
-
-def _changed(cells: Cells) -> list[Finding]:
-    by_text = defaultdict(list)
-    for cell in cells:
-        for key, (asked, resolved) in changed_values(cell).items():
-            by_text[f"{key} is given as {asked} and resolved to {resolved}"].append(cell)
-    return [Finding("note", f"{text} ({_labels(same)})") for text, same in by_text.items()]
-
-
-def _duplicates(cells: Cells) -> list[Finding]:
-    same = defaultdict(list)
-    for cell in cells:
-        same[cell.fingerprint].append(cell)
-    return [
-        Finding("error", f"cells {_labels(group)} are one and the same run; take a value out")
-        for group in same.values()
-        if len(group) > 1
-    ]
-
-
-def _beyond_the_factors(study: Study, cells: Cells) -> list[Finding]:
-    """Each cell against its partner. Arms of another size are what many studies are about, but should be known."""
-    spoiled: dict[tuple[str, Any, Any], list[ResolvedCell]] = defaultdict(list)
-    for cell in cells:
-        partner = partner_of(cell, study, cells)
-        for key, (here, there) in _differences(cell, partner, study).items():
-            spoiled[key, str(here), str(there)].append(cell)
-    return [
-        Finding("note", f"{here} parameters, but {there} in the baseline ({_labels(same)})")
-        if key == "parameters"
-        else Finding(
-            "error", f"{key} is {here}, but {there} in the baseline, and no factor of the study ({_labels(same)})"
-        )
-        for (key, here, there), same in spoiled.items()
-    ]
 
 
 def _differences(cell: ResolvedCell, partner: ResolvedCell, study: Study) -> dict[str, tuple[Any, Any]]:
@@ -162,13 +136,17 @@ def _set_by(parameter: Parameter) -> set[str]:
 def _seeds(study: Study, cells: Cells) -> list[Finding]:
     arms = {arm: {cell.seed for cell in members} for arm, members in arms_of(study, cells).items()}
     everywhere = set().union(*arms.values())
+
+    def numbers(seeds: set[int | None]) -> str:
+        return ", ".join(str(seed) for seed in sorted(seeds, key=lambda seed: (seed is None, seed or 0)))
+
     findings = [
-        Finding("error", f"arm {arm} lacks seeds {_numbers(everywhere - seeds)}, which other arms have")
+        Finding("error", f"arm {arm} lacks seeds {numbers(everywhere - seeds)}, which other arms have")
         for arm, seeds in arms.items()
         if seeds != everywhere
     ]
     if len(everywhere) < MINIMUM_SEEDS:
-        text = f"the study has {len(everywhere)} seed{'s' * (len(everywhere) != 1)} ({_numbers(everywhere)})"
+        text = f"the study has {len(everywhere)} seed{'s' * (len(everywhere) != 1)} ({numbers(everywhere)})"
         findings.append(Finding("note", f"{text}; under {MINIMUM_SEEDS} nothing can be concluded"))
     return findings
 
@@ -222,90 +200,66 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-def _numbers(seeds: set[Any]) -> str:
-    return ", ".join(str(seed) for seed in sorted(seeds, key=lambda seed: (seed is None, seed)))
-
-
-@dataclass(frozen=True)
-class Start:
-    """What one arm starts from, beside the baseline at the same seed; each as `examine` of cli.py has it."""
-
-    arm: str
-    cell: ResolvedCell
-    partner: ResolvedCell
-    mine: Mapping[str, Any]
-    base: Mapping[str, Any]
-
-    def _split(self) -> tuple[list[str], list[str]]:
-        """The names of the parameters that both have in one shape, and of those that only this arm has so."""
-        mine, base = self.mine["weights"], self.base["weights"]
-        shared = [name for name in mine if name in base and mine[name]["shape"] == base[name]["shape"]]
-        return shared, [name for name in mine if name not in shared]
-
-    def _unequal(self, constants: bool) -> list[str]:
-        """Shared parameters that start from other values: those that are constants on both sides, or the others."""
-        pairs = [(name, self.mine["weights"][name], self.base["weights"][name]) for name in self._split()[0]]
-        return [
-            name
-            for name, *sides in pairs
-            if sides[0]["values"] != sides[1]["values"]
-            and constants == all(side["values"].startswith("constant") for side in sides)
-        ]
-
-    def findings(self, study: Study) -> list[Finding]:
-        """What spoils the pairing: a shared parameter drawn anew, another order of images, other views of them."""
-        found = []
-        if drawn := self._unequal(constants=False):
-            found.append(Finding("error", f"initial weights differ in {_some(drawn)}, though names and shapes agree"))
-        if constants := self._unequal(constants=True):
-            text = f"initial weights differ in {_some(constants)}: constants set by an option"
-            found.append(Finding("note", text))
-        if not any(key.startswith("data.") for key in _moved(self.cell, self.partner, study.arm_factors)):
-            for key, words in (("order", "the first epoch's order of images"), ("views", "the view of images")):
-                here, there = self.mine[key], self.base[key]
-                if here != there:
-                    found.append(Finding("error", f"{words} differs: {here}, but {there} in the baseline"))
-        pair = f"({self.cell.label!r} against {self.partner.label!r})"
-        return [Finding(severity, f"{text} {pair}") for severity, text in found]
-
-    def __str__(self) -> str:
-        """What the arm shares with the baseline at the start, and a digest that is the same wherever it is made."""
-        weights, (shared, own) = self.mine["weights"], self._split()
-        unequal = len(self._unequal(constants=False)) + len(self._unequal(constants=True))
-        digest = hashlib.sha256(json.dumps({name: weights[name] for name in shared}, sort_keys=True).encode())
-        sizes = {name: math.prod(weight["shape"]) for name, weight in weights.items()}
-        share = sum(sizes[name] for name in shared) / max(1, sum(sizes.values()))
-        equal = f"{unequal} of them unequal" if unequal else "all equal"
-        only = f"; its own: {_some(own)}" if own else ""
-        order = "the same" if self.mine["order"] == self.base["order"] else "another"
-        return (
-            f"start of {self.arm}: {len(shared)} of {len(weights)} parameters shared with the baseline "
-            f"({100 * share:.1f} % of the numbers), {equal} ({digest.hexdigest()[:_HEX]}){only}; "
-            f"{order} order of images ({self.mine['order'][:_HEX]})"
-        )
-
-
-def starts(study: Study, cells: Cells, *, examine: Parse, workers: int = 1) -> list[Start]:
+def starts(study: Study, cells: Cells, *, examine: Parse, workers: int = 1) -> list[tuple[str, list[Finding]]]:
     """Each arm's first seed against the baseline's cell of that seed; `examine` is that of cli.py.
 
     Raises: ValueError when a cell's network or order cannot be made.
     """
     if not study.config.baseline:
         return []
-    firsts = {
-        arm: min(group, key=lambda c: (c.seed is None, c.seed or 0)) for arm, group in arms_of(study, cells).items()
-    }
+    firsts = {arm: min(group, key=_seed_order) for arm, group in arms_of(study, cells).items()}
     pairs = [(arm, cell, partner_of(cell, study, cells)) for arm, cell in firsts.items()]
     needed = {cell.fingerprint: cell for _, *both in pairs for cell in both}
     found = {}
-    for cell, answer in zip(
-        needed.values(), parse_all(examine, [c.argv for c in needed.values()], workers), strict=True
-    ):
+    answers = parse_all(examine, [cell.argv for cell in needed.values()], workers)
+    for cell, answer in zip(needed.values(), answers, strict=True):
         if isinstance(answer, str):
             raise ValueError(f"the start of cell {cell.label!r} cannot be made: {answer}")
         found[cell.fingerprint] = answer["start"]
     return [
-        Start(arm, cell, partner, found[cell.fingerprint], found[partner.fingerprint])
+        compare_starts(study, arm, (cell, found[cell.fingerprint]), (partner, found[partner.fingerprint]))
         for arm, cell, partner in pairs
         if cell is not partner
     ]
+
+
+def compare_starts(
+    study: Study, arm: str, one: tuple[ResolvedCell, Start], other: tuple[ResolvedCell, Start]
+) -> tuple[str, list[Finding]]:
+    """What an arm shares with the baseline at the start, in one line, and what spoils the pairing.
+
+    That is a shared parameter drawn anew, another order of images, and other views of them.
+    """
+    (cell, mine), (partner, base) = one, other
+    weights, others = mine["weights"], base["weights"]
+    shared = [name for name in weights if name in others and weights[name]["shape"] == others[name]["shape"]]
+    own = [name for name in weights if name not in shared]
+    unequal = [name for name in shared if weights[name]["values"] != others[name]["values"]]
+    constants = [
+        name for name in unequal if all(side[name]["values"].startswith("constant") for side in (weights, others))
+    ]
+    found = []
+    if drawn := [name for name in unequal if name not in constants]:
+        found.append(Finding("error", f"initial weights differ in {_some(drawn)}, though names and shapes agree"))
+    if constants:
+        text = f"initial weights differ in {_some(constants)}: constants set by an option"
+        found.append(Finding("note", text))
+    if not any(key.startswith("data.") for key in _moved(cell, partner, study.arm_factors)):
+        for key, words in (("order", "the first epoch's order of images"), ("views", "the view of images")):
+            if mine[key] != base[key]:
+                found.append(Finding("error", f"{words} differs: {mine[key]}, but {base[key]} in the baseline"))
+    sizes = {name: math.prod(weight["shape"]) for name, weight in weights.items()}
+    share = 100 * sum(sizes[name] for name in shared) / max(1, sum(sizes.values()))
+    digest = hashlib.sha256(json.dumps({name: weights[name] for name in shared}, sort_keys=True).encode()).hexdigest()
+    equal = f"{len(unequal)} of them unequal" if unequal else "all equal"
+    line = (
+        f"start of {arm}: {len(shared)} of {len(weights)} parameters shared with the baseline ({share:.1f} % of the "
+        f"numbers), {equal} ({digest[:_HEX]}){f'; its own: {_some(own)}' if own else ''}; "
+        f"{'the same' if mine['order'] == base['order'] else 'another'} order of images ({mine['order'][:_HEX]})"
+    )
+    pair = f"({cell.label!r} against {partner.label!r})"
+    return line, [Finding(severity, f"{text} {pair}") for severity, text in found]
+
+
+def _seed_order(cell: ResolvedCell) -> tuple[bool, int]:
+    return cell.seed is None, cell.seed or 0

@@ -76,12 +76,18 @@ def _lint(study: Study, chosen: argparse.Namespace, parse: Parse, examine: Parse
         cells = resolve(study.cells())
         check_metrics(study, cells)
         beside = [] if chosen.quick else starts(study, cells, examine=examine, workers=workers)
-    findings = [*lint(study, cells), *(finding for start in beside for finding in start.findings(study))]
-    *each, together = costs(study, cells)
-    sorted_findings = sorted(findings, key=lambda finding: finding.severity)
-    _say(*_published(cells), *each, *beside, *(f"{severity}: {text}" for severity, text in sorted_findings), together)
+    findings = [*lint(study, cells), *(finding for _, found in beside for finding in found)]
+    findings.sort(key=lambda finding: finding.severity)
     errors = sum(finding.severity == "error" for finding in findings)
-    print(f"{study.path}: {len(cells)} cells parse; {errors} errors, {len(findings) - errors} notes")
+    *arms, together = costs(study, cells)
+    _say(
+        *_published(cells),
+        *arms,
+        *(line for line, _ in beside),
+        *(f"{severity}: {text}" for severity, text in findings),
+        together,
+        f"{study.path}: {len(cells)} cells parse; {errors} errors, {len(findings) - errors} notes",
+    )
     return BAD_INPUT if errors else 0
 
 
