@@ -6,22 +6,26 @@ Arms are paired by seed because they share initial weights and the first epoch o
 import hashlib
 import json
 import math
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from vitexp.record import flatten, result_config
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.arm import FOLLOWS
-from vitexp.study.cells import SEED, varying
+from vitexp.study.cells import SEED, make_cells, varying
 from vitexp.study.comparison import aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
-from vitexp.study.resolve import ResolvedCell, changed_values, parse_all
+from vitexp.study.resolve import ResolvedCell, changed_values, check_metrics, parse_all, resolve_cells
+from vitexp.study.run.search import check_search
 from vitexp.study.run.worker import Parse
-from vitexp.study.space import Parameter
+from vitexp.study.space import Parameter, sample
 from vitexp.study.spec import Study
 
 _ABSENT = "nothing"
+_SAMPLED = 8
 _HEX = 8
 
 Cells = Sequence[ResolvedCell]
@@ -34,6 +38,41 @@ class Finding(NamedTuple):
 
     severity: Literal["error", "note"]
     text: str
+
+
+_CHOSEN = Finding("note", "points are chosen from the results so far: good for tuning, no ground for comparing arms")
+
+
+def print_lint(study: Study, parse: Parse, examine: Parse | None, workers: int, extra: Sequence[str]) -> int:
+    """`vitexp sweep lint`: resolves every cell, says what the study costs and what is wrong with it (status 2).
+
+    `parse` and `examine` are functions of cli.py; without `examine`, starts are not compared.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        resolve = partial(resolve_cells, study, parse=parse, root=folder, workers=workers, extra=extra)
+        if study.method == "bayes":
+            # Cells that are not chosen yet cannot be parsed; random points of the same space can.
+            check_search(study)
+            points = sample(study.parameters, min(study.run_cap or 0, _SAMPLED), 0)
+            cells = resolve(make_cells(list(points)))
+        else:
+            cells = resolve(study.cells())
+        check_metrics(study, cells)
+        beside = starts(study, cells, examine=examine, workers=workers) if examine and study.method != "bayes" else []
+    lines = [f"note: {published}" for published in dict.fromkeys(cell.published for cell in cells) if published]
+    if study.method == "bayes":
+        flops = max(cell.facts["train_flops"] for cell in cells) / 1e12
+        what, findings = f"{len(cells)} random points of the space", [_CHOSEN]
+        total = f"at most {study.run_cap} runs of up to {flops:.3g} TFLOP each, as {len(cells)} random points say"
+    else:
+        what, findings = f"{len(cells)} cells", [*lint(study, cells), *(one for _, found in beside for one in found)]
+        *arms, total = costs(study, cells)
+        lines += [*arms, *(line for line, _ in beside)]
+    findings.sort(key=lambda finding: finding.severity)
+    errors = sum(finding.severity == "error" for finding in findings)
+    lines += [*(f"{severity}: {text}" for severity, text in findings), total]
+    print(*lines, f"{study.path}: {what} parse; {errors} errors, {len(findings) - errors} notes", sep="\n")
+    return 2 if errors else 0
 
 
 def lint(study: Study, cells: Cells) -> list[Finding]:

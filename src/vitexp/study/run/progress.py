@@ -18,7 +18,6 @@ from vitexp.record import RunRecord
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run.result import Failure, Outcome
 
-_TAIL_BYTES = 4096
 _SHOWN_FAILURES = 5
 
 
@@ -126,12 +125,9 @@ def last_numbers(directory: Path) -> tuple[str, str]:
     logs = sorted(directory.glob("metrics/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     if not logs:
         return "-", "-"
-    with logs[-1].open("rb") as file:
-        header = file.readline().decode().strip().split(",")
-        file.seek(max(file.tell(), logs[-1].stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
     last: dict[str, str] = {}
-    for row in csv.DictReader(lines, fieldnames=header):
-        if None not in row.values():  # else it is being written
-            last |= {name: value for name, value in row.items() if value}
+    with logs[-1].open(newline="", errors="replace") as file:
+        for row in csv.DictReader(file):
+            if None not in row.values():  # else it is being written
+                last |= {name: value for name, value in row.items() if value}
     return last.get("epoch", "-"), f"{100 * float(last['val_acc']):.2f} %" if "val_acc" in last else "-"

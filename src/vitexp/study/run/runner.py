@@ -1,5 +1,6 @@
 """Runs the cells of a study, on this machine or another engine: none twice, each counted by its record."""
 
+import argparse
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from vitexp.record import RunRecord
-from vitexp.study.lint import confounding
+from vitexp.study.lint import confounding, print_lint
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
 from vitexp.study.run import lock, result, worker
 from vitexp.study.run.engines import LocalEngine, RayEngine
@@ -19,11 +20,52 @@ from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
 from vitexp.study.run.worker import Parse, Train
-from vitexp.study.spec import Study, check_runs_here
+from vitexp.study.spec import Study, check_runs_here, read_study
 
 PRELOAD = ("vitexp.preload",)
 MOST_LOSSES = 3
 _TICK_SECONDS = 0.25
+
+
+def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
+    """`vitexp sweep`: runs a study, or with `lint` only checks it; returns the exit status."""
+    checks = chosen.files[0] == "lint"
+    files = chosen.files[checks:]
+    if len(files) != 1:
+        raise ValueError(f"one sweep file is needed, given: {' '.join(files) or 'none'}")
+    study = read_study(files[0])
+    extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
+    check_runs_here(study)
+    if checks:
+        worker.preload(PRELOAD)
+        parse = estimate if chosen.quick else parse
+        return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
+    outcome = run_study(
+        study,
+        parse=parse,
+        train=train,
+        root=chosen.root,
+        workers=chosen.workers,
+        threads=chosen.threads,
+        retry=chosen.retry,
+        stale=chosen.stale,
+        extra=extra,
+        resume=["--ckpt_path=last"],
+        engine=_engine(chosen, train),
+    )
+    return outcome.exit_status
+
+
+def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
+    """The engine that was asked for; None for this machine."""
+    given = [name for name in ("ray_address", "cpus_per_run", "gpus_per_run") if getattr(chosen, name) is not None]
+    if chosen.engine == "local":
+        if given:
+            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
+        return None
+    cpus = chosen.threads if chosen.cpus_per_run is None else chosen.cpus_per_run
+    processes = {"preload": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
+    return RayEngine(train, address=chosen.ray_address, cpus=cpus, gpus=chosen.gpus_per_run or 0.0, **processes)
 
 
 def run_study(

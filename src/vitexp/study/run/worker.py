@@ -147,13 +147,10 @@ def _watch_parent() -> None:
 
 def kill(process: BaseProcess) -> None:
     """Ends a worker with all that it started; it leads its own process group."""
-    if process.pid is None:
-        return
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it has no group yet, or is gone
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+    if process.pid is not None:
+        with contextlib.suppress(ProcessLookupError):  # it has no group yet, or is gone
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
 
 def end_gently(processes: Sequence[BaseProcess], seconds: float) -> None:
