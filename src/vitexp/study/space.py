@@ -20,16 +20,12 @@ Settings = Mapping[str, Any]
 
 
 class Distribution(NamedTuple):
-    """A distribution that W&B knows."""
+    """A distribution that W&B knows: what it takes, and its inverse distribution function, from a uniform number."""
 
     settings: Mapping[str, type]
-    """What it takes."""
     inverse: Callable[[Settings, float], Any]
-    """Its inverse distribution function: a uniform number to a value."""
     span: Callable[[Settings], tuple[float, float, bool]] | None = None
     """Where a continuous one lies: from, to, and whether it is even in the logarithm."""
-    values: Callable[[Settings], list[Any]] | None = None
-    """The values that a grid takes."""
 
 
 def _special() -> Any:
@@ -39,13 +35,7 @@ def _special() -> Any:
     return special
 
 
-def _steps(s: Settings) -> list[Any]:
-    import numpy as np
-
-    return np.arange(s["min"], s["max"], s["q"]).tolist()
-
-
-def _share(u: float, count: int) -> int:
+def _part(u: float, count: int) -> int:
     """Which of `count` equal parts of the unit interval holds `u`; a border belongs to the part below it."""
     return max(0, math.ceil(u * count) - 1)
 
@@ -58,16 +48,10 @@ def _weighted(s: Settings, u: float) -> Any:
 _INTERVAL = {"min": float, "max": float}
 _BELL = {"mu": float, "sigma": float}
 DISTRIBUTIONS = {
-    "constant": Distribution({"value": object}, lambda s, u: s["value"], values=lambda s: [s["value"]]),
-    "categorical": Distribution(
-        {"values": list}, lambda s, u: s["values"][_share(u, len(s["values"]))], values=lambda s: list(s["values"])
-    ),
+    "constant": Distribution({"value": object}, lambda s, u: s["value"]),
+    "categorical": Distribution({"values": list}, lambda s, u: s["values"][_part(u, len(s["values"]))]),
     "categorical_w_probabilities": Distribution({"values": list, "probabilities": list}, _weighted),
-    "int_uniform": Distribution(
-        {"min": int, "max": int},
-        lambda s, u: s["min"] + _share(u, s["max"] - s["min"] + 1),
-        values=lambda s: list(range(s["min"], s["max"] + 1)),
-    ),
+    "int_uniform": Distribution({"min": int, "max": int}, lambda s, u: s["min"] + _part(u, s["max"] - s["min"] + 1)),
     "uniform": Distribution(
         _INTERVAL, lambda s, u: s["min"] + u * (s["max"] - s["min"]), lambda s: (s["min"], s["max"], False)
     ),
@@ -92,7 +76,6 @@ DISTRIBUTIONS["inv_log_uniform_values"] = DISTRIBUTIONS["log_uniform_values"]
 for _name in ("uniform", "log_uniform", "log_uniform_values", "normal", "log_normal", "beta"):
     _row = DISTRIBUTIONS[_name]
     DISTRIBUTIONS[f"q_{_name}"] = _row._replace(settings={**_row.settings, "q": float})
-DISTRIBUTIONS["q_uniform"] = DISTRIBUTIONS["q_uniform"]._replace(values=_steps)
 _DEFAULTS: Settings = {"mu": 0.0, "sigma": 1.0, "a": 1, "b": 1, "q": 1.0}
 
 
@@ -110,19 +93,37 @@ class Parameter:
         return ".".join(self.path)
 
     @property
-    def row(self) -> Distribution:
-        """Its row of the table."""
-        return DISTRIBUTIONS[self.distribution]
-
-    @property
     def fixed(self) -> bool:
         """Whether it can take one value only."""
         return self.distribution == "constant" or len(self.settings.get("values", "..")) == 1
+
+    def value(self, u: float) -> Any:
+        """The value at a uniform number."""
+        return self.rounded(DISTRIBUTIONS[self.distribution].inverse(self.settings, u))
 
     def rounded(self, number: Any) -> Any:
         """A number as a multiple of `q`, where the distribution has one."""
         q = self.settings.get("q")
         return number if q is None else round(number / q) * q
+
+    def choices(self) -> list[Any]:
+        """The values that a grid takes. Raises: ValueError for a distribution that has no list of them."""
+        s = self.settings
+        match self.distribution:
+            case "constant":
+                return [s["value"]]
+            case "categorical":
+                return list(s["values"])
+            case "int_uniform":
+                return list(range(s["min"], s["max"] + 1))
+            case "q_uniform":
+                import numpy as np
+
+                return list(np.arange(s["min"], s["max"], s["q"]).tolist())
+        raise ValueError(
+            f"parameter {self.name} is {self.distribution}, which a grid cannot walk; give `values:` without "
+            "probabilities, or use method: random"
+        )
 
 
 def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Parameter]:
@@ -149,16 +150,9 @@ def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> lis
 def grid(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
     """Every combination, as the nested arguments that an agent receives.
 
-    Raises: ValueError for a distribution that has no list of values.
+    Raises: ValueError for a distribution that has no list of values, and for too many combinations.
     """
-    choices = []
-    for parameter in parameters:
-        if parameter.row.values is None:
-            raise ValueError(
-                f"parameter {parameter.name} is {parameter.distribution}, which a grid cannot walk; give `values:` "
-                "without probabilities, or use method: random"
-            )
-        choices.append(parameter.row.values(parameter.settings))
+    choices = [parameter.choices() for parameter in parameters]
     if (count := math.prod(map(len, choices))) > MOST_CELLS:
         raise ValueError(f"the grid has {count:,} cells, more than {MOST_CELLS:,}; take values out")
     return (nest(parameters, point) for point in itertools.product(*choices))
@@ -171,7 +165,7 @@ def sample(parameters: Sequence[Parameter], count: int, seed: int) -> Iterator[d
     """
     source, seen, repeats = random.Random(seed), set[str](), 0
     while len(seen) < count:
-        point = [one.rounded(one.row.inverse(one.settings, source.random())) for one in parameters]
+        point = [parameter.value(source.random()) for parameter in parameters]
         if (text := json.dumps(point, sort_keys=True)) not in seen:
             seen.add(text)
             repeats = 0

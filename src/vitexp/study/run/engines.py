@@ -50,23 +50,20 @@ class LocalEngine:
             wait([process.sentinel for process, _ in self.running.values()], seconds)
         else:
             time.sleep(seconds)
-        ended = [folder for folder, (process, _) in self.running.items() if not process.is_alive()]
-        return {folder: self._collect(folder) for folder in ended}
+        statuses = {}
+        for folder, (process, slot) in list(self.running.items()):
+            if not process.is_alive():
+                self.slots.append(slot)
+                del self.running[folder]
+                statuses[folder] = process.exitcode or 0
+                if process.exitcode == _NO_SERVER:
+                    statuses[folder] = LOST
+                    worker.kill(process)  # with what it started
+        return statuses
 
     def close(self) -> None:
         """Ends processes with all that they started; those that train have some time to save a checkpoint."""
         worker.end_gently([process for process, _ in self.running.values()], _END_SECONDS)
-
-    def _collect(self, folder: str) -> int:
-        process, slot = self.running.pop(folder)
-        self.slots.append(slot)
-        process.join()
-        status = process.exitcode
-        if status == _NO_SERVER:
-            worker.kill(process)  # with what it started
-        process.close()
-        assert status is not None
-        return LOST if status == _NO_SERVER else status
 
 
 def visible_gpus() -> list[str]:
@@ -80,9 +77,9 @@ def visible_gpus() -> list[str]:
 class RayEngine:
     """Each cell as a Ray task that takes `cpus` and `gpus`, fractions allowed, on as many nodes as there are.
 
-    Ray finds a place for each cell and says when a worker or a node is gone; what is finished, and who may train where,
-    is still said by records and locks in the study's folder, which all nodes must see. Ray's own retries stay off,
-    because a lost cell is to go on from its checkpoint, and not at all while its old process may be alive.
+    What is finished, and who may train where, is still said by records and locks in the study's folder, which all nodes
+    must see. Ray's own retries stay off, because a lost cell is to go on from its checkpoint, and not at all while its
+    old process may be alive.
 
     Raises: ValueError when Ray is not installed, no cluster answers, or no node can hold a cell.
     """
@@ -106,16 +103,16 @@ class RayEngine:
         """Run directories by Ray's references."""
         if self.free() < 1:
             self.close()
-            raise ValueError(
-                f"no node of the Ray cluster has {cpus:g} CPUs and {gpus:g} GPUs for a run; "
-                "lower --cpus-per-run or --gpus-per-run"
-            )
+            wanted = f"{cpus:g} CPUs and {gpus:g} GPUs for a run; lower --cpus-per-run or --gpus-per-run"
+            raise ValueError(f"no node of the Ray cluster has {wanted}")
 
     def free(self) -> int:
         """Places on the nodes that are alive now, less the running cells; a cell never spans nodes."""
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        fits = [[int(node.get(kind, 0.0) / need + 1e-9) for kind, need in self.needs.items()] for node in nodes]
-        places = sum(min(fit, default=0) for fit in fits)
+        places = 0
+        for node in self.ray.nodes():
+            if node["Alive"]:
+                fits = [int(node["Resources"].get(kind, 0.0) / need + 1e-9) for kind, need in self.needs.items()]
+                places += min(fits, default=0)
         return min(places, self.workers or places) - len(self.running)
 
     def start(self, cell: ResolvedCell, argv: list[str]) -> None:
@@ -139,14 +136,12 @@ class RayEngine:
         self.ray.shutdown()
 
     def _status(self, reference: Any) -> int:
-        errors = self.ray.exceptions
         try:
-            status: int = self.ray.get(reference)
-        except errors.RayTaskError as error:
+            return int(self.ray.get(reference))
+        except self.ray.exceptions.RayTaskError as error:
             raise ValueError(str(error.cause)) from error
-        except errors.RayError:
+        except self.ray.exceptions.RayError:
             return LOST
-        return status
 
 
 def run_cell(
@@ -159,9 +154,7 @@ def run_cell(
     import ray
 
     if not os.path.isdir(place):
-        raise ValueError(
-            f"{place} is no folder on {os.uname().nodename}; start the study in a folder that all nodes share"
-        )
+        raise ValueError(f"{place} is no folder on {os.uname().nodename}; start in one that all nodes share")
     os.chdir(place)
     # A child would otherwise run the file of Ray's worker once more, as its main module.
     vars(sys.modules["__main__"]).pop("__file__", None)

@@ -19,8 +19,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 LOCK_NAME = ".lock"
 HOLDER_NAME = ".holder"
@@ -29,8 +29,7 @@ SILENT_SECONDS = 60.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """Who holds a lock."""
 
     boot: str
@@ -42,8 +41,7 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """A lock that this process holds."""
 
     handle: int
@@ -70,8 +68,8 @@ class Held:
 def acquire(directory: str | os.PathLike[str], lost: Callable[[], None] | None = None) -> Held | None:
     """The lock, to be kept as long as it is wanted; None when another process holds it.
 
-    With `lost` other machines are told that it is held for as long as this process lives, and `lost` is called when one
-    has broken it. That happens to a process that stood still for long: stopped, or cut off from the file server.
+    With `lost` the holder file is touched as long as this process lives, and `lost` is called when another machine has
+    broken the lock. That happens to a process that stood still for long: stopped, or cut off from the file server.
 
     Raises: ValueError when the file system has no locks.
     """
@@ -122,10 +120,8 @@ def _flock(folder: Path) -> int | None:
         os.close(handle)
         if isinstance(error, BlockingIOError):
             return None
-        raise ValueError(
-            f"{folder} lies on a file system without file locks ({error.strerror}); mount it with them "
-            "(Lustre: flock, NFS: without nolock), or give another --root"
-        ) from error
+        why = f"lies on a file system without file locks ({error.strerror})"
+        raise ValueError(f"{folder} {why}; mount it with them, or give another --root") from error
     return handle
 
 
@@ -154,13 +150,12 @@ def _take(path: Path, mine: Owner, dead: Owner | None) -> bool:
     if dead is not None and not _remove(path, dead):
         return False
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with path.open("x") as file:  # O_EXCL
+            json.dump(mine._asdict(), file)
+            file.flush()
+            os.fsync(file.fileno())
     except FileExistsError:
         return False
-    with os.fdopen(file, "w") as stream:
-        json.dump(asdict(mine), stream)
-        stream.flush()
-        os.fsync(file)
     return True
 
 

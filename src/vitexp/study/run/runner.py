@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from vitexp.record import RunRecord
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
 from vitexp.study.run import lock, result, worker
@@ -115,8 +114,7 @@ def run_study(
             raise ValueError(f"{study.path}: {found[0].text}")
         write_cells(study, cells, root)
         runner = _Runner(engine, progress, search, root, stale, resume)
-        if line := result.stale_line(runner.sort(cells, retry), stale):
-            progress.note(line)
+        runner.sort(cells, retry)
         runner.run()
     progress.end(search.summary() if search else ())
     return runner.outcome
@@ -136,27 +134,19 @@ class _Runner:
     lost: Counter[str] = field(default_factory=Counter)
     """How often the process of a cell was ended from outside, by run directory."""
 
-    def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> list[RunRecord]:
-        """Sorts cells by what their folders hold before anything starts; cells that are one and the same run are one.
-
-        Gives the records that were finished before, those to be run again included.
-        """
-        records = []
-        for cell in {cell.run_directory: cell for cell in cells}.values():
-            standing = standing_of(cell)
-            if standing.state == "finished" and standing.record is not None:
-                records.append(standing.record)
-            if standing.open or standing.to_rerun(self.stale) or (standing.state == "failed" and retry):
-                self.outcome.waiting.append(cell)
-            else:
-                self._count(cell, standing)
-        return records
+    def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> None:
+        """Sorts cells by what their folders hold before anything starts; cells that are the same run are one."""
+        every = {cell.run_directory: cell for cell in cells}.values()
+        standings = [self._place(cell, retry=retry, tell=False) for cell in every]
+        records = [one.record for one in standings if one.state == "finished" and one.record is not None]
+        if line := result.stale_line(records, self.stale):
+            self.progress.note(line)
+        self.outcome.unchosen = self.search.left if self.search else 0
+        self.outcome.total = self.outcome.ended + self.outcome.to_train
 
     def run(self) -> None:
         """Ends when every cell is finished or failed and none is to be chosen any more, or at the first Ctrl-C."""
         outcome = self.outcome
-        outcome.unchosen = self.search.left if self.search else 0
-        outcome.total = outcome.ended + outcome.to_train
         with self.progress.live():
             self.progress.start(outcome, self.engine.free())
             try:
@@ -170,27 +160,17 @@ class _Runner:
         while outcome.to_train and self.engine.free() > 0:
             if outcome.waiting:
                 self._start(outcome.waiting.pop(0))
-            else:
-                self._choose()
+            elif self.search:
+                cell = self.search.ask()
+                outcome.unchosen = self.search.left
+                if cell is not None:
+                    self._place(cell)
         for folder, status in self.engine.wait(_TICK_SECONDS).items():
             self._collect(*outcome.running.pop(folder), status)
         if not outcome.running or not outcome.waiting:
-            self._look_elsewhere()
-
-    def _choose(self) -> None:
-        """One more cell, from the results so far; one that was chosen before is not run again."""
-        assert self.search is not None
-        cell = self.search.ask()
-        self.outcome.unchosen = self.search.left
-        if cell is not None:
-            self._take_up(cell)
-
-    def _take_up(self, cell: ResolvedCell) -> None:
-        """Lets a cell wait, or counts it where its folder says how it ended."""
-        if standing_of(cell).open:
-            self.outcome.waiting.append(cell)
-        else:
-            self._settle(cell)
+            for cell in [cell for cell in outcome.elsewhere if not lock.is_held(cell.run_directory)]:
+                outcome.elsewhere.remove(cell)
+                self._place(cell)
 
     def _start(self, cell: ResolvedCell) -> None:
         if lock.is_held(cell.run_directory):
@@ -204,7 +184,7 @@ class _Runner:
                 return
             self.progress.say(f"{cell.label}: what was there lies in {aside} now")
         elif not standing.open and standing.state != "failed":  # ended by another runner, since this one looked
-            self._settle(cell)
+            self._place(cell)
             return
         self.engine.start(cell, [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv)
         self.outcome.running[cell.run_directory] = cell, time.monotonic()
@@ -216,43 +196,39 @@ class _Runner:
             self.progress.say(f"{cell.label}: in the hands of {owner}")
         self.outcome.elsewhere.append(cell)
 
-    def _look_elsewhere(self) -> None:
-        """Takes up what another runner has finished, failed, or left behind."""
-        for cell in list(self.outcome.elsewhere):
-            if not lock.is_held(cell.run_directory):
-                self.outcome.elsewhere.remove(cell)
-                self._take_up(cell)
-
     def _collect(self, cell: ResolvedCell, began: float, status: int) -> None:
+        """Takes up a cell whose process has ended; one that was cut off, by a signal or by its own account, goes on."""
+        standing = standing_of(cell)
+        stopped = standing.record is not None and standing.record.status == "stopped"
         if status == worker.BUSY:
             self.outcome.started -= 1
             self._leave(cell)
-        elif self._goes_on(cell, status):
+        elif standing.open and (stopped or result.cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES:
             self.lost[cell.run_directory] += 1
             self.progress.say(f"{cell.label}: its process was ended from outside; it goes on from its last checkpoint")
             self.outcome.waiting.append(cell)
         else:
-            self._settle(cell, status, time.monotonic() - began)
+            self._place(cell, ended=(status, time.monotonic() - began))
 
-    def _goes_on(self, cell: ResolvedCell, status: int) -> bool:
-        """Whether a cell whose process has ended was cut off, by a signal or by its own account; not for ever."""
-        standing = standing_of(cell)
-        by_itself = standing.record is not None and standing.record.status == "stopped"
-        return standing.open and (by_itself or result.cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES
+    def _place(
+        self, cell: ResolvedCell, *, ended: tuple[int, float] | None = None, retry: bool = False, tell: bool = True
+    ) -> Standing:
+        """Lets a cell wait, or counts it, as its folder says.
 
-    def _settle(self, cell: ResolvedCell, status: int | None = None, seconds: float = 0.0) -> None:
-        """Counts a cell by its record, and tells of it."""
-        standing = standing_of(cell)
-        self._count(cell, standing, status)
-        if standing.state == "finished" and standing.record is not None:
-            self.progress.finished(cell, standing.record, seconds)
-        else:
-            self.progress.failed(self.outcome.failures[-1])
-
-    def _count(self, cell: ResolvedCell, standing: Standing, status: int | None = None) -> None:
-        if standing.state == "finished":
+        One whose process has `ended`, with a status and after so many seconds, is over.
+        """
+        standing, (status, seconds) = standing_of(cell), ended or (None, 0.0)
+        again = standing.open or standing.to_rerun(self.stale) or (standing.state == "failed" and retry)
+        if again and not ended:
+            self.outcome.waiting.append(cell)
+        elif standing.state == "finished" and standing.record is not None:
             self.outcome.finished += 1
-            return
-        self.outcome.failures.append(result.failure_of(cell, standing, status))
-        if self.search is not None:
-            self.search.failed.add(cell.run_directory)
+            if tell:
+                self.progress.finished(cell, standing.record, seconds)
+        else:
+            self.outcome.failures.append(result.failure_of(cell, standing, status))
+            if self.search is not None:
+                self.search.failed.add(cell.run_directory)
+            if tell:
+                self.progress.failed(self.outcome.failures[-1])
+        return standing

@@ -190,7 +190,7 @@ def arguments(parameters: Sequence[space.Parameter], point: Mapping[str, Any]) -
 
 def _value(parameter: space.Parameter, number: Any) -> Any:
     if parameter.fixed:
-        return parameter.row.inverse(parameter.settings, 0.0)
+        return parameter.value(0.0)
     if parameter.distribution == "categorical":
         return parameter.settings["values"][number]
     return parameter.rounded(number)
@@ -198,14 +198,17 @@ def _value(parameter: space.Parameter, number: Any) -> Any:
 
 def _distribution(parameter: space.Parameter) -> Any:
     distributions = _optuna().distributions
-    name, settings, span = parameter.distribution, parameter.settings, parameter.row.span
+    name, settings = parameter.distribution, parameter.settings
     if name == "categorical":
         return distributions.CategoricalDistribution(tuple(range(len(settings["values"]))))
     if name == "int_uniform":
         return distributions.IntDistribution(settings["min"], settings["max"])
-    if span is None:
-        known = ", ".join(name for name, row in space.DISTRIBUTIONS.items() if row.span or row.values)
-        raise ValueError(f"parameter {parameter.name} is {name}, which method bayes does not know; use {known}")
+    if (span := space.DISTRIBUTIONS[name].span) is None:
+        known = ", ".join(name for name, row in space.DISTRIBUTIONS.items() if row.span)
+        raise ValueError(
+            f"parameter {parameter.name} is {name}, which method bayes does not know; use constant, categorical, "
+            f"int_uniform, {known}"
+        )
     low, high, log = span(settings)
     return distributions.FloatDistribution(low, high, log=log)
 

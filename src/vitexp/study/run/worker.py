@@ -55,7 +55,7 @@ def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
         with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
             process.start()
             return process
-    raise ValueError(f"the process that starts cells was killed {_SERVER_STARTS} times; is there enough memory?")
+    raise ValueError("the process that starts cells was killed again and again; is there enough memory?")
 
 
 def _ensure_running() -> None:
@@ -109,10 +109,9 @@ def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, 
         os._exit(BUSY)
     log = Path(directory) / LOG_NAME
     with log.open("wb") as file:
-        for stream in (sys.stdout, sys.stderr):
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+            os.dup2(file.fileno(), number)
     if held.broken:
         print(f"vitexp: {held.broken}", flush=True)
     os.environ.update(environment)
