@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitexp.study.run import lock
-from vitexp.study.run.engines import LOST, LocalEngine
+from vitexp.study.run.processes import LOST, LocalEngine
 from vitexp.study.run.runner import MOST_LOSSES
 
 

@@ -8,7 +8,7 @@ import yaml
 from vitexp import cli
 from vitexp.study.lint import arms_of, compare_starts, partner_of, starts
 from vitexp.study.resolve import resolved_cell
-from vitexp.study.run.worker import preload
+from vitexp.study.run.processes import preload
 from vitexp.study.spec import read_study
 
 FIXED = {"model.arch": "micro/4", "data.train_images": 150, "trainer.max_epochs": 1}

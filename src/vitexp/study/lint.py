@@ -19,8 +19,8 @@ from vitexp.study.cells import SEED, make_cells, varying
 from vitexp.study.comparison import aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
 from vitexp.study.resolve import ResolvedCell, changed_values, check_metrics, parse_all, resolve_cells
+from vitexp.study.run.processes import Parse
 from vitexp.study.run.search import check_search
-from vitexp.study.run.worker import Parse
 from vitexp.study.space import Parameter, sample
 from vitexp.study.spec import Study
 
@@ -154,10 +154,8 @@ def _confounding(study: Study, cells: Cells, keys: Sequence[str]) -> list[str]:
 
 
 def _remedy(names: Sequence[str]) -> str:
-    return (
-        f"add arms that change one of them at a time, or say that they go together: study.together: {{value: "
-        f"[[{', '.join(names)}]]}}"
-    )
+    together = f"study.together: {{value: [[{', '.join(names)}]]}}"
+    return f"add arms that change one of them at a time, or say that they go together: {together}"
 
 
 def _named(keys: Sequence[str], cell: ResolvedCell) -> str:

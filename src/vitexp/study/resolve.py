@@ -12,7 +12,7 @@ from typing import Any
 from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
-from vitexp.study.run.worker import Parse, parse_cell, worker_pool
+from vitexp.study.run.processes import Parse, parse_cell, worker_pool
 from vitexp.study.spec import Study
 
 FILE_NAME = "study.json"
@@ -81,18 +81,15 @@ def resolve_cells(
     if refused:
         others = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
         raise ValueError(f"{study.path}: {refused[0]}{others}")
-    _check_directories(study, resolved)
-    _check_factors(study, resolved)
+    _check(study, resolved)
     return resolved
 
 
 def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path) -> None:
     """Writes root/NAME/study.json: what each cell sets, and by which fingerprint its run is known."""
-    described = [
-        {name: getattr(cell, name) for name in ("index", "label", "overrides", "seed", "fingerprint")}
-        | {"cell": cell.name, "run_directory": cell.run_directory}
-        for cell in cells
-    ]
+    names = {name: name for name in ("index", "label", "overrides", "seed", "fingerprint")}
+    names |= {"cell": "name", "run_directory": "run_directory"}
+    described = [{key: getattr(cell, name) for key, name in names.items()} for cell in cells]
     content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, "cells": described}
     write_atomically(Path(root) / study.name / FILE_NAME, json.dumps(content, indent=1) + "\n")
 
@@ -107,12 +104,11 @@ def parse_all(parse: Parse, argvs: Sequence[list[str]], workers: int = 1) -> lis
         with worker_pool(min(workers, len(missing))) as pool, suppress(BrokenProcessPool):  # one was killed
             futures = {number: pool.submit(parse_cell, parse, argvs[number]) for number in missing}
             for number, future in futures.items():
-                answers[number] = future.result()
+                with suppress(BrokenProcessPool):
+                    answers[number] = future.result()
     if len(answers) < len(argvs):
-        raise ValueError(
-            f"the processes that parse cells were killed {_PARSE_ATTEMPTS} times; there may be too little memory: use "
-            "fewer --workers"
-        )
+        why = f"the processes that parse cells were killed {_PARSE_ATTEMPTS} times"
+        raise ValueError(f"{why}; there may be too little memory: use fewer --workers")
     return [answers[number] for number in range(len(argvs))]
 
 
@@ -125,25 +121,18 @@ def _write_arguments(cell: Cell, folder: Path) -> Path:
     return path
 
 
-def _check_directories(study: Study, cells: Sequence[ResolvedCell]) -> None:
+def _check(study: Study, cells: Sequence[ResolvedCell]) -> None:
+    """Raises: ValueError when cells would share a folder, or are not what the study asks for."""
     owners: dict[str, ResolvedCell] = {}
     for cell in cells:
         owner = owners.setdefault(cell.run_directory, cell)
         if owner.fingerprint != cell.fingerprint:
-            raise ValueError(
-                f"{study.path}: cells {owner.label!r} and {cell.label!r} would share {cell.run_directory}; let the "
-                "runs name their own directories (no run.dir in a study)"
-            )
-
-
-def _check_factors(study: Study, cells: Sequence[ResolvedCell]) -> None:
-    for cell in cells:
+            both = f"cells {owner.label!r} and {cell.label!r} would share {cell.run_directory}"
+            raise ValueError(f"{study.path}: {both}; let the runs name their own directories (no run.dir in a study)")
         for key, (asked, resolved) in changed_values(cell).items():
             if key in study.factors:
-                raise ValueError(
-                    f"{study.path}: cell {cell.label!r} asks for {key}={asked} and would run with {resolved}; "
-                    "give each group of options either as one block or as dotted names"
-                )
+                what = f"cell {cell.label!r} asks for {key}={asked} and would run with {resolved}"
+                raise ValueError(f"{study.path}: {what}; give each group of options as one block or as dotted names")
 
 
 def changed_values(cell: ResolvedCell) -> dict[str, tuple[Any, Any]]:
@@ -173,10 +162,8 @@ def check_metrics(study: Study, cells: Sequence[ResolvedCell]) -> None:
         measured = measured_by(cell)
         for name, place in asked.items():
             if measured and name not in measured:
-                raise ValueError(
-                    f"{study.path}: {place} names {name}, which cell {cell.label!r} will not measure; it measures "
-                    f"{', '.join(measured)}"
-                )
+                what = f"{place} names {name}, which cell {cell.label!r} will not measure"
+                raise ValueError(f"{study.path}: {what}; it measures {', '.join(measured)}")
 
 
 def measured_by(cell: ResolvedCell) -> list[str]:

@@ -120,10 +120,8 @@ class Parameter:
                 import numpy as np
 
                 return list(np.arange(s["min"], s["max"], s["q"]).tolist())
-        raise ValueError(
-            f"parameter {self.name} is {self.distribution}, which a grid cannot walk; give `values:` without "
-            "probabilities, or use method: random"
-        )
+        what = f"parameter {self.name} is {self.distribution}, which a grid cannot walk"
+        raise ValueError(f"{what}; give `values:` without probabilities, or use method: random")
 
 
 def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Parameter]:
@@ -171,10 +169,8 @@ def sample(parameters: Sequence[Parameter], count: int, seed: int) -> Iterator[d
             repeats = 0
             yield nest(parameters, point)
         elif (repeats := repeats + 1) > _MOST_REPEATS:
-            raise ValueError(
-                f"run_cap is {count}, but {repeats:,} draws in a row found no point beyond the first {len(seen)}; "
-                f"lower run_cap to {len(seen)}, or widen the parameters"
-            )
+            why = f"run_cap is {count}, but {repeats:,} draws in a row found no point beyond the first {len(seen)}"
+            raise ValueError(f"{why}; lower run_cap to {len(seen)}, or widen the parameters")
 
 
 def nest(parameters: Sequence[Parameter], point: Sequence[Any]) -> dict[str, Any]:
@@ -247,7 +243,8 @@ def _check_bounds(distribution: str, low: float, high: float) -> None:
     if kind == "log_uniform" and low > 0 and high <= 1:
         sign = -1 if distribution.startswith("inv_") else 1
         first, last = sorted(math.exp(sign * bound) for bound in (low, high))
+        meant = f"exponents of e: {low} and {high} mean values between {first:.4g} and {last:.4g}"
         raise ValueError(
-            f"is {distribution}, whose min and max are exponents of e: {low} and {high} mean values between "
-            f"{first:.4g} and {last:.4g}; for values between {low} and {high} write {distribution}_values"
+            f"is {distribution}, whose bounds are {meant}; for values between {low} and {high} write "
+            f"{distribution}_values"
         )

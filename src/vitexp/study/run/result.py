@@ -12,8 +12,7 @@ from vitexp.record import RunRecord, measured_elsewhere, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import lock
-from vitexp.study.run.engines import LOST
-from vitexp.study.run.worker import LOG_NAME, find_record
+from vitexp.study.run.processes import LOG_NAME, LOST, find_record
 
 INTERRUPTED = 130
 _CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
@@ -146,10 +145,8 @@ def _other_length(cell: ResolvedCell, record: RunRecord) -> str:
     steps, trainer = cell.facts.get("steps"), cell.config.get("trainer") or {}
     if not steps or record.steps in (None, steps) or trainer.get("callbacks"):
         return ""
-    return (
-        f"{cell.run_directory} is finished after {record.steps} steps, the study plans {steps}: it is not a result "
-        "of this cell; --stale rerun sets it aside and trains the cell"
-    )
+    what = f"{cell.run_directory} is finished after {record.steps} steps, the study plans {steps}"
+    return f"{what}: it is not a result of this cell; --stale rerun sets it aside and trains the cell"
 
 
 def _reason_of_status(cell: ResolvedCell, status: int | None) -> str:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
-from vitexp.study.run import lock, result, worker
-from vitexp.study.run.engines import LocalEngine, RayEngine
+from vitexp.study.run import lock, processes, result
+from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
 from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
-from vitexp.study.run.worker import Parse, Train
 from vitexp.study.spec import Study, check_runs_here, read_study
 
 PRELOAD = ("vitexp.preload",)
@@ -36,7 +35,7 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
     extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
     check_runs_here(study)
     if checks:
-        worker.preload(PRELOAD)
+        processes.preload(PRELOAD)
         parse = estimate if chosen.quick else parse
         return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
     outcome = run_study(
@@ -63,7 +62,7 @@ def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
             raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
         return None
     cpus = chosen.threads if chosen.cpus_per_run is None else chosen.cpus_per_run
-    processes = {"preload": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
+    processes = {"modules": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
     return RayEngine(train, address=chosen.ray_address, cpus=cpus, gpus=chosen.gpus_per_run or 0.0, **processes)
 
 
@@ -101,7 +100,7 @@ def run_study(
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         held.callback(signal.signal, signal.SIGTERM, before)
         held.enter_context(closing(engine))
-        worker.preload(preload, threads)
+        processes.preload(preload, threads)
         search = None
         if study.method == "bayes":
             search = held.enter_context(closing(Search(study, root, resolve)))
@@ -186,7 +185,8 @@ class _Runner:
         elif not standing.open and standing.state != "failed":  # ended by another runner, since this one looked
             self._place(cell)
             return
-        self.engine.start(cell, [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv)
+        argv = [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv
+        self.engine.start(argv, cell.run_directory, cell.fingerprint)
         self.outcome.running[cell.run_directory] = cell, time.monotonic()
         self.outcome.started += 1
 
@@ -200,7 +200,7 @@ class _Runner:
         """Takes up a cell whose process has ended; one that was cut off, by a signal or by its own account, goes on."""
         standing = standing_of(cell)
         stopped = standing.record is not None and standing.record.status == "stopped"
-        if status == worker.BUSY:
+        if status == processes.BUSY:
             self.outcome.started -= 1
             self._leave(cell)
         elif standing.open and (stopped or result.cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES:

@@ -49,10 +49,9 @@ class Search:
         self.path = Path(root) / study.name / FILE_NAME
         held = lock.acquire(self.path.parent, lost=lambda: None)
         if held is None:
-            raise ValueError(
-                f"{self.path.parent} is searched by {lock.owner_of(self.path.parent) or 'another process'}; one runner "
-                "chooses the points of a bayes study: give it more --workers"
-            )
+            owner = lock.owner_of(self.path.parent) or "another process"
+            why = "one runner chooses the points of a bayes study: give it more --workers"
+            raise ValueError(f"{self.path.parent} is searched by {owner}; {why}")
         self.close = held.release
         self.failed: set[str] = set()
         """Run directories of cells that have failed, which not every record says."""
@@ -110,12 +109,10 @@ class Search:
         if standing.state != "finished" or standing.record is None:
             ended = not standing.open or cell.run_directory in self.failed
             return Trial(point, "FAIL" if ended else "RUNNING")
-        value = standing.record.metrics.get(self.metric)
-        if value is None:
-            raise ValueError(
-                f"{self.study.path}: metric.name is {self.metric}, but a run measured "
-                f"{', '.join(sorted(standing.record.metrics)) or 'nothing'}; choose by one of these"
-            )
+        if (value := standing.record.metrics.get(self.metric)) is None:
+            measured = ", ".join(sorted(standing.record.metrics)) or "nothing"
+            what = f"metric.name is {self.metric}, but a run measured {measured}"
+            raise ValueError(f"{self.study.path}: {what}; choose by one of these")
         return Trial(point, "COMPLETE", value) if math.isfinite(value) else Trial(point, "FAIL")
 
     def _read(self) -> list[dict[str, Any]]:
@@ -127,10 +124,8 @@ class Search:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} is damaged ({error!r}); move it away to search anew") from error
         if known != self._space():
-            raise ValueError(
-                f"{self.path} belongs to a search over other parameters or another metric; give another study.name, "
-                "or move that folder away"
-            )
+            what = "belongs to a search over other parameters or another metric"
+            raise ValueError(f"{self.path} {what}; give another study.name, or move that folder away")
         return points
 
     def _space(self) -> str:
@@ -204,11 +199,10 @@ def _distribution(parameter: space.Parameter) -> Any:
     if name == "int_uniform":
         return distributions.IntDistribution(settings["min"], settings["max"])
     if (span := space.DISTRIBUTIONS[name].span) is None:
-        known = ", ".join(name for name, row in space.DISTRIBUTIONS.items() if row.span)
-        raise ValueError(
-            f"parameter {parameter.name} is {name}, which method bayes does not know; use constant, categorical, "
-            f"int_uniform, {known}"
+        known = ", ".join(
+            ["constant, categorical, int_uniform", *(n for n, row in space.DISTRIBUTIONS.items() if row.span)]
         )
+        raise ValueError(f"parameter {parameter.name} is {name}, which method bayes does not know; use {known}")
     low, high, log = span(settings)
     return distributions.FloatDistribution(low, high, log=log)
 
