@@ -238,10 +238,7 @@ def _some(names: Sequence[str], shown: int = 4) -> str:
 
 
 def starts(study: Study, cells: Cells, *, examine: Parse, workers: int = 1) -> list[tuple[str, list[Finding]]]:
-    """Each arm's first seed against the baseline's cell of that seed; `examine` is that of cli.py.
-
-    Raises: ValueError when a cell's network or order cannot be made.
-    """
+    """Each arm's first seed against the baseline's cell of that seed; `examine` is that of cli.py."""
     if not study.config.baseline:
         return []
     firsts = {arm: min(group, key=_seed_order) for arm, group in arms_of(study, cells).items()}

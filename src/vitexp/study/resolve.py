@@ -67,10 +67,7 @@ def resolve_cells(
     workers: int = 1,
     extra: Sequence[str] = (),
 ) -> list[ResolvedCell]:
-    """Cells of a study as the parser resolves them; `extra` arguments go to all of them.
-
-    Raises: ValueError naming the first one that is refused, with its sentence.
-    """
+    """Cells of a study as the parser resolves them; `extra` arguments go to all of them."""
     argvs = [[*study.argv(cell, _write_arguments(cell, Path(root) / study.name)), *extra] for cell in cells]
     resolved, refused = [], []
     for cell, argv, answer in zip(cells, argvs, parse_all(parse, argvs, workers), strict=True):

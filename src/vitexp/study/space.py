@@ -125,10 +125,7 @@ class Parameter:
 
 
 def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Parameter]:
-    """The parameters of a sweep in the order of their sorted names, level by level.
-
-    Raises: ValueError naming the parameter.
-    """
+    """The parameters of a sweep in the order of their sorted names, level by level."""
     found: list[Parameter] = []
     for key in sorted(block):
         here, entry = (*path, key), block[key]
@@ -146,10 +143,7 @@ def read_parameters(block: Mapping[str, Any], path: tuple[str, ...] = ()) -> lis
 
 
 def grid(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
-    """Every combination, as the nested arguments that an agent receives.
-
-    Raises: ValueError for a distribution that has no list of values, and for too many combinations.
-    """
+    """Every combination, as the nested arguments that an agent receives."""
     choices = [parameter.choices() for parameter in parameters]
     if (count := math.prod(map(len, choices))) > MOST_CELLS:
         raise ValueError(f"the grid has {count:,} cells, more than {MOST_CELLS:,}; take values out")
@@ -157,10 +151,7 @@ def grid(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
 
 
 def sample(parameters: Sequence[Parameter], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` different random points; the same seed gives the same ones. A point that comes again is passed over.
-
-    Raises: ValueError when there are fewer points.
-    """
+    """`count` different random points; the same seed gives the same ones. A point that comes again is passed over."""
     source, seen, repeats = random.Random(seed), set[str](), 0
     while len(seen) < count:
         point = [parameter.value(source.random()) for parameter in parameters]

@@ -55,10 +55,7 @@ def preload(modules: Sequence[str], threads: int = 1) -> None:
 
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """A new process of the fork server, which is itself started anew when it has been killed.
-
-    Raises: ValueError when no fork server stays alive long enough.
-    """
+    """A new process of the fork server, which is itself started anew when it has been killed."""
     for _ in range(_SERVER_STARTS):
         _ensure_running()
         process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
@@ -84,6 +81,7 @@ def _ensure_running() -> None:
 @contextlib.contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes of the fork server that work on many calls; an error in the block, such as Ctrl-C, ends them."""
+    _ensure_running()
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), end_with_parent) as pool:
         try:
@@ -162,21 +160,6 @@ def kill(process: BaseProcess) -> None:
         process.kill()
 
 
-def end_gently(processes: Sequence[BaseProcess], seconds: float) -> None:
-    """Ends workers with all that they started; each has some time to save a checkpoint first."""
-    end = time.monotonic() + seconds
-    try:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(max(0.0, end - time.monotonic()))
-    finally:  # also after a second Ctrl-C
-        for process in processes:
-            kill(process)
-        for process in processes:
-            process.join(seconds)
-
-
 class LocalEngine:
     """So many processes on this machine; on GPUs, they take one each in turn."""
 
@@ -215,7 +198,17 @@ class LocalEngine:
 
     def close(self) -> None:
         """Ends processes with all that they started; those that train have some time to save a checkpoint."""
-        end_gently([process for process, _ in self.running.values()], _END_SECONDS)
+        end, processes = time.monotonic() + _END_SECONDS, [process for process, _ in self.running.values()]
+        try:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join(max(0.0, end - time.monotonic()))
+        finally:  # also after a second Ctrl-C
+            for process in processes:
+                kill(process)
+            for process in processes:
+                process.join(_END_SECONDS)
 
 
 def visible_gpus() -> list[str]:
@@ -232,8 +225,6 @@ class RayEngine:
     What is finished, and who may train where, is still said by records and locks in the study's folder, which all nodes
     must see. Ray's own retries stay off, because a lost cell is to go on from its checkpoint, and not at all while its
     old process may be alive.
-
-    Raises: ValueError when Ray is not installed, no cluster answers, or no node can hold a cell.
     """
 
     def __init__(
@@ -299,10 +290,7 @@ class RayEngine:
 def run_cell(
     train: Train, place: str, modules: list[str], threads: int, argv: list[str], directory: str, fingerprint: str
 ) -> int:
-    """A task on any node: the cell in a process of its own, so that a crash differs from a lost worker.
-
-    Raises: ValueError when this node does not see the folder that the study was started in.
-    """
+    """A task on any node: the cell in a process of its own, so that a crash differs from a lost worker."""
     import ray
 
     if not os.path.isdir(place):

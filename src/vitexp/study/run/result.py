@@ -14,7 +14,6 @@ from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import lock
 from vitexp.study.run.processes import LOG_NAME, LOST, find_record
 
-INTERRUPTED = 130
 _CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
 """How the reason of a stopped run begins that was ended from outside; any other was ended by a rule of its own, such as
 trainer.max_time, and would only end there again."""
@@ -71,7 +70,7 @@ class Outcome:
     @property
     def exit_status(self) -> int:
         """0 when every cell is finished, 1 when some failed, 130 when it was stopped."""
-        return INTERRUPTED if self.interrupted else int(bool(self.failures))
+        return 130 if self.interrupted else int(bool(self.failures))
 
 
 Stale = Literal["keep", "rerun"]

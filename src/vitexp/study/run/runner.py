@@ -38,20 +38,9 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         processes.preload(PRELOAD)
         parse = estimate if chosen.quick else parse
         return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
-    outcome = run_study(
-        study,
-        parse=parse,
-        train=train,
-        root=chosen.root,
-        workers=chosen.workers,
-        threads=chosen.threads,
-        retry=chosen.retry,
-        stale=chosen.stale,
-        extra=extra,
-        resume=["--ckpt_path=last"],
-        engine=_engine(chosen, train),
-    )
-    return outcome.exit_status
+    options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
+    options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    return run_study(study, parse=parse, train=train, **options).exit_status
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:

@@ -37,10 +37,7 @@ class Trial(NamedTuple):
 
 
 class Search:
-    """Chooses the next cell from how cells ended; one runner at a time.
-
-    Raises: ValueError when the study cannot be searched here, or another runner searches it.
-    """
+    """Chooses the next cell from how cells ended; one runner at a time."""
 
     def __init__(self, study: Study, root: str | Path, resolve: Callable[[list[Cell]], list[ResolvedCell]]) -> None:
         check_search(study)
@@ -68,10 +65,7 @@ class Search:
         return max(0, (self.study.run_cap or 0) - len(self.points))
 
     def ask(self) -> ResolvedCell | None:
-        """One more cell; None when the point makes a run that was chosen before.
-
-        Raises: ValueError when the parser refuses it, or a record does not hold the metric of the sweep.
-        """
+        """One more cell; None when the point makes a run that was chosen before."""
         trials = [self._trial(point, cell) for point, cell in zip(self.points, self.cells, strict=True)]
         point = suggest(self.study.parameters, trials, self.goal)
         (cell,) = self.resolve([self._cell(len(self.points), point)])
@@ -160,10 +154,7 @@ def _check(study: Study, name: object) -> None:
 
 
 def suggest(parameters: Sequence[space.Parameter], trials: Sequence[Trial], goal: str) -> dict[str, Any]:
-    """The next point after these trials.
-
-    Raises: ValueError when Optuna is not installed.
-    """
+    """The next point after these trials."""
     optuna = _optuna()
     walked = {one.name: _distribution(one) for one in parameters if not one.fixed}
     with warnings.catch_warnings():
