@@ -173,17 +173,13 @@ def _set_by(parameter: Parameter) -> set[str]:
 def _seeds(study: Study, cells: Cells) -> list[Finding]:
     arms = {arm: {cell.seed for cell in members} for arm, members in arms_of(study, cells).items()}
     everywhere = set().union(*arms.values())
-
-    def numbers(seeds: set[int | None]) -> str:
-        return ", ".join(str(seed) for seed in sorted(seeds, key=lambda seed: (seed is None, seed or 0)))
-
     findings = [
-        Finding("error", f"arm {arm} lacks seeds {numbers(everywhere - seeds)}, which other arms have")
+        Finding("error", f"arm {arm} lacks seeds {_numbers(everywhere - seeds)}, which other arms have")
         for arm, seeds in arms.items()
         if seeds != everywhere
     ]
     if len(everywhere) < MINIMUM_SEEDS:
-        text = f"the study has {len(everywhere)} seed{'s' * (len(everywhere) != 1)} ({numbers(everywhere)})"
+        text = f"the study has {len(everywhere)} seed{'s' * (len(everywhere) != 1)} ({_numbers(everywhere)})"
         findings.append(Finding("note", f"{text}; under {MINIMUM_SEEDS} nothing can be concluded"))
     return findings
 
@@ -241,7 +237,7 @@ def starts(study: Study, cells: Cells, *, examine: Parse, workers: int = 1) -> l
     """Each arm's first seed against the baseline's cell of that seed; `examine` is that of cli.py."""
     if not study.config.baseline:
         return []
-    firsts = {arm: min(group, key=_seed_order) for arm, group in arms_of(study, cells).items()}
+    firsts = {arm: min(group, key=lambda cell: _seed_order(cell.seed)) for arm, group in arms_of(study, cells).items()}
     pairs = [(arm, cell, partner_of(cell, study, cells)) for arm, cell in firsts.items()]
     needed = {cell.fingerprint: cell for _, *both in pairs for cell in both}
     found = {}
@@ -295,5 +291,9 @@ def compare_starts(
     return line, [Finding(severity, f"{text} {pair}") for severity, text in found]
 
 
-def _seed_order(cell: ResolvedCell) -> tuple[bool, int]:
-    return cell.seed is None, cell.seed or 0
+def _numbers(seeds: set[int | None]) -> str:
+    return ", ".join(map(str, sorted(seeds, key=_seed_order)))
+
+
+def _seed_order(seed: int | None) -> tuple[bool, int]:
+    return seed is None, seed or 0

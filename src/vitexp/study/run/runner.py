@@ -28,13 +28,13 @@ _TICK_SECONDS = 0.25
 def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
     """`vitexp sweep`: runs a study, or with `lint` only checks it; returns the exit status."""
     checks = chosen.files[0] == "lint"
-    files = chosen.files[checks:]
+    files = chosen.files[1:] if checks else chosen.files
     if len(files) != 1:
         raise ValueError(f"one sweep file is needed, given: {' '.join(files) or 'none'}")
     study = read_study(files[0])
     extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
-    check_runs_here(study)
     if checks:
+        check_runs_here(study)
         processes.preload(PRELOAD)
         parse = estimate if chosen.quick else parse
         return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
@@ -51,8 +51,8 @@ def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
             raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
         return None
     cpus = chosen.threads if chosen.cpus_per_run is None else chosen.cpus_per_run
-    processes = {"modules": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
-    return RayEngine(train, address=chosen.ray_address, cpus=cpus, gpus=chosen.gpus_per_run or 0.0, **processes)
+    shared = {"modules": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
+    return RayEngine(train, address=chosen.ray_address, cpus=cpus, gpus=chosen.gpus_per_run or 0.0, **shared)
 
 
 def run_study(
