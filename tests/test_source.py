@@ -9,7 +9,7 @@ from vitexp import source
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    for name in ("record.py", "learn/session.py", "study/plan.py", "report/html.py"):
+    for name in ("record.py", "learn/session.py", "study/resolve.py", "report/html.py"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"# {name}\n")
@@ -23,7 +23,7 @@ def digest():
 
 def test_every_file_that_training_reaches_counts_and_no_other(package):
     before = digest()
-    for unread in ("study/plan.py", "report/html.py", "learn/session.pyc"):
+    for unread in ("study/resolve.py", "report/html.py", "learn/session.pyc"):
         (package / unread).write_bytes(b"other")
     assert digest() == before == digest()
     seen = {before}

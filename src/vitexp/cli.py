@@ -177,7 +177,7 @@ def attention(chosen: argparse.Namespace) -> int:
 
 def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
-    from vitexp.study.run.command import run_sweep
+    from vitexp.study.run.runner import run_sweep
 
     return run_sweep(chosen, parse=plan, train=train_cell, examine=examine, estimate=estimate)
 

@@ -24,7 +24,7 @@ def cluster(nodes):
 def run(sweep, root, address, gpus):
     import trainer
 
-    from vitexp.study.run.engines import RayEngine
+    from vitexp.study.run.processes import RayEngine
     from vitexp.study.run.runner import run_study
     from vitexp.study.spec import read_study
 
@@ -35,7 +35,7 @@ def run(sweep, root, address, gpus):
         root=root,
         extra=["--run.root", root],
         preload=["vitexp.record"],
-        engine=RayEngine(trainer.train, preload=["vitexp.record"], address=address, gpus=float(gpus)),
+        engine=RayEngine(trainer.train, modules=["vitexp.record"], address=address, gpus=float(gpus)),
         resume=["--ckpt_path", "last"],
     )
     sys.exit(outcome.exit_status)

@@ -4,7 +4,6 @@ import sys
 import pytest
 
 from vitexp.study import space
-from vitexp.study.run import search as bayes
 from vitexp.study.run.search import Trial, arguments, suggest
 
 ENTRIES = {
@@ -30,7 +29,7 @@ def points():
     """Fifty points, none of them with a result."""
     trials = []
     for _ in range(50):
-        trials.append(Trial(suggest(PARAMETERS, trials, "maximize", 0), "failed"))
+        trials.append(Trial(suggest(PARAMETERS, trials, "maximize"), "FAIL"))
     return [arguments(PARAMETERS, trial.point) for trial in trials]
 
 
@@ -57,6 +56,7 @@ def test_logarithmic_parameters_are_walked_by_their_logarithm(points, name):
     assert places[25] == pytest.approx(0.5, abs=0.2)  # of a linear walk it would be 0.9 and more
 
 
+FAILED = Trial({}, "FAIL")
 RATE = space.read_parameters({"lr": ENTRIES["rate"]})
 
 
@@ -68,28 +68,29 @@ def loss(point):
 def test_later_points_are_better_ones(goal, sign):
     trials = []
     for _ in range(40):
-        point = suggest(RATE, trials, goal, 0)
-        trials.append(Trial(point, "finished", sign * loss(point)))
+        point = suggest(RATE, trials, goal)
+        trials.append(Trial(point, "COMPLETE", sign * loss(point)))
     losses = [loss(trial.point) for trial in trials]
     assert sum(losses[-10:]) < sum(losses[:10]) / 5
 
 
-def test_a_point_follows_from_the_trials_before_it_and_the_seed():
-    done = [Trial({"lr": lr}, "finished", loss({"lr": lr})) for lr in (0.001, 0.02, 0.005) * 5]
-    assert suggest(RATE, done, "minimize", 0) == suggest(RATE, list(done), "minimize", 0)
-    others = [suggest(RATE, done, "minimize", 1), suggest(RATE, done[1:], "minimize", 0)]
-    assert suggest(RATE, done, "minimize", 0) not in others
+def test_a_point_follows_from_the_trials_before_it_and_their_number():
+    done = [Trial({"lr": lr}, "COMPLETE", loss({"lr": lr})) for lr in (0.001, 0.02, 0.005) * 5]
+    assert suggest(RATE, done, "minimize") == suggest(RATE, list(done), "minimize")
+    others = [suggest(RATE, [*done, FAILED], "minimize"), suggest(RATE, done[1:], "minimize")]
+    assert suggest(RATE, done, "minimize") not in others
 
 
 def test_running_points_are_avoided_by_parallel_workers():
     rates = [10 ** (-4 + 3 * place / 39) for place in range(40)]
-    done = [Trial({"lr": lr}, "finished", loss({"lr": lr})) for lr in rates]
+    done = [Trial({"lr": lr}, "COMPLETE", loss({"lr": lr})) for lr in rates]
     running = [Trial({"lr": 0.01 * 10 ** (place / 20)}) for place in range(-5, 5)]
 
     def near(trials):
-        return sum(loss(suggest(RATE, trials, "minimize", seed)) < 0.2**2 for seed in range(10))
+        more = [trials + [FAILED] * count for count in range(10)]  # another draw for each number of trials
+        return sum(loss(suggest(RATE, some, "minimize")) < 0.2**2 for some in more)
 
-    assert near(done + [Trial({}, "failed")] * len(running)) >= 8
+    assert near(done + [FAILED] * len(running)) >= 8
     assert near(done + running) <= 2
 
 
@@ -107,10 +108,10 @@ def test_running_points_are_avoided_by_parallel_workers():
 )
 def test_what_cannot_be_walked_is_refused_by_name(entry, sentence):
     with pytest.raises(ValueError, match=sentence):
-        bayes.check(space.read_parameters({"lr": entry}))
+        suggest(space.read_parameters({"lr": entry}), [], "minimize")
 
 
 def test_without_optuna_there_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r'^method bayes needs Optuna: pip install "vitexp\[bayes\]"$'):
-        suggest(RATE, [], "minimize", 0)
+        suggest(RATE, [], "minimize")

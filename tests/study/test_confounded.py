@@ -7,7 +7,7 @@ import yaml
 
 from vitexp.record import fingerprint, flatten
 from vitexp.study.lint import confounding
-from vitexp.study.plan import PlannedCell
+from vitexp.study.resolve import ResolvedCell
 from vitexp.study.spec import read_study
 
 COMMAND = ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]
@@ -21,7 +21,7 @@ SHIPPED = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 def planned(study, base):
     resolved = [base | cell.overrides for cell in study.cells()]
     return [
-        PlannedCell(cell=cell, argv=[], fingerprint=fingerprint(config), name="", run_directory="", config=config)
+        ResolvedCell(**vars(cell), argv=[], fingerprint=fingerprint(config), name="", run_directory="", config=config)
         for cell, config in zip(study.cells(), resolved, strict=True)
     ]
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from vitexp.record import fingerprint
-from vitexp.study.lint import cost, lint
-from vitexp.study.plan import resolved_cell
+from vitexp.study.lint import costs, lint
+from vitexp.study.resolve import resolved_cell
 from vitexp.study.spec import read_study
 
 
@@ -61,7 +61,7 @@ def test_a_controlled_study_has_no_findings(plan):
 
 def test_what_differs_from_the_baseline_beyond_the_factors_is_an_error(plan):
     study, planned = plan()
-    planned = [with_config(c, "data.batch_size", 64 if c.cell.overrides["model.lr"] == 0.2 else 128) for c in planned]
+    planned = [with_config(c, "data.batch_size", 64 if c.overrides["model.lr"] == 0.2 else 128) for c in planned]
     (found,) = lint(study, planned)
     assert found.severity == "error"
     assert found.text.startswith(
@@ -71,14 +71,14 @@ def test_what_differs_from_the_baseline_beyond_the_factors_is_an_error(plan):
 
 def test_what_cannot_change_a_result_may_differ(plan):
     study, planned = plan()
-    assert lint(study, [with_config(c, "data.workers", c.cell.index) for c in planned]) == []
+    assert lint(study, [with_config(c, "data.workers", c.index) for c in planned]) == []
 
 
 def test_a_cell_is_compared_with_the_baseline_of_its_own_data_size_and_seed(plan):
     study, planned = plan(**{"data.train_images": {"values": [100, 200]}})
-    derived = [with_config(c, "data.subset", f"{c.seed}-{c.cell.overrides['data.train_images']}") for c in planned]
+    derived = [with_config(c, "data.subset", f"{c.seed}-{c.overrides['data.train_images']}") for c in planned]
     assert lint(study, derived) == []
-    wrong = [with_config(c, "data.subset", f"{c.cell.index}") for c in planned]
+    wrong = [with_config(c, "data.subset", f"{c.index}") for c in planned]
     assert len(texts(lint(study, wrong), "error")) == 6
 
 
@@ -87,7 +87,7 @@ def test_a_study_of_data_sizes_is_not_reproached_for_its_data(plan):
         settings={"baseline": {"data.train_images": 100}}, **{"data.train_images": {"values": [100, 200]}}
     )
     derived = [
-        replace(with_config(c, "data.subset", c.cell.overrides["data.train_images"]), facts={"steps": c.cell.index})
+        replace(with_config(c, "data.subset", c.overrides["data.train_images"]), facts={"steps": c.index})
         for c in planned
     ]
     assert lint(study, derived) == []
@@ -96,25 +96,31 @@ def test_a_study_of_data_sizes_is_not_reproached_for_its_data(plan):
 @pytest.mark.parametrize("key", ["trainer.max_epochs", "trainer.max_steps"])
 def test_a_study_of_lengths_is_not_reproached_for_its_steps(plan, key):
     study, planned = plan(settings={"baseline": {key: 1}}, **{key: {"values": [1, 2]}})
-    longer = [replace(c, facts={"steps": 5 * c.cell.overrides[key], "images_seen": c.cell.overrides[key]})
+    longer = [replace(c, facts={"steps": 5 * c.overrides[key], "images_seen": c.overrides[key]})
               for c in planned]  # fmt: skip
     assert lint(study, longer) == []
-    drawn = [with_config(c, "data.subset", c.cell.overrides[key]) for c in longer]
+    drawn = [with_config(c, "data.subset", c.overrides[key]) for c in longer]
     assert len(texts(lint(study, drawn), "error")) == 1
 
 
 def test_facts_known_beforehand_are_compared_too(plan):
     study, planned = plan()
     facts = [
-        {"parameters": 10 + (c.cell.overrides["model.lr"] == 0.2), "steps": 5, "train_flops": c.cell.index}
+        {
+            "parameters": 10 + (c.overrides["model.lr"] == 0.2),
+            "steps": 5,
+            "images_seen": 9,
+            "train_flops": 1e12 * c.index,
+        }
         for c in planned
     ]
     planned = [replace(c, facts=f) for c, f in zip(planned, facts, strict=True)]
     assert texts(lint(study, planned), "error") == []
     assert texts(lint(study, planned), "note")[0].startswith("11 parameters, but 10 in the baseline ('lr=0.2 seed=0'")
-    assert cost(study, planned) == [
-        {"arm": "model.lr=0.1", "runs": 3, "parameters": 10, "steps": 5, "train_flops": 0},
-        {"arm": "model.lr=0.2", "runs": 3, "parameters": 11, "steps": 5, "train_flops": 3},
+    assert costs(study, planned) == [
+        "model.lr=0.1: 3 runs of 5 steps, 9 images, 0 TFLOP; 10 parameters",
+        "model.lr=0.2: 3 runs of 5 steps, 9 images, 3 TFLOP; 11 parameters",
+        "all together: 6 runs, 30 steps, 15 TFLOP",
     ]
 
 
@@ -124,13 +130,13 @@ def test_the_same_run_twice_is_an_error(plan):
     assert len(found) == 6
     assert (
         found[0]
-        == "cells 'lr=0.1 project=a seed=0', 'lr=0.1 project=b seed=0' are one and the same run; take a value out"
+        == "cells are one and the same run; take a value out ('lr=0.1 project=a seed=0', 'lr=0.1 project=b seed=0')"
     )
 
 
 def test_a_missing_seed_is_named_with_its_arm(plan):
     study, planned = plan()
-    missing = [c for c in planned if (c.cell.overrides["model.lr"], c.seed) != (0.2, 1)]
+    missing = [c for c in planned if (c.overrides["model.lr"], c.seed) != (0.2, 1)]
     assert texts(lint(study, missing), "error") == ["arm model.lr=0.2 lacks seeds 1, which other arms have"]
 
 

@@ -17,7 +17,7 @@ ELSEWHERE = (
     "import fcntl, uuid; from vitexp.study.run import lock; boot = str(uuid.uuid4()); fcntl.flock = lambda *_: None; "
 )
 ELSEWHERE += "lock.boot_id = lambda: boot; lock.platform.node = lambda: 'node7'; lock.BEAT_SECONDS = 0.1; "
-HOLD = "held = lock.acquire({!r}); lock.keep(held, lambda: print('lost', flush=True)); "
+HOLD = "held = lock.acquire({!r}, lambda: print('lost', flush=True)); "
 HOLD += "print(held is not None, flush=True); input()"
 
 
@@ -59,8 +59,8 @@ def test_one_process_holds_a_directory_until_it_dies(process, tmp_path):
     other.communicate()
     assert not lock.is_held(tmp_path)
     mine = lock.acquire(tmp_path)
-    assert (mine.owner.pid, mine.broken) == (os.getpid(), None)
-    lock.release(mine)
+    assert (mine.owner.pid, mine.broken) == (os.getpid(), "")
+    mine.release()
     assert lock.owner_of(tmp_path) is None
 
 
@@ -85,7 +85,7 @@ def test_a_silent_lock_of_another_machine_is_broken_late_and_not_silently(proces
     mine = lock.acquire(tmp_path)
     said = rf"took over from process {other.pid} on node7, which has been silent for 36\d\d s"
     assert re.fullmatch(said, mine.broken)
-    lock.release(mine)
+    mine.release()
     assert [path.name for path in tmp_path.iterdir()] == [lock.LOCK_NAME]
 
 
@@ -101,7 +101,7 @@ def test_a_holder_from_the_future_does_not_hold_for_ever(tmp_path, monkeypatch, 
     monkeypatch.setattr(lock, "SILENT_SECONDS", 0.0)
     mine = lock.acquire(tmp_path)
     assert "process 9 on node7, which has been silent" in mine.broken
-    lock.release(mine)
+    mine.release()
 
 
 def test_a_beating_lock_is_never_broken(process, tmp_path):
@@ -122,7 +122,7 @@ def test_a_holder_that_stood_still_learns_of_its_loss(process, tmp_path):
     other.send_signal(signal.SIGCONT)
     assert other.stdout.readline() == "lost\n"
     assert lock.owner_of(tmp_path) == mine.owner
-    lock.release(mine)
+    mine.release()
 
 
 @pytest.mark.parametrize("left", ["", '{"boot": "half', '{"boot": "b", "host": "h", "pid": 1, "token": "t"}'])

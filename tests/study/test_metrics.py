@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from vitexp import metrics
-from vitexp.study.plan import PlannedCell, check_metrics, measured_by
+from vitexp.study.resolve import ResolvedCell, check_metrics, measured_by
 from vitexp.study.spec import read_study
 
 COMMAND = ["vitexp", "fit", "--config", "${args_json_file}"]
@@ -19,7 +19,9 @@ def cells(tmp_path):
         study = read_study(path)
         config = CLASSIFY | (config or {})
         planned = [
-            PlannedCell(cell=c, argv=[], fingerprint="", name="", run_directory="", config=config, images=images or {})
+            ResolvedCell(
+                **vars(c), argv=[], fingerprint="", name="", run_directory="", config=config, images=images or {}
+            )
             for c in study.cells()
         ]
         return study, planned

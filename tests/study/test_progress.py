@@ -7,16 +7,20 @@ from rich.console import Console
 
 from vitexp.record import RunRecord
 from vitexp.study.cells import Cell
-from vitexp.study.plan import PlannedCell
+from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run.progress import Progress, duration, last_numbers
 from vitexp.study.run.result import Failure, Outcome
 
 
 def cell(folder, index=0):
     made = Cell(index, {}, {}, f"seed={index}", index)
-    return PlannedCell(
-        cell=made, argv=[], fingerprint="f", name="c", run_directory=str(folder / f"seed-{index}"), config={}
-    )
+    place = str(folder / f"seed-{index}")
+    return ResolvedCell(**vars(made), argv=[], fingerprint="f", name="c", run_directory=place, config={})
+
+
+def running(*began):
+    """Cells in training, by when they began."""
+    return {str(made.run_directory): (made, when) for made, when in began}
 
 
 def record(**metrics):
@@ -60,10 +64,14 @@ def test_a_row_that_is_being_written_is_not_read(tmp_path):
 
 def test_without_a_terminal_every_cell_is_a_line(tmp_path):
     out = io.StringIO()
-    with Progress("pos", Console(file=out, width=40)) as progress:
-        progress.start(3, [Failure(cell(tmp_path, 8), "NaN")], 2, 2)
+    progress = Progress("pos", Console(file=out, width=40))
+    outcome = Outcome(6, finished=3, waiting=[None, None], failures=[Failure(cell(tmp_path, 8), "NaN")])
+    with progress.live():
+        progress.start(outcome, 2)
+        outcome.finished += 1
         progress.finished(cell(tmp_path, 1), record(val_acc=0.5, test_acc=0.25, test_loss=2.0), 3.0)
-        progress.failed(Failure(cell(tmp_path, 2), "killed by signal 9 (SIGKILL)"))
+        outcome.failures.append(Failure(cell(tmp_path, 2), "killed by signal 9 (SIGKILL)"))
+        progress.failed(outcome.failures[-1])
     lines = out.getvalue().splitlines()
     assert lines[0] == "pos: 6 cells, 3 finished before, 1 failed before, 2 to train on 2 workers"
     assert lines[1].startswith("[5/6] finished seed=1: val_acc 50.00 %, test_acc 25.00 %, 3 s")
@@ -73,11 +81,12 @@ def test_without_a_terminal_every_cell_is_a_line(tmp_path):
 
 def test_the_last_line_speaks_of_no_time_left(tmp_path):
     out = io.StringIO()
-    with Progress("pos", Console(file=out)) as progress:
-        progress.start(0, [], 2, 1)
-        progress.show([(cell(tmp_path, 1), time.monotonic())], 1, 0)
-        progress.finished(cell(tmp_path, 1), record(), 5.0)
-        progress.finished(cell(tmp_path, 2), record(), 5.0)
+    progress = Progress("pos", Console(file=out))
+    outcome = Outcome(2, running=running((cell(tmp_path, 1), time.monotonic())), unchosen=1)
+    progress.start(outcome, 1)
+    for index in (1, 2):
+        outcome.finished = index
+        progress.finished(cell(tmp_path, index), record(), 5.0)
     lines = out.getvalue().splitlines()
     assert re.fullmatch(r"\[1/2\] finished seed=1: 5 s, about \d+ s left", lines[1])
     assert lines[2] == "[2/2] finished seed=2: 5 s"
@@ -86,45 +95,51 @@ def test_the_last_line_speaks_of_no_time_left(tmp_path):
 def test_the_end_lists_what_failed_and_what_to_do(tmp_path):
     out = io.StringIO()
     progress = Progress("pos", Console(file=out, force_terminal=True, color_system=None, width=300))
-    progress.start(3, [], 2, 2)
     failure = Failure(cell(tmp_path, 2), "[x] out of memory")
-    progress.end(Outcome(finished=4, started=2, failures=(failure,), interrupted=False, seconds=75.0))
-    assert out.getvalue().splitlines()[1:] == [
+    progress.start(Outcome(5, finished=4, started=2, failures=[failure]), 2)
+    progress.began -= 75.0
+    progress.end()
+    assert out.getvalue().splitlines() == [
         "pos: 4 of 5 cells finished, 2 started now; done in 1 min 15 s",
         f"failed seed=2: [x] out of memory (log: {tmp_path}/seed-2/fit.log)",
         "to run failed cells again, from their first step: --retry",
     ]
-    progress.end(Outcome(finished=4, started=1, failures=(), interrupted=True, seconds=75.0))
-    assert out.getvalue().splitlines()[4:] == [
+    progress.start(Outcome(5, finished=4, started=1, interrupted=True), 2)
+    progress.end()
+    assert out.getvalue().splitlines()[3:] == [
         "pos: 4 of 5 cells finished, 1 started now; stopped; run it again to go on"
     ]
 
 
 def test_time_left_is_reckoned_from_finished_cells(tmp_path):
     progress = Progress("pos", Console(file=io.StringIO()))
-    progress.start(0, [], 7, 2)
-    progress.show([(cell(tmp_path, 1), time.monotonic())], 6, 0)
+    outcome = Outcome(7, running=running((cell(tmp_path, 1), time.monotonic())), unchosen=6)
+    progress.start(outcome, 2)
     assert progress.seconds_left() is None
     progress.finished(cell(tmp_path, 3), record(), 20.0)
     progress.finished(cell(tmp_path, 4), record(), 40.0)
     progress.finished(cell(tmp_path, 5), record(), 0.0)  # another runner's: tells nothing about our pace
     half_done = time.monotonic() - 15.0
-    progress.show([(cell(tmp_path, 1), half_done), (cell(tmp_path, 2), half_done)], 5, 0)
+    outcome.running = running((cell(tmp_path, 1), half_done), (cell(tmp_path, 2), half_done))
+    outcome.unchosen = 5
     assert progress.seconds_left() == pytest.approx((15 + 15 + 5 * 30) / 2, abs=0.5)
-    progress.show([(cell(tmp_path, 1), time.monotonic() - 10)], 0, 0)
+    outcome.running, outcome.unchosen = running((cell(tmp_path, 1), time.monotonic() - 10)), 0
     assert progress.seconds_left() == pytest.approx(20, abs=0.5)
 
 
 def test_on_a_terminal_there_is_one_live_table(tmp_path):
     out = io.StringIO()
     log(tmp_path / "seed-1", "epoch,step,train_loss,val_acc\n4,1,,0.875\n")
-    with Progress("pos", Console(file=out, force_terminal=True, width=120)) as progress:
-        progress.start(3, [], 2, 2)
-        progress.show([(cell(tmp_path, 1), time.monotonic() - 65)], 1, 2)
-        progress.failed(Failure(cell(tmp_path, 2), "out of memory"))
+    progress = Progress("pos", Console(file=out, force_terminal=True, width=120))
+    outcome = Outcome(7, finished=3, unchosen=1, elsewhere=[None, None])
+    outcome.running = running((cell(tmp_path, 1), time.monotonic() - 65))
+    with progress.live():
+        progress.start(outcome, 2)
+        outcome.failures.append(Failure(cell(tmp_path, 2), "out of memory"))
+        progress.failed(outcome.failures[-1])
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "pos  3 done, 1 running, 1 waiting, 1 failed, 2 in another runner" in text
     assert re.search(r"seed=1 +4 +87\.50 % +1 min 05 s", text)
     assert "failed seed=2: out of memory" in text
     assert re.search(r"^ *running +epoch +val_acc +time *$", text, re.M)
-    assert "[4/5]" not in text
+    assert "[4/7]" not in text

@@ -8,7 +8,6 @@ import re
 import pytest
 
 from vitexp.record import read_record
-from vitexp.study.plan import study_file
 from vitexp.study.run.runner import MOST_LOSSES
 
 
@@ -46,7 +45,7 @@ def test_workers_take_the_gpus_in_turn(study, run, monkeypatch, ground):
 def test_the_plan_names_what_the_analysis_looks_for(study, run, tmp_path):
     made = study(**{"model": value({"lr": 0.3, "seconds": 0.0})})
     run(made)
-    plan = json.loads(study_file(tmp_path, "s").read_text())
+    plan = json.loads((tmp_path / "s" / "study.json").read_text())
     assert plan["sweep_sha256"] == made.sha256
     assert [cell["seed"] for cell in plan["cells"]] == [0, 1]
     for cell in plan["cells"]:

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from vitexp.record import read_records
-from vitexp.study.run import lock
+from vitexp.study.run import lock, search
+from vitexp.study.run.search import suggest
 from vitexp.study.select import select
 
 LR = {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}
@@ -39,7 +40,7 @@ def test_a_search_trains_so_many_cells_and_finds_the_best(searched, run, ground,
     assert (outcome.finished, outcome.started, outcome.exit_status) == (24, 24, 0)
     assert ground.trainings() == [1] * 24
     losses = {record.config["model"]["lr"]: record.metrics["val_loss"] for record in read_records(ground.root)[0]}
-    assert {trial["point"]["model.lr"]: trial["value"] for trial in kept(ground)} == losses
+    assert {trial["point"]["model.lr"] for trial in kept(ground)} == set(losses)
     best = min(losses, key=losses.get)
     assert abs(math.log10(best / trainer.BEST_LR)) < 0.15
     tail = said.split("best of 24 points by val_loss (minimize); each was chosen from the results before it, so ")[1]
@@ -73,11 +74,20 @@ def test_a_killed_search_goes_on_where_it_was(searched, ground):
 
 
 def test_a_failed_point_is_no_result(searched, run, ground):
-    outcome, _ = run(searched(6, **{"model.trouble": {"values": ["none", "nan"]}}))
-    states = {trial["run_directory"]: (trial["state"], trial["value"] is None) for trial in kept(ground)}
-    assert set(states.values()) == {("finished", False), ("failed", True)}
-    assert len(outcome.failures) == sum(state == "failed" for state, _ in states.values())
+    outcome, said = run(searched(6, **{"model.trouble": {"values": ["none", "nan", "no record"]}}))
+    failed = {failure.cell.run_directory for failure in outcome.failures}
+    assert 0 < len(failed) < len({trial["run_directory"] for trial in kept(ground)})
     assert outcome.exit_status == 1
+    assert f"best of {outcome.finished} points by val_loss" in said
+
+
+@pytest.mark.parametrize("trouble", ["none", "nan", "no record", "exit 0 unfinished"])
+def test_what_became_of_a_point_is_read_from_its_run(searched, run, trouble, monkeypatch):
+    seen = []
+    monkeypatch.setattr(search, "suggest", lambda *given: seen.append(given[1]) or suggest(*given))
+    run(searched(2, **{"model.trouble": {"value": trouble}}), workers=1)
+    ((), (trial,)) = seen
+    assert (trial.state, trial.value is None) == (("COMPLETE", False) if trouble == "none" else ("FAIL", True))
 
 
 def test_a_point_that_comes_again_is_not_trained_again(searched, run, ground):
@@ -98,7 +108,7 @@ def test_two_runners_do_not_choose_at_the_same_time(searched, run, ground):
     held = lock.acquire(ground.root / "s")
     with pytest.raises(ValueError, match=r"s is searched by process \d+ on .*; one runner chooses"):
         run(searched(2))
-    lock.release(held)
+    held.release()
     assert run(searched(2))[0].finished == 2
 
 
@@ -115,7 +125,10 @@ def test_damage_is_named(searched, run, ground):
         ({"cap": None}, r"a bayes search has no end of its own; add run_cap: 20"),
         ({"metric": {"goal": "minimize"}}, r"method bayes needs metric: \{name: val_acc, goal: maximize\}"),
         ({"metric": {"name": "test_acc"}}, "metric.name is test_acc, a number of the test split; choose by val_acc"),
-        ({"metric": {"name": "val_acc", "goal": "max"}}, "metric.goal is 'max'; write maximize or minimize"),
+        (
+            {"metric": {"name": "val_acc", "goal": "max"}},
+            "metric.goal is max, but higher is better for val_acc; write goal: maximize",
+        ),
         ({"metric": {"name": "accuracy"}}, "metric.name is accuracy, which is not a known metric; known are val_acc, "),
         (
             {"metric": {"name": "val_colour_acc", "goal": "maximize"}},

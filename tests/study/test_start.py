@@ -1,14 +1,15 @@
 """Starts of real networks, made by the real door; only the study's cells are planned in this process."""
 
+import re
+
 import pytest
 import yaml
 
 from vitexp import cli
-from vitexp.study.lint import arms_of, partner_of
-from vitexp.study.plan import resolved_cell
-from vitexp.study.run.worker import fork_server
+from vitexp.study.lint import arms_of, compare_starts, partner_of, starts
+from vitexp.study.resolve import resolved_cell
+from vitexp.study.run.processes import preload
 from vitexp.study.spec import read_study
-from vitexp.study.start import Compared, compare, findings, line
 
 FIXED = {"model.arch": "micro/4", "data.train_images": 150, "trainer.max_epochs": 1}
 
@@ -30,62 +31,59 @@ def compared(tmp_path):
         for arm, (cell, *_) in arms_of(study, planned).items():
             partner = partner_of(cell, study, planned)
             if cell is not partner:
-                starts = [cli.examine(argv)["start"] for argv in ([*cell.argv, *changed], partner.argv)]
-                made.append(Compared(arm, cell, partner, *starts))
-        return study, made
+                mine, base = (cli.examine(argv)["start"] for argv in ([*cell.argv, *changed], partner.argv))
+                made.append(compare_starts(study, arm, (cell, mine), (partner, base)))
+        return made
 
     return make
 
 
 def test_arms_of_one_seed_share_what_they_can(compared):
-    study, (none, every) = compared(
+    (none, nothing), (every, nothing_either) = compared(
         {"model": [{"pos_embed": e, "pos_at": a} for e, a in (("1d", "stem"), ("none", "stem"), ("1d", "every"))]},
         {"model.pos_embed": "1d", "model.pos_at": "stem"},
     )
-    assert findings(study, [none, every]) == []
-    assert (none.own, none.unequal) == ([], [])
-    assert every.own == ["position.tables.1", "position.tables.2", "position.tables.3"]
-    assert "position.tables.0" in every.shared
-    total = len(every.start["weights"])
-    assert line(every).startswith(
-        f"start of model.pos_at=every model.pos_embed=1d: {total - 3} of {total} parameters shared with the baseline ("
+    assert [*nothing, *nothing_either] == []
+    assert "its own" not in none
+    assert "; its own: position.tables.1, position.tables.2, position.tables.3; " in every
+    said = re.match(
+        r"start of model.pos_at=every model.pos_embed=1d: (\d+) of (\d+) parameters shared with the ", every
     )
-    assert "all equal (" in line(every)
-    assert line(every).endswith(f"the same order of images ({every.base['order'][:8]})")
-    assert none.digest != every.digest
+    assert int(said[1]) == int(said[2]) - 3
+    assert re.search(r"the same order of images \(\w{8}\)$", every)
+    one, other = (re.search(r", all equal \((\w{8})\)", line)[1] for line in (none, every))
+    assert one != other
 
 
 def test_a_parameter_of_another_shape_is_an_arms_own(compared):
-    study, (wide,) = compared({"model.pool": ["cls", "gap"]}, {"model.pool": "cls"})
-    assert wide.own == ["position.tables.0"]
-    assert findings(study, [wide]) == []
+    ((wide, found),) = compared({"model.pool": ["cls", "gap"]}, {"model.pool": "cls"})
+    assert "; its own: position.tables.0; " in wide
+    assert found == []
 
 
 def test_another_draw_another_order_and_other_views_are_errors(compared):
-    study, (arm,) = compared({"model.pos_embed": ["1d", "none"]}, {"model.pos_embed": "1d"}, ["--seed_everything=5"])
-    texts = [finding.text for finding in findings(study, [arm])]
-    assert [finding.severity for finding in findings(study, [arm])] == ["error"] * 3
+    ((line, found),) = compared({"model.pos_embed": ["1d", "none"]}, {"model.pos_embed": "1d"}, ["--seed_everything=5"])
+    texts = [finding.text for finding in found]
+    assert [finding.severity for finding in found] == ["error"] * 3
     assert texts[0].startswith("initial weights differ in stem.embedding.weight, ")
     assert texts[0].endswith(" more, though names and shapes agree ('pos_embed=none' against 'pos_embed=1d')")
-    assert texts[1].startswith(
-        f"the first epoch's order of images differs: {arm.start['order']}, but {arm.base['order']}"
-    )
+    orders = re.match(r"the first epoch's order of images differs: (\w{12,}), but (\w{12,}) in the baseline", texts[1])
+    assert orders[1] != orders[2]
     assert "augment none, mix none, 8 pixels, seed 5, but augment none, mix none, 8 pixels, seed 0" in texts[2]
-    assert "of them unequal" in line(arm)
-    assert "another order of images" in line(arm)
+    assert "of them unequal" in line
+    assert line.endswith(f"another order of images ({orders[1][:8]})")
 
 
 def test_a_constant_that_an_option_sets_is_a_note(compared):
-    study, (arm,) = compared({"model.head_bias": [0.0, -3.0]}, {"model.head_bias": 0.0})
-    (found,) = findings(study, [arm])
-    assert (found.severity, arm.unequal) == ("note", ["head.bias"])
+    ((line, (found,)),) = compared({"model.head_bias": [0.0, -3.0]}, {"model.head_bias": 0.0})
+    assert (found.severity, "1 of them unequal (" in line) == ("note", True)
     assert found.text.startswith("initial weights differ in head.bias: constants set by an option")
 
 
 def test_arms_that_differ_in_their_data_have_other_orders(compared):
-    study, (arm,) = compared({"data.batch_size": [50, 75]}, {"data.batch_size": 50})
-    assert arm.start["order"] != arm.base["order"]
-    assert findings(study, [arm]) == []
+    ((line, found),) = compared({"data.batch_size": [50, 75]}, {"data.batch_size": 50})
+    assert "; another order of images" in line
+    assert found == []
 
 
 def test_a_study_compares_each_arm_at_its_first_seed(trainer, study, tmp_path):
@@ -96,9 +94,12 @@ def test_a_study_compares_each_arm_at_its_first_seed(trainer, study, tmp_path):
         path.write_text(cell.args_json)
         argv = [*made.argv(cell, path), "--run.root", str(tmp_path)]
         planned.append(resolved_cell(cell, argv, trainer.parse(argv)))
-    context = fork_server(["vitexp.record"])
-    (one,) = compare(made, planned, examine=trainer.examine, context=context)
-    assert (one.arm, one.cell.label, one.partner.label) == ("model.lr=0.2", "lr=0.2 seed=0", "lr=0.1 seed=0")
-    assert (one.start["order"], one.base["order"]) == ("0 0.2", "0 0.1")
+    preload(["vitexp.record"])
+    ((line, (found,)),) = starts(made, planned, examine=trainer.examine)
+    assert line.startswith("start of model.lr=0.2: 0 of 0 parameters shared")
+    assert found.text == (
+        "the first epoch's order of images differs: 0 0.2, but 0 0.1 in the baseline "
+        "('lr=0.2 seed=0' against 'lr=0.1 seed=0')"
+    )
     with pytest.raises(ValueError, match=r"the start of cell 'lr=0\.[12] seed=0' cannot be made: KeyError: 'start'"):
-        compare(made, planned, examine=trainer.broken, context=context)
+        starts(made, planned, examine=trainer.broken)

@@ -5,6 +5,7 @@ holder file, made by O_EXCL, decides among machines, also where flock does not r
 with local_lock, and others). It names machine, boot and process, and its holder touches it every few seconds. A holder
 of this boot whose flock is free is dead. One of another boot counts as alive until its file has been silent for a while
 by the clock of the file server, so machines' clocks do not matter; silence from a time in the future begins now.
+(The leases of filelock take over by an exchange of names, which NFS refuses.)
 
 Needs: O_EXCL, rename and time stamps that all machines see (NFS 3 and later, Lustre, GPFS), and flock on each machine.
 """
@@ -18,8 +19,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 LOCK_NAME = ".lock"
 HOLDER_NAME = ".holder"
@@ -28,8 +29,7 @@ SILENT_SECONDS = 60.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """Who holds a lock."""
 
     boot: str
@@ -41,40 +41,52 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """A lock that this process holds."""
 
     handle: int
     path: Path
     owner: Owner
-    broken: str | None = None
+    broken: str = ""
     """Whose lock was broken for it, on another machine, and why."""
 
+    def release(self) -> None:
+        """Gives the lock back."""
+        if _read(self.path) == self.owner:
+            self.path.unlink()
+        os.close(self.handle)
 
-def acquire(directory: str | os.PathLike[str]) -> Held | None:
+    def _beat(self, lost: Callable[[], None]) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            with contextlib.suppress(OSError):
+                if _read(self.path) != self.owner:
+                    return lost()
+                os.utime(self.path)
+
+
+def acquire(directory: str | os.PathLike[str], lost: Callable[[], None] | None = None) -> Held | None:
     """The lock, to be kept as long as it is wanted; None when another process holds it.
+
+    With `lost` the holder file is touched as long as this process lives, and `lost` is called when another machine has
+    broken the lock. That happens to a process that stood still for long: stopped, or cut off from the file server.
 
     Raises: ValueError when the file system has no locks.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    handle = _flock(folder / LOCK_NAME)
+    handle = _flock(folder)
     if handle is None:
         return None
     mine = Owner(boot_id(), platform.node(), os.getpid(), uuid.uuid4().hex)
     found, broken = _look(folder, handle)
-    if (found is None or broken is not None) and _take(folder / HOLDER_NAME, mine, found):
-        return Held(handle, folder / HOLDER_NAME, mine, broken or None)
-    os.close(handle)
-    return None
-
-
-def release(held: Held) -> None:
-    """Gives the lock back."""
-    if _read(held.path) == held.owner:
-        held.path.unlink()
-    os.close(held.handle)
+    if broken is None or not _take(folder / HOLDER_NAME, mine, found):
+        os.close(handle)
+        return None
+    held = Held(handle, folder / HOLDER_NAME, mine, broken)
+    if lost is not None:
+        threading.Thread(target=held._beat, args=(lost,), daemon=True).start()
+    return held
 
 
 def is_held(directory: str | os.PathLike[str]) -> bool:
@@ -82,12 +94,12 @@ def is_held(directory: str | os.PathLike[str]) -> bool:
     folder = Path(directory)
     if not (folder / LOCK_NAME).exists():
         return False
-    handle = _flock(folder / LOCK_NAME)
+    handle = _flock(folder)
     if handle is None:
         return True
-    found, broken = _look(folder, handle)
+    _, broken = _look(folder, handle)
     os.close(handle)
-    return found is not None and broken is None
+    return broken is None
 
 
 def owner_of(directory: str | os.PathLike[str]) -> Owner | None:
@@ -95,63 +107,39 @@ def owner_of(directory: str | os.PathLike[str]) -> Owner | None:
     return _read(Path(directory) / HOLDER_NAME)
 
 
-def keep(held: Held, lost: Callable[[], None]) -> None:
-    """Tells other machines, as long as this process lives, that the lock is held; calls `lost` when one has broken it.
-
-    That happens to a process that stood still for long, such as one that was stopped, or cut off from the file server.
-    """
-
-    def beat() -> None:
-        while True:
-            time.sleep(BEAT_SECONDS)
-            with contextlib.suppress(OSError):
-                if _read(held.path) != held.owner:
-                    return lost()
-                os.utime(held.path)
-
-    threading.Thread(target=beat, daemon=True).start()
-
-
 def boot_id() -> str:
     """One word for the running kernel: processes with the same one share its flocks."""
     return _BOOT.read_text().strip() if _BOOT.exists() else platform.node()
 
 
-def _flock(path: Path) -> int | None:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def _flock(folder: Path) -> int | None:
+    handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
     except OSError as error:
         os.close(handle)
-        raise ValueError(
-            f"{path.parent} lies on a file system without file locks ({error.strerror}); mount it with them "
-            "(Lustre: flock, NFS: without nolock), or give another --root"
-        ) from error
+        if isinstance(error, BlockingIOError):
+            return None
+        why = f"lies on a file system without file locks ({error.strerror})"
+        raise ValueError(f"{folder} {why}; mount it with them, or give another --root") from error
     return handle
 
 
 def _look(folder: Path, handle: int) -> tuple[Owner | None, str | None]:
-    """The holder that is on file, and, if its lock may be broken, why: "" for a dead process of this boot.
+    """The holder that is on file, and why its lock may be broken: "" for nobody and for a dead process of this boot.
 
-    Only for whoever has the flock.
+    None where it may not. Only for whoever has the flock.
     """
-    owner = _read(folder / HOLDER_NAME)
-    if owner is None:
-        return None, None
-    if owner.boot == boot_id():
+    path, owner = folder / HOLDER_NAME, owner_of(folder)
+    if owner is None or owner.boot == boot_id():
         return owner, ""
     os.utime(handle)  # asks the file server for its time
     try:
-        silent = os.fstat(handle).st_mtime - (folder / HOLDER_NAME).stat().st_mtime
+        silent = os.fstat(handle).st_mtime - path.stat().st_mtime
+        if silent < 0:  # a copied folder, or a clock that was set back: it counts from now on
+            os.utime(path)
     except FileNotFoundError:
-        return None, None
-    if silent < 0:  # a copied folder, or a clock that was set back: it counts from now on
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(folder / HOLDER_NAME)
-        return owner, None
+        return None, ""
     if silent < SILENT_SECONDS:
         return owner, None
     return owner, f"took over from {owner}, which has been silent for {silent:.0f} s"
@@ -162,13 +150,12 @@ def _take(path: Path, mine: Owner, dead: Owner | None) -> bool:
     if dead is not None and not _remove(path, dead):
         return False
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with path.open("x") as file:  # O_EXCL
+            json.dump(mine._asdict(), file)
+            file.flush()
+            os.fsync(file.fileno())
     except FileExistsError:
         return False
-    with os.fdopen(file, "w") as stream:
-        json.dump(asdict(mine), stream)
-        stream.flush()
-        os.fsync(file)
     return True
 
 

@@ -3,8 +3,9 @@
 import csv
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,63 +15,47 @@ from rich.table import Table
 from rich.text import Text
 
 from vitexp.record import RunRecord
-from vitexp.study.plan import PlannedCell
+from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run.result import Failure, Outcome
 
-Running = Sequence[tuple[PlannedCell, float]]
-_TAIL_BYTES = 4096
 _SHOWN_FAILURES = 5
 
 
 class Progress:
-    """Counts cells and tells about them; times are of the monotonic clock, in seconds."""
+    """Tells about the cells of a study, which the runner counts in `outcome`."""
 
     def __init__(self, title: str, console: Console | None = None) -> None:
-        self.title = title
-        self.console = console or Console()
-        self.live: Live | None = None
-        self.total = self.done = self.workers = 0
-        self.failures: list[Failure] = []
+        self.title, self.console = title, console or Console()
+        self.outcome, self.workers = Outcome(), 1
         self.durations: list[float] = []
-        self.state: tuple[Running, int, int] = ((), 0, 0)
         self.began = time.monotonic()
 
-    def __enter__(self) -> "Progress":
-        if self.console.is_terminal:
-            self.live = Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
-            self.live.start()
-        return self
+    def live(self) -> AbstractContextManager[Any]:
+        """The live table, as long as the block lasts; none where there is no terminal."""
+        if not self.console.is_terminal:
+            return nullcontext()
+        return Live(console=self.console, get_renderable=self.render, refresh_per_second=2)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.live is not None:
-            self.live.stop()
+    def note(self, line: str) -> None:
+        """Says something about the whole study."""
+        self._print(f"{self.title}: {line}")
 
-    def plan(self, cells: int) -> None:
-        """Says what is done before the first cell can start, which takes some seconds."""
-        self.note(f"parsing {cells} cells before anything trains" if cells else None)
+    def say(self, line: str) -> None:
+        """One line of the log that stands where there is no live table."""
+        if not self.console.is_terminal:
+            self._print(line)
 
-    def note(self, line: str | None) -> None:
-        """Says something about the whole study before it starts, if there is something to say."""
-        if line:
-            self._print(f"{self.title}: {line}")
-
-    def start(self, finished: int, failures: Sequence[Failure], waiting: int, workers: int) -> None:
+    def start(self, outcome: Outcome, workers: int) -> None:
         """Takes up what earlier runs have left."""
-        self.done, self.failures, self.workers = finished, list(failures), workers
-        self.total = finished + len(failures) + waiting
-        before = f", {finished} finished before" if finished else ""
-        failed = f", {len(failures)} failed before" if failures else ""
-        self.say(f"{self.title}: {self.total} cells{before}{failed}, {waiting} to train on {workers} workers")
+        self.outcome, self.workers = outcome, workers
+        before = f", {outcome.finished} finished before" if outcome.finished else ""
+        failed = f", {len(outcome.failures)} failed before" if outcome.failures else ""
+        self.say(
+            f"{self.title}: {outcome.total} cells{before}{failed}, {outcome.to_train} to train on {workers} workers"
+        )
 
-    def show(self, running: Running, waiting: int, elsewhere: int) -> None:
-        """Takes up where the cells stand now."""
-        self.state = (running, waiting, elsewhere)
-
-    def finished(self, cell: PlannedCell, record: RunRecord, seconds: float) -> None:
+    def finished(self, cell: ResolvedCell, record: RunRecord, seconds: float) -> None:
         """Tells of a cell that is finished; `seconds` is 0 for one that another runner has trained."""
-        self.done += 1
         if seconds:
             self.durations.append(seconds)
         numbers = [f"{name} {100 * value:.2f} %" for name, value in record.metrics.items() if name.endswith("_acc")]
@@ -78,16 +63,15 @@ class Progress:
 
     def failed(self, failure: Failure) -> None:
         """Tells of a cell that failed."""
-        self.failures.append(failure)
-        self.say(f"{self._count()} failed   {failure.cell.label}: {failure.reason} (log: {failure.log})")
+        self.say(f"{self._count()} failed   {failure}")
 
-    def end(self, outcome: Outcome, found: Sequence[str] = ()) -> None:
+    def end(self, found: Sequence[str] = ()) -> None:
         """The last lines: what there is now, what failed, why and where to read on, and what was `found`."""
-        words = f"{outcome.finished} of {self.total} cells finished, {outcome.started} started now"
-        how = "stopped; run it again to go on" if outcome.interrupted else f"done in {duration(outcome.seconds)}"
-        self._print(f"{self.title}: {words}; {how}")
+        outcome, seconds = self.outcome, time.monotonic() - self.began
+        how = "stopped; run it again to go on" if outcome.interrupted else f"done in {duration(seconds)}"
+        self.note(f"{outcome.finished} of {outcome.total} cells finished, {outcome.started} started now; {how}")
         for failure in outcome.failures:
-            self._print(f"failed {failure.cell.label}: {failure.reason} (log: {failure.log})")
+            self._print(f"failed {failure}")
         if any(failure.retry for failure in outcome.failures):
             self._print("to run failed cells again, from their first step: --retry")
         for line in found:
@@ -95,44 +79,36 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """From the mean duration of the cells that this call has trained; unknown before the first."""
-        running, waiting, _ = self.state
         if not self.durations:
             return None
         mean, now = sum(self.durations) / len(self.durations), time.monotonic()
-        rest = [max(0.0, mean - (now - began)) for _, began in running]
-        return max([(sum(rest) + waiting * mean) / max(1, self.workers), *rest[:1]])
+        rest = [max(0.0, mean - (now - began)) for _, began in self.outcome.running.values()]
+        return max([(sum(rest) + self.outcome.to_train * mean) / max(1, self.workers), *rest[:1]])
 
     def render(self) -> RenderableType:
         """The live table."""
-        running, waiting, elsewhere = self.state
-        counts = f"{self.done} done, {len(running)} running, {waiting} waiting, {len(self.failures)} failed"
-        counts += f", {elsewhere} in another runner" if elsewhere else ""
-        head = Text(f"{self.title}  {counts}  {duration(time.monotonic() - self.began)}{self._left()}")
-        bar = ProgressBar(total=max(1, self.total), completed=self.done + len(self.failures), width=60)
-        line = Padding(bar, 0)  # ends the line, which a bar alone does not
+        state, now = self.outcome, time.monotonic()
+        counts = f"{state.finished} done, {len(state.running)} running, {state.to_train} waiting, "
+        counts += f"{len(state.failures)} failed"
+        counts += f", {len(state.elsewhere)} in another runner" if state.elsewhere else ""
+        head = Text(f"{self.title}  {counts}  {duration(now - self.began)}{self._left()}")
+        bar = ProgressBar(total=max(1, state.total), completed=state.ended, width=60)
         table = Table(box=None, pad_edge=False, header_style="dim")
         for column in ("running", "epoch", "val_acc", "time"):
             table.add_column(column, justify="left" if column == "running" else "right")
-        for cell, began in running:
-            epoch, accuracy = last_numbers(Path(cell.run_directory))
-            table.add_row(cell.label, epoch, accuracy, duration(time.monotonic() - began))
-        bad = [Text(f"failed {f.cell.label}: {f.reason}", style="red") for f in self.failures[-_SHOWN_FAILURES:]]
-        return Group(head, line, table, *bad)
-
-    def say(self, line: str) -> None:
-        """One line of the log that stands where there is no live table."""
-        if self.live is None:
-            self._print(line)
+        for cell, began in list(state.running.values()):  # while another thread counts
+            table.add_row(cell.label, *last_numbers(Path(cell.run_directory)), duration(now - began))
+        bad = [Text(f"failed {f.cell.label}: {f.reason}", style="red") for f in state.failures[-_SHOWN_FAILURES:]]
+        return Group(head, Padding(bar, 0), table, *bad)  # the padding ends the line, which a bar alone does not
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _count(self) -> str:
-        width = len(str(self.total))
-        return f"[{self.done + len(self.failures):>{width}}/{self.total}]"
+        return f"[{self.outcome.ended:>{len(str(self.outcome.total))}}/{self.outcome.total}]"
 
     def _left(self) -> str:
-        left = self.seconds_left() if self.done + len(self.failures) < self.total else None
+        left = self.seconds_left() if self.outcome.ended < self.outcome.total else None
         return "" if left is None else f", about {duration(left)} left"
 
 
@@ -149,14 +125,9 @@ def last_numbers(directory: Path) -> tuple[str, str]:
     logs = sorted(directory.glob("metrics/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
     if not logs:
         return "-", "-"
-    with logs[-1].open("rb") as file:
-        header = file.readline().decode().strip().split(",")
-        file.seek(max(file.tell(), logs[-1].stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
-    rows = [row for row in csv.DictReader(lines, fieldnames=header) if None not in row.values()]
-    epoch, accuracy = (_last(rows, name) for name in ("epoch", "val_acc"))
-    return epoch or "-", f"{100 * float(accuracy):.2f} %" if accuracy else "-"
-
-
-def _last(rows: Sequence[dict[str, str]], name: str) -> str:
-    return next((row[name] for row in reversed(rows) if row.get(name)), "")
+    last: dict[str, str] = {}
+    with logs[-1].open(newline="", errors="replace") as file:
+        for row in csv.DictReader(file):
+            if None not in row.values():  # else it is being written
+                last |= {name: value for name, value in row.items() if value}
+    return last.get("epoch", "-"), f"{100 * float(last['val_acc']):.2f} %" if "val_acc" in last else "-"

@@ -3,21 +3,173 @@
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from vitexp.record import RunRecord, measured_elsewhere, write_record
 from vitexp.source import package_versions, source_hash
-from vitexp.study.plan import PlannedCell
+from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import lock
-from vitexp.study.run.engines import LOST
-from vitexp.study.run.worker import LOG_NAME, find_record
+from vitexp.study.run.processes import LOG_NAME, LOST, find_record
 
-# Finished cells that other code has made: what differs from today's, and where their folders go to run again.
+_CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
+"""How the reason of a stopped run begins that was ended from outside; any other was ended by a rule of its own, such as
+trainer.max_time, and would only end there again."""
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell without a finished record, why, and where to read on."""
+
+    cell: ResolvedCell
+    reason: str
+    retry: bool = True
+    """Whether --retry is what runs it again."""
+
+    @property
+    def log(self) -> Path:
+        """What the cell's process has said."""
+        return Path(self.cell.run_directory) / LOG_NAME
+
+    def __str__(self) -> str:
+        return f"{self.cell.label}: {self.reason} (log: {self.log})"
+
+
+@dataclass
+class Outcome:
+    """Where the cells of a study stand while they run, each counted once; at the end, what the call came to."""
+
+    total: int = 0
+    finished: int = 0
+    """Cells that have a finished record, whoever trained them."""
+    started: int = 0
+    """Cells that this call has begun to train."""
+    waiting: list[ResolvedCell] = field(default_factory=list)
+    unchosen: int = 0
+    """Cells that a search may still choose."""
+    running: dict[str, tuple[ResolvedCell, float]] = field(default_factory=dict)
+    """By run directory, with the time of the monotonic clock at which they began."""
+    elsewhere: list[ResolvedCell] = field(default_factory=list)
+    """Cells in the hands of another runner."""
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def ended(self) -> int:
+        """Cells that are finished or failed."""
+        return self.finished + len(self.failures)
+
+    @property
+    def to_train(self) -> int:
+        """Cells that wait, those that are not chosen yet included."""
+        return len(self.waiting) + self.unchosen
+
+    @property
+    def exit_status(self) -> int:
+        """0 when every cell is finished, 1 when some failed, 130 when it was stopped."""
+        return 130 if self.interrupted else int(bool(self.failures))
+
 
 Stale = Literal["keep", "rerun"]
+"""What becomes of finished cells that other code has made."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a cell stands by what its folder holds."""
+
+    state: Literal["absent", "cut off", "finished", "short", "failed", "not its own"]
+    record: RunRecord | None = None
+    reason: str = ""
+    """Why a cell that has not finished cannot go on by itself."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the cell is to be trained, or to be trained on."""
+        return self.state in ("absent", "cut off")
+
+    def to_rerun(self, stale: Stale) -> bool:
+        """Whether a finished record is to be set aside: other code made it, or it has another length than the cell."""
+        if stale == "keep" or self.record is None:
+            return False
+        return self.state == "short" or (self.state == "finished" and bool(differences(self.record)))
+
+
+def standing_of(cell: ResolvedCell) -> Standing:
+    """Where a cell stands, whoever trained it; a record that is damaged or of another run is "not its own"."""
+    place = cell.run_directory
+    try:
+        record = find_record(place)
+    except (ValueError, OSError) as error:
+        return Standing("not its own", None, str(error))
+    if record is None:
+        return Standing("absent")
+    foreign = ""
+    if record.fingerprint != cell.fingerprint:
+        foreign = f"another run (fingerprint {record.fingerprint}, this cell has {cell.fingerprint})"
+    elif split := measured_elsewhere(record, cell.measured_on):
+        foreign = f"this run with other {split} images or labels than the data set has now"
+    if foreign:
+        return Standing("not its own", None, f"{place} holds {foreign}; move it away and run the study again")
+    if record.status == "finished":
+        reason = _other_length(cell, record)
+        return Standing("short" if reason else "finished", record, reason)
+    if record.status == "running" or (record.status == "stopped" and (record.reason or "").startswith(_CUT_OFF)):
+        return Standing("cut off", record)
+    return Standing("failed", record, record.reason or "it did not finish")
+
+
+def failure_of(cell: ResolvedCell, standing: Standing, status: int | None) -> Failure:
+    """Why a cell whose process ended with `status` is not finished; its record then says so too."""
+    if standing.reason:
+        return Failure(cell, standing.reason, standing.state == "failed")
+    reason = _reason_of_status(cell, status)
+    if cut_off(status):
+        _close_record(cell, standing.record, "stopped", f"{reason}; --ckpt_path last goes on from its last checkpoint")
+        return Failure(cell, f"{reason}; the same command goes on with it", retry=False)
+    _close_record(cell, standing.record, "failed", reason)
+    return Failure(cell, reason)
+
+
+def cut_off(status: int | None) -> bool:
+    """Whether a process was ended from outside, as by a lack of memory, and not by an error of its own."""
+    return status == LOST or (status is not None and -status in _FROM_OUTSIDE)
+
+
+def _other_length(cell: ResolvedCell, record: RunRecord) -> str:
+    """A run that ended early is no result of the cell, unless the cell's own config says when to end early."""
+    steps, trainer = cell.facts.get("steps"), cell.config.get("trainer") or {}
+    if not steps or record.steps in (None, steps) or trainer.get("callbacks"):
+        return ""
+    what = f"{cell.run_directory} is finished after {record.steps} steps, the study plans {steps}"
+    return f"{what}: it is not a result of this cell; --stale rerun sets it aside and trains the cell"
+
+
+def _reason_of_status(cell: ResolvedCell, status: int | None) -> str:
+    if status == LOST:
+        return "its worker was lost with its machine or its parent process, several times"
+    if status is not None and status < 0:
+        often = ", several times" if cut_off(status) else ""
+        memory = ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
+        return f"killed by signal {-status} ({signal.Signals(-status).name}){often}{memory}"
+    log = Path(cell.run_directory) / LOG_NAME
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    return f"ended with status {status} and no finished record: {last}"
+
+
+def _close_record(cell: ResolvedCell, record: RunRecord | None, status: str, reason: str) -> None:
+    """So that a reader sees how a run ended whose process could not write it."""
+    if record is not None and record.status == "running" and (held := lock.acquire(cell.run_directory)):
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        write_record(replace(record, status=status, reason=reason, finished=ended), cell.run_directory)
+        held.release()
+
+
+# Finished cells that other code has made: what differs from today's, and where their folders go to run again.
 
 
 def differences(record: RunRecord) -> list[str]:
@@ -32,11 +184,11 @@ def differences(record: RunRecord) -> list[str]:
     ]
 
 
-def line(records: Sequence[RunRecord], stale: Stale) -> str | None:
-    """One line about the finished cells that other code has made; None where there are none."""
+def stale_line(records: Sequence[RunRecord], stale: Stale) -> str:
+    """One line about the finished cells that other code has made; empty where there are none."""
     found = [kinds for record in records if (kinds := differences(record))]
     if not found:
-        return None
+        return ""
     counts = Counter(kind for kinds in found for kind in kinds)
     words = "; ".join(f"{kind} ({count})" for kind, count in counts.items())
     what = "set aside and trained again" if stale == "rerun" else "kept (--stale rerun sets them aside and trains anew)"
@@ -61,134 +213,5 @@ def set_aside(directory: str | Path, root: str | Path) -> Path | None:
         directory.rename(free)
         (free / lock.HOLDER_NAME).unlink(missing_ok=True)
     finally:
-        lock.release(held)
+        held.release()
     return free
-
-
-INTERRUPTED = 130
-GO_ON = "--ckpt_path last goes on from its last checkpoint"
-_CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
-"""How the reason of a stopped run begins that was ended from outside; any other was ended by a rule of its own, such as
-trainer.max_time, and would only end there again."""
-_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU}
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell without a finished record, why, and where to read on."""
-
-    cell: PlannedCell
-    reason: str
-    retry: bool = True
-    """Whether --retry is what runs it again."""
-
-    @property
-    def log(self) -> Path:
-        """What the cell's process has said."""
-        return Path(self.cell.run_directory) / LOG_NAME
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a call of the runner came to."""
-
-    finished: int
-    """Cells that have a finished record, whoever trained them."""
-    started: int
-    """Cells that this call has begun to train."""
-    failures: tuple[Failure, ...]
-    interrupted: bool
-    seconds: float
-
-    @property
-    def exit_status(self) -> int:
-        """0 when every cell is finished, 1 when some failed, 130 when it was stopped."""
-        return INTERRUPTED if self.interrupted else int(bool(self.failures))
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a cell stands by what its folder holds."""
-
-    state: Literal["absent", "cut off", "finished", "short", "failed", "not its own"]
-    record: RunRecord | None = None
-    reason: str = ""
-    """Why a cell that has not finished cannot go on by itself."""
-
-
-def standing_of(cell: PlannedCell) -> Standing:
-    """Where a cell stands, whoever trained it; a record that is damaged or of another run is "not its own"."""
-    try:
-        record = find_record(cell.run_directory)
-    except (ValueError, OSError) as error:
-        return Standing("not its own", None, str(error))
-    if record is None:
-        return Standing("absent")
-    if record.fingerprint != cell.fingerprint:
-        reason = (
-            f"{cell.run_directory} holds another run (fingerprint {record.fingerprint}, this cell has "
-            f"{cell.fingerprint}); move it away and run the study again"
-        )
-        return Standing("not its own", None, reason)
-    if split := measured_elsewhere(record, cell.measured_on):
-        reason = f"{cell.run_directory} holds this run with other {split} images or labels than the data set has now"
-        return Standing("not its own", None, f"{reason}; move it away and run the study again")
-    if record.status == "finished":
-        reason = _other_length(cell, record)
-        return Standing("short" if reason else "finished", record, reason)
-    if record.status == "running" or (record.status == "stopped" and (record.reason or "").startswith(_CUT_OFF)):
-        return Standing("cut off", record)
-    return Standing("failed", record, record.reason or "it did not finish")
-
-
-def failure_of(cell: PlannedCell, standing: Standing, status: int | None) -> Failure:
-    """Why a cell whose process ended with `status` is not finished; its record then says so too."""
-    if standing.reason:
-        return Failure(cell, standing.reason, standing.state == "failed")
-    reason = _reason_of_status(cell, status)
-    if cut_off(status):
-        _close_record(cell, standing.record, "stopped", f"{reason}; {GO_ON}")
-        return Failure(cell, f"{reason}; the same command goes on with it", retry=False)
-    _close_record(cell, standing.record, "failed", reason)
-    return Failure(cell, reason)
-
-
-def cut_off(status: int | None) -> bool:
-    """Whether a process was ended from outside, as by a lack of memory, and not by an error of its own."""
-    return status == LOST or (status is not None and -status in _FROM_OUTSIDE)
-
-
-def _other_length(cell: PlannedCell, record: RunRecord) -> str:
-    """A run that ended early is no result of the cell, unless the cell's own config says when to end early."""
-    planned, trainer = cell.facts.get("steps"), cell.config.get("trainer") or {}
-    if not planned or record.steps in (None, planned) or trainer.get("callbacks"):
-        return ""
-    return (
-        f"{cell.run_directory} is finished after {record.steps} steps, the study plans {planned}: it is not a result "
-        "of this cell; --stale rerun sets it aside and trains the cell"
-    )
-
-
-def _reason_of_status(cell: PlannedCell, status: int | None) -> str:
-    if status == LOST:
-        return "its worker was lost with its machine or its parent process, several times"
-    if status is not None and status < 0:
-        killed = f"killed by signal {-status} ({signal.Signals(-status).name})"
-        return f"{killed}, several times{_perhaps_memory(status)}" if cut_off(status) else killed
-    log = Path(cell.run_directory) / LOG_NAME
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()] if log.exists() else []
-    last = next((line for line in reversed(lines) if line), "it wrote nothing")
-    return f"ended with status {status} and no finished record: {last}"
-
-
-def _perhaps_memory(status: int) -> str:
-    return ", perhaps for lack of memory" if -status == signal.SIGKILL else ""
-
-
-def _close_record(cell: PlannedCell, record: RunRecord | None, status: str, reason: str) -> None:
-    """So that a reader sees how a run ended whose process could not write it."""
-    held = lock.acquire(cell.run_directory) if record is not None and record.status == "running" else None
-    if record is not None and held is not None:
-        ended = datetime.now(UTC).isoformat(timespec="seconds")
-        write_record(replace(record, status=status, reason=reason, finished=ended), cell.run_directory)
-        lock.release(held)

@@ -1,58 +1,58 @@
 """Runs the cells of a study, on this machine or another engine: none twice, each counted by its record."""
 
+import argparse
 import os
 import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
-from vitexp.record import RunRecord
-from vitexp.study.lint import confounding
-from vitexp.study.plan import PlannedCell, check_metrics, plan_cells, write_plan
-from vitexp.study.run import lock
-from vitexp.study.run.engines import Engine, LocalEngine
+from vitexp.study.lint import confounding, print_lint
+from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
+from vitexp.study.run import lock, processes, result
+from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
 from vitexp.study.run.progress import Progress
-from vitexp.study.run.result import (
-    Failure,
-    Outcome,
-    Stale,
-    Standing,
-    cut_off,
-    differences,
-    failure_of,
-    set_aside,
-    standing_of,
-)
-from vitexp.study.run.result import line as stale_line
+from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
-from vitexp.study.run.worker import BUSY, Parse, Train, fork_server
-from vitexp.study.spec import Study, check_runs_here
+from vitexp.study.spec import Study, check_runs_here, read_study
 
 PRELOAD = ("vitexp.preload",)
 MOST_LOSSES = 3
 _TICK_SECONDS = 0.25
 
 
-@dataclass
-class _Work:
-    """Where each cell stands; the lists are disjoint and together hold every cell once."""
+def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
+    """`vitexp sweep`: runs a study, or with `lint` only checks it; returns the exit status."""
+    checks = chosen.files[0] == "lint"
+    files = chosen.files[1:] if checks else chosen.files
+    if len(files) != 1:
+        raise ValueError(f"one sweep file is needed, given: {' '.join(files) or 'none'}")
+    study = read_study(files[0])
+    extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
+    if checks:
+        check_runs_here(study)
+        processes.preload(PRELOAD)
+        parse = estimate if chosen.quick else parse
+        return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
+    options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
+    options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    return run_study(study, parse=parse, train=train, **options).exit_status
 
-    waiting: list[PlannedCell]
-    running: dict[Hashable, tuple[PlannedCell, float]] = field(default_factory=dict)
-    elsewhere: list[PlannedCell] = field(default_factory=list)
-    finished: list[PlannedCell] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    records: list[RunRecord] = field(default_factory=list)
-    """Of the cells that were finished before, those to be run again included."""
-    started: int = 0
-    lost: Counter[str] = field(default_factory=Counter)
-    """How often the process of a cell was ended from outside, by run directory."""
+
+def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
+    """The engine that was asked for; None for this machine."""
+    given = [name for name in ("ray_address", "cpus_per_run", "gpus_per_run") if getattr(chosen, name) is not None]
+    if chosen.engine == "local":
+        if given:
+            raise ValueError(f"--{given[0].replace('_', '-')} has no effect on this machine; add --engine ray")
+        return None
+    cpus = chosen.threads if chosen.cpus_per_run is None else chosen.cpus_per_run
+    shared = {"modules": PRELOAD, "threads": chosen.threads, "workers": chosen.workers}
+    return RayEngine(train, address=chosen.ray_address, cpus=cpus, gpus=chosen.gpus_per_run or 0.0, **shared)
 
 
 def run_study(
@@ -69,9 +69,9 @@ def run_study(
     resume: Sequence[str] = (),
     preload: Sequence[str] = PRELOAD,
     progress: Progress | None = None,
-    engine: Engine | None = None,
+    engine: LocalEngine | RayEngine | None = None,
 ) -> Outcome:
-    """Plans the study, then trains every cell that has no finished record.
+    """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse` and `train` are functions of cli.py, importable by name. `extra` arguments go to every cell, `resume` ones
     to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
@@ -81,205 +81,147 @@ def run_study(
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    started = time.monotonic()
     progress = progress or Progress(study.name)
-    context = fork_server(preload, threads)
     cores = workers or len(os.sched_getaffinity(0))
-    planner = partial(plan_cells, study, parse=parse, context=context, root=root, workers=cores, extra=extra)
+    resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
+    engine = engine or LocalEngine(train, cores)
     with ExitStack() as held:
-        if engine is not None:
-            held.callback(engine.close)
-        search = held.enter_context(closing(Search(study, root, planner))) if study.method == "bayes" else None
-        cells = search.cells() if search else study.cells()
-        progress.plan(len(cells))
-        planned = planner(cells)
-        _check(study, planned)
-        write_plan(study, planned, root)
-        if search:
-            search.resume(planned)
-        work = _sort(planned, retry, stale)
-        progress.note(stale_line(work.records, stale))
-        where = engine or LocalEngine(context, train, workers)
-        runner = _Runner(where, resume, work, progress, search, root, stale)
-        interrupted = _run_until_interrupted(runner)
-    outcome = Outcome(len(work.finished), work.started, tuple(work.failures), interrupted, time.monotonic() - started)
-    progress.end(outcome, search.summary() if search else ())
-    return outcome
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        held.callback(signal.signal, signal.SIGTERM, before)
+        held.enter_context(closing(engine))
+        processes.preload(preload, threads)
+        search = None
+        if study.method == "bayes":
+            search = held.enter_context(closing(Search(study, root, resolve)))
+            cells = search.cells
+        else:
+            progress.note(f"parsing {len(study.cells())} cells before anything trains")
+            cells = resolve(study.cells())
+        _check(study, cells)
+        write_cells(study, cells, root)
+        runner = _Runner(engine, progress, search, root, stale, resume)
+        runner.sort(cells, retry)
+        runner.run()
+    progress.end(search.summary() if search else ())
+    return runner.outcome
 
 
-def _check(study: Study, planned: Sequence[PlannedCell]) -> None:
-    """Raises: ValueError for metrics that no cell will measure, and for factors that no arm separates."""
-    check_metrics(study, planned)
-    if study.method != "bayes" and (found := confounding(study, planned)):
+def _check(study: Study, cells: Sequence[ResolvedCell]) -> None:
+    check_metrics(study, cells)
+    if study.method != "bayes" and (found := confounding(study, cells)):
         raise ValueError(f"{study.path}: {found[0].text}")
 
 
-def _run_until_interrupted(runner: "_Runner") -> bool:
-    """Runs to the end, or to the first Ctrl-C or SIGTERM; whether it was one of these."""
-    with runner.progress, _termination_as_interrupt():
-        try:
-            runner.run()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            runner.engine.stop(list(runner.work.running))
-    return False
-
-
-def _sort(planned: Sequence[PlannedCell], retry: bool, stale: Stale) -> _Work:
-    """Where each cell stands before anything starts; cells that are one and the same run count once."""
-    work = _Work(waiting=[])
-    for cell in {cell.run_directory: cell for cell in planned}.values():
-        standing = standing_of(cell)
-        if standing.state == "finished" and standing.record is not None:
-            work.records.append(standing.record)
-        if standing.state in ("absent", "cut off") or is_to_rerun(standing, stale):
-            work.waiting.append(cell)
-        elif standing.state == "finished":
-            work.finished.append(cell)
-        elif standing.state == "failed" and retry:
-            work.waiting.append(cell)
-        else:
-            work.failures.append(failure_of(cell, standing, None))
-    return work
-
-
-def is_to_rerun(standing: Standing, stale: Stale) -> bool:
-    """Whether a finished record is to be set aside: other code made it, or it has another length than the cell."""
-    if stale == "keep" or standing.record is None:
-        return False
-    return standing.state == "short" or (standing.state == "finished" and bool(differences(standing.record)))
-
-
+@dataclass
 class _Runner:
     """Keeps cells going until none is left."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        resume: Sequence[str],
-        work: _Work,
-        progress: Progress,
-        search: Search | None,
-        root: str | Path,
-        stale: Stale,
-    ) -> None:
-        self.engine = engine
-        self.resume = resume
-        self.work = work
-        self.progress = progress
-        self.search = search
-        self.root, self.stale = root, stale
+    engine: LocalEngine | RayEngine
+    progress: Progress
+    search: Search | None
+    root: str | Path
+    stale: Stale
+    resume: Sequence[str]
+    outcome: Outcome = field(default_factory=Outcome)
+    lost: Counter[str] = field(default_factory=Counter)
+    """How often the process of a cell was ended from outside, by run directory."""
+
+    def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> None:
+        """Sorts cells by what their folders hold before anything starts; cells that are the same run are one."""
+        every = {cell.run_directory: cell for cell in cells}.values()
+        standings = [self._place(cell, retry=retry, tell=False) for cell in every]
+        records = [one.record for one in standings if one.state == "finished" and one.record is not None]
+        if line := result.stale_line(records, self.stale):
+            self.progress.note(line)
+        self.outcome.unchosen = self.search.left if self.search else 0
+        self.outcome.total = self.outcome.ended + self.outcome.to_train
 
     def run(self) -> None:
-        """Ends when every cell is finished or failed, and none is to be chosen any more."""
-        work = self.work
-        waiting = len(work.waiting) + self._unchosen()
-        self.progress.start(len(work.finished), work.failures, waiting, self.engine.free(0))
-        while work.waiting or work.running or work.elsewhere or self._unchosen():
-            while (work.waiting or self._unchosen()) and self.engine.free(len(work.running)) > 0:
-                self._start(work.waiting.pop(0)) if work.waiting else self._choose()
-            for job, status in self.engine.wait(list(work.running), _TICK_SECONDS).items():
-                self._collect(job, status)
-            if not work.running or not work.waiting:
-                self._look_elsewhere()
-            running = [(cell, began) for cell, began in work.running.values()]
-            self.progress.show(running, len(work.waiting) + self._unchosen(), len(work.elsewhere))
+        """Ends when every cell is finished or failed and none is to be chosen any more, or at the first Ctrl-C."""
+        outcome = self.outcome
+        with self.progress.live():
+            self.progress.start(outcome, self.engine.free())
+            try:
+                while outcome.to_train or outcome.running or outcome.elsewhere:
+                    self._turn()
+            except KeyboardInterrupt:
+                outcome.interrupted = True
 
-    def _unchosen(self) -> int:
-        return self.search.left if self.search else 0
+    def _turn(self) -> None:
+        outcome = self.outcome
+        while outcome.to_train and self.engine.free() > 0:
+            if outcome.waiting:
+                self._start(outcome.waiting.pop(0))
+            elif self.search:
+                cell = self.search.ask()
+                outcome.unchosen = self.search.left
+                if cell is not None:
+                    self._place(cell)
+        for folder, status in self.engine.wait(_TICK_SECONDS).items():
+            self._collect(*outcome.running.pop(folder), status)
+        if not outcome.running or not outcome.waiting:
+            for cell in [cell for cell in outcome.elsewhere if not lock.is_held(cell.run_directory)]:
+                outcome.elsewhere.remove(cell)
+                self._place(cell)
 
-    def _choose(self) -> None:
-        """One more cell, from the results so far; one that was chosen before is not run again."""
-        assert self.search is not None
-        cell, repeated = self.search.ask()
-        if repeated or standing_of(cell).state in ("absent", "cut off"):
-            self.work.waiting += [] if repeated else [cell]
-        else:
-            self._settle(cell, None, 0.0)
-
-    def _start(self, cell: PlannedCell) -> None:
+    def _start(self, cell: ResolvedCell) -> None:
         if lock.is_held(cell.run_directory):
             self._leave(cell)
             return
-        owner, standing = lock.owner_of(cell.run_directory), standing_of(cell)
-        if is_to_rerun(standing, self.stale):
-            aside = set_aside(cell.run_directory, self.root)
+        standing = standing_of(cell)
+        if standing.to_rerun(self.stale):
+            aside = result.set_aside(cell.run_directory, self.root)
             if aside is None:
                 self._leave(cell)
                 return
             self.progress.say(f"{cell.label}: what was there lies in {aside} now")
-        elif standing.state not in ("absent", "cut off", "failed"):  # by another runner, since this one looked
-            self._settle(cell, None, 0.0)
+        elif not standing.open and standing.state != "failed":  # ended by another runner, since this one looked
+            self._place(cell)
             return
-        if owner is not None and owner.boot != lock.boot_id():
-            self.progress.say(f"{cell.label}: taken over from {owner}, which has been silent")
         argv = [*cell.argv, *self.resume] if standing.state == "cut off" else cell.argv
-        self.work.running[self.engine.start(cell, argv)] = cell, time.monotonic()
-        self.work.started += 1
+        self.engine.start(argv, cell.run_directory, cell.fingerprint)
+        self.outcome.running[cell.run_directory] = cell, time.monotonic()
+        self.outcome.started += 1
 
-    def _collect(self, job: Hashable, status: int) -> None:
-        cell, began = self.work.running.pop(job)
-        if status == BUSY:
-            self.work.started -= 1
-            self._leave(cell)
-        elif self._goes_on(cell, status):
-            self.work.lost[cell.run_directory] += 1
-            self.progress.say(f"{cell.label}: its process was ended from outside; it goes on from its last checkpoint")
-            self.work.waiting.append(cell)
-        else:
-            self._settle(cell, status, time.monotonic() - began)
-
-    def _goes_on(self, cell: PlannedCell, status: int) -> bool:
-        """Whether a cell whose process has ended was cut off, by a signal or by its own account; not for ever."""
-        standing = standing_of(cell)
-        by_itself = standing.state == "cut off" and standing.record is not None and standing.record.status == "stopped"
-        unfinished = standing.state in ("absent", "cut off")
-        return unfinished and (by_itself or cut_off(status)) and self.work.lost[cell.run_directory] < MOST_LOSSES
-
-    def _leave(self, cell: PlannedCell) -> None:
+    def _leave(self, cell: ResolvedCell) -> None:
         """To whoever holds its lock."""
         if (owner := lock.owner_of(cell.run_directory)) is not None:
             self.progress.say(f"{cell.label}: in the hands of {owner}")
-        self.work.elsewhere.append(cell)
+        self.outcome.elsewhere.append(cell)
 
-    def _settle(self, cell: PlannedCell, status: int | None, seconds: float) -> None:
-        """Counts a cell by its record."""
+    def _collect(self, cell: ResolvedCell, began: float, status: int) -> None:
+        """Takes up a cell whose process has ended; one that was cut off, by a signal or by its own account, goes on."""
         standing = standing_of(cell)
-        if self.search is not None:
-            self.search.tell(cell, standing.record)
-        if standing.state == "finished" and standing.record is not None:
-            self.work.finished.append(cell)
-            self.progress.finished(cell, standing.record, seconds)
-            return
-        failure = failure_of(cell, standing, status)
-        self.work.failures.append(failure)
-        self.progress.failed(failure)
+        stopped = standing.record is not None and standing.record.status == "stopped"
+        if status == processes.BUSY:
+            self.outcome.started -= 1
+            self._leave(cell)
+        elif standing.open and (stopped or result.cut_off(status)) and self.lost[cell.run_directory] < MOST_LOSSES:
+            self.lost[cell.run_directory] += 1
+            self.progress.say(f"{cell.label}: its process was ended from outside; it goes on from its last checkpoint")
+            self.outcome.waiting.append(cell)
+        else:
+            self._place(cell, ended=(status, time.monotonic() - began))
 
-    def _look_elsewhere(self) -> None:
-        """Takes up what another runner has finished, failed, or left behind."""
-        for cell in list(self.work.elsewhere):
-            if lock.is_held(cell.run_directory):
-                continue
-            self.work.elsewhere.remove(cell)
-            if standing_of(cell).state in ("absent", "cut off"):
-                self.work.waiting.append(cell)
-            else:
-                self._settle(cell, None, 0.0)
+    def _place(
+        self, cell: ResolvedCell, *, ended: tuple[int, float] | None = None, retry: bool = False, tell: bool = True
+    ) -> Standing:
+        """Lets a cell wait, or counts it, as its folder says.
 
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        One whose process has `ended`, with a status and after so many seconds, is over.
+        """
+        standing, (status, seconds) = standing_of(cell), ended or (None, 0.0)
+        again = standing.open or standing.to_rerun(self.stale) or (standing.state == "failed" and retry)
+        if again and not ended:
+            self.outcome.waiting.append(cell)
+        elif standing.state == "finished" and standing.record is not None:
+            self.outcome.finished += 1
+            if tell:
+                self.progress.finished(cell, standing.record, seconds)
+        else:
+            self.outcome.failures.append(result.failure_of(cell, standing, status))
+            if self.search is not None:
+                self.search.failed.add(cell.run_directory)
+            if tell:
+                self.progress.failed(self.outcome.failures[-1])
+        return standing

@@ -2,20 +2,20 @@ import os
 
 import pytest
 
-from vitexp.study.run import worker
+from vitexp.study.run import processes
 
 
 def test_gpus_are_those_that_this_process_may_use(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-8f")
-    assert worker.visible_gpus() == ["2", "GPU-8f"]
+    assert processes.visible_gpus() == ["2", "GPU-8f"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert worker.visible_gpus() == []
+    assert processes.visible_gpus() == []
 
 
 def test_the_callers_own_environment_stays_as_it_was(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    worker.fork_server(["vitexp.record"], threads=1)
+    processes.preload(["vitexp.record"], threads=1)
     assert os.environ["OMP_NUM_THREADS"] == "7"
     assert "MKL_NUM_THREADS" not in os.environ
 
@@ -27,5 +27,5 @@ def refuse(argv):
 
 @pytest.mark.parametrize(("kind", "sentence"), [("0", "usage"), ("1", "KeyError: 'x'"), ("2", "given, allowed")])
 def test_whatever_a_parser_raises_becomes_a_sentence(kind, sentence, capfd):
-    assert worker.parse_cell(refuse, [kind]) == sentence
+    assert processes.parse_cell(refuse, [kind]) == sentence
     assert capfd.readouterr() == ("", "")
