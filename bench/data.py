@@ -24,8 +24,7 @@ from PIL import Image
 
 from vitexp import torch_ops  # noqa: F401  (before torchvision)
 from vitexp.data.module import ShardData
-from vitexp.data.read.decode import decode_image
-from vitexp.data.read.photo import FAST
+from vitexp.data.read.decode import FAST, decode_image
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.write import make

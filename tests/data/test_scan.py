@@ -118,7 +118,7 @@ def test_broken_samples_are_named(tmp_path, write_tar, png, members, message) ->
     [
         (b"", "zero bytes"),
         (b"GIF89a...", "neither PNG, JPEG nor WebP"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "inside its header"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "the PNG does not decode"),
     ],
 )
 def test_broken_images_are_named(tmp_path, write_tar, data, message) -> None:

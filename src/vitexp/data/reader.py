@@ -11,8 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitexp.data.order import EVALUATION
-from vitexp.data.read.decode import decode_image
-from vitexp.data.read.photo import File
+from vitexp.data.read.decode import File, decode_image
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
 from vitexp.data.shards.remote import files_of

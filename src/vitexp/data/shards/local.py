@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitexp.data.read.decode import EXTENSIONS
-from vitexp.data.read.photo import File
+from vitexp.data.read.decode import EXTENSIONS, File
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.scan import MAX_IMAGE_BYTES, key_hash, split_name
 from vitexp.data.shards.tar import BLOCK, BadShard, header_fields

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, check_image
-from vitexp.data.read.photo import image_size
+from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, image_header
 from vitexp.data.shards.tar import BLOCK, BadShard, Member, Tape
 
 ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
@@ -150,8 +149,7 @@ class _Scan:
 
     def _image(self, key: str, member: Member, extension: str) -> tuple[int, int, int]:
         data, where = member.read(), f"{self.name}: {key}"
-        kind = check_image(data, extension, where)
-        height, width = image_size(data, extension, where)
+        kind, height, width = image_header(data, extension, where)
         self.smallest = min(self.smallest[0], height), min(self.smallest[1], width)
         self.largest = max(self.largest[0], height), max(self.largest[1], width)
         if member.offset // BLOCK >= 1 << 32:
