@@ -87,7 +87,7 @@ def test_links_are_followed_and_what_they_would_count_twice_is_refused(tmp_path)
         find_shards(tmp_path / "set")
     (tmp_path / "set/train-1.tar").unlink()
     (tmp_path / "set/test").symlink_to("val")
-    with pytest.raises(ValueError, match="set/val and 'test' are one and the same folder"):
+    with pytest.raises(ValueError, match=r"set/val and .*set/test are one and the same folder"):
         find_shards(tmp_path / "set")
     (tmp_path / "set/test").unlink()
     (tmp_path / "set/val/loop").symlink_to("..")

@@ -23,7 +23,7 @@ from PIL import Image
 
 from vitexp import __version__
 from vitexp.data.read.decode import BadImage, check_image, convert_image, decode_image
-from vitexp.data.shards.index_write import index_shards
+from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.layout import alone
 from vitexp.data.sources.named import open_source
 from vitexp.data.sources.source import TEST_FRACTION, Content, Source, Split, digest, hold_out
