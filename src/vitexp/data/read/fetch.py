@@ -122,9 +122,13 @@ async def _over_http(url: str, take: Callable[[bytes], None]) -> None:
     import aiohttp
 
     silence = PATIENCE.silence_seconds
-    options: dict[str, Any] = {"headers": {"Accept-Encoding": "identity"}, "trust_env": True, "raise_for_status": True}
-    options |= {"auto_decompress": not url.lower().endswith(("gz", ".zip"))}
-    options |= {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=silence / 2, sock_read=silence)}
+    options: dict[str, Any] = {
+        "headers": {"Accept-Encoding": "identity"},
+        "trust_env": True,
+        "raise_for_status": True,
+        "auto_decompress": not url.lower().endswith(("gz", ".zip")),
+        "timeout": aiohttp.ClientTimeout(total=None, sock_connect=silence / 2, sock_read=silence),
+    }
     try:
         async with (
             asyncio.timeout(silence) as limit,

@@ -4,9 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
-
-FOUND_PROBLEMS = 1
 
 
 def run_make(chosen: argparse.Namespace) -> int:
@@ -14,15 +13,8 @@ def run_make(chosen: argparse.Namespace) -> int:
     from vitexp.data.shards.write import Layout, make
     from vitexp.data.sources.named import open_source
 
-    layout = Layout(
-        seed=chosen.seed,
-        shard_images=chosen.shard_images,
-        shard_bytes=chosen.shard_bytes,
-        test_fraction=chosen.test_fraction,
-        val_fraction=chosen.val_fraction,
-        max_bad=chosen.max_bad,
-        check=not chosen.no_check,
-    )
+    options = {field.name: getattr(chosen, field.name) for field in fields(Layout) if field.name != "check"}
+    layout = Layout(check=not chosen.no_check, **options)
     source = open_source(chosen.source, chosen.folder, chosen.download)
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -47,7 +39,7 @@ def run_verify(chosen: argparse.Namespace) -> int:
     for note in found.notes:
         print(f"note: {note}")
     print(f"{chosen.directory}: {found.images:,} images, {len(found.problems) or 'no'} problems")
-    return FOUND_PROBLEMS if found.problems else 0
+    return 1 if found.problems else 0
 
 
 def run_info(chosen: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +42,10 @@ def alone(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     A process that dies lets go of it. With a negative `wait_seconds` it is waited for without end.
     Raises: ValueError after `wait_seconds`.
     """
-    lock = FileLock(path)
     try:
-        held = lock.acquire(timeout=wait_seconds)
+        held = FileLock(path).acquire(timeout=wait_seconds)
     except Timeout as error:
-        raise ValueError(
-            f"another process has held {path} for {wait_seconds:.0f} seconds; wait for it or stop it"
-        ) from error
+        raise ValueError(f"another process has held {path} for {wait_seconds:.0f} seconds; wait or stop it") from error
     with held:
         yield
 
@@ -93,11 +90,12 @@ class ShardSet:
 
         Raises: ValueError when both are there and differ, or one cannot be read.
         """
-        found = {name: _lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()}
-        lists = list(found.values())
-        if len(lists) > 1 and lists[0] != lists[1]:
-            raise ValueError(f"{self.directory}: {' and '.join(found)} name different classes; remove one of them")
-        return lists[0] if lists else None
+        found = [_lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()]
+        if found and found[0] != found[-1]:
+            raise ValueError(
+                f"{self.directory}: {' and '.join(_CLASS_FILES)} name different classes; remove one of them"
+            )
+        return found[0] if found else None
 
     def cache(self) -> Path:
         """Where what is derived from the set is saved: beside it, or where that cannot be, below VITEXP_CACHE.
@@ -273,29 +271,27 @@ def _tars(directory: Path) -> list[str]:
 def _refuse_mixture(directory: Path, placed: dict[str, Placed]) -> None:
     """Raises: ValueError when the tars are of several sets, or when only some say their split."""
     unplaced = [name for name, found in placed.items() if found.split is None]
-    if unplaced and len(unplaced) < len(placed):
-        raise ValueError(
-            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; rename "
-            f"{'it' if len(unplaced) == 1 else 'them'} with one of {', '.join(SPLITS)}, or move it elsewhere"
-        )
-    sets: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    sets: dict[tuple[str, ...], str] = {}
     spellings: dict[str | None, dict[str, str]] = defaultdict(dict)
     for name, found in placed.items():
-        sets[found.others].append(name)
+        sets.setdefault(found.others, name)
         spellings[found.split].setdefault(found.spelling, name)
-    if len(sets) > 1:
-        firsts = _listed([names[0] for names in sets.values()])
+    rename = f"rename them with one of {', '.join(SPLITS)}"
+    if 0 < len(unplaced) < len(placed):
         raise ValueError(
-            f"{directory} seems to hold {len(sets)} sets, by the names of {firsts}; give each set a directory "
-            "of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
+            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; {rename}, or move them"
         )
-    for split, found_in in spellings.items():
-        if len(found_in) > 1:
+    if len(sets) > 1:
+        raise ValueError(
+            f"{directory} seems to hold {len(sets)} sets, by the names of {_listed(sets.values())}; give each set a "
+            "directory of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
+        )
+    for split, names in spellings.items():
+        if len(names) > 1:
             raise ValueError(
-                f"{directory}: {_listed(list(found_in.values()))} would all be {split}, by different words; "
-                f"rename them with one of {', '.join(SPLITS)}"
+                f"{directory}: {_listed(names.values())} would all be {split}, by different words; {rename}"
             )
 
 
-def _listed(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Collection[str], most: int = 4) -> str:
+    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -178,18 +178,23 @@ def make(
     source = _with_splits(open_source(source) if isinstance(source, str) else source, layout)
     out, plan = Path(out), _plan(source, layout)
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = out.with_name(f".{out.name}.lock")
+    lock, work = out.with_name(f".{out.name}.lock"), out.with_name(f"{out.name}.partial")
     with alone(lock, wait_seconds=-1):  # a second writer waits here, and then finds the work done
-        if not _done(out, plan):
-            try:
-                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise ValueError(
-                    f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in "
-                    f"{_partial(out).name}; free some space and run this again, or remove that directory"
-                ) from error
+        try:
+            if not _done(out, plan):
+                progress = _continue(work, plan)
+                with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+                    for name in source.splits:
+                        _write_split(source, name, layout, progress, work, pool, report)
+                _finish(source, layout, progress, work)
+                os.replace(work, out)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ValueError(
+                f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in {work.name}; "
+                "free some space and run this again, or remove that directory"
+            ) from error
         lock.unlink(missing_ok=True)
     return out
 
@@ -214,10 +219,6 @@ def _plan(source: Source, layout: Layout) -> str:
     return whole.hexdigest()[:16]
 
 
-def _partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
-
-
 def _done(out: Path, plan: str) -> bool:
     """Whether `out` holds this very plan already."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -228,16 +229,6 @@ def _done(out: Path, plan: str) -> bool:
     raise ValueError(f"{out} exists and holds something else; name another directory, or remove it first")
 
 
-def _build(source: Source, layout: Layout, out: Path, plan: str, workers: int, report: Report) -> None:
-    work = _partial(out)
-    progress = _continue(work, plan)
-    with ThreadPoolExecutor(workers) as pool:
-        for name in source.splits:
-            _write_split(source, name, layout, progress, work, pool, report)
-    _finish(source, layout, progress, work)
-    os.replace(work, out)
-
-
 def _continue(work: Path, plan: str) -> _Progress:
     """What an earlier run of the same plan left whole; what any other left is removed."""
     try:
@@ -246,9 +237,8 @@ def _continue(work: Path, plan: str) -> _Progress:
             return progress
     except (OSError, ValueError, TypeError):
         pass
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
     return _Progress(plan)
 
 
@@ -281,17 +271,19 @@ def _write_split(
 
 def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> None:
     """Writes what lies beside the shards, the index last."""
-    splits: dict[str, dict[str, Any]] = {}
-    for name in source.splits:
-        shards = [shard for shard in progress.shards if shard["split"] == name]
-        splits[name] = {
+    of_split = {name: [shard for shard in progress.shards if shard["split"] == name] for name in source.splits}
+    images = {name: sum(shard["images"] for shard in shards) for name, shards in of_split.items()}
+    splits = {
+        name: {
             "name": name,
-            "num_samples": sum(shard["images"] for shard in shards),
+            "num_samples": images[name],
             "filenames": [shard["file"] for shard in shards],
             "shard_lengths": [shard["images"] for shard in shards],
         }
+        for name, shards in of_split.items()
+    }
     recipe = {"made_by": f"vitexp {__version__}", "source": source.name, "plan": progress.plan, "layout": vars(layout)}
-    recipe |= {"images": {name: split["num_samples"] for name, split in splits.items()}, "left_out": progress.left_out}
+    recipe |= {"images": images, "left_out": progress.left_out}
     write_atomically(work / CLASSES, "".join(f"{name}\n" for name in source.classes))
     write_atomically(work / INFO, json.dumps({"splits": splits}, indent=1) + "\n")
     write_atomically(work / RECIPE, json.dumps(recipe, indent=1) + "\n")
