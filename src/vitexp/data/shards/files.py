@@ -1,4 +1,4 @@
-"""The bytes of any samples of a shard set, by reads at known places; neighbours come by one read.
+"""The bytes of any samples of a shard set, by reads at known places.
 
 Shards at a URL are fetched whole, ahead of their use, checked, and then read as local ones. `data.shards` is the URL of
 the set with its name, as in `https://host/sets/cifar10` for `https://host/sets/cifar10-train-000000.tar`; the index
@@ -27,7 +27,6 @@ from vitexp.data.shards.scan import BLOCK, MAX_IMAGE_BYTES, key_hash, plain_memb
 ROOM_BYTES = 100_000_000_000
 _WHOLE_NAME = 98  # a longer name, or one beyond ASCII, may stand in an extended header, and here cut or with "?"
 _OPEN_LOCAL, _OPEN_FETCHED = 256, 64  # a shard that was removed to make room takes it all the same while it is open
-_GAP_BYTES = 1 << 14  # so much that is not wanted costs less to read than another call
 _FETCHES_AT_A_TIME = 4
 _TRIES = 3
 
@@ -39,15 +38,8 @@ class Where(NamedTuple):
     header: memoryview
 
     def __str__(self) -> str:
-        return f"{self.shard}: {split_name(_name_and_size(self.header)[0])[0]}"
-
-
-def _name_and_size(header: memoryview) -> tuple[str, int]:
-    try:
-        member = tarfile.TarInfo.frombuf(bytes(header), "utf-8", "replace")
-        return member.name, member.size
-    except tarfile.HeaderError:
-        return "", -1
+        name = tarfile.TarInfo.frombuf(bytes(self.header), "utf-8", "replace").name
+        return f"{self.shard}: {split_name(name)[0]}"
 
 
 class Handle:
@@ -123,57 +115,35 @@ class ShardFiles:
         Raises: BadShard when a shard is no longer what it was when it was indexed.
         """
         rows, shards = self.index.table[samples], self.index.shard_of(samples)
-        begins = (rows["block"].astype(np.int64) - 1) * BLOCK
-        ends = begins + BLOCK + rows["length"]
+        begins, lengths = (rows["block"].astype(np.int64) - 1) * BLOCK, BLOCK + rows["length"].astype(np.int64)
         wrong = (begins < 0) | (rows["length"] > MAX_IMAGE_BYTES) | (rows["kind"] >= len(EXTENSIONS))
-        for shard in shards[wrong | (ends > self._sizes[shards])]:
+        for shard in shards[wrong | (begins + lengths > self._sizes[shards])]:
             raise _changed(self.index, shard)
-        view, places = self._gathered(samples, shards, begins, ends)
-        columns = (column.tolist() for column in (places, rows["length"], rows["kind"], shards))
+        ends, view = np.cumsum(lengths).tolist(), self._space(int(lengths.sum()))
+        parts = [view[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
+        for at in np.lexsort((begins, shards)).tolist():  # in the order in which they lie there
+            self._fill(parts[at], int(begins[at]), int(shards[at]), int(samples[at]))
         return [
-            File(
-                view[place + BLOCK : place + BLOCK + length],
-                EXTENSIONS[kind],
-                Where(self.index.shards[shard].name, view[place : place + BLOCK]),
-            )
-            for place, length, kind, shard in zip(*columns, strict=True)
+            File(part[BLOCK:], EXTENSIONS[kind], Where(self.index.shards[shard].name, part[:BLOCK]))
+            for part, kind, shard in zip(parts, rows["kind"].tolist(), shards.tolist(), strict=True)
         ]
 
-    def _gathered(
-        self, samples: np.ndarray, shards: np.ndarray, begins: np.ndarray, ends: np.ndarray
-    ) -> tuple[memoryview, np.ndarray]:
-        """The bytes between each begin and end, shard by shard, and where in them each begins."""
-        order = np.lexsort((begins, shards))
-        shards, begins, ends = shards[order], begins[order], ends[order]
-        apart = np.ones(len(order), bool)
-        apart[1:] = (shards[1:] != shards[:-1]) | (begins[1:] > ends[:-1] + _GAP_BYTES)
-        firsts = np.flatnonzero(apart)
-        lengths = np.maximum.reduceat(ends, firsts) - begins[firsts] if len(firsts) else firsts
-        offsets = np.cumsum(lengths) - lengths
-        view, group = self._space(int(lengths.sum())), np.cumsum(apart) - 1
-        places = offsets[group] + begins - begins[firsts[group]]
-        for shard in np.unique(shards).tolist():
-            mine = slice(*np.searchsorted(shards, [shard, shard + 1]).tolist())
-            reads = range(group[mine][0], group[mine][-1] + 1)
-            parts = [(view[offsets[i] : offsets[i] + lengths[i]], int(begins[firsts[i]])) for i in reads]
-            self._check(self._filled(shard, parts), shard, samples[order[mine]], view, places[mine])
-        back = np.empty_like(places)
-        back[order] = places
-        return view, back
-
-    def _filled(self, shard: int, parts: list[tuple[memoryview, int]]) -> Handle:
-        """The shard, after each part has been read from its place."""
+    def _fill(self, part: memoryview, begin: int, shard: int, sample: int) -> None:
+        """Reads a sample; compares its header with the index once while the shard is open: it does not change
+        unnoticed.
+        """
+        inside = sample - self.index.starts[shard]
         try:
             handle = self._handle(shard)
-            whole = all(handle.fill(part, begin) for part, begin in parts)
+            whole = handle.fill(part, begin)
         except OSError as error:
             raise BadShard(
                 f"{self.index.directory / self.index.shards[shard].name} cannot be read ({error.strerror or error}); "
                 "see to the disk or network that holds it, then run the command again"
             ) from error
-        if not whole:
+        if not whole or not (handle.known[inside] or _is_header_of(self.index.table[sample], part[:BLOCK])):
             raise _changed(self.index, shard)
-        return handle
+        handle.known[inside] = True
 
     def _space(self, length: int) -> memoryview:
         """Memory to read into: that of the last time where no part of it is in use any more, which spares the system
@@ -184,15 +154,15 @@ class ShardFiles:
             space = self._spaces.last = np.empty(length, np.uint8)
         return memoryview(space.data)[:length]
 
-    def _check(self, handle: Handle, shard: int, samples: np.ndarray, view: memoryview, places: np.ndarray) -> None:
-        """Compares the headers with the index, once for each sample of an open shard: it does not change unnoticed."""
-        inside = samples - self.index.starts[shard]
-        for at in np.flatnonzero(~handle.known[inside]).tolist():
-            (name, size), row = _name_and_size(view[places[at] : places[at] + BLOCK]), self.index.table[samples[at]]
-            whole = len(name) <= _WHOLE_NAME and name.isascii() and "?" not in name
-            if size != row["length"] or (whole and key_hash(split_name(name)[0]) != row["key"]):
-                raise _changed(self.index, shard)
-        handle.known[inside] = True
+
+def _is_header_of(row: np.void, header: memoryview) -> bool:
+    """Whether a header is that of the sample: by its size, and by its key where the whole name stands in it."""
+    try:
+        member = tarfile.TarInfo.frombuf(bytes(header), "utf-8", "replace")
+    except tarfile.HeaderError:
+        return False
+    whole = len(member.name) <= _WHOLE_NAME and member.name.isascii() and "?" not in member.name
+    return bool(member.size == row["length"] and (not whole or key_hash(split_name(member.name)[0]) == row["key"]))
 
 
 def _opened(index: ShardIndex, shard: int) -> Handle:
