@@ -315,13 +315,11 @@ def _refuse_duplicates(keys: np.ndarray, shards: list[dict[str, Any]]) -> None:
         found = np.sort(np.concatenate(of_part))
         twice = found[1:][found[1:] == found[:-1]]
         if len(twice):
+            same = [np.flatnonzero(c == twice[0]) + i * _CHUNK_ROWS for i, c in enumerate(_chunks(keys))]
             ends = np.cumsum([shard["nsamples"] for shard in shards])
-            rows = np.concatenate(
-                [np.flatnonzero(c == twice[0]) + i * _CHUNK_ROWS for i, c in enumerate(_chunks(keys))]
-            )
-            names = [shards[int(np.searchsorted(ends, row, side="right"))]["url"] for row in rows[:2]]
+            one, other = (shards[at]["url"] for at in np.searchsorted(ends, np.concatenate(same)[:2], side="right"))
             raise BadShard(
-                f"{names[0]} and {names[1]} share a key ({len(twice)} such keys were found); "
+                f"{one} and {other} share a key ({len(twice)} such keys were found); "
                 "write the shards again with a key of its own for every sample"
             )
 

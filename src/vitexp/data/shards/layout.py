@@ -200,17 +200,15 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def files_below(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The path of each file below `directory`, with / between its parts, and its state.
+def files_below(directory: Path) -> Iterator[tuple[str, int]]:
+    """The path of each file below `directory`, with / between its parts, and its size in bytes.
 
     Hidden files and folders are left out (.DS_Store, ._name, .cache, __MACOSX). Raises: ValueError for a link to
     nothing, and for a folder that is reached on two ways: its files would count twice, or be in two splits.
     """
-    seen = {
-        _identity(os.stat(above)): str(above) for above in directory.resolve().parents
-    }  # where a link may lead back
+    seen = {str(above): str(above) for above in directory.resolve().parents}  # a link may lead back there
     for folder, folders, files in os.walk(directory, onerror=_refuse, followlinks=True):
-        if (other := seen.setdefault(_identity(os.stat(folder)), folder)) != folder:
+        if (other := seen.setdefault(os.path.realpath(folder), folder)) != folder:
             raise ValueError(f"{folder} and {other} are one and the same folder, by a link; remove one of them")
         folders[:] = sorted(name for name in folders if not hidden(name))
         prefix = Path(folder).relative_to(directory).as_posix() + "/"
@@ -219,15 +217,11 @@ def files_below(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
             if not os.path.exists(path):
                 raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there; remove the link")
             if os.path.isfile(path):
-                yield f"{prefix}{name}".removeprefix("./"), os.stat(path)
+                yield f"{prefix}{name}".removeprefix("./"), os.path.getsize(path)
 
 
 def _refuse(error: OSError) -> None:
     raise error
-
-
-def _identity(state: os.stat_result) -> tuple[int, int]:
-    return state.st_dev, state.st_ino
 
 
 def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
@@ -255,15 +249,16 @@ def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
 
 def _tars(directory: Path) -> list[str]:
     """The tars in a folder and below, in the order of their names. Raises: ValueError for what should be one."""
-    files: dict[tuple[int, int], str] = {}
-    for name, state in files_below(directory):
+    files: dict[str, str] = {}
+    for name, _ in files_below(directory):
         if _COMPRESSED.fullmatch(name):
             raise ValueError(
                 f"{directory / name} is compressed, and shards are read in place; unpack it (gunzip, unxz, ...)"
             )
         if _UNFINISHED.fullmatch(name):
             raise ValueError(f"{directory / name} looks like a download that did not end; finish or remove it")
-        if name.lower().endswith(".tar") and (other := files.setdefault(_identity(state), name)) != name:
+        real = os.path.realpath(directory / name)
+        if name.lower().endswith(".tar") and (other := files.setdefault(real, name)) != name:
             raise ValueError(f"{directory}: {other} and {name} are one and the same file; remove one of them")
     return sorted(files.values())
 

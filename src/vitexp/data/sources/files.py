@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*\.\w+")  # a - inside a part
 
 def folder(path: Path) -> Source:
     """Images at their own bytes, by the folder of their class: CLASS/..., or train/CLASS/..., test/CLASS/..."""
-    sizes = {name: state.st_size for name, state in files_below(path)}
+    sizes = dict(files_below(path))
     source = _class_folders(path.resolve().name, str(path), sizes, lambda name: (path / name).read_bytes())
     empty = _without_images(path, sizes)
     return replace(source, notes=[*source.notes, f"folders without an image left out: {empty}"]) if empty else source
