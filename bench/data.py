@@ -24,10 +24,9 @@ from PIL import Image
 
 from vitexp import torch_ops  # noqa: F401  (before torchvision)
 from vitexp.data.module import ShardData
-from vitexp.data.read.decode import decode_image
-from vitexp.data.read.photo import FAST
+from vitexp.data.read.decode import FAST, decode_image
+from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import open_shards
-from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.write import make
 
 SIZE, BATCH, PIECE_BYTES = 224, 64, 2_000_000
@@ -80,7 +79,7 @@ def photographs(shards: Path, place: Path, turns: int) -> None:
     )
     folder = _class_folders(shards, place / "folder")
     loader = torch.utils.data.DataLoader(ImageFolder(folder, _torchvision()), BATCH, shuffle=True)
-    files = [file.data for file in LocalFiles(open_shards(shards)).read(np.arange(len(open_shards(shards))))]
+    files = [file.data for file in ShardFiles(open_shards(shards)).read(np.arange(len(open_shards(shards))))]
     name = "simplejpeg" if FAST else "Pillow"
     runs: dict[str, Run] = {
         "stock webdataset + torchvision": lambda: _drain(_stock(shards, _torchvision())),
@@ -188,7 +187,7 @@ def raw(shards: Path, turns: int) -> None:
     that stay in the processor's cache.
     """
     index = open_shards(shards)
-    files, tars = LocalFiles(index), [str(shards / shard.name) for shard in index.shards]
+    files, tars = ShardFiles(index), [str(shards / shard.name) for shard in index.shards]
     piece = max(1, PIECE_BYTES * len(index) // sum(shard.filesize for shard in index.shards))
     ours, cats = [], []
     for turn in range(turns + 1):

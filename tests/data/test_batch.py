@@ -14,7 +14,7 @@ from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
 from vitexp.data.reader import CacheReader, FileReader, Views, cacheable
 from vitexp.data.shards.index import open_shards
-from vitexp.data.shards.tar import BadShard
+from vitexp.data.shards.layout import BadShard
 from vitexp.data.views import eval_view, train_view
 
 
@@ -159,7 +159,7 @@ def test_an_unreadable_shard_is_one_sentence_from_here_and_from_a_worker(tmp_pat
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("vitexp.data.shards.local.os.preadv", fail)
+    monkeypatch.setattr("vitexp.data.shards.files.os.preadv", fail)
     for workers in (0, 1):
         with pytest.raises(
             ValueError, match=r"^[^\n]*toy-train-000000\.tar cannot be read \(Input/output error\); [^\n]*$"

@@ -37,7 +37,9 @@ def test_every_option_of_make_arrives(tmp_path):
         (tmp_path / "set" / label).mkdir(parents=True)
         for i in range(20):
             (tmp_path / "set" / label / f"{i}.png").write_bytes(picture.getvalue())
-    (tmp_path / "set/a/0.png").write_bytes(picture.getvalue()[:-30])
+    noise = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(noise, "PNG")
+    (tmp_path / "set/a/0.png").write_bytes(noise.getvalue()[:-300])
     source, out = tmp_path / "set", tmp_path / "out"
     with pytest.raises(ValueError, match="--max-bad"):
         shards("make", source, out)

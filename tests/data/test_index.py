@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from vitexp.data.info import verify
+from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import index_shards, open_shards, read_document
-from vitexp.data.shards.layout import find_shards
-from vitexp.data.shards.local import LocalFiles
-from vitexp.data.shards.tar import BadShard
+from vitexp.data.shards.layout import BadShard, find_shards
 
 
 def test_a_set_without_index_gets_one_on_first_use(tmp_path, make_set) -> None:
@@ -82,15 +81,15 @@ def test_a_key_in_two_shards_is_refused(tmp_path, write_tar, png) -> None:
 def test_duplicates_are_found_in_parts_too(tmp_path, make_set, monkeypatch) -> None:
     make_set(tmp_path, train=[[0] * 50, [1] * 50, [0] * 30])
     (tmp_path / "toy-train-000003.tar").write_bytes((tmp_path / "toy-train-000001.tar").read_bytes())
-    monkeypatch.setattr("vitexp.data.shards.index_write._SORTED_KEYS", 10)
-    monkeypatch.setattr("vitexp.data.shards.index_write._CHUNK_ROWS", 7)
+    monkeypatch.setattr("vitexp.data.shards.index._SORTED_KEYS", 10)
+    monkeypatch.setattr("vitexp.data.shards.index._CHUNK_ROWS", 7)
     with pytest.raises(BadShard, match=r"000001\.tar and toy-train-000003\.tar share a key"):
         index_shards(tmp_path)
 
 
 def test_the_fingerprint_does_not_depend_on_how_it_is_computed(tmp_path, make_set, monkeypatch) -> None:
     before = open_shards(make_set(tmp_path, train=[[0] * 5, [1] * 6])).fingerprint
-    monkeypatch.setattr("vitexp.data.shards.index_write._CHUNK_ROWS", 2)
+    monkeypatch.setattr("vitexp.data.shards.index._CHUNK_ROWS", 2)
     index_shards(tmp_path, workers=1)
     assert open_shards(tmp_path).fingerprint == before
     make_set(tmp_path, train=[[0] * 5, [1] * 5 + [0]])
@@ -275,7 +274,7 @@ def test_shards_in_folders_are_read_and_checked_by_their_paths(tmp_path, make_se
     (folder / "classnames.txt").write_text("cat\ndog\n")
     index = open_shards(folder)
     assert (len(index), index.class_names, index.shards[0].name) == (3, ("cat", "dog"), "train/0.tar")
-    assert [len(file.data) for file in LocalFiles(index).read(np.arange(3))] == index.table["length"].tolist()
+    assert [len(file.data) for file in ShardFiles(index).read(np.arange(3))] == index.table["length"].tolist()
     assert not verify(folder).problems
     document = folder / f"{folder.name}-train.index.json"
     for name in ("../0.tar", "/0.tar", "train/../../0.tar", "a\\\\0.tar"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitexp.data.read.photo import baseline_frame, cut, is_whole
+from vitexp.data.read.decode import baseline_frame, cut, is_whole
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 60, 3), dtype=np.uint8))
 
@@ -22,9 +22,9 @@ def saved(**options):
 @pytest.mark.parametrize(("subsampling", "group"), [(0, 8), (1, 8), (2, 16)])
 def test_the_frame_is_found(subsampling, group):
     data = saved(subsampling=subsampling)
-    frame = baseline_frame(data)
-    assert (frame.height, frame.group) == (100, group)
-    assert data[frame.place : frame.place + 2] == (100).to_bytes(2, "big")
+    place, *frame = baseline_frame(data)
+    assert frame == [100, group]
+    assert data[place : place + 2] == (100).to_bytes(2, "big")
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitexp.data.shards.files import keys_of
 from vitexp.data.shards.index import open_shards
-from vitexp.data.shards.remote import keys_of
 
 KEYS = ["plain", "in/a/folder", "much/" + "longer/" * 20 + "name", "größer", "=1+1"]
 

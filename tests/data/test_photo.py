@@ -9,9 +9,17 @@ import torch
 from PIL import Image
 
 from vitexp.data.keyed import uniforms
-from vitexp.data.read import photo
-from vitexp.data.read.decode import BadImage
-from vitexp.data.read.photo import File, baseline_frame, decode_box, decode_boxes, image_sizes, reduction, resize_into
+from vitexp.data.read import decode as photo
+from vitexp.data.read.decode import (
+    BadImage,
+    File,
+    baseline_frame,
+    decode_box,
+    decode_boxes,
+    image_sizes,
+    reduction,
+    resize_into,
+)
 from vitexp.data.views import DRAWS, inception_boxes, whole_boxes
 
 needs_simplejpeg = pytest.mark.skipif(not photo.FAST, reason="simplejpeg is not installed: Pillow decodes everything")
@@ -81,7 +89,7 @@ def test_simplejpeg_and_pillow_give_the_same_pixels(monkeypatch, options, mode):
     files = [jpeg(scene(200 + 7 * i, 173 + 5 * i, i).convert(mode), **options) for i in range(8)]
     for size in (8, 32, 100):
         for file, box in zip(files, boxes_for(files).tolist(), strict=True):
-            with_it = decode_box(file, box, size)
+            with_it = decode_box(file, box, size).copy()
             monkeypatch.setattr(photo, "FAST", False)
             np.testing.assert_array_equal(with_it, decode_box(file, box, size))
             monkeypatch.undo()
@@ -91,7 +99,7 @@ def test_simplejpeg_and_pillow_give_the_same_pixels(monkeypatch, options, mode):
 def test_every_last_row_is_right_where_the_decoder_stops_early(monkeypatch):
     file = jpeg(scene(150, 90))
     for bottom in range(1, 151):
-        with_it = decode_box(file, (0, 0, bottom, 90), 1000)
+        with_it = decode_box(file, (0, 0, bottom, 90), 1000).copy()
         monkeypatch.setattr(photo, "FAST", False)
         np.testing.assert_array_equal(with_it, decode_box(file, (0, 0, bottom, 90), 1000))
         monkeypatch.undo()
@@ -123,7 +131,7 @@ def test_a_truncated_photograph_is_named_even_where_the_box_is_whole(monkeypatch
 def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded(monkeypatch, fast):
     monkeypatch.setattr(photo, "FAST", fast and photo.FAST)
     file = jpeg(scene(40, 40))
-    place = baseline_frame(file.data).place
+    place = baseline_frame(file.data)[0]
     bomb = file._replace(data=file.data[:place] + b"\xff\xff\xff\xff" + file.data[place + 4 :])
     with pytest.raises(BadImage, match=r"shard 3, key 17.* pixels"):
         decode_box(bomb, (0, 0, 40_000, 40_000), 10)

@@ -8,10 +8,11 @@ import pytest
 
 SCRIPT = """
 import json, resource, sys, time
+from collections import Counter
 from pathlib import Path
 import numpy as np
 from vitexp.data.shards.index import open_shards
-from vitexp.data.shards.index_write import write_index
+from vitexp.data.shards.index import write_index
 from vitexp.data.keyed import draw
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.order import EpochOrder
@@ -33,7 +34,8 @@ def scan(number):
     rows["key"] = draw(7, np.arange(number * images, (number + 1) * images))
     rows["block"], rows["length"] = 1 + np.arange(images) * 4, 1000
     rows["label"] = (rows["key"] % 1000).astype(np.int32)
-    return ShardScan(f"s-train-{number:06d}.tar", rows, images * 2048 + 1024, f"{number:064x}", (9, 9), (9, 9))
+    name, size = f"s-train-{number:06d}.tar", images * 2048 + 1024
+    return ShardScan(name, rows, size, f"{number:064x}", [9, 9], [9, 9], "", Counter())
 
 
 for number in range(shards):

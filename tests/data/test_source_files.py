@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitexp.data.read.decode import BadImage, decode_image
+from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import open_shards
-from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.write import Layout, make
 from vitexp.data.sources.files import keys_of
 from vitexp.data.sources.named import open_source
@@ -137,7 +137,7 @@ def test_links_are_followed(tmp_path):
         "files": (1, ("ape",)),
     }
     (tmp_path / "mixed/test").symlink_to("train")
-    with pytest.raises(ValueError, match="mixed/train and 'test' are one and the same folder"):
+    with pytest.raises(ValueError, match=r"mixed/train and .*mixed/test are one and the same folder"):
         open_source(str(tmp_path / "mixed"))
     (tmp_path / "classes/cat").symlink_to("gone")
     with pytest.raises(ValueError, match="classes/cat is a link to gone, which is not there"):
@@ -163,7 +163,7 @@ def test_other_kinds_of_images_become_png(tmp_path):
     Image.fromarray(pixels[..., 0]).save(tmp_path / "set/x/e.gif")
     out = make(str(tmp_path / "set"), tmp_path / "out", layout=Layout(test_fraction=0.3))
     index = open_shards(out)
-    decoded = [decode_image(*file) for file in LocalFiles(index).read(np.arange(len(index)))]
+    decoded = [decode_image(*file) for file in ShardFiles(index).read(np.arange(len(index)))]
     assert index.kinds == {"png"}
     assert all((image == pixels).all() or (image == pixels[..., :1]).all() for image in decoded)
     Image.fromarray(pixels).save(

@@ -48,7 +48,7 @@ def test_names_that_say_their_split(tmp_path, names, stem, splits) -> None:
             r"'val/x-train-1' does not say clearly which split it is \(val, train\)",
         ),
         (["trainval-0.tar", "test-0.tar"], "'trainval-0' does not say clearly"),
-        (["x-train-0.tar", "x-0.tar"], r"the name of x-0\.tar says no split, those of others do; rename it"),
+        (["x-train-0.tar", "x-0.tar"], r"the name of x-0\.tar says no split, those of others do; rename them"),
         (["train-0.tar", "constraints/0.tar"], "the name of constraints/0.tar says no split"),
         (["x-train-0.tar", "x-train-extra-0.tar"], r"2 sets, by the names of x-train-0\.tar, x-train-extra-0\.tar"),
         (["cifar10-train-0.tar", "cifar100-train-0.tar"], "2 sets"),
@@ -87,7 +87,7 @@ def test_links_are_followed_and_what_they_would_count_twice_is_refused(tmp_path)
         find_shards(tmp_path / "set")
     (tmp_path / "set/train-1.tar").unlink()
     (tmp_path / "set/test").symlink_to("val")
-    with pytest.raises(ValueError, match="set/val and 'test' are one and the same folder"):
+    with pytest.raises(ValueError, match=r"set/val and .*set/test are one and the same folder"):
         find_shards(tmp_path / "set")
     (tmp_path / "set/test").unlink()
     (tmp_path / "set/val/loop").symlink_to("..")

@@ -13,8 +13,8 @@ from vitexp.data.module import ShardData
 from vitexp.data.order import EpochOrder
 from vitexp.data.read import fetch as fetching
 from vitexp.data.read.fetch import Patience
+from vitexp.data.shards.files import ShardFiles, make_room, mirror_directory, open_mirror
 from vitexp.data.shards.index import index_shards, open_shards
-from vitexp.data.shards.remote import StreamedFiles, make_room, mirror_directory, open_mirror
 
 QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least_bytes_per_second=1e4)
 
@@ -22,7 +22,7 @@ QUICK = Patience(attempts=3, first_wait_seconds=0.01, silence_seconds=0.6, least
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("VITEXP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetching, "Patience", lambda: QUICK)
+    monkeypatch.setattr(fetching, "PATIENCE", QUICK)
     return tmp_path / "cache"
 
 
@@ -73,7 +73,7 @@ def test_a_drop_within_an_epoch_is_mended_and_a_dead_network_ends_the_run_by_nam
 
 def test_shards_come_ahead_of_their_use(remote) -> None:
     index = open_mirror(f"{remote.url}/toy")
-    files = StreamedFiles(index, patience=QUICK)
+    files = ShardFiles(index)
     files.prepare(np.array([2, 4]), np.array([7]))
     for _ in range(500):
         if len(list(index.directory.glob("*.tar"))) == 3:
@@ -88,7 +88,7 @@ def test_what_is_longest_unused_makes_room(remote, monkeypatch) -> None:
     index = open_mirror(f"{remote.url}/toy")
     size = index.shards[0].filesize
     monkeypatch.setenv("VITEXP_CACHE_BYTES", str(3 * size))
-    files = StreamedFiles(index, patience=QUICK)
+    files = ShardFiles(index)
     for sample in range(0, 160, 20):
         assert len(files.read(np.array([sample]))) == 1
         assert sum(path.stat().st_size for path in index.directory.glob("*.tar")) <= 3 * size
@@ -98,7 +98,7 @@ def test_what_is_longest_unused_makes_room(remote, monkeypatch) -> None:
         files.prepare(np.arange(4), np.arange(0))
     monkeypatch.setenv("VITEXP_CACHE_BYTES", str(size - 1))
     with pytest.raises(ValueError, match="is more than VITEXP_CACHE_BYTES"):
-        StreamedFiles(index, patience=QUICK).read(np.array([0]))
+        ShardFiles(index).read(np.array([0]))
     monkeypatch.setenv("VITEXP_CACHE_BYTES", "much")
     with pytest.raises(ValueError, match="VITEXP_CACHE_BYTES is 'much'"):
         make_room(index.directory, 1, index.directory / "x.hold")
@@ -123,7 +123,7 @@ def test_what_a_killed_process_left_is_removed(remote, monkeypatch) -> None:
     os.utime(hold, (0, 0))
     left = index.directory / f"{index.shards[0].sha256}.tar.99999.tmp"
     left.write_bytes(b"half")
-    StreamedFiles(index, patience=QUICK).read(np.array([0]))
+    ShardFiles(index).read(np.array([0]))
     assert not left.exists()
     assert not hold.exists()
 
@@ -157,7 +157,7 @@ def test_a_new_index_at_the_same_url_is_followed(remote, make_set) -> None:
     after = open_mirror(f"{remote.url}/toy")
     assert after.fingerprint != before.fingerprint == before.fingerprint
     assert after.labels[:20].tolist() == [3] * 20
-    (first,) = StreamedFiles(after, patience=QUICK).read(np.array([0]))
+    (first,) = ShardFiles(after).read(np.array([0]))
     assert str(first.where) == "toy-train-000000.tar: train000x0000"
     assert open_shards(remote.folder).fingerprint == after.fingerprint
 

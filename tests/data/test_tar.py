@@ -8,12 +8,13 @@ import tarfile
 import numpy as np
 import pytest
 
-from vitexp.data.shards.tar import BadShard, Tape
+from vitexp.data.shards.layout import BadShard
+from vitexp.data.shards.scan import plain_members
 
 
 def members_of(data: bytes) -> list[tuple[str, int, bytes]]:
-    tape = Tape(io.BytesIO(data), "x.tar")
-    return [(member.name, member.offset, member.read()) for member in tape.members()]
+    members = plain_members(io.BytesIO(data), "x.tar")
+    return [(found.name, found.offset_data, data[found.offset_data :][: found.size]) for found in members]
 
 
 def tar_of(members: list[tuple[str, bytes]], form: int) -> bytes:
@@ -42,37 +43,31 @@ def test_names_split_over_the_prefix_field_are_whole() -> None:
     assert members_of(tar_of([(name, b"x")], tarfile.USTAR_FORMAT))[0][0] == name
 
 
-def test_data_may_be_left_unread() -> None:
-    data = tar_of([("a.png", b"x" * 2000), ("b.png", b"y" * 10)], tarfile.USTAR_FORMAT)
-    assert [m.name for m in Tape(io.BytesIO(data), "x.tar").members()] == ["a.png", "b.png"]
-
-
-def test_checksum_covers_every_byte() -> None:
-    import hashlib
-
-    data = tar_of([("a.png", b"x" * 2000)], tarfile.USTAR_FORMAT)
-    tape = Tape(io.BytesIO(data), "x.tar")
-    assert len(list(tape.members())) == 1
-    assert tape.finish() == hashlib.sha256(data).hexdigest()
-    assert tape.place == len(data)
+def test_the_file_may_be_moved_between_members() -> None:
+    file = io.BytesIO(tar_of([("a.png", b"x" * 2000), ("b.png", b"y" * 10)], tarfile.USTAR_FORMAT))
+    names = []
+    for member in plain_members(file, "x.tar"):
+        names.append(member.name)
+        file.seek(len(names) * 7)
+    assert names == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize("cut", [0, 100, 512, 700, 2000, 3071])
 def test_a_tar_that_is_cut_off_is_named(cut: int) -> None:
     data = tar_of([("a.png", b"x" * 2000)], tarfile.USTAR_FORMAT)
-    with pytest.raises(BadShard, match=r"x\.tar is cut off at byte"):
+    with pytest.raises(BadShard, match=r"x\.tar is (cut off at byte|no whole, uncompressed tar)"):
         members_of(data[:cut])
 
 
 def test_garbage_is_no_tar() -> None:
-    with pytest.raises(BadShard, match=r"is no tar at byte 0 .*checksum"):
+    with pytest.raises(BadShard, match="is no whole, uncompressed tar"):
         members_of(random.Random(0).randbytes(4096))
 
 
 def test_a_flipped_header_bit_is_noticed() -> None:
     data = bytearray(tar_of([("a.png", b"x"), ("b.png", b"y")], tarfile.USTAR_FORMAT))
     data[1024] ^= 1
-    with pytest.raises(BadShard, match="is no tar at byte 1024"):
+    with pytest.raises(BadShard, match="is damaged at byte 1024"):
         members_of(bytes(data))
 
 
@@ -83,18 +78,11 @@ def header(kind: bytes, name: str = "a.png") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "word"),
-    [
-        (tarfile.SYMTYPE, "a symbolic link"),
-        (tarfile.LNKTYPE, "a hard link"),
-        (tarfile.CHRTYPE, "a device"),
-        (tarfile.BLKTYPE, "a device"),
-        (tarfile.FIFOTYPE, "a pipe"),
-        (tarfile.GNUTYPE_SPARSE, "unknown kind"),
-    ],
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE],
 )
-def test_only_regular_files_are_read(kind: bytes, word: str) -> None:
-    with pytest.raises(BadShard, match=word):
+def test_only_regular_files_are_read(kind: bytes) -> None:
+    with pytest.raises(BadShard, match=r"holds 'a\.png', a link or a device"):
         members_of(header(kind))
 
 
@@ -104,20 +92,13 @@ def test_directories_are_passed_over() -> None:
 
 @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "a/../../b.png", "\\\\host\\a.png", "a\\..\\b.png"])
 def test_names_that_leave_the_directory_are_refused(name: str) -> None:
-    with pytest.raises(BadShard, match="leaves the shard's directory"):
+    with pytest.raises(BadShard, match="leaves the directory"):
         members_of(tar_of([(name, b"x")], tarfile.USTAR_FORMAT))
 
 
-def test_long_headers_are_bounded() -> None:
-    with pytest.raises(BadShard, match="extended header of"):
+def test_long_names_are_bounded() -> None:
+    with pytest.raises(BadShard, match="a name that is too long"):
         members_of(tar_of([("k" * 70_000 + ".png", b"x")], tarfile.GNU_FORMAT))
-
-
-def test_a_damaged_pax_header_is_named() -> None:
-    data = tar_of([("k" * 200 + ".png", b"x")], tarfile.PAX_FORMAT)
-    place = data.index(b"path=") - 4
-    with pytest.raises(BadShard, match="damaged extended header"):
-        members_of(data[:place] + b"99999"[:4] + data[place + 4 :])
 
 
 def test_sizes_in_the_binary_form_are_read() -> None:
@@ -129,7 +110,7 @@ def test_sizes_in_the_binary_form_are_read() -> None:
 
 
 def test_directories_of_the_oldest_form_are_passed_over() -> None:
-    assert members_of(header(tarfile.REGTYPE, "folder/")) == []
+    assert members_of(header(tarfile.AREGTYPE, "folder/")) == []
 
 
 @pytest.mark.parametrize(
@@ -141,13 +122,12 @@ def test_directories_of_the_oldest_form_are_passed_over() -> None:
     ],
 )
 def test_what_follows_the_end_is_zeros_or_refused(after: bytes, message: str | None) -> None:
-    tape = Tape(io.BytesIO(tar_of([("a.png", b"x")], tarfile.USTAR_FORMAT) + after), "x.tar")
-    assert [member.name for member in tape.members()] == ["a.png"]
+    data = tar_of([("a.png", b"x")], tarfile.USTAR_FORMAT) + after
     if message is None:
-        assert len(tape.finish()) == 64
+        assert [name for name, *_ in members_of(data)] == ["a.png"]
     else:
         with pytest.raises(BadShard, match=rf"x\.tar {message}"):
-            tape.finish()
+            members_of(data)
 
 
 def test_a_tar_without_its_end_is_refused() -> None:
@@ -155,7 +135,18 @@ def test_a_tar_without_its_end_is_refused() -> None:
         members_of(tar_of([("a.png", b"x")], tarfile.USTAR_FORMAT)[:1024])
 
 
-@pytest.mark.parametrize(("pack", "name"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")])
-def test_a_compressed_tar_says_by_what(pack, name: str) -> None:
-    with pytest.raises(BadShard, match=f"is compressed by {name}; unpack it: `{name} -dc`"):
+@pytest.mark.parametrize("size", [b"-0000000001\0", b"\xff" * 12, b"\x80" + b"\xff" * 11])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.GNUTYPE_SPARSE])
+def test_sizes_that_lead_back_or_far_away_end_in_an_error(size: bytes, kind: bytes) -> None:
+    data = bytearray(tar_of([("a.png", b"x" * 600), ("b.png", b"x" * 600)], tarfile.USTAR_FORMAT))
+    data[124:136], data[156:157] = size, kind
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    with pytest.raises(BadShard, match=r"x\.tar"):
+        members_of(bytes(data))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_tar_is_refused(pack) -> None:
+    with pytest.raises(BadShard, match=r"is no whole, uncompressed tar .*unpack it"):
         members_of(pack(np.random.default_rng(0).bytes(9000)))

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from vitexp.data.info import verify
-from vitexp.data.shards.index import index_shards
-from vitexp.data.shards.index_write import content_fingerprint
+from vitexp.data.shards.index import content_fingerprint, index_shards
 from vitexp.data.shards.write import make
 from vitexp.data.sources.source import Source, Split
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitexp.data.read.decode import EXTENSIONS, decode_image
+from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
-from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.scan import scan_shard
 from vitexp.data.views import eval_view
 from vitexp.record import write_atomically
@@ -128,7 +128,7 @@ def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str
     shown = min(index.classes, _SHOWN_CLASSES)
     pitch = _CELL_PIXELS + _GAP_PIXELS
     sheet = Image.new("RGB", (_NAME_PIXELS + _SHEET_COLUMNS * pitch, shown * pitch), "white")
-    draw, files, view = ImageDraw.Draw(sheet), LocalFiles(index), eval_view("resize", _CELL_PIXELS)
+    draw, files, view = ImageDraw.Draw(sheet), ShardFiles(index), eval_view("resize", _CELL_PIXELS)
     for label in range(shown):
         top = label * pitch
         draw.text((4, top + _CELL_PIXELS // 2 - 6), index.class_names[label][:18], fill="black")
@@ -194,7 +194,7 @@ def _check_images(
     index: ShardIndex, pool: ThreadPoolExecutor, problems: list[str], report: Callable[[int], None]
 ) -> np.ndarray:
     """Decodes all images of a split; returns a hash of each one's bytes."""
-    files = LocalFiles(index)
+    files = ShardFiles(index)
 
     def check(start: int) -> tuple[list[int], list[str]]:
         hashes, bad = [], []

@@ -8,9 +8,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vitexp.data.read.fetch import check_url, is_url
 from vitexp.data.shards import write
+from vitexp.data.shards.files import open_mirror
 from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
-from vitexp.data.shards.remote import open_mirror
 from vitexp.data.sources.named import NAMES
 from vitexp.data.subset import SubsetOptions, select
 

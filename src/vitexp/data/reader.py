@@ -11,11 +11,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vitexp.data.order import EVALUATION
-from vitexp.data.read.decode import decode_image
-from vitexp.data.read.photo import File
+from vitexp.data.read.decode import File, decode_image
+from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
-from vitexp.data.shards.remote import files_of
 from vitexp.data.views import InceptionView, View, eval_view
 from vitexp.record import whole_file
 
@@ -79,7 +78,7 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
     """The pixels of the split, chunk by chunk."""
-    files = files_of(index)
+    files = ShardFiles(index)
 
     def chunk(start: int) -> np.ndarray:
         samples = np.arange(start, min(start + _CHUNK, len(index)))
@@ -170,7 +169,7 @@ class FileReader:
 
     def __init__(self, index: ShardIndex, views: Views, threads: int = 1) -> None:
         self._views, self._threads = views, threads
-        self._files = files_of(index)
+        self._files = ShardFiles(index)
         self._pool: ThreadPoolExecutor | None = None
 
     def __reduce__(self) -> Any:

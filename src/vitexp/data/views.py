@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vitexp.data.keyed import draws, key, uniforms
-from vitexp.data.read.photo import File, decode_boxes, image_sizes
+from vitexp.data.read.decode import File, decode_boxes, image_sizes
 
 AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
 ASPECT = (3 / 4, 4 / 3)  # width to height

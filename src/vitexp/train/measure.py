@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitexp.data.module import ShardData
-from vitexp.data.shards.remote import keys_of
+from vitexp.data.shards.files import keys_of
 from vitexp.record import write_answers, write_atomically
 from vitexp.train.answers import gathered, largest_class
 from vitexp.train.callbacks.best import BestWeights

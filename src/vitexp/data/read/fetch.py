@@ -10,10 +10,10 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vitexp.record import whole_file
 
@@ -37,6 +37,9 @@ class Patience:
     """For an attempt, however fast."""
 
 
+PATIENCE = Patience()
+
+
 class Missing(ValueError):
     """There is nothing at the URL."""
 
@@ -57,11 +60,7 @@ def check_url(url: str) -> None:
 
 
 def fetch(
-    url: str,
-    path: Path,
-    checksum: str | None = None,
-    patience: Patience | None = None,
-    report: Callable[[int], object] = lambda count: None,
+    url: str, path: Path, checksum: str | None = None, report: Callable[[int], object] = lambda count: None
 ) -> None:
     """Puts what lies at `url` at `path`, whole or not at all; `report` is called with the size of each piece.
 
@@ -69,17 +68,17 @@ def fetch(
     Raises: Missing where there is nothing; ValueError naming `url` when all attempts have failed, or the disk is full.
     """
     check_url(url)
-    patience, attempt, slow = patience or Patience(), 0, 0
+    attempt, slow = 0, 0
     while True:
         attempt += 1
         try:
-            return _once(url, path, checksum, _Watch(patience, report, _hash_of(checksum)))
+            return _once(url, path, checksum, report)
         except (OSError, _Broken) as error:
             _give_up(url, path, error)
             reason, slow = error, slow + isinstance(error, _Slow)
-        if attempt == patience.attempts or slow == patience.slow_attempts:
+        if attempt == PATIENCE.attempts or slow == PATIENCE.slow_attempts:
             break
-        time.sleep(patience.first_wait_seconds * 2 ** (attempt - 1))
+        time.sleep(PATIENCE.first_wait_seconds * 2 ** (attempt - 1))
     raise ValueError(
         f"{url} could not be fetched in {attempt} attempts ({str(reason) or type(reason).__name__}); see whether it "
         "can be reached, then run this again"
@@ -89,84 +88,67 @@ def fetch(
 class _Broken(Exception):
     """An answer that is not the whole file."""
 
-    status: int | None = None
-
 
 class _Slow(_Broken):
     """An answer that comes too slowly."""
 
 
-def _hash_of(checksum: str | None) -> "hashlib._Hash":
-    return hashlib.md5(usedforsecurity=False) if checksum and len(checksum) == 32 else hashlib.sha256()
+def _once(url: str, path: Path, checksum: str | None, report: Callable[[int], object]) -> None:
+    hashed = hashlib.new("md5" if checksum and len(checksum) == 32 else "sha256", usedforsecurity=False)
+    start, count = time.monotonic(), 0
 
+    def take(data: bytes) -> None:
+        nonlocal count
+        file.write(data)
+        hashed.update(data)
+        report(len(data))
+        count += len(data)
+        seconds = time.monotonic() - start
+        least = (seconds - PATIENCE.silence_seconds) * PATIENCE.least_bytes_per_second
+        if count < least or seconds > PATIENCE.deadline_seconds:
+            raise _Slow(f"only {count} bytes came in {seconds:.0f} seconds")
 
-class _Watch:
-    """Hashes what comes, and checks with each piece that it comes fast enough."""
-
-    def __init__(self, patience: Patience, report: Callable[[int], object], whole: "hashlib._Hash") -> None:
-        self.patience, self.whole, self._report = patience, whole, report
-        self.count, self._start = 0, time.monotonic()
-
-    def take(self, data: bytes) -> bytes:
-        """The same data. Raises: _Slow."""
-        self.whole.update(data)
-        self.count += len(data)
-        self._report(len(data))
-        seconds = time.monotonic() - self._start
-        late = seconds - self.patience.silence_seconds
-        if (late > 0 and self.count < late * self.patience.least_bytes_per_second) or (
-            seconds > self.patience.deadline_seconds
-        ):
-            raise _Slow(f"only {self.count} bytes came in {seconds:.0f} seconds")
-        return data
-
-
-def _once(url: str, path: Path, checksum: str | None, watch: _Watch) -> None:
     with whole_file(path, path.with_name(f"{path.name}.{os.getpid()}.tmp")) as file:
         if url.lower().startswith(("http://", "https://")):
-            asyncio.run(_over_http(url, file, watch))
+            asyncio.run(_over_http(url, take))
         else:
-            _by_fsspec(url, file, watch)
-        if checksum is not None and (found := watch.whole.hexdigest()) != checksum:
+            _by_fsspec(url, take)
+        if checksum is not None and (found := hashed.hexdigest()) != checksum:
             raise _Broken(f"its checksum is {found[:16]}..., the right one {checksum[:16]}...")
 
 
-async def _over_http(url: str, file: BinaryIO, watch: _Watch) -> None:
+async def _over_http(url: str, take: Callable[[bytes], None]) -> None:
     """Follows redirects; what a server compresses on the way is unpacked, but a .gz stays what it is."""
     import aiohttp
 
-    silence = watch.patience.silence_seconds
-    limits = aiohttp.ClientTimeout(total=None, sock_connect=silence / 2, sock_read=silence)
-    plain = {"Accept-Encoding": "identity"}
-    unpack = not url.lower().endswith(("gz", ".zip"))
+    silence = PATIENCE.silence_seconds
+    options: dict[str, Any] = {
+        "headers": {"Accept-Encoding": "identity"},
+        "trust_env": True,
+        "raise_for_status": True,
+        "auto_decompress": not url.lower().endswith(("gz", ".zip")),
+        "timeout": aiohttp.ClientTimeout(total=None, sock_connect=silence / 2, sock_read=silence),
+    }
     try:
-        async with aiohttp.ClientSession(
-            timeout=limits, trust_env=True, headers=plain, auto_decompress=unpack, raise_for_status=True
-        ) as session:
-            answer = await _answer(session.get(url), silence)
-            async with answer:
-                async for data in answer.content.iter_any():
-                    file.write(watch.take(data))
+        async with (
+            asyncio.timeout(silence) as limit,
+            aiohttp.ClientSession(**options) as session,
+            session.get(url) as answer,
+        ):
+            limit.reschedule(None)
+            async for data in answer.content.iter_any():
+                take(data)
     except TimeoutError as error:
+        if limit.expired():
+            raise _Slow(f"no whole answer came in {silence:g} seconds") from error
         raise _Broken(f"no byte came for {silence:g} seconds") from error
     except aiohttp.ClientPayloadError as error:
         raise _Broken("it broke off before its end") from error
     except aiohttp.ClientError as error:
-        broken = _Broken(str(error))
-        broken.status = getattr(error, "status", None)
-        raise broken from error
+        raise _Broken(str(error)) from error
 
 
-async def _answer(asked: Awaitable[Any], seconds: float) -> Any:
-    try:
-        return await asyncio.wait_for(asked, seconds)
-    except TimeoutError as error:
-        if error.args:  # aiohttp's own, of a step
-            raise
-        raise _Slow(f"no whole answer came in {seconds:g} seconds") from error
-
-
-def _by_fsspec(url: str, file: BinaryIO, watch: _Watch) -> None:
+def _by_fsspec(url: str, take: Callable[[bytes], None]) -> None:
     import fsspec
 
     try:
@@ -175,12 +157,12 @@ def _by_fsspec(url: str, file: BinaryIO, watch: _Watch) -> None:
         raise ValueError(f"{url} needs another package: {error}; install it") from error
     with source:
         while data := source.read(_CHUNK):
-            file.write(watch.take(data))
+            take(data)
 
 
 def _give_up(url: str, path: Path, error: Exception) -> None:
     """Raises what another attempt cannot mend."""
-    status = getattr(error, "status", None)
+    status = getattr(error.__cause__, "status", None)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         raise Missing(f"there is nothing at {url}") from error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,33 +1,30 @@
-"""`vitexp shards`: make, verify, info, index. Only a call of one imports what it needs."""
+"""`vitexp shards`: make, verify, info, index. Imported when one is called."""
 
 import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 
-FOUND_PROBLEMS = 1
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+from vitexp.data.info import contact_sheet, describe, notes, summary, verify
+from vitexp.data.shards.index import index_shards, open_shards
+from vitexp.data.shards.layout import find_shards
+from vitexp.data.shards.write import Layout, make
+from vitexp.data.sources.named import open_source
+from vitexp.data.sources.source import progress_bar
 
 
 def run_make(chosen: argparse.Namespace) -> int:
     """Writes the shards of a data set."""
-    from vitexp.data.shards.write import Layout, make
-    from vitexp.data.sources.named import open_source
-
-    layout = Layout(
-        seed=chosen.seed,
-        shard_images=chosen.shard_images,
-        shard_bytes=chosen.shard_bytes,
-        test_fraction=chosen.test_fraction,
-        val_fraction=chosen.val_fraction,
-        max_bad=chosen.max_bad,
-        check=not chosen.no_check,
-    )
+    options = {field.name: getattr(chosen, field.name) for field in fields(Layout) if field.name != "check"}
+    layout = Layout(check=not chosen.no_check, **options)
     source = open_source(chosen.source, chosen.folder, chosen.download)
     for note in source.notes:
         print(f"note: {note}", file=sys.stderr)
-    images = sum(len(split) for split in source.splits.values())
-    with _progress(f"writing {source.name}", images) as report:
+    with _progress(f"writing {source.name}", sum(map(len, source.splits.values()))) as report:
         make(source, chosen.out, layout=layout, workers=chosen.workers, report=report)
     _print_summary(chosen.out)
     return 0
@@ -35,25 +32,17 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 def run_verify(chosen: argparse.Namespace) -> int:
     """Checks shards; status 1 if there are problems."""
-    from vitexp.data.info import verify
-    from vitexp.data.shards.index import open_shards
-    from vitexp.data.shards.layout import find_shards
-
     images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
     with _progress(f"verifying {chosen.directory}", images) as report:
         found = verify(chosen.directory, decode=not chosen.no_decode, workers=chosen.workers, report=report)
-    for problem in found.problems:
-        print(problem)
-    for note in found.notes:
-        print(f"note: {note}")
+    for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
+        print(line)
     print(f"{chosen.directory}: {found.images:,} images, {len(found.problems) or 'no'} problems")
-    return FOUND_PROBLEMS if found.problems else 0
+    return 1 if found.problems else 0
 
 
 def run_info(chosen: argparse.Namespace) -> int:
     """Describes a directory of shards."""
-    from vitexp.data.info import contact_sheet, describe
-
     print(describe(chosen.directory))
     if chosen.contact_sheet:
         print(f"contact sheet: {contact_sheet(chosen.directory, chosen.contact_sheet)}")
@@ -62,9 +51,6 @@ def run_info(chosen: argparse.Namespace) -> int:
 
 def run_index(chosen: argparse.Namespace) -> int:
     """Writes the index of shards that have none."""
-    from vitexp.data.shards.index import index_shards
-    from vitexp.data.shards.layout import find_shards
-
     shards = sum(map(len, find_shards(chosen.directory).splits.values()))
     with _progress(f"indexing {chosen.directory}", shards) as report:
         index_shards(chosen.directory, workers=chosen.workers, report=report)
@@ -73,16 +59,10 @@ def run_index(chosen: argparse.Namespace) -> int:
 
 
 def _print_summary(directory: Path) -> None:
-    from vitexp.data.info import notes, summary
-
     print(summary(directory))
     for note in notes(directory):
         print(f"note: {note}", file=sys.stderr)
 
 
 def _progress(task: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-
-    from vitexp.data.sources.source import progress_bar
-
     return progress_bar(task, total, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

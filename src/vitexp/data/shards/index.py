@@ -2,32 +2,38 @@
 
 Beside the shards of a split lie `<name>-<split>.index.json`, a shard list in the public `wids-shard-index-v1` shape,
 and `<name>-<split>.index.npy`, a table of 24 bytes a sample that is memory-mapped, never loaded: 300 million samples
-take 7.2 GB of disk, and of memory only the pages in use.
+take 7.2 GB of disk, and of memory only the pages in use. It is made in memory that does not grow with the set.
 """
 
+import hashlib
 import json
 import os
 import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from vitexp.data.shards.index_write import INDEX_KIND, content_fingerprint, index_shards
-from vitexp.data.shards.layout import FEW_CLASSES, ShardSet, alone, find_shards
-from vitexp.data.shards.scan import ROW
-from vitexp.data.shards.tar import BadShard
+from vitexp.data.read.decode import EXTENSIONS
+from vitexp.data.shards.layout import FEW_CLASSES, BadShard, ShardSet, alone, find_shards
+from vitexp.data.shards.scan import ROW, ShardScan, scan_shard
+from vitexp.record import whole_file, write_atomically
 
-__all__ = ["Shard", "ShardIndex", "index_shards", "open_shards", "open_split", "read_document"]
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KIND = "wids-shard-index-v1"
+_CHUNK_ROWS = 1 << 20
+_SORTED_KEYS = 1 << 24  # as many as are compared at a time when duplicates are looked for: 128 MB
 _CHECKED_IMAGES = 1 << 20  # up to here keys and labels are compared with their checksum whenever they are opened
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
 _FIELDS: dict[str, Any] = {
     **{"images": int, "highest_label": int, "fingerprint": str, "table_sha256": str, "kinds": dict, "shardlist": list},
     **{"smallest_image": list, "largest_image": list, "class_names": list | None},
 }
-_SHARD_NAME = re.compile(r"(?!.*(^|/)\.\.?/)[^/\\\0][^\\\0]*\.tar", re.IGNORECASE)  # never out of the directory
 _SHARD_FIELDS = {"url": str, "nsamples": int, "filesize": int, "sha256": str}
 
 
@@ -140,13 +146,13 @@ def read_document(shard_set: ShardSet, split: str) -> dict[str, Any]:
         document = json.loads(path.read_text("utf-8"))
         shards = document["shardlist"]
         whole = (
-            document["__kind__"] == INDEX_KIND
+            document["__kind__"] == _KIND
             and all(isinstance(document[field], kind) for field, kind in _FIELDS.items())
             and all(isinstance(shard[field], kind) for shard in shards for field, kind in _SHARD_FIELDS.items())
             and document["images"] == sum(shard["nsamples"] for shard in shards) > 0
             and all(shard["nsamples"] > 0 and _SHARD_NAME.fullmatch(shard["url"]) for shard in shards)
             and all(_SHA256.fullmatch(one["sha256"]) for one in shards)
-            and _SHA256.fullmatch(document["table_sha256"]) is not None
+            and _SHA256.fullmatch(document["table_sha256"])
             and all(len(document[field]) == 2 for field in ("smallest_image", "largest_image"))
         )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -174,11 +180,9 @@ def _table(shard_set: ShardSet, split: str, document: dict[str, Any]) -> np.ndar
 def _shards(shard_set: ShardSet, split: str, document: dict[str, Any]) -> tuple[Shard, ...]:
     """The shards as they were indexed, which is as they must lie there now."""
     shards = tuple(Shard(s["url"], s["nsamples"], s["filesize"], s["sha256"]) for s in document["shardlist"])
-    if shard_set.url:
-        return shards
     indexed = {shard.name: shard.filesize for shard in shards}
-    present = {shard_set.called(tar): tar.stat().st_size for tar in shard_set.splits[split]}
-    for name in sorted(indexed.keys() | present.keys()):
+    present = {name: (shard_set.directory / name).stat().st_size for name in shard_set.splits[split]}
+    for name in sorted(indexed.keys() | present.keys()) if not shard_set.url else []:
         if indexed.get(name) != present.get(name):
             was, now = (f"{sizes[name]} bytes" if name in sizes else "absent" for sizes in (indexed, present))
             raise shard_set.bad(f"{shard_set.directory / name} was {was} when it was indexed and is {now}")
@@ -210,3 +214,126 @@ def _refuse_same_shards(documents: dict[str, dict[str, Any]]) -> None:
             name = f"{shard['url']} ({split})"
             if (other := found.setdefault(shard["sha256"], name)) != name:
                 raise BadShard(f"{other} and {name} have the same content; remove one of them")
+
+
+def index_shards(
+    directory: str | os.PathLike[str],
+    split: str | None = None,
+    workers: int = 0,
+    report: Callable[[int], object] = lambda shards: None,
+) -> None:
+    """Reads the shards of every split (or of one) and writes their index, whole or not at all.
+
+    `workers` is the number of reading threads, 0 for one a processor; `report` is called with 1 after every shard.
+    Raises: BadShard or BadImage naming the shard and the sample.
+    """
+    shard_set = find_shards(directory)
+
+    def scan(name: str) -> ShardScan:
+        found = scan_shard(shard_set.directory / name, name)
+        report(1)
+        return found
+
+    for one in [shard_set.known(split)] if split else shard_set.splits:
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+            try:
+                write_index(shard_set, one, pool.map(scan, shard_set.splits[one]))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def write_index(shard_set: ShardSet, split: str, scans: Iterable[ShardScan]) -> None:
+    """Writes the index of one split from what is known of its shards, in their order."""
+    path, names = shard_set.table(split, ""), shard_set.class_names()
+    unfinished = path.with_suffix(".tmp")
+    try:
+        with whole_file(path, unfinished) as file:
+            found = _write_rows(file, scans)
+            rows = np.load(unfinished, mmap_mode="r", allow_pickle=False)
+            _refuse_duplicates(rows["key"], found["shardlist"])
+            if names and found["highest_label"] >= len(names):
+                raise BadShard(
+                    f"{shard_set.directory}: {found['highest_at']} of {split} has the label {found['highest_label']}, "
+                    f"but the file of class names has {len(names)}, from 0 on; correct the one or the other"
+                )
+            document = {"__kind__": _KIND, "wids_version": 1, "name": shard_set.name, "split": split, **found}
+            document |= {"class_names": names, "fingerprint": content_fingerprint(rows, found["shardlist"])}
+            with open(unfinished, "rb") as table:
+                document["table_sha256"] = hashlib.file_digest(table, "sha256").hexdigest()
+        write_atomically(shard_set.document(split), json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"the index of {shard_set.directory} cannot be written ({error}); make it where you may write, "
+            "beside a copy of the shards or links to them"
+        ) from error
+
+
+def _write_rows(file: BinaryIO, scans: Iterable[ShardScan]) -> dict[str, Any]:
+    """Writes the rows as they come, their number in the header last; returns the entries of the shard list."""
+    shards: list[dict[str, Any]] = []
+    sizes: list[list[int]] = []
+    kinds, ignored, highest = np.zeros(len(EXTENSIONS), np.int64), Counter[str](), (-1, "")
+    start = _write_header(file, 0)
+    for scan in scans:
+        file.write(scan.rows.tobytes())
+        shards.append({"url": scan.name, "nsamples": len(scan.rows), "filesize": scan.filesize, "sha256": scan.sha256})
+        sizes += [scan.smallest, scan.largest]
+        kinds += np.bincount(scan.rows["kind"], minlength=len(kinds))
+        ignored.update(scan.ignored)
+        if (label := int(scan.rows["label"].max())) > highest[0]:
+            highest = label, f"{scan.name}: sample {scan.highest_key!r}"
+    images = sum(shard["nsamples"] for shard in shards)
+    file.seek(0)
+    assert _write_header(file, images) == start, "the header leaves room for the number of rows"
+    file.flush()
+    return {
+        "shardlist": shards,
+        "images": images,
+        "highest_label": highest[0],
+        "highest_at": highest[1],
+        "smallest_image": np.min(sizes, axis=0).tolist(),
+        "largest_image": np.max(sizes, axis=0).tolist(),
+        "kinds": {kind: int(count) for kind, count in zip(EXTENSIONS, kinds, strict=True) if count},
+        "ignored": ignored,
+    }
+
+
+def _write_header(file: Any, images: int) -> int:
+    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (images,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return int(file.tell())
+
+
+def _refuse_duplicates(keys: np.ndarray, shards: list[dict[str, Any]]) -> None:
+    """Within a shard the scan has compared the keys themselves; across shards their hashes tell, a part at a time,
+    which their upper bits decide.
+    """
+    parts = -(-len(keys) // _SORTED_KEYS)
+    for part in range(parts):
+        of_part = [c[(c >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32) == part] for c in _chunks(keys)]
+        found = np.sort(np.concatenate(of_part))
+        twice = found[1:][found[1:] == found[:-1]]
+        if len(twice):
+            same = [np.flatnonzero(c == twice[0]) + i * _CHUNK_ROWS for i, c in enumerate(_chunks(keys))]
+            ends = np.cumsum([shard["nsamples"] for shard in shards])
+            one, other = (shards[at]["url"] for at in np.searchsorted(ends, np.concatenate(same)[:2], side="right"))
+            raise BadShard(
+                f"{one} and {other} share a key ({len(twice)} such keys were found); "
+                "write the shards again with a key of its own for every sample"
+            )
+
+
+def content_fingerprint(rows: np.ndarray, shards: list[dict[str, Any]]) -> str:
+    """A checksum of the shards' own checksums, the keys and the labels."""
+    whole = hashlib.sha256("\n".join(shard["sha256"] for shard in shards).encode())
+    for column in ("key", "label"):
+        for chunk in _chunks(rows[column]):
+            whole.update(chunk.tobytes())
+    return whole.hexdigest()
+
+
+def _chunks(column: np.ndarray) -> Iterator[np.ndarray]:
+    """The column in pieces that are copied out of the file one at a time."""
+    for start in range(0, len(column), _CHUNK_ROWS):
+        yield np.ascontiguousarray(column[start : start + _CHUNK_ROWS])

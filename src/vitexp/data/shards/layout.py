@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +17,22 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from vitexp.data.shards.tar import BadShard
-
 WAIT_SECONDS = 3600.0
 FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
 SPLITS = ("train", "val", "test")
-SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPELLINGS |= {"test": "test", "testing": "test"}
-_UNCLEAR = {"eval", "evaluation", "trainval", "holdout", "heldout", "minival", "testdev"}
+_SPELLINGS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
+_SPELLINGS |= {"test": "test", "testing": "test"}
+_SPELLINGS |= dict.fromkeys(("eval", "evaluation", "trainval", "holdout", "heldout", "minival", "testdev"), "unclear")
 _WORD = re.compile(r"[^-_. /]+")
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d]+")  # cut at digits and at capitals
 _NUMBER = re.compile(r"\d+$")
 _COMPRESSED = re.compile(r".+\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
 _UNFINISHED = re.compile(r".+\.tar\b.*\.(part|partial|tmp|crdownload|download|incomplete|aria2)", re.IGNORECASE)
 _CLASS_FILES = ("classes.txt", "classnames.txt")
+
+
+class BadShard(ValueError):
+    """A shard that is not a whole, safe tar of samples; the message names it and the place."""
 
 
 @contextmanager
@@ -40,13 +42,10 @@ def alone(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     A process that dies lets go of it. With a negative `wait_seconds` it is waited for without end.
     Raises: ValueError after `wait_seconds`.
     """
-    lock = FileLock(path)
     try:
-        held = lock.acquire(timeout=wait_seconds)
+        held = FileLock(path).acquire(timeout=wait_seconds)
     except Timeout as error:
-        raise ValueError(
-            f"another process has held {path} for {wait_seconds:.0f} seconds; wait for it or stop it"
-        ) from error
+        raise ValueError(f"another process has held {path} for {wait_seconds:.0f} seconds; wait or stop it") from error
     with held:
         yield
 
@@ -58,11 +57,11 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """A directory of shards: its name, and the shards of each split in their order."""
+    """A directory of shards: its name, and the shards of each split in their order, by their paths in it."""
 
     directory: Path
     name: str
-    splits: dict[str, list[Path]]
+    splits: dict[str, list[str]]
     url: str | None = None
     """Where the shards lie, when not here: `directory` then has what has been fetched, under its checksum."""
 
@@ -75,10 +74,6 @@ class ShardSet:
     def document(self, split: str) -> Path:
         """The shard list of a split; the index is there when this is."""
         return self.directory / f"{self.name}-{split}.index.json"
-
-    def called(self, shard: Path) -> str:
-        """What a shard is called in the index: its path in the directory."""
-        return shard.relative_to(self.directory).as_posix()
 
     def unindexed(self) -> list[str]:
         """The splits that have no index yet."""
@@ -95,11 +90,12 @@ class ShardSet:
 
         Raises: ValueError when both are there and differ, or one cannot be read.
         """
-        found = {name: _lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()}
-        lists = list(found.values())
-        if len(lists) > 1 and lists[0] != lists[1]:
-            raise ValueError(f"{self.directory}: {' and '.join(found)} name different classes; remove one of them")
-        return lists[0] if lists else None
+        found = [_lines(self.directory / name) for name in _CLASS_FILES if (self.directory / name).is_file()]
+        if found and found[0] != found[-1]:
+            raise ValueError(
+                f"{self.directory}: {' and '.join(_CLASS_FILES)} name different classes; remove one of them"
+            )
+        return found[0] if found else None
 
     def cache(self) -> Path:
         """Where what is derived from the set is saved: beside it, or where that cannot be, below VITEXP_CACHE.
@@ -141,8 +137,14 @@ def _lines(path: Path) -> list[str]:
 
 def spelled(word: str) -> str | None:
     """The split that `word` stands for, in any case and also as in `trainset`; None for any other word."""
+    meaning = _meaning(word)
+    return meaning if meaning in SPLITS else None
+
+
+def _meaning(word: str) -> str | None:
+    """The split, or that it may be any."""
     word = word.lower()
-    return SPELLINGS.get(word) or SPELLINGS.get(word.removesuffix("set"))
+    return _SPELLINGS.get(word) or _SPELLINGS.get(word.removesuffix("set"))
 
 
 class Placed(NamedTuple):
@@ -167,18 +169,12 @@ def read_names(paths: Sequence[str]) -> list[Placed]:
 
 def _words(path: str) -> list[tuple[str, int]]:
     """The words of a path in lower case, and where each begins; one that contains a split's name is cut around it."""
-    found = []
+    found: list[tuple[str, int]] = []
     for word in _WORD.finditer(path):
-        pieces = list(_PIECE.finditer(word.group()))
-        if any(_meaning(piece.group()) for piece in pieces):
-            found += [(piece.group().lower(), word.start() + piece.start()) for piece in pieces]
-        else:
-            found.append((word.group().lower(), word.start()))
+        pieces = list(_PIECE.finditer(path, *word.span()))
+        named = any(_meaning(piece.group()) for piece in pieces)
+        found += [(piece.group().lower(), piece.start()) for piece in (pieces if named else [word])]
     return found
-
-
-def _meaning(word: str) -> str | None:
-    return "unclear" if word.lower() in _UNCLEAR else spelled(word)
 
 
 def _placed(path: str, words: list[tuple[str, int]], shared: int) -> Placed:
@@ -190,26 +186,13 @@ def _placed(path: str, words: list[tuple[str, int]], shared: int) -> Placed:
             f"the name {path!r} does not say clearly which split it is ({', '.join(words[i][0] for i in at)}); "
             f"rename it with one of {', '.join(SPLITS)}"
         )
-    first = at[0] if at else len(words)
-    before = [word for word, _ in words[:first]]
-    after = [_NUMBER.sub("", word) for i, (word, _) in enumerate(words) if i > first and i not in at]
-    if not at:
-        before, after = [], [_NUMBER.sub("", word) for word in before]
-    others = (*before, *(word for word in after if word not in ("", "of")))
-    if not at:
-        return Placed(None, "", "", others)
-    stem = path[: words[first][1]].rstrip("-_. /").replace("/", "-")
-    return Placed(spelled(words[first][0]), words[first][0], stem, others)
-
-
-def files_below(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """The path of each file below `directory`, with / between its parts, and its entry; in the order of their names.
-
-    Hidden files and folders are left out (.DS_Store, ._name, .cache, __MACOSX). Raises: ValueError for a link to
-    nothing, and for a folder that is reached on two ways: its files would count twice, or be in two splits.
-    """
-    above = (directory.resolve(), *directory.resolve().parents)  # a link to one of these leads back here
-    yield from _below(directory, "", {_identity(os.stat(folder)): str(folder) for folder in above})
+    first = at[0] if at else 0
+    others = [
+        word if i < first else _NUMBER.sub("", word) for i, (word, _) in enumerate(words) if i < first or i not in at
+    ]
+    spelling, begin = words[first] if at else ("", 0)
+    stem = path[:begin].rstrip("-_. /").replace("/", "-")
+    return Placed(spelled(spelling), spelling, stem, tuple(word for word in others if word not in ("", "of")))
 
 
 def hidden(name: str) -> bool:
@@ -217,31 +200,28 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _below(directory: Path, prefix: str, seen: dict[tuple[int, int], str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        name = prefix + entry.name
-        if hidden(entry.name):
-            continue
-        if entry.is_symlink() and not os.path.exists(entry.path):
-            raise ValueError(
-                f"{entry.path} is a link to {os.readlink(entry.path)}, which is not there; remove the link"
-            )
-        if not entry.is_dir():
-            yield name, entry
-            continue
-        identity = _identity(os.stat(entry.path))  # of what a link leads to; the entry's own may be stale
-        if identity in seen:
-            raise ValueError(
-                f"{entry.path} and {seen[identity]!r} are one and the same folder, by a link; remove one of them"
-            )
-        seen[identity] = name
-        yield from _below(Path(entry.path), f"{name}/", seen)
+def files_below(directory: Path) -> Iterator[tuple[str, int]]:
+    """The path of each file below `directory`, with / between its parts, and its size in bytes.
+
+    Hidden files and folders are left out (.DS_Store, ._name, .cache, __MACOSX). Raises: ValueError for a link to
+    nothing, and for a folder that is reached on two ways: its files would count twice, or be in two splits.
+    """
+    seen = {str(above): str(above) for above in directory.resolve().parents}  # a link may lead back there
+    for folder, folders, files in os.walk(directory, onerror=_refuse, followlinks=True):
+        if (other := seen.setdefault(os.path.realpath(folder), folder)) != folder:
+            raise ValueError(f"{folder} and {other} are one and the same folder, by a link; remove one of them")
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        prefix = Path(folder).relative_to(directory).as_posix() + "/"
+        for name in sorted(name for name in files if not hidden(name)):
+            path = os.path.join(folder, name)
+            if not os.path.exists(path):
+                raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there; remove the link")
+            if os.path.isfile(path):
+                yield f"{prefix}{name}".removeprefix("./"), os.path.getsize(path)
 
 
-def _identity(state: os.stat_result) -> tuple[int, int]:
-    return state.st_dev, state.st_ino
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
@@ -262,57 +242,51 @@ def find_shards(directory: str | os.PathLike[str]) -> ShardSet:
     except ValueError as error:
         raise ValueError(f"{directory}: {error}") from error
     _refuse_mixture(directory, placed)
-    splits: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for name, found in placed.items():
-        splits[found.split or "train"].append(directory / name)
+    of_split = {split: [name for name in names if (placed[name].split or "train") == split] for split in SPLITS}
     stem = placed[names[0]].stem or directory.resolve().name
-    return ShardSet(directory, stem, {split: found for split, found in splits.items() if found})
+    return ShardSet(directory, stem, {split: tars for split, tars in of_split.items() if tars})
 
 
 def _tars(directory: Path) -> list[str]:
     """The tars in a folder and below, in the order of their names. Raises: ValueError for what should be one."""
-    files: dict[tuple[int, int], str] = {}
-    for name, entry in files_below(directory):
-        if _COMPRESSED.fullmatch(entry.name):
+    files: dict[str, str] = {}
+    for name, _ in files_below(directory):
+        if _COMPRESSED.fullmatch(name):
             raise ValueError(
-                f"{entry.path} is compressed, and shards are read in place; unpack it and the others like it with "
-                "gunzip (bunzip2, unxz, ...), so that they end in .tar"
+                f"{directory / name} is compressed, and shards are read in place; unpack it (gunzip, unxz, ...)"
             )
-        if _UNFINISHED.fullmatch(entry.name):
-            raise ValueError(f"{entry.path} looks like a download that did not end; finish or remove it")
-        if entry.name.lower().endswith(".tar"):
-            state = os.stat(entry.path)
-            if (other := files.setdefault((state.st_dev, state.st_ino), name)) != name:
-                raise ValueError(f"{directory}: {other} and {name} are one and the same file; remove one of them")
+        if _UNFINISHED.fullmatch(name):
+            raise ValueError(f"{directory / name} looks like a download that did not end; finish or remove it")
+        real = os.path.realpath(directory / name)
+        if name.lower().endswith(".tar") and (other := files.setdefault(real, name)) != name:
+            raise ValueError(f"{directory}: {other} and {name} are one and the same file; remove one of them")
     return sorted(files.values())
 
 
 def _refuse_mixture(directory: Path, placed: dict[str, Placed]) -> None:
     """Raises: ValueError when the tars are of several sets, or when only some say their split."""
     unplaced = [name for name, found in placed.items() if found.split is None]
-    if unplaced and len(unplaced) < len(placed):
-        raise ValueError(
-            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; rename "
-            f"{'it' if len(unplaced) == 1 else 'them'} with one of {', '.join(SPLITS)}, or move it elsewhere"
-        )
-    sets: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    sets: dict[tuple[str, ...], str] = {}
     spellings: dict[str | None, dict[str, str]] = defaultdict(dict)
     for name, found in placed.items():
-        sets[found.others].append(name)
+        sets.setdefault(found.others, name)
         spellings[found.split].setdefault(found.spelling, name)
-    if len(sets) > 1:
-        firsts = _listed([names[0] for names in sets.values()])
+    rename = f"rename them with one of {', '.join(SPLITS)}"
+    if 0 < len(unplaced) < len(placed):
         raise ValueError(
-            f"{directory} seems to hold {len(sets)} sets, by the names of {firsts}; give each set a directory "
-            "of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
+            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; {rename}, or move them"
         )
-    for split, found_in in spellings.items():
-        if len(found_in) > 1:
+    if len(sets) > 1:
+        raise ValueError(
+            f"{directory} seems to hold {len(sets)} sets, by the names of {_listed(sets.values())}; give each set a "
+            "directory of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
+        )
+    for split, names in spellings.items():
+        if len(names) > 1:
             raise ValueError(
-                f"{directory}: {_listed(list(found_in.values()))} would all be {split}, by different words; "
-                f"rename them with one of {', '.join(SPLITS)}"
+                f"{directory}: {_listed(names.values())} would all be {split}, by different words; {rename}"
             )
 
 
-def _listed(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Collection[str], most: int = 4) -> str:
+    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

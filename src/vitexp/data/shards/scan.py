@@ -1,26 +1,33 @@
-"""What one shard holds: reads it once from front to end, checks every sample, and notes where each image lies."""
+"""What one shard holds: every sample is checked, and where its image lies is noted. Nothing is ever extracted."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import hashlib
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, check_image
-from vitexp.data.read.photo import image_size
-from vitexp.data.shards.tar import BLOCK, BadShard, Member, Tape
+from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES, image_header
+from vitexp.data.shards.layout import BadShard
 
 ROW = np.dtype([("key", "<u8"), ("block", "<u4"), ("length", "<u4"), ("label", "<i4"), ("kind", "<u4")])
 """One sample, 24 bytes: its image begins at `block` * 512 of the shard; `kind` is its place in EXTENSIONS."""
 
+BLOCK = tarfile.BLOCKSIZE
 MAX_IMAGE_BYTES = 1 << 28
-_MAX_LABEL_BYTES = 32
-_MAX_SIDE_BYTES = 1 << 24
-_REFUSED = {"pkl", "pickle", "pyd", "pth", "pt", "ten", "tb", "mp", "msg", "joblib", "npy", "npz", "py", "so"}
+_MAX_BYTES = {"image": MAX_IMAGE_BYTES, "cls": 32, "json": 1 << 24}
+_MAX_NAME = 1 << 12
+_CHUNK = 1 << 20
+_EXECUTABLE = {"pkl", "pickle", "pyd", "pth", "pt", "ten", "tb", "mp", "msg", "joblib", "npy", "npz", "py", "so"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class ShardScan:
     """The rows of a shard's samples in their order, and what is known of the shard as a whole."""
 
@@ -28,22 +35,13 @@ class ShardScan:
     rows: np.ndarray
     filesize: int
     sha256: str
-    smallest: tuple[int, int]
-    largest: tuple[int, int]
-    highest: int
+    smallest: list[int]
+    largest: list[int]
+    """The least and the greatest height and width."""
     highest_key: str
-    """The largest label, and the first sample that has it."""
-    ignored: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Sample:
-    """One group of adjacent members with the same key, as far as it has been read."""
-
-    key: str
-    label: int | None = None
-    image: tuple[int, int, int] | None = None
-    seen: set[str] = field(default_factory=set)
+    """Of the first sample with the largest label."""
+    ignored: Counter[str]
+    """The members that were passed over, by their extension."""
 
 
 def key_hash(key: str) -> int:
@@ -58,139 +56,163 @@ def split_name(name: str) -> tuple[str, str]:
     return stem if folder in ("", ".") else f"{folder}/{stem}", extension.lower()
 
 
+def plain_members(file: BinaryIO, where: str) -> Iterator[tarfile.TarInfo]:
+    """The regular files in a tar, in their order; `file` may be read from and moved in between.
+
+    Raises: BadShard for what is no whole tar of plain files in its directory, with nothing but zeros after its end.
+    """
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="replace") as tar:
+            while member := tar.next():
+                tar.members = []  # type: ignore[attr-defined]  # they would all be kept
+                _check_member(member, where)
+                if member.isreg():
+                    yield member
+            end = tar.offset
+    except BadShard:
+        raise
+    except Exception as error:  # tarfile may raise anything at all on hostile bytes
+        raise BadShard(
+            f"{where} is no whole, uncompressed tar ({error or type(error).__name__}); copy it again, or unpack it"
+        ) from error
+    file.seek(end)
+    if len(mark := file.read(BLOCK)) < BLOCK:
+        raise BadShard(f"{where} is cut off at byte {end + len(mark)}; copy or write it again")
+    if any(mark):
+        raise BadShard(f"{where} is damaged at byte {end} (a header's checksum is wrong); copy or write it again")
+    while data := file.read(_CHUNK):
+        if data.count(0) < len(data):  # such as a second tar: other readers would not see it either
+            place = file.tell() - len(data.lstrip(b"\0"))
+            raise BadShard(
+                f"{where} goes on after its end, at byte {place}, as after `cat a.tar b.tar`; "
+                "keep the tars apart, or join them with `tar --concatenate`"
+            )
+
+
+def _check_member(member: tarfile.TarInfo, where: str) -> None:
+    name = member.name[:_MAX_NAME]
+    if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
+        raise BadShard(
+            f"{where} holds {name!r}, a link or a device or a file with holes, and only plain files are read; write it "
+            "again with `tar --dereference --hard-dereference`"
+        )
+    parts = name.replace("\\", "/").split("/")
+    if len(member.name) > _MAX_NAME or "\0" in name or ".." in parts or not parts[0]:
+        raise BadShard(f"{where} holds {name[:99]!r}, a name that is too long or leaves the directory; write it again")
+
+
 def scan_shard(path: Path, name: str = "") -> ShardScan:
     """Reads a shard; `name` is what it is called in its set, where that is not the file's own name.
 
     Raises: BadShard (or BadImage) naming shard and key for anything but a whole tar of samples, each an image with
     its label.
     """
-    name = name or path.name
-    with open(path, "rb", buffering=1 << 20) as file:
-        scan = _Scan(name, Tape(file, name))
-        samples = list(scan.samples())
-        sha256, filesize = scan.tape.finish(), scan.tape.place
-    if not samples:
-        raise BadShard(f"{name} holds no samples; remove it or write it again")
-    rows = np.array(samples, dtype=ROW)
-    return ShardScan(name, rows, filesize, sha256, scan.smallest, scan.largest, *scan.highest, scan.ignored)
+    with open(path, "rb") as file:
+        sha256, filesize = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+        scan = _Scan(name or path.name, file)
+        scan.read()
+    if not scan.samples:
+        raise BadShard(f"{scan.name} holds no samples; remove it or write it again")
+    rows = np.array(list(scan.samples.values()), dtype=ROW)
+    return ShardScan(
+        name=scan.name,
+        rows=rows,
+        filesize=filesize,
+        sha256=sha256,
+        smallest=np.min(scan.sizes, axis=0).tolist(),
+        largest=np.max(scan.sizes, axis=0).tolist(),
+        highest_key=list(scan.samples)[rows["label"].argmax()],
+        ignored=Counter(split_name(other)[1] for other in scan.others),
+    )
 
 
 class _Scan:
     """Groups the members of one shard into samples."""
 
-    def __init__(self, name: str, tape: Tape) -> None:
-        self.name, self.tape = name, tape
-        self.ignored: dict[str, int] = {}
-        self.done: set[str] = set()
-        self.aside: dict[str, dict[str, str]] = {}
-        """Members named like images or labels that are part of no sample, by their names without the suffix."""
-        self.smallest, self.largest = (1 << 30, 1 << 30), (0, 0)
-        self.highest = -1, ""
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name, self.file = name, file
+        self.samples: dict[str, tuple[int, int, int, int, int]] = {}
+        """A table row for each key."""
+        self.sizes: list[tuple[int, int]] = []
+        self.others: list[str] = []
+        """The names of members that are part of no sample."""
 
-    def samples(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """A table row for each sample."""
-        sample: _Sample | None = None
-        for member in self.tape.members():
-            key, extension = self._split(member)
-            if extension is None:
-                continue
-            if sample is None or key != sample.key:
-                if sample is not None:
-                    yield self._row(sample)
-                    self.done.add(sample.key)
-                if key in self.done:
-                    raise self._bad(key, "occurs twice (the members of a sample must be adjacent, and keys unique)")
-                sample = _Sample(key)
-            self._take(sample, member, extension)
-        if sample is not None:
-            yield self._row(sample)
-            self.done.add(sample.key)
-        self._refuse_lost()
+    def read(self) -> None:
+        """Reads all samples. Raises: BadShard or BadImage."""
+        for key, members in groupby(self._members(), lambda member: split_name(member.name)[0]):
+            if key in self.samples:
+                raise self._bad(key, "occurs twice (the members of a sample must be adjacent, and keys unique)")
+            self.samples[key] = self._row(key, members)
+        self._refuse_lost_images()
 
-    def _refuse_lost(self) -> None:
-        """Raises: BadShard for an image that is no part of a sample, or is a sample of its own by its dotted name."""
-        for names in self.aside.values():
-            image = next((name for suffix, name in names.items() if suffix != "cls"), None)
-            if image is None or (split_name(image)[0] in self.done and "cls" not in names):
-                continue  # a second image of a sample, such as 000.thumb.jpg beside 000.jpg
-            key, extension = split_name(image)
-            if "." in extension:
-                raise self.tape.bad(
-                    f"holds {image!r}, whose key has a dot: WebDataset cuts a name at the first dot, here into key "
-                    f"{key!r} and extension {extension!r}",
-                    "write the shard again with other characters for the dots",
+    def _members(self) -> Iterator[tarfile.TarInfo]:
+        for member in plain_members(self.file, self.name):
+            key, extension = split_name(member.name)
+            if extension.rpartition(".")[2] in _EXECUTABLE:
+                raise BadShard(
+                    f"{self.name} holds {member.name!r}, which other readers would execute; leave such members out"
                 )
-            raise self.tape.bad(f"holds {image!r}, an image of a kind that is not read", "convert such images to PNG")
+            if not key.rpartition("/")[2] or extension not in (*EXTENSIONS, "cls", "json"):
+                self.others.append(member.name)
+            else:
+                yield member
 
-    def _split(self, member: Member) -> tuple[str, str | None]:
-        """Key and extension of a member; extension None for what is passed over."""
-        key, extension = split_name(member.name)
-        if extension.rpartition(".")[2] in _REFUSED:
-            raise self.tape.bad(f"holds {member.name!r}, which other readers would execute", "leave such members out")
-        if not key.rpartition("/")[2] or extension not in (*EXTENSIONS, "cls", "json"):
-            self.ignored[extension] = self.ignored.get(extension, 0) + 1
-            stem, _, suffix = member.name.rpartition(".")
-            if key.rpartition("/")[2] and (suffix := suffix.lower()) in (*EXTENSIONS, *OTHER_IMAGES, "cls"):
-                self.aside.setdefault(stem, {})[suffix] = member.name
-            return "", None
-        return key, extension
+    def _row(self, key: str, members: Iterable[tarfile.TarInfo]) -> tuple[int, int, int, int, int]:
+        found: dict[str, tarfile.TarInfo] = {}
+        for member in members:
+            extension = split_name(member.name)[1]
+            part = "image" if extension in EXTENSIONS else extension
+            if part in found:
+                raise self._bad(key, f"has two {'images' if part == 'image' else f'.{part} members'}")
+            if member.size > _MAX_BYTES[part]:
+                raise self._bad(key, f"has {member.size} bytes of .{extension}, at most {_MAX_BYTES[part]} are read")
+            found[part] = member
+        if "image" not in found:
+            other = next((name for name in self.others if _is_image(name) and split_name(name)[0] == key), None)
+            hint = f"; its {other!r} is not read: make it a PNG, and use no dot in keys" if other else ""
+            raise self._bad(key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)}){hint}")
+        if "cls" not in found:
+            hint = "; its .json is not read for one: write the number of its class into a .cls"
+            raise self._bad(key, f"has no .cls with its label{hint if 'json' in found else ''}")
+        image = found["image"]
+        kind, height, width = image_header(self._content(image), split_name(image.name)[1], f"{self.name}: {key}")
+        self.sizes.append((height, width))
+        block = image.offset_data // BLOCK
+        if block >= 1 << 32:
+            raise BadShard(f"{self.name} is larger than 2 TiB; write smaller shards")
+        return key_hash(key), block, image.size, self._label(key, self._content(found["cls"])), EXTENSIONS.index(kind)
 
-    def _take(self, sample: _Sample, member: Member, extension: str) -> None:
-        kind = "image" if extension in EXTENSIONS else extension
-        if kind in sample.seen:
-            raise self._bad(sample.key, f"has two {'images' if kind == 'image' else f'.{kind} members'}")
-        sample.seen.add(kind)
-        limit = {"image": MAX_IMAGE_BYTES, "cls": _MAX_LABEL_BYTES}.get(kind, _MAX_SIDE_BYTES)
-        if member.size > limit:
-            raise self._bad(sample.key, f"has {member.size} bytes of .{extension}, at most {limit} are read")
-        if kind == "image":
-            sample.image = self._image(sample.key, member, extension)
-        elif kind == "cls":
-            sample.label = self._label(sample.key, member.read())
-
-    def _image(self, key: str, member: Member, extension: str) -> tuple[int, int, int]:
-        data, where = member.read(), f"{self.name}: {key}"
-        kind = check_image(data, extension, where)
-        height, width = image_size(data, extension, where)
-        self.smallest = min(self.smallest[0], height), min(self.smallest[1], width)
-        self.largest = max(self.largest[0], height), max(self.largest[1], width)
-        if member.offset // BLOCK >= 1 << 32:
-            raise self.tape.bad("is larger than 2 TiB", "write smaller shards")
-        return member.offset // BLOCK, member.size, EXTENSIONS.index(kind)
+    def _content(self, member: tarfile.TarInfo) -> bytes:
+        self.file.seek(member.offset_data)
+        return self.file.read(member.size)
 
     def _label(self, key: str, text: bytes) -> int:
         label = text.strip()
-        if label.isdigit() and int(label) < 1 << 31:
-            return int(label)
-        if not label:
-            raise self._bad(key, "has an empty .cls")
-        raise self._bad(key, f"has the label {label!r}", f"a label is the number of a class, from 0 on{_hint(label)}")
+        if not label.isdigit() or int(label) >= 1 << 31:
+            hint = "write the number of its class in plain digits: that of its line in classes.txt, the first being 0"
+            raise self._bad(key, f"has the label {label!r}" if label else "has an empty .cls", hint)
+        return int(label)
 
-    def _row(self, sample: _Sample) -> tuple[int, int, int, int, int]:
-        if sample.image is None:
-            images = (name for names in self.aside.values() for suffix, name in names.items() if suffix != "cls")
-            other = next((name for name in images if split_name(name)[0] == sample.key), None)
-            hint = f"; its {other!r} is not read: make it a PNG, and use no dot in keys" if other else ""
-            raise self._bad(sample.key, f"has no image ({', '.join(f'.{e}' for e in EXTENSIONS)}){hint}")
-        if sample.label is None:
-            hint = "; its .json is not read for one: write the number of its class into a .cls"
-            raise self._bad(sample.key, f"has no .cls with its label{hint if 'json' in sample.seen else ''}")
-        if sample.label > self.highest[0]:
-            self.highest = sample.label, sample.key
-        block, length, kind = sample.image
-        return key_hash(sample.key), block, length, sample.label, kind
+    def _refuse_lost_images(self) -> None:
+        """Raises: BadShard for an image that is no part of a sample, or is a sample of its own by its dotted name."""
+        labelled = {name.lower().removesuffix(".cls") for name in self.others if name.lower().endswith(".cls")}
+        for name in filter(_is_image, self.others):
+            key, extension = split_name(name)
+            if key in self.samples and name.lower().rpartition(".")[0] not in labelled:
+                continue  # a second image of a sample, such as 000.thumb.jpg beside 000.jpg
+            if "." in extension:
+                raise BadShard(
+                    f"{self.name} holds {name!r}, whose key has a dot: WebDataset cuts a name at the first dot, here "
+                    f"into key {key!r} and extension {extension!r}; write other characters for the dots"
+                )
+            raise BadShard(f"{self.name} holds {name!r}, an image of a kind that is not read; convert it to PNG")
 
     def _bad(self, key: str, what: str, remedy: str = "write the shard again") -> BadShard:
         return BadShard(f"{self.name}: sample {key!r} {what}; {remedy}")
 
 
-def _hint(label: bytes) -> str:
-    """What may be meant by a label that is no whole number."""
-    if label.startswith(b"\xef\xbb\xbf"):
-        return ": write it as plain ASCII, without a byte order mark"
-    try:
-        number = float(label)
-    except ValueError:
-        return "; write the number of the line that the class has in classes.txt, the first being 0"
-    whole = number.is_integer() and 0 <= number < 1 << 31
-    return f": write {int(number)} instead" if whole else ", and none is negative or a fraction"
+def _is_image(name: str) -> bool:
+    """By its last suffix; names that are hidden or nothing but a suffix count for nothing."""
+    suffix = name.lower().rpartition(".")[2]
+    return bool(split_name(name)[0].rpartition("/")[2]) and suffix in (*EXTENSIONS, *OTHER_IMAGES)

@@ -11,10 +11,13 @@ import io
 import json
 import os
 import shutil
+import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +26,40 @@ from PIL import Image
 
 from vitexp import __version__
 from vitexp.data.read.decode import BadImage, check_image, convert_image, decode_image
-from vitexp.data.shards.index_write import index_shards
+from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.layout import alone
 from vitexp.data.sources.named import open_source
 from vitexp.data.sources.source import TEST_FRACTION, Content, Source, Split, digest, hold_out
 from vitexp.record import whole_file, write_atomically
 
-Report = Callable[[int], None]
+Report = Callable[[int], object]
 RECIPE, PROGRESS, CLASSES, INFO = "recipe.json", "progress.json", "classes.txt", "_info.json"
-_BLOCK = 512
-_RECORD = 20 * _BLOCK  # a tar is filled up to whole records
 _CHUNK, _WINDOW = 32, 16  # images a task, tasks ahead: what is held in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a source is cut into shards. The same source and layout give the same bytes."""
+
+    seed: int = 0
+    """Shuffles the images once, before they are cut into shards."""
+    shard_images: int = 10_000
+    """The most images in a shard."""
+    shard_bytes: int = 1_000_000_000
+    """The most bytes in a shard."""
+    test_fraction: float | None = None
+    """Held out class by class as the test split, where the source has none; 0.2 where it has no val either."""
+    val_fraction: float | None = None
+    """Held out of train as a validation split of its own."""
+    max_bad: int = 0
+    """How many unreadable images may be left out, by name in recipe.json, before it is an error."""
+    check: bool = True
+    """Decode every image on the way, so that no shard holds one that cannot be decoded."""
+
+    def __post_init__(self) -> None:
+        for name in ("shard_images", "shard_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; at least 1 is needed")
 
 
 def encode(key: str, label: int, content: Content, check: bool) -> bytes:
@@ -63,114 +89,56 @@ def _png(pixels: np.ndarray, key: str) -> bytes:
 
 def _member(name: str, data: bytes) -> bytes:
     """A regular file in a tar: without time and owner, mode 644."""
-    return _header(name, len(data)) + data + bytes(-len(data) % _BLOCK)
-
-
-def _header(name: str, size: int) -> bytes:
-    """Source: POSIX 1003.1, pax, the ustar interchange format. tarfile's own, some ten times faster."""
-    assert len(name) <= 100
-    path = name.encode("ascii").ljust(100, b"\0")
-    numbers = b"0000644\x000000000\x000000000\0%011o\x0000000000000\0" % size
-    rest = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
-    total = sum(path) + sum(numbers) + 8 * 32 + sum(rest)
-    return path + numbers + b"%06o\0 " % total + rest
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def write_shard(path: Path, samples: Iterable[bytes]) -> int:
     """Writes a whole shard or none, and waits until it is on the disk; returns how many samples it holds."""
     count = 0
     with whole_file(path, path.with_suffix(".tmp")) as file:
-        for sample in samples:
+        for count, sample in enumerate(samples, 1):  # noqa: B007
             file.write(sample)
-            count += 1
-        file.write(bytes(2 * _BLOCK))
-        file.write(bytes(-file.tell() % _RECORD))
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
+        file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
     return count
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How a source is cut into shards. The same source and layout give the same bytes."""
-
-    seed: int = 0
-    """Shuffles the images once, before they are cut into shards."""
-    shard_images: int = 10_000
-    """The most images in a shard."""
-    shard_bytes: int = 1_000_000_000
-    """The most bytes in a shard."""
-    test_fraction: float | None = None
-    """Held out class by class as the test split, where the source has none; 0.2 where it has no val either."""
-    val_fraction: float | None = None
-    """Held out of train as a validation split of its own."""
-    max_bad: int = 0
-    """How many unreadable images may be left out, by name in recipe.json, before it is an error."""
-    check: bool = True
-    """Decode every image on the way, so that no shard holds one that cannot be decoded."""
-
-
-def encoded(
-    split: Split, order: np.ndarray, check: bool, pool: ThreadPoolExecutor
-) -> Iterator[Future[list[bytes | BadImage]]]:
+def _encoded(split: Split, order: np.ndarray, check: bool, pool: ThreadPoolExecutor) -> Iterator[bytes | BadImage]:
     """Encodes ahead in threads, a chunk a task, in order and never more than a window of chunks at once."""
 
-    def chunk(rows: list[int]) -> list[bytes | BadImage]:
-        return [_one(split, row, check) for row in rows]
+    def one(row: int) -> bytes | BadImage:
+        try:
+            return encode(split.keys[row], int(split.labels[row]), split.read(row), check)
+        except BadImage as error:
+            return error
 
     ahead: deque[Future[list[bytes | BadImage]]] = deque()
     for start in range(0, len(order), _CHUNK):
-        ahead.append(pool.submit(chunk, order[start : start + _CHUNK].tolist()))
+        ahead.append(pool.submit(lambda rows: [one(row) for row in rows], order[start : start + _CHUNK].tolist()))
         if len(ahead) > _WINDOW:
-            yield ahead.popleft()
-    yield from ahead
+            yield from ahead.popleft().result()
+    for task in ahead:
+        yield from task.result()
 
 
-def _one(split: Split, row: int, check: bool) -> bytes | BadImage:
-    try:
-        return encode(split.keys[row], int(split.labels[row]), split.read(row), check)
-    except BadImage as error:
-        return error
-
-
-class Feed:
-    """Deals encoded samples out to shards; knows the place in the split, and counts what had to be left out."""
-
-    def __init__(
-        self, tasks: Iterator[Future[list[bytes | BadImage]]], layout: Layout, left_out: list[str], report: Report
-    ) -> None:
-        self._source = (sample for task in tasks for sample in task.result())
-        self._layout, self._left_out, self._report = layout, left_out, report
-        self._next: bytes | None = None
-        self.place = 0
-
-    def peek(self) -> bytes | None:
-        """The next readable sample, or None at the end."""
-        while self._next is None and (sample := next(self._source, None)) is not None:
-            if isinstance(sample, BadImage):
-                self._skip(sample)
-            else:
-                self._next = sample
-        return self._next
-
-    def _skip(self, error: BadImage) -> None:
-        if len(self._left_out) >= self._layout.max_bad:
-            raise BadImage(f"{error}; repair or remove it, or allow it with --max-bad") from error
-        self._left_out.append(str(error))
-        self._advance()
-
-    def _advance(self) -> None:
-        self.place += 1
-        self._report(1)
-
-    def shard(self) -> Iterator[bytes]:
-        """Samples until the shard is full."""
-        images, used = 0, 0
-        while (sample := self.peek()) is not None:
-            images, used = images + 1, used + len(sample)
-            if images > 1 and (images > self._layout.shard_images or used > self._layout.shard_bytes):
-                return
-            self._next = None
-            self._advance()
-            yield sample
+def _numbered(
+    encoded: Iterable[bytes | BadImage], layout: Layout, left_out: list[str], report: Report
+) -> Iterator[tuple[int, bytes]]:
+    """The readable samples, each with the number of its shard; counts what had to be left out."""
+    number, images, used = 0, 0, 0
+    for sample in encoded:
+        report(1)
+        if isinstance(sample, BadImage):
+            if len(left_out) >= layout.max_bad:
+                raise BadImage(f"{sample}; repair or remove it, or allow it with --max-bad") from sample
+            left_out.append(str(sample))
+            continue
+        images, used = images + 1, used + len(sample)
+        if images > 1 and (images > layout.shard_images or used > layout.shard_bytes):
+            number, images, used = number + 1, 1, len(sample)
+        yield number, sample
 
 
 @dataclass
@@ -188,7 +156,7 @@ def make(
     *,
     layout: Layout | None = None,
     workers: int = 0,
-    report: Report | None = None,
+    report: Report = lambda images: None,
 ) -> Path:
     """Writes `source` to the directory `out` as WebDataset shards with their index, or finds that it has been done.
 
@@ -207,30 +175,28 @@ def make(
             for more unreadable images than `layout.max_bad`.
     """
     layout = layout or Layout()
-    _check(layout)
     source = _with_splits(open_source(source) if isinstance(source, str) else source, layout)
     out, plan = Path(out), _plan(source, layout)
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = out.with_name(f".{out.name}.lock")
+    lock, work = out.with_name(f".{out.name}.lock"), out.with_name(f"{out.name}.partial")
     with alone(lock, wait_seconds=-1):  # a second writer waits here, and then finds the work done
-        if not _done(out, plan):
-            try:
-                _build(source, layout, out, plan, workers or os.cpu_count() or 1, report or (lambda images: None))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise ValueError(
-                    f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in "
-                    f"{_partial(out).name}; free some space and run this again, or remove that directory"
-                ) from error
+        try:
+            if not _done(out, plan):
+                progress = _continue(work, plan)
+                with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+                    for name in source.splits:
+                        _write_split(source, name, layout, progress, work, pool, report)
+                _finish(source, layout, progress, work)
+                os.replace(work, out)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ValueError(
+                f"no space left on the disk of {out.parent.resolve()}: whole shards so far are kept in {work.name}; "
+                "free some space and run this again, or remove that directory"
+            ) from error
         lock.unlink(missing_ok=True)
     return out
-
-
-def _check(layout: Layout) -> None:
-    for name in ("shard_images", "shard_bytes"):
-        if getattr(layout, name) < 1:
-            raise ValueError(f"{name} is {getattr(layout, name)}; at least 1 is needed")
 
 
 def _with_splits(source: Source, layout: Layout) -> Source:
@@ -253,10 +219,6 @@ def _plan(source: Source, layout: Layout) -> str:
     return whole.hexdigest()[:16]
 
 
-def _partial(out: Path) -> Path:
-    return out.with_name(f"{out.name}.partial")
-
-
 def _done(out: Path, plan: str) -> bool:
     """Whether `out` holds this very plan already."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -267,16 +229,6 @@ def _done(out: Path, plan: str) -> bool:
     raise ValueError(f"{out} exists and holds something else; name another directory, or remove it first")
 
 
-def _build(source: Source, layout: Layout, out: Path, plan: str, workers: int, report: Report) -> None:
-    work = _partial(out)
-    progress = _continue(work, plan)
-    with ThreadPoolExecutor(workers) as pool:
-        for name in source.splits:
-            _write_split(source, name, layout, progress, work, pool, report)
-    _finish(source, layout, progress, work)
-    os.replace(work, out)
-
-
 def _continue(work: Path, plan: str) -> _Progress:
     """What an earlier run of the same plan left whole; what any other left is removed."""
     try:
@@ -285,9 +237,8 @@ def _continue(work: Path, plan: str) -> _Progress:
             return progress
     except (OSError, ValueError, TypeError):
         pass
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
     return _Progress(plan)
 
 
@@ -303,32 +254,36 @@ def _write_split(
     split = source.splits[name]
     order = np.argsort([digest(key, layout.seed) for key in split.keys], kind="stable")
     written = [shard for shard in progress.shards if shard["split"] == name]
-    start = written[-1]["next"] if written else 0
-    feed = Feed(encoded(split, order[start:], layout.check, pool), layout, progress.left_out, report)
-    report(start)
-    number = len(written)
-    while feed.peek() is not None:
-        path = work / f"{source.name}-{name}-{number:06d}.tar"
-        images = write_shard(path, feed.shard())
-        shard = {"file": path.name, "split": name, "images": images, "bytes": path.stat().st_size}
-        progress.shards.append({**shard, "next": start + feed.place})
+    place = written[-1]["next"] if written else 0
+    report(place)
+    bad_before = len(progress.left_out)
+    encoded = _encoded(split, order[place:], layout.check, pool)
+    samples = _numbered(encoded, layout, progress.left_out, report)
+    for number, of_shard in groupby(samples, itemgetter(0)):
+        path = work / f"{source.name}-{name}-{len(written) + number:06d}.tar"
+        images = write_shard(path, (sample for _, sample in of_shard))
+        # What was left out since, also of those before the next shard's first image, needs no second reading.
+        place, bad_before = place + images + len(progress.left_out) - bad_before, len(progress.left_out)
+        shard = {"file": path.name, "split": name, "images": images, "bytes": path.stat().st_size, "next": place}
+        progress.shards.append(shard)
         write_atomically(work / PROGRESS, json.dumps(vars(progress)))
-        number += 1
 
 
 def _finish(source: Source, layout: Layout, progress: _Progress, work: Path) -> None:
     """Writes what lies beside the shards, the index last."""
-    splits: dict[str, dict[str, Any]] = {}
-    for name in source.splits:
-        shards = [shard for shard in progress.shards if shard["split"] == name]
-        splits[name] = {
+    of_split = {name: [shard for shard in progress.shards if shard["split"] == name] for name in source.splits}
+    images = {name: sum(shard["images"] for shard in shards) for name, shards in of_split.items()}
+    splits = {
+        name: {
             "name": name,
-            "num_samples": sum(shard["images"] for shard in shards),
+            "num_samples": images[name],
             "filenames": [shard["file"] for shard in shards],
             "shard_lengths": [shard["images"] for shard in shards],
         }
+        for name, shards in of_split.items()
+    }
     recipe = {"made_by": f"vitexp {__version__}", "source": source.name, "plan": progress.plan, "layout": vars(layout)}
-    recipe |= {"images": {name: split["num_samples"] for name, split in splits.items()}, "left_out": progress.left_out}
+    recipe |= {"images": images, "left_out": progress.left_out}
     write_atomically(work / CLASSES, "".join(f"{name}\n" for name in source.classes))
     write_atomically(work / INFO, json.dumps({"splits": splits}, indent=1) + "\n")
     write_atomically(work / RECIPE, json.dumps(recipe, indent=1) + "\n")

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ import numpy as np
 
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES
 from vitexp.data.shards.layout import FEW_CLASSES, SPLITS, files_below, hidden, read_names, spelled
-from vitexp.data.shards.tar import BLOCK, Tape
+from vitexp.data.shards.scan import plain_members
 from vitexp.data.sources.source import Source, Split
 
 _NPZ_WORDS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
@@ -24,7 +23,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*\.\w+")  # a - inside a part
 
 def folder(path: Path) -> Source:
     """Images at their own bytes, by the folder of their class: CLASS/..., or train/CLASS/..., test/CLASS/..."""
-    sizes = {name: entry.stat().st_size for name, entry in files_below(path) if entry.is_file()}
+    sizes = dict(files_below(path))
     source = _class_folders(path.resolve().name, str(path), sizes, lambda name: (path / name).read_bytes())
     empty = _without_images(path, sizes)
     return replace(source, notes=[*source.notes, f"folders without an image left out: {empty}"]) if empty else source
@@ -63,26 +62,9 @@ def tar(path: Path) -> Source:
 
 def _places(path: Path) -> dict[str, tuple[int, int]]:
     """Where in a tar each file lies. Raises: ValueError for a link, and for whatever would be left out."""
-    places: dict[str, tuple[int, int]] = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if member.islnk() or member.issym() or member.issparse():
-                    raise ValueError(
-                        f"{path} holds {member.name!r}, a link or a file with holes, and only plain files are read; "
-                        "write it again with `tar --dereference --hard-dereference`"
-                    )
-                if member.isreg():
-                    places[member.name.removeprefix("./")] = (member.offset_data, member.size)
-            end = archive.offset
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no whole, uncompressed tar ({error}); unpack it and name the folder") from error
     with open(path, "rb") as file:
-        tape = Tape(file, str(path), file.seek(end))
-        if tape.take(BLOCK) != bytes(BLOCK):
-            raise tape.bad(f"is damaged at byte {end}")
-        tape.finish()
-    return places
+        members = plain_members(file, str(path))
+        return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
 
 
 def _class_folders(name: str, where: str, sizes: dict[str, int], read: Callable[[str], bytes]) -> Source:
