@@ -12,19 +12,17 @@ from PIL import Image
 from vitexp.data.batch import Batch, Batches, BatchLoader, Place
 from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
-from vitexp.data.reader import CacheReader, FileReader, Views, cacheable
+from vitexp.data.reader import CacheReader, FileReader, cacheable
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.tar import BadShard
-from vitexp.data.views import eval_view, train_view
+from vitexp.data.views import View
 
 
-def batches_of(
-    digits, batch=100, rank=0, ranks=1, augment="crop_flip", reader=CacheReader, rows=None, seed=0, **options
-):
+def batches_of(digits, batch=100, rank=0, ranks=1, augment="crop_flip", reader=CacheReader, rows=None, seed=0):
     index = open_shards(digits, "train")
-    views = Views(train_view(augment, 8, seed), eval_view("resize", 8))
+    view = View(8, augment, seed=seed)
     rows = np.arange(len(index)) if rows is None else rows
-    return Batches(index, reader(index, views, **options), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
+    return Batches(index, reader(index, view), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
 
 
 def same(a, b) -> bool:
@@ -34,7 +32,7 @@ def same(a, b) -> bool:
 def test_a_batch_holds_the_images_of_its_samples(digits) -> None:
     batches = batches_of(digits, augment="none")
     index = open_shards(digits, "train")
-    pixels = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8))).pixels
+    pixels = CacheReader(index, View(8)).pixels
     batch = batches[(0, 3)]
     assert (batch.images.dtype, tuple(batch.images.shape), batch.labels.dtype) == (
         torch.uint8,
@@ -96,10 +94,8 @@ def test_starting_workers_draws_nothing_from_the_runs_own_randomness(digits) -> 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop_flip", "inception"])
 def test_all_readers_give_the_same_pixels(digits, augment) -> None:
     cached, local = (batches_of(digits, augment=augment, reader=reader) for reader in (CacheReader, FileReader))
-    threaded = batches_of(digits, augment=augment, reader=FileReader, threads=3)
     for place in [(0, 0), (2, 14), (-1, 3)]:
         assert same(cached[place], local[place])
-        assert same(threaded[place], local[place])
 
 
 def test_the_place_is_asked_when_the_first_batch_is(digits) -> None:
@@ -188,7 +184,7 @@ def test_any_other_failure_to_read_in_a_worker_is_one_sentence(digits, error, wo
 def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -> None:
     """Also where a rank's share of the batch is odd, and in the last batch, which is smaller."""
     index = open_shards(digits)
-    reader = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8)))
+    reader = CacheReader(index, View(8))
     order = EpochOrder(np.arange(97), index.starts, 0)
 
     def steps(of: int) -> list[list[Batch]]:
@@ -206,8 +202,8 @@ def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -
 
 def batches_of_small(folder):
     index = open_shards(folder)
-    views = Views(eval_view("resize", 4), eval_view("resize", 4))
-    return Batches(index, FileReader(index, views), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
+    view = View(4)
+    return Batches(index, FileReader(index, view), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +217,14 @@ def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_ta
         members += [(f"k{i}.jpg", photograph(i, *size)), (f"k{i}.cls", b"0")]
     write_tar(tmp_path / "x-train-0.tar", members)
     index = open_shards(tmp_path)
-    views = Views(train_view(augment, 32, 0), eval_view(measured, 32))
+    view = View(32, augment, measured)
     samples = np.arange(len(sizes))
-    local = FileReader(index, views)
+    local = FileReader(index, view)
     if (augment == "inception" or measured == "crop") and sizes[0] != (32, 32):
-        assert not cacheable(index, views)
+        assert not cacheable(index, view)
         return
     for epoch in (0, 1, EVALUATION):
-        assert np.array_equal(CacheReader(index, views).read(samples, epoch), local.read(samples, epoch))
+        assert np.array_equal(CacheReader(index, view).read(samples, epoch), local.read(samples, epoch))
 
 
 def photograph(seed: int, height: int, width: int) -> bytes:

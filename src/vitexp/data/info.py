@@ -17,7 +17,7 @@ from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.local import LocalFiles
 from vitexp.data.shards.scan import scan_shard
-from vitexp.data.views import eval_view
+from vitexp.data.views import View
 from vitexp.record import write_atomically
 
 _SHOWN = 5
@@ -128,7 +128,7 @@ def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str
     shown = min(index.classes, _SHOWN_CLASSES)
     pitch = _CELL_PIXELS + _GAP_PIXELS
     sheet = Image.new("RGB", (_NAME_PIXELS + _SHEET_COLUMNS * pitch, shown * pitch), "white")
-    draw, files, view = ImageDraw.Draw(sheet), LocalFiles(index), eval_view("resize", _CELL_PIXELS)
+    draw, files, view = ImageDraw.Draw(sheet), LocalFiles(index), View(_CELL_PIXELS)
     for label in range(shown):
         top = label * pitch
         draw.text((4, top + _CELL_PIXELS // 2 - 6), index.class_names[label][:18], fill="black")

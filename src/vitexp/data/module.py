@@ -17,11 +17,10 @@ from vitexp.data.info import class_notes, counts_line
 from vitexp.data.locate import OpenedSet, check_location, check_size, open_set
 from vitexp.data.mixing import Mix, mixed
 from vitexp.data.order import EpochOrder, settle, steps
-from vitexp.data.reader import Reader, ReaderName, Views, choose_reader
+from vitexp.data.reader import Reader, ReaderName, choose_reader
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.subset import SubsetOptions
-from vitexp.data.views import Augment, EvalKind, train_view
-from vitexp.data.views import eval_view as eval_view_of
+from vitexp.data.views import Augment, EvalKind, View
 
 Split = Literal["train", "val", "test"]
 
@@ -136,15 +135,15 @@ class ShardData(L.LightningDataModule):
         """The set, opened on first use."""
         if self._opened is None:
             opened = self._open()
-            self._views(opened.size)  # refuses a view that is impossible at this size
+            self._view_at(opened.size)  # refuses a view that is impossible at this size
             self._opened = opened
         return self._opened
 
     def _open(self) -> OpenedSet:
         return open_set(self.shards, self.image_size, self._subset)
 
-    def _views(self, size: int) -> Views:
-        return Views(train_view(self.augment, size, self.seed), eval_view_of(self.eval_view, size))
+    def _view_at(self, size: int) -> View:
+        return View(size, self.augment, self.eval_view, self.seed)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has an attribute here that it does not use
@@ -337,6 +336,6 @@ class ShardData(L.LightningDataModule):
 
     def _reader(self, index: ShardIndex) -> Reader:
         if index.split not in self._readers:
-            self._readers[index.split], why = choose_reader(index, self._views(self.size), self.reader)
+            self._readers[index.split], why = choose_reader(index, self._view_at(self.size), self.reader)
             rank_zero_info(f"{index.name} {index.split}: {why}")
         return self._readers[index.split]

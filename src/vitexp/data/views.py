@@ -18,12 +18,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from vitexp.data.keyed import draws, key, uniforms
+from vitexp.data.order import EVALUATION
 from vitexp.data.read.photo import File, decode_boxes, image_sizes
 
 AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
@@ -34,6 +35,7 @@ CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop ke
 POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
 Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 EvalKind = Literal["resize", "crop"]
+_INCEPTION = ("inception", "randaugment")
 _ONE = 2.0**14
 _PURPOSE = 0x52414E44
 _GREY = (128, 128, 128)  # what moves in from outside
@@ -164,107 +166,65 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
     return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
-class View(Protocol):
-    """From stored images to uint8 (B, size, size, 3), by the epoch and the ids of the samples."""
+@dataclass(frozen=True)
+class View:
+    """What the network sees of stored images or of files: as `augment` says in training, and in the epoch EVALUATION as
+    `measured` says.
+    """
 
-    @property
-    def size(self) -> int:
-        """Height and width of what comes out."""
+    size: int
+    """Height and width of what comes out."""
+    augment: Augment = "none"
+    measured: EvalKind = "resize"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if "crop" in self.augment and self.size < 8:
+            raise ValueError(
+                f"augment {self.augment!r}: crop has no effect on images of {self.size} pixels; use none or flip"
+            )
+
+    def shows_parts(self, epoch: int) -> bool:
+        """Whether the network sees parts of the images in an epoch."""
+        return self.measured == "crop" if epoch == EVALUATION else self.augment in _INCEPTION
 
     def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3)."""
+        """`images` themselves where there is nothing to do.
+
+        Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3).
+        """
+        count, height, width, _ = images.shape
+        draws = self._draws(epoch, samples)
+        boxes = self._boxes(np.full(count, height), np.full(count, width), epoch, draws)
+        if self.shows_parts(epoch) or not height == width == self.size:
+            images = resize_boxes(images, boxes, self.size)
+        return self._augmented(images, epoch, samples, draws)
 
     def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
         """Decodes too, and no more than it needs."""
+        draws = self._draws(epoch, samples)
+        images = decode_boxes(files, self._boxes(*image_sizes(files), epoch, draws), self.size)
+        return self._augmented(images, epoch, samples, draws)
 
+    def _draws(self, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """The random numbers of each sample: those of its box or of its shift, and last that of the flip."""
+        return uniforms(key(self.seed, epoch, _VIEW), samples, (DRAWS if self.augment in _INCEPTION else 2) + 1)
 
-def train_view(augment: Augment, size: int, seed: int) -> View:
-    """The view behind a value of `data.augment`."""
-    if augment not in get_args(Augment):
-        raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
-    if augment in ("inception", "randaugment"):
-        return InceptionView(size, seed, further=augment == "randaugment")
-    if "crop" in augment and size < 8:
-        raise ValueError(f"augment {augment!r}: crop has no effect on images of {size} pixels; use none or flip")
-    return ShiftView(size, seed, shift=size // 8 if "crop" in augment else 0, flip="flip" in augment)
+    def _boxes(self, heights: np.ndarray, widths: np.ndarray, epoch: int, draws: np.ndarray) -> np.ndarray:
+        if not self.shows_parts(epoch):
+            return whole_boxes(heights, widths)
+        return centre_boxes(heights, widths) if epoch == EVALUATION else inception_boxes(draws, heights, widths)
 
-
-def eval_view(kind: EvalKind, size: int) -> View:
-    """The view for validation, test and features: nothing random."""
-    if kind not in get_args(EvalKind):
-        raise ValueError(f"the evaluation view {kind!r} is none of {', '.join(get_args(EvalKind))}")
-    return EvalView(size, centre=kind == "crop")
-
-
-@dataclass(frozen=True)
-class EvalView:
-    """The whole image or its centre, resized."""
-
-    size: int
-    centre: bool = False
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Returns `images` itself where there is nothing to do."""
-        count, height, width, _ = images.shape
-        if height == width == self.size and not self.centre:
+    def _augmented(self, images: np.ndarray, epoch: int, samples: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        if epoch == EVALUATION or self.augment == "none":
             return images
-        return resize_boxes(images, self._boxes(np.full(count, height), np.full(count, width)), self.size)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes and resizes."""
-        return decode_boxes(files, self._boxes(*image_sizes(files)), self.size)
-
-    def _boxes(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-        return centre_boxes(heights, widths) if self.centre else whole_boxes(heights, widths)
-
-
-@dataclass(frozen=True)
-class ShiftView:
-    """The whole image, shifted over a reflected border and mirrored, each where asked for."""
-
-    size: int
-    seed: int
-    shift: int
-    flip: bool
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Resizes to `size` first, where it must."""
-        images = EvalView(self.size).from_pixels(images, epoch, samples)
-        if not self.shift and not self.flip:
-            return images
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, 3)
-        shifts = np.floor(draws[:, :2] * (2 * self.shift + 1)).astype(np.int64) - self.shift
-        return moved(images, shifts, (draws[:, 2] < 0.5) & self.flip)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes, resizes, shifts."""
-        return self.from_pixels(EvalView(self.size).from_files(files, epoch, samples), epoch, samples)
-
-
-@dataclass(frozen=True)
-class InceptionView:
-    """A random box, resized, and the flip; further, RandAugment."""
-
-    size: int
-    seed: int
-    further: bool = False
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Shapes: uint8 (B, H, W, 3) -> (B, size, size, 3)."""
-        count, height, width, _ = images.shape
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
-        parts = inception_boxes(draws, np.full(count, height), np.full(count, width))
-        seen = mirrored(resize_boxes(images, parts, self.size), draws[:, -1] < 0.5)
-        return self._further(seen, epoch, samples)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes no more than it needs."""
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
-        parts = inception_boxes(draws, *image_sizes(files))
-        return self._further(decode_boxes(files, parts, self.size, draws[:, -1] < 0.5), epoch, samples)
-
-    def _further(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        return rand_augmented(images, self.seed, epoch, samples) if self.further else images
+        flips = draws[:, -1] < 0.5
+        if self.augment in _INCEPTION:
+            images[flips] = images[flips][:, :, ::-1]
+            return rand_augmented(images, self.seed, epoch, samples) if self.augment == "randaugment" else images
+        reach = self.size // 8 if "crop" in self.augment else 0
+        shifts = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
+        return moved(images, shifts, flips & ("flip" in self.augment))
 
 
 def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarray:
@@ -301,9 +261,3 @@ def _reflected(places: np.ndarray, length: int) -> np.ndarray:
     """Places outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
     places = np.abs(places)
     return np.where(places >= length, 2 * (length - 1) - places, places)
-
-
-def mirrored(images: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """Mirrors the images where `flips`, in place."""
-    images[flips] = images[flips][:, :, ::-1]
-    return images
