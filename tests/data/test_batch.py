@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, Place
+from vitexp.data.batch import Batch, Batches, BatchLoader
 from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
 from vitexp.data.reader import CacheReader, FileReader, cacheable
@@ -189,7 +189,7 @@ def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -
 
     def steps(of: int) -> list[list[Batch]]:
         sets = [Batches(index, reader, order, batch, rank, of, "mixup_cutmix") for rank in range(of)]
-        return [[each[Place(1, step)] for each in sets] for step in range(len(sets[0]))]
+        return [[each[1, step] for each in sets] for step in range(len(sets[0]))]
 
     for (whole,), parts in zip(steps(1), steps(ranks), strict=True):
         images = torch.cat([mixed(part.images.float(), part.recipe) for part in parts])
@@ -197,7 +197,7 @@ def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -
         assert torch.equal(torch.cat([partners(part.labels) for part in parts]), partners(whole.labels))
         assert not torch.equal(images, whole.images.float())
         assert {part.total for part in parts} == {whole.total}
-    assert Batches(index, reader, order, batch, 0, 1, "mixup")[Place(EVALUATION, 0)].recipe is None
+    assert Batches(index, reader, order, batch, 0, 1, "mixup")[EVALUATION, 0].recipe is None
 
 
 def batches_of_small(folder):

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
+from vitexp.data.batch import Batch, Batches, BatchLoader
 from vitexp.data.info import class_notes, counts_line
 from vitexp.data.locate import OpenedSet, check_location, check_size, open_set
 from vitexp.data.mixing import Mix, mixed
@@ -261,7 +261,7 @@ class ShardData(L.LightningDataModule):
     def _has(self, split: str) -> bool:
         return len(self.opened.rows.get(split, ())) > 0
 
-    def train_dataloader(self) -> TrainLoader:
+    def train_dataloader(self) -> BatchLoader:
         """The training batches of this rank."""
         ranks = self.trainer.world_size if self.trainer else 1
         if self.batch_size % ranks:
@@ -270,7 +270,7 @@ class ShardData(L.LightningDataModule):
             )
         if self.trainer:
             settle(self.trainer.fit_loop)  # the first hook that the loop calls after a checkpoint is loaded
-        loader = TrainLoader(self._batches("train"), self.workers, self._place, torch.cuda.is_available())
+        loader = BatchLoader(self._batches("train"), self.workers, self._place, torch.cuda.is_available())
         self._loaders.add(loader)
         return loader
 
