@@ -83,6 +83,6 @@ def _print_summary(directory: Path) -> None:
 def _progress(task: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    from vitexp.data.sources.source import progress_bar
+    from vitexp.data.sources.named import progress_bar
 
     return progress_bar(task, total, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
