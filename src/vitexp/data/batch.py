@@ -92,7 +92,7 @@ class BatchLoader:
         self,
         batches: Batches,
         workers: int,
-        position: Callable[[], Place] = lambda: (EVALUATION, 0),
+        position: Callable[[], Place] | None = None,
         pin: bool = False,
     ) -> None:
         self._batches, self._position = batches, position
@@ -115,7 +115,7 @@ class BatchLoader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, first = self._position()
+        epoch, first = self._position() if self._position else (EVALUATION, 0)
         places = [(epoch, step) for step in range(first, len(self))]
         if self._loader is None:
             yield from map(self._batches.__getitem__, places)

@@ -23,11 +23,6 @@ from vitexp.record import write_atomically
 _SHOWN = 5
 
 
-def counts_line(name: str, parts: Sequence[str], classes: int) -> str:
-    """As in `data: digits: 1,294 train + 144 val (held out of train) + 359 test images, 10 classes`."""
-    return f"data: {name}: {' + '.join(parts)} images, {classes:,} {'class' if classes == 1 else 'classes'}"
-
-
 def class_notes(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[str]:
     """What a reader of the numbers should know about the classes of a set.
 

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitexp.data.locate import OpenedSet, size_of
 from vitexp.data.module import ShardData
+from vitexp.data.opened import OpenedSet, size_of
 from vitexp.data.read.fetch import is_url
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import check_subset, held_out
 
 
 class Size(NamedTuple):
@@ -79,9 +78,8 @@ class PublishedData(ShardData):
 
     def _sized(self, name: str) -> OpenedSet:
         size, options = SIZES[name], self._subset
-        val = held_out(size.train, options.val_fraction or 0.0)
-        train = options.wanted(size.train - val)
-        check_subset(train, size.train - val, size.classes)
+        val = options.held_out(size.train)
+        train = options.wanted(size.train - val, size.classes)
         counts = {"train": train, "val": val, "test": size.test}
         return OpenedSet(
             indexes={},
@@ -89,7 +87,6 @@ class PublishedData(ShardData):
             class_names=(),
             classes=size.classes,
             size=size_of(name, (size.side, size.side) if size.side else None, self.image_size),
-            held_out=True,
             rows={split: np.broadcast_to(np.int64(0), count) for split, count in counts.items()},  # lengths alone
             shards_fingerprint=f"published size of {name}",
             subset_fingerprint=f"{train} of {size.train - val} images, seed {options.seed}",
