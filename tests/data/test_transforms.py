@@ -89,8 +89,7 @@ def test_crop_is_a_window_of_the_reflected_image_and_every_window_is_as_likely(w
     assert found == count
 
 
-def test_moving_a_large_image_is_the_same_as_moving_a_small_one():
-    """Above 64x64 pixels the batch is moved image by image; the result must not tell."""
+def test_moving_shifts_over_a_reflected_border_and_then_mirrors():
     large = RNG.integers(0, 256, (5, 80, 70, 3), dtype=np.uint8)
     shifts, flips = RNG.integers(-8, 9, (5, 2)), np.array([True, False, True, False, True])
     expected = []

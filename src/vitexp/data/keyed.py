@@ -50,16 +50,6 @@ def draws(key: int, samples: np.ndarray, count: int) -> np.ndarray:
     return draw(0, draw(key, samples)[:, None] + np.arange(count, dtype=np.uint64))
 
 
-def uniform(key: int, samples: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each sample; shapes as `draw`."""
-    return unit(draw(key, samples))
-
-
 def uniforms(key: int, samples: np.ndarray, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1) for each sample; shapes as `draws`."""
-    return unit(draws(key, samples, count))
-
-
-def unit(bits: np.ndarray) -> np.ndarray:
-    """64 bits as a number in [0, 1), by the upper 53."""
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """`count` numbers in [0, 1) for each sample, by the upper 53 bits; shapes as `draws`."""
+    return (draws(key, samples, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53

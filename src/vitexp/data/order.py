@@ -10,7 +10,6 @@ Step s of an epoch is the slice [s * batch, (s + 1) * batch) of this order, whol
 its part.
 """
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ EVALUATION = -1
 
 WINDOW_IMAGES = 1 << 16
 _SHARDS, _WINDOW = 1, 2
-_WINDOWS_HELD = 4
 
 
 class EpochOrder:
@@ -35,8 +33,8 @@ class EpochOrder:
         bounds = np.searchsorted(rows, shard_starts)
         self._used = np.flatnonzero(np.diff(bounds))  # the shards that hold any of the rows
         self._first, self._counts = bounds[:-1][self._used], np.diff(bounds)[self._used]
-        self._epochs: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
-        self._shuffles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._last_order: tuple[int | None, np.ndarray, np.ndarray] = None, rows, rows
+        self._last_window: tuple[tuple[int, int] | None, np.ndarray] = None, rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,7 +48,7 @@ class EpochOrder:
         while start < stop:
             window = self.window_of(start)
             first, end = self._window_bounds(window)
-            parts.append(self._shuffled(epoch, window)[start - first : min(stop, end) - first])
+            parts.append(self._window(epoch, window)[start - first : min(stop, end) - first])
             start = min(stop, end)
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -59,7 +57,7 @@ class EpochOrder:
         if window >= self.windows:
             return np.empty(0, np.int64)
         first, end = self._window_bounds(window)
-        order, ends = self._epoch(epoch)
+        order, ends = self._shard_order(epoch)
         low, high = np.searchsorted(ends, [first, end - 1], side="right")
         return self._used[order[low : high + 1]]
 
@@ -71,36 +69,27 @@ class EpochOrder:
     def _window_bounds(self, window: int) -> tuple[int, int]:
         return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
 
-    def _shuffled(self, epoch: int, window: int) -> np.ndarray:
-        """The sample numbers of one window in their new order."""
-        if (epoch, window) not in self._shuffles:
+    def _window(self, epoch: int, window: int) -> np.ndarray:
+        """The sample numbers of one window in their new order; the last one is remembered."""
+        if self._last_window[0] != (epoch, window):
             first, end = self._window_bounds(window)
             ranks = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
-            samples = self._in_shard_order(epoch, first + np.argsort(ranks, kind="stable"))
-            _keep(self._shuffles, (epoch, window), samples)
-        return self._shuffles[epoch, window]
+            places = first + np.argsort(ranks, kind="stable")
+            order, ends = self._shard_order(epoch)
+            at = np.searchsorted(ends, places, side="right")
+            shard = order[at]
+            samples = self.rows[self._first[shard] + places - (ends[at] - self._counts[shard])]
+            self._last_window = (epoch, window), samples
+        return self._last_window[1]
 
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order of the shards in use, and the place behind the last image of each in that order."""
-        if epoch not in self._epochs:
+    def _shard_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the shards in use, and the place behind the last image of each; the last one is remembered."""
+        if self._last_order[0] != epoch:
             order = np.arange(len(self._used))
             if epoch != EVALUATION:
                 order = np.argsort(draw(key(self.seed, epoch, _SHARDS), self._used), kind="stable")
-            _keep(self._epochs, epoch, (order, np.cumsum(self._counts[order])))
-        return self._epochs[epoch]
-
-    def _in_shard_order(self, epoch: int, places: np.ndarray) -> np.ndarray:
-        order, ends = self._epoch(epoch)
-        at = np.searchsorted(ends, places, side="right")
-        shard = order[at]
-        return self.rows[self._first[shard] + places - (ends[at] - self._counts[shard])]
-
-
-def _keep(held: OrderedDict[Any, Any], name: Any, value: Any) -> None:
-    """Adds to what is held, and forgets the oldest."""
-    held[name] = value
-    while len(held) > _WINDOWS_HELD:
-        held.popitem(last=False)
+            self._last_order = epoch, order, np.cumsum(self._counts[order])
+        return self._last_order[1:]
 
 
 def steps(images: int, batch: int) -> int:

@@ -35,13 +35,11 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 def run_verify(chosen: argparse.Namespace) -> int:
     """Checks shards; status 1 if there are problems."""
-    from vitexp.data.info import verify
-    from vitexp.data.shards.index import open_shards
-    from vitexp.data.shards.layout import find_shards
+    from vitexp.data.info import open_splits, verify
 
-    images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
-    with _progress(f"verifying {chosen.directory}", images) as report:
-        found = verify(chosen.directory, decode=not chosen.no_decode, workers=chosen.workers, report=report)
+    indexes = open_splits(chosen.directory)
+    with _progress(f"verifying {chosen.directory}", sum(map(len, indexes.values()))) as report:
+        found = verify(indexes, decode=not chosen.no_decode, workers=chosen.workers, report=report)
     for problem in found.problems:
         print(problem)
     for note in found.notes:
@@ -73,10 +71,11 @@ def run_index(chosen: argparse.Namespace) -> int:
 
 
 def _print_summary(directory: Path) -> None:
-    from vitexp.data.info import notes, summary
+    from vitexp.data.info import notes, open_splits, summary
 
-    print(summary(directory))
-    for note in notes(directory):
+    indexes = open_splits(directory)
+    print(summary(indexes, directory))
+    for note in notes(indexes):
         print(f"note: {note}", file=sys.stderr)
 
 
