@@ -12,17 +12,17 @@ from PIL import Image
 from vitexp.data.batch import Batch, Batches, BatchLoader
 from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
-from vitexp.data.reader import CacheReader, FileReader, cacheable
+from vitexp.data.reader import Reader, cacheable
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.tar import BadShard
 from vitexp.data.views import View
 
 
-def batches_of(digits, batch=100, rank=0, ranks=1, augment="crop_flip", reader=CacheReader, rows=None, seed=0):
+def batches_of(digits, batch=100, rank=0, ranks=1, augment="crop_flip", cached=True, rows=None, seed=0, reader=Reader):
     index = open_shards(digits, "train")
     view = View(8, augment, seed=seed)
     rows = np.arange(len(index)) if rows is None else rows
-    return Batches(index, reader(index, view), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
+    return Batches(index, reader(index, view, cached), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
 
 
 def same(a, b) -> bool:
@@ -32,7 +32,7 @@ def same(a, b) -> bool:
 def test_a_batch_holds_the_images_of_its_samples(digits) -> None:
     batches = batches_of(digits, augment="none")
     index = open_shards(digits, "train")
-    pixels = CacheReader(index, View(8)).pixels
+    pixels = Reader(index, View(8), True).pixels
     batch = batches[(0, 3)]
     assert (batch.images.dtype, tuple(batch.images.shape), batch.labels.dtype) == (
         torch.uint8,
@@ -73,11 +73,11 @@ def test_evaluation_sees_every_row_once_unchanged_on_any_ranks(digits) -> None:
     assert all(map(same, BatchLoader(batches_of(digits, 64, rows=rows), workers=0), plain))
 
 
-@pytest.mark.parametrize("reader", [CacheReader, FileReader])
+@pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_no_bit(digits, workers, reader) -> None:
-    here = BatchLoader(batches_of(digits, reader=reader), 0, lambda: (4, 5))
-    there = BatchLoader(batches_of(digits, reader=reader), workers, lambda: (4, 5))
+def test_workers_change_no_bit(digits, workers, cached) -> None:
+    here = BatchLoader(batches_of(digits, cached=cached), 0, lambda: (4, 5))
+    there = BatchLoader(batches_of(digits, cached=cached), workers, lambda: (4, 5))
     for _ in range(2):  # the second time from workers that live on
         found = list(there)
         assert len(found) == 10
@@ -93,7 +93,7 @@ def test_starting_workers_draws_nothing_from_the_runs_own_randomness(digits) -> 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop_flip", "inception"])
 def test_all_readers_give_the_same_pixels(digits, augment) -> None:
-    cached, local = (batches_of(digits, augment=augment, reader=reader) for reader in (CacheReader, FileReader))
+    cached, local = (batches_of(digits, augment=augment, cached=cached) for cached in (True, False))
     for place in [(0, 0), (2, 14), (-1, 3)]:
         assert same(cached[place], local[place])
 
@@ -172,19 +172,19 @@ def test_an_unreadable_shard_is_one_sentence_from_here_and_from_a_worker(tmp_pat
     ],
 )
 def test_any_other_failure_to_read_in_a_worker_is_one_sentence(digits, error, words) -> None:
-    class Reader(CacheReader):
+    class Failing(Reader):
         def read(self, *_: object) -> np.ndarray:
             raise error
 
     with pytest.raises(ValueError, match=rf"^a data worker could not read images: {words}; [^\n]*$"):
-        list(BatchLoader(batches_of(digits, reader=Reader), 1))
+        list(BatchLoader(batches_of(digits, reader=Failing), 1))
 
 
 @pytest.mark.parametrize(("batch", "ranks"), [(30, 2), (50, 3), (64, 4)])
 def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -> None:
     """Also where a rank's share of the batch is odd, and in the last batch, which is smaller."""
     index = open_shards(digits)
-    reader = CacheReader(index, View(8))
+    reader = Reader(index, View(8), True)
     order = EpochOrder(np.arange(97), index.starts, 0)
 
     def steps(of: int) -> list[list[Batch]]:
@@ -203,7 +203,7 @@ def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -
 def batches_of_small(folder):
     index = open_shards(folder)
     view = View(4)
-    return Batches(index, FileReader(index, view), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
+    return Batches(index, Reader(index, view, False), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,12 @@ def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_ta
     index = open_shards(tmp_path)
     view = View(32, augment, measured)
     samples = np.arange(len(sizes))
-    local = FileReader(index, view)
+    local = Reader(index, view, False)
     if (augment == "inception" or measured == "crop") and sizes[0] != (32, 32):
         assert not cacheable(index, view)
         return
     for epoch in (0, 1, EVALUATION):
-        assert np.array_equal(CacheReader(index, view).read(samples, epoch), local.read(samples, epoch))
+        assert np.array_equal(Reader(index, view, True).read(samples, epoch), local.read(samples, epoch))
 
 
 def photograph(seed: int, height: int, width: int) -> bytes:

@@ -101,43 +101,27 @@ def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
         ) from error
 
 
-class CacheReader:
-    """Gathers from the split's decoded pixels, and applies the view to whole batches."""
+class Reader:
+    """Gives the pixels of samples, from the cache or from the file of each image. Can be sent to a worker process."""
 
-    def __init__(self, index: ShardIndex, view: View) -> None:
+    def __init__(self, index: ShardIndex, view: View, cached: bool) -> None:
         self._index, self._view = index, view
-        self.pixels = open_cache(index, view.size)
+        self._files = files_of(index)
+        self.pixels = open_cache(index, view.size) if cached else None
 
     def __reduce__(self) -> Any:
-        return CacheReader, (self._index, self._view)
+        return type(self), (self._index, self._view, self.pixels is not None)
 
     def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
         """Shapes: int64 (B,) -> uint8 (B, size, size, 3)."""
-        return self._view.from_pixels(self.pixels[samples], epoch, samples)
-
-    def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """Nothing: everything is here."""
-
-
-class FileReader:
-    """Reads the file of each image, here or as it comes from a URL, and decodes it."""
-
-    def __init__(self, index: ShardIndex, view: View) -> None:
-        self._files, self._view = files_of(index), view
-
-    def __reduce__(self) -> Any:
-        return FileReader, (self._files.index, self._view)
-
-    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """Shapes: int64 (B,) -> uint8 (B, size, size, 3)."""
+        if self.pixels is not None:
+            return self._view.from_pixels(self.pixels[samples], epoch, samples)
         return self._view.from_files(self._files.read(samples), epoch, samples)
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
         """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""
-        self._files.prepare(now, then)
-
-
-Reader = CacheReader | FileReader
+        if self.pixels is None:
+            self._files.prepare(now, then)
 
 
 def cacheable(index: ShardIndex, view: View) -> bool:
@@ -156,8 +140,8 @@ def choose_reader(index: ShardIndex, view: View, wanted: ReaderName) -> tuple[Re
     fits, pixels = cacheable(index, view), math.prod(cache_shape(index, view.size))
     if wanted == "cache" and not fits:
         raise ValueError(f"data.reader cache holds images resized, and a crop needs them whole; use {by_file} or auto")
-    size = f"{pixels / 1e6:,.1f} MB of pixels"
-    if wanted == "cache" or (wanted == "auto" and fits and pixels <= CACHE_BYTES):
-        return CacheReader(index, view), f"cache reader, {size} are decoded once and kept"
-    reason = f"{size} are too many to keep" if fits else "whole images are cropped"
-    return FileReader(index, view), f"{by_file} reader, {'as asked' if wanted != 'auto' else reason}"
+    cached = wanted == "cache" or (wanted == "auto" and fits and pixels <= CACHE_BYTES)
+    why = f"{pixels / 1e6:,.1f} MB of pixels are {'decoded once and kept' if cached else 'too many to keep'}"
+    if not cached and (wanted != "auto" or not fits):
+        why = "whole images are cropped" if wanted == "auto" else "as asked"
+    return Reader(index, view, cached), f"{'cache' if cached else by_file} reader, {why}"
