@@ -32,10 +32,9 @@ class Recipe(NamedTuple):
 
 def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
     """The mixture of each image, by its pair's first sample; an image without a partner keeps all of itself."""
-    assert mix != "none", "an unmixed batch needs no recipe"
     count = len(samples)
     draws = uniforms(key(seed, epoch, _PURPOSE), np.asarray(samples)[0::2], 4)
-    cut = {"mixup": draws[:, 0] < 0, "cutmix": draws[:, 0] >= 0}.get(mix, draws[:, 0] < 0.5)
+    cut = draws[:, 0] < {"mixup": 0.0, "cutmix": 1.0, "mixup_cutmix": 0.5}[mix]
     alpha = np.where(cut, CUTMIX_ALPHA, MIXUP_ALPHA)
     share = betaincinv(alpha, alpha, draws[:, 1]).astype(np.float32)
     boxes = _boxes(share, draws[:, 2:], height, width) * cut[:, None]

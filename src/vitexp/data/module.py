@@ -159,11 +159,6 @@ class ShardData(L.LightningDataModule):
         return self.opened.size
 
     @property
-    def shards_fingerprint(self) -> str:
-        """16 hexadecimal digits of the content of the training shards."""
-        return self.opened.shards_fingerprint
-
-    @property
     def subset_fingerprint(self) -> str:
         """16 hexadecimal digits of which images are trained on, with which labels."""
         return self.opened.subset_fingerprint
@@ -189,6 +184,8 @@ class ShardData(L.LightningDataModule):
 
     def index_of(self, split: str) -> ShardIndex:
         """The shards that the images of a split lie in: a held-out validation slice lies in those of train."""
+        if self.opened.published:
+            raise ValueError(f"{self.opened.published}; there are no images to train on or to measure")
         return self.opened.indexes.get(split, self.opened.indexes["train"])
 
     def samples(self, split: str) -> np.ndarray:
@@ -202,6 +199,7 @@ class ShardData(L.LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """What a run record keeps about its data."""
+        measured = [split for split in ("val", "test") if self.count(split) and not self.opened.published]
         return {
             "name": self.name,
             "classes": self.classes,
@@ -211,10 +209,8 @@ class ShardData(L.LightningDataModule):
             "val_images": self.val_count,
             "test_images": self.test_count,
             "subset_fingerprint": self.subset_fingerprint,
-            "shards_fingerprint": self.shards_fingerprint,
-            "order_fingerprints": {
-                split: self.order_fingerprint(split) for split in ("val", "test") if self.count(split)
-            },
+            "shards_fingerprint": self.opened.shards_fingerprint,
+            "order_fingerprints": {split: self.order_fingerprint(split) for split in measured},
         }
 
     def class_counts(self, split: Split) -> np.ndarray:
@@ -234,10 +230,8 @@ class ShardData(L.LightningDataModule):
         digest.update(np.ascontiguousarray(numbers, "<i8").tobytes())
         return digest.hexdigest()[:16]
 
-    def announce(self) -> None:
-        """Prints once, on rank 0 and with the first batches, how many images are used for what, and what is odd about
-        their classes.
-        """
+    def _announce(self) -> None:
+        """Prints once, on rank 0, how many images are used for what, and what is odd about their classes."""
         if self._announced or getattr(rank_zero_only, "rank", False):
             return
         self._announced = True
@@ -280,7 +274,7 @@ class ShardData(L.LightningDataModule):
         return self._loader(split)
 
     def _loader(self, split: Split, place: Callable[[], tuple[int, int]] | None = None) -> BatchLoader:
-        self.announce()
+        self._announce()
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         index = self.index_of(split)
         if index.split not in self._readers:

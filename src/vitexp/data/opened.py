@@ -92,6 +92,8 @@ class OpenedSet:
     """
     shards_fingerprint: str
     subset_fingerprint: str
+    published: str = ""
+    """Which published size stands for shards that are not here; there are no indexes then."""
 
     @property
     def held_out(self) -> int:

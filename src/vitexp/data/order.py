@@ -1,15 +1,14 @@
-"""Which image goes to which step of which epoch on which rank: arithmetic on (seed, epoch), without state and without
-I/O.
+"""Which image goes to which step of which epoch on which rank: arithmetic on (seed, epoch), without state or I/O.
 
 An epoch is a permutation of the chosen images. The shards are put in a new order; the images in the order of their
 shards are cut into windows of nearly equal size, at most `WINDOW_IMAGES`; and each window is shuffled completely. A
 set that fits into one window is therefore shuffled completely, and of a larger one only a window's shards are being
 read at any time. Nothing longer than a window is held in memory, whatever the number of images.
 
-Step s of an epoch is the slice [s * batch, (s + 1) * batch) of this order, whole on any number of ranks; each takes
-its part.
+Step s of an epoch is the slice [s * batch, (s + 1) * batch) of this order; each rank takes its part.
 """
 
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ class EpochOrder:
     def __init__(self, rows: np.ndarray, shard_starts: np.ndarray, seed: int, window: int = WINDOW_IMAGES) -> None:
         self.rows, self.seed = rows, seed
         self.windows = max(1, -(-len(rows) // window))
+        self._bounds = [len(rows) * i // self.windows for i in range(self.windows + 1)]
         bounds = np.searchsorted(rows, shard_starts)
         self._used = np.flatnonzero(np.diff(bounds))  # the shards that hold any of the rows
         self._first, self._counts = bounds[:-1][self._used], np.diff(bounds)[self._used]
@@ -44,35 +44,28 @@ class EpochOrder:
         assert 0 <= start <= stop <= len(self)
         if epoch == EVALUATION:
             return self.rows[start:stop]
-        parts = []
-        while start < stop:
-            window = self.window_of(start)
-            first, end = self._window_bounds(window)
-            parts.append(self._window(epoch, window)[start - first : min(stop, end) - first])
-            start = min(stop, end)
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+        parts = [np.empty(0, np.int64)]
+        for window in range(self.window_of(start), self.window_of(stop - 1) + 1):
+            first = self._bounds[window]
+            parts.append(self._window(epoch, window)[max(start - first, 0) : stop - first])
+        return np.concatenate(parts)
 
     def shards(self, epoch: int, window: int) -> np.ndarray:
         """Numbers of the shards that a window lies in, in the order of their reading; none beyond the last window."""
         if window >= self.windows:
             return np.empty(0, np.int64)
-        first, end = self._window_bounds(window)
         order, ends = self._shard_order(epoch)
-        low, high = np.searchsorted(ends, [first, end - 1], side="right")
+        low, high = np.searchsorted(ends, [self._bounds[window], self._bounds[window + 1] - 1], side="right")
         return self._used[order[low : high + 1]]
 
     def window_of(self, place: int) -> int:
         """The window that a place lies in."""
-        window = place * self.windows // len(self)
-        return window + (place >= self._window_bounds(window)[1])
-
-    def _window_bounds(self, window: int) -> tuple[int, int]:
-        return len(self) * window // self.windows, len(self) * (window + 1) // self.windows
+        return bisect_right(self._bounds, place) - 1
 
     def _window(self, epoch: int, window: int) -> np.ndarray:
         """The sample numbers of one window in their new order; the last one is remembered."""
         if self._last_window[0] != (epoch, window):
-            first, end = self._window_bounds(window)
+            first, end = self._bounds[window : window + 2]
             ranks = draw(key(self.seed, epoch, _WINDOW, window), np.arange(end - first))
             places = first + np.argsort(ranks, kind="stable")
             order, ends = self._shard_order(epoch)
@@ -98,10 +91,8 @@ def steps(images: int, batch: int) -> int:
 
 
 def part(start: int, stop: int, rank: int, ranks: int, grain: int = 1) -> tuple[int, int]:
-    """The part of the places [start, stop) for one rank: equal to within `grain` images, so empty for some of
-    many ranks.
-
-    Groups of `grain` neighbours, counted from `start`, stay together.
+    """The part of the places [start, stop) for one rank, in whole groups of `grain` neighbours counted from `start`:
+    the same for all to within a group, and empty for some of many ranks.
     """
     groups = -(-(stop - start) // grain)
     low, high = (start + groups * r // ranks * grain for r in (rank, rank + 1))

@@ -51,7 +51,7 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     Source: Szegedy et al. 2015 in the form of torchvision's RandomResizedCrop (TensorFlow's op, which big_vision uses,
     draws the height uniformly instead of the area).
     """
-    h, w = np.asarray(heights, np.float64)[:, None], np.asarray(widths, np.float64)[:, None]
+    h, w = heights[:, None].astype(np.float64), widths[:, None].astype(np.float64)
     area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 2 : 2 + TRIES]) * h * w
     low, high = np.log(ASPECT)
     aspect = np.exp(low + (high - low) * draws[:, 2 + TRIES : DRAWS])
@@ -61,26 +61,23 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     tall, wide = np.take_along_axis(tall, first, 1), np.take_along_axis(wide, first, 1)
     top, left = np.floor(draws[:, 0:1] * (h - tall + 1)), np.floor(draws[:, 1:2] * (w - wide + 1))
     boxes = np.hstack([top, left, tall, wide])
-    return np.where(fits.any(1, keepdims=True), boxes, _largest(h, w)).astype(np.int64)
-
-
-def _largest(h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    wide = np.minimum(w, np.rint(h * ASPECT[1]))
-    tall = np.minimum(h, np.rint(w / ASPECT[0]))
-    return np.hstack([(h - tall) // 2, (w - wide) // 2, tall, wide])
+    largest = _centred(h, w, np.minimum(h, np.rint(w / ASPECT[0])), np.minimum(w, np.rint(h * ASPECT[1])))
+    return np.where(fits.any(1, keepdims=True), boxes, largest[:, 0]).astype(np.int64)
 
 
 def whole_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The whole of each image."""
-    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    return np.stack([np.zeros_like(h), np.zeros_like(w), h, w], axis=1)
+    return _centred(heights, widths, heights, widths)
 
 
 def centre_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The square in the middle, 7/8 of the shorter side: resize to 8/7 of the size and crop, in one step."""
-    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    side = np.maximum(np.rint(np.minimum(h, w) * CENTRE).astype(np.int64), 1)
-    return np.stack([(h - side) // 2, (w - side) // 2, side, side], axis=1)
+    side = np.maximum(np.rint(np.minimum(heights, widths) * CENTRE).astype(np.int64), 1)
+    return _centred(heights, widths, side, side)
+
+
+def _centred(heights: np.ndarray, widths: np.ndarray, tall: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    return np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], axis=-1)
 
 
 def resize_boxes(images: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
@@ -123,10 +120,8 @@ def weights(start: np.ndarray, length: np.ndarray, pixels: int, size: int) -> np
 
 
 def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
-    """Each image after RandAugment as timm defines it, with random numbers that belong to the sample.
-
-    timm draws from the two global generators of Python and NumPy. They are seeded for each sample, under a lock, and
-    put back.
+    """Each image after RandAugment as timm defines it. timm draws from the global generators of Python and NumPy, which
+    are seeded for each sample, under a lock, and put back.
 
     Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
     """
