@@ -88,13 +88,7 @@ class BatchLoader:
     epoch has already used.
     """
 
-    def __init__(
-        self,
-        batches: Batches,
-        workers: int,
-        position: Callable[[], Place] | None = None,
-        pin: bool = False,
-    ) -> None:
+    def __init__(self, batches: Batches, workers: int, position: Callable[[], Place] | None = None) -> None:
         self._batches, self._position = batches, position
         self._places: list[Place] = []  # the workers' sampler, filled anew for each iteration
         self._loader: DataLoader[Batch | ValueError] | None = None
@@ -104,7 +98,7 @@ class BatchLoader:
                 batch_size=None,
                 sampler=self._places,
                 num_workers=workers,
-                pin_memory=pin,
+                pin_memory=torch.cuda.is_available(),
                 persistent_workers=True,
                 timeout=_TIMEOUT_SECONDS,
                 generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
@@ -129,9 +123,7 @@ class BatchLoader:
             stop(self._loader)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the place is Lightning's own count of batches. That there are states tells it that an epoch can be
-        resumed in its middle.
-        """
+        """Nothing, by which Lightning knows that an epoch can be resumed; the place is its own count of batches."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -205,9 +197,7 @@ def _next(answers: Iterator[T]) -> T:
 
 
 def stop(loader: "DataLoader[Any]") -> None:
-    """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
-    for a message, and the collector 5 seconds for each of them.
-    """
+    """Ends the workers. The collector of cycles may close their queues first, and then waits 5 seconds for each."""
     workers: Any = loader._iterator
     loader._iterator = None
     if workers is not None:

@@ -214,17 +214,12 @@ class ShardData(L.LightningDataModule):
         }
 
     def class_counts(self, split: Split) -> np.ndarray:
-        """How many images of each class a split has, of those that are used: for train those that are trained on.
-
-        Shapes: int64 (classes,).
-        """
+        """How many images of each class a split has, of those that are used: int64 (classes,)."""
         labels = self.index_of(split).labels[self.samples(split)] if self.count(split) else np.empty(0, np.int64)
         return np.bincount(labels, minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
-        """16 hexadecimal digits of which images are measured in which order: the content of a split's shards, and the
-        numbers of its images, or of those of them that are given.
-        """
+        """16 hexadecimal digits of which images are measured in which order: all of a split, or those of them given."""
         numbers = self.samples(split) if samples is None else samples
         digest = hashlib.sha256(f"{self.index_of(split).fingerprint}:".encode())
         digest.update(np.ascontiguousarray(numbers, "<i8").tobytes())
@@ -282,7 +277,7 @@ class ShardData(L.LightningDataModule):
             rank_zero_info(f"{index.name} {index.split}: {why}")
         reader, order = self._readers[index.split], self.epoch_order(split)
         batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix)
-        loader = BatchLoader(batches, self.workers, place, torch.cuda.is_available())
+        loader = BatchLoader(batches, self.workers, place)
         self._loaders.append(weakref.ref(loader))
         return loader
 

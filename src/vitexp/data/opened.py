@@ -1,15 +1,11 @@
 """What `data.shards` means (a directory, a URL, or the name of an embedded source), and which of its images a run uses.
 
-Subsets are nested and class-stratified, and a validation slice is held out of train. Both come from one order of the
-images, of which a subset is a prefix, so that every smaller subset lies inside every larger one. The images of each
-class are ranked by a seeded hash of their keys; all are then sorted by (rank + 1/2) / (images in the class). A prefix
-of this order apportions its places to the classes by Webster's method: each class within a place of its share, also
-where one has 1000 times the images of another. (The method of largest remainders is closer still to the shares, but it
-can take a place away when the total grows, the Alabama paradox, and so cannot be nested.) The first of each class come
-before all others: a subset of at least as many images as classes holds every class.
-
-Source: Balinski and Young, "Fair Representation", 1982 (Webster's method is house-monotone; largest remainders are
-not).
+Subsets and the validation slice held out of train are prefixes of one order of the images, so that every smaller subset
+lies inside every larger one. The images of each class are ranked by a seeded hash of their keys; all are then sorted by
+(rank + 1/2) / (images in the class), the first of each class before all others. A prefix apportions its places to the
+classes by Webster's method: each class within a place of its share, also where one has 1000 times the images of
+another. (Largest remainders are closer still to the shares, but can take a place away when the total grows, the Alabama
+paradox, and so cannot be nested.) Source: Balinski and Young, "Fair Representation", 1982.
 """
 
 import hashlib
@@ -148,19 +144,15 @@ def check_location(shards: str) -> None:
     """Raises: ValueError for what can be neither a path, a URL that is opened, nor an embedded source."""
     if is_url(shards):
         check_url(shards)
-    elif not _is_path(shards) and shards not in NAMES:
+    elif "/" not in shards and shards not in (".", "..", *NAMES):
         names = ", ".join(sorted(NAMES))
         raise ValueError(f"data.shards is {shards!r}: no embedded source ({names}); a directory is written ./{shards}")
 
 
-def _is_path(shards: str) -> bool:
-    return "/" in shards or shards in (".", "..")
-
-
 def _directory(shards: str) -> Path:
     """Where the shards lie; those of an embedded source are written first."""
-    directory = Path(shards) if _is_path(shards) else Path("shards") / shards
-    if not _is_path(shards) and not directory.exists():
+    directory = Path("shards", shards) if shards in NAMES else Path(shards)
+    if shards in NAMES and not directory.exists():
         rank_zero_info(f"{shards}: writing its shards to {directory}, once")
         write.make(shards, directory)
     if unindexed := find_shards(directory).unindexed():
@@ -177,10 +169,7 @@ class Selection(NamedTuple):
 
 
 def select(index: ShardIndex, options: SubsetOptions) -> Selection:
-    """The selection from the train split.
-
-    Raises: ValueError when there are fewer images than asked for, or too few for every class.
-    """
+    """The selection from the train split."""
     if len(index) < LARGE_IMAGES:
         return _work_out(index, options)
     digest = hashlib.sha256(repr((index.fingerprint, options)).encode()).hexdigest()[:16]
@@ -229,8 +218,7 @@ def choose(labels: np.ndarray, keys: np.ndarray, rows: np.ndarray, images: int, 
 def stratified_prefix(labels: np.ndarray, keys: np.ndarray, salt: int, images: int) -> np.ndarray:
     """The first `images` rows of the stratified order, ascending; depends on keys and labels, not on places.
 
-    The order itself is never made: the share that the last of the prefix has is found, and with it all that come
-    before.
+    The order is never made: the share of the last of the prefix is found, and with it all that come before.
     """
     by_class = np.argsort(_class_and_hash(labels, keys, salt), kind="stable")
     counts = np.bincount(labels)

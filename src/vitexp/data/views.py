@@ -162,9 +162,7 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 @dataclass(frozen=True)
 class View:
-    """What the network sees of stored images or of files: as `augment` says in training, and in the epoch EVALUATION as
-    `measured` says.
-    """
+    """What the network sees of images or files: `augment` in training, in the epoch EVALUATION `measured`."""
 
     size: int
     """Height and width of what comes out."""
@@ -227,15 +225,11 @@ def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarr
     Shapes: uint8 (B, H, W, 3), shifts (B, 2), flips (B,) -> (B, H, W, 3).
     """
     height, width = images.shape[1:3]
+    reach = int(np.abs(shifts).max(initial=0))
     columns = np.where(flips[:, None], np.arange(width)[::-1], np.arange(width))
-    rows, columns = _reflected(shifts[:, :1] + np.arange(height), height), _reflected(shifts[:, 1:] + columns, width)
+    columns = np.pad(np.arange(width), reach, "reflect")[reach + shifts[:, 1:] + columns]
+    rows = np.pad(np.arange(height), reach, "reflect")[reach + shifts[:, :1] + np.arange(height)]
     results = np.empty_like(images)
     for i, image in enumerate(images):  # as fast as one gather for the whole batch, which needs more memory
         results[i] = image[rows[i]][:, columns[i]]
     return results
-
-
-def _reflected(places: np.ndarray, length: int) -> np.ndarray:
-    """Places outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
-    places = np.abs(places)
-    return np.where(places >= length, 2 * (length - 1) - places, places)

@@ -6,6 +6,7 @@ import pickletools
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -58,9 +59,10 @@ def _from_path(name: str) -> Source:
         if len(tars) == 1 and not any(inside.is_dir() for inside in path.iterdir()):
             return source_files.tar(tars[0])  # a download, with its tar beside notes and checksums
         return source_files.folder(path)
-    if path.is_file() and path.suffix.lower() in (".tar", ".npz"):
-        return source_files.npz(path) if path.suffix.lower() == ".npz" else source_files.tar(path)
-    if path.is_file() and path.suffix.lower() in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"):
+    suffix = path.suffix.lower() if path.is_file() else ""
+    if suffix in (".tar", ".npz"):
+        return (source_files.npz if suffix == ".npz" else source_files.tar)(path)
+    if suffix in (".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"):
         raise ValueError(f"{name} is compressed; unpack it and name the .tar or the folder")
     names = ", ".join([*NAMES, *OFFICIAL])
     raise ValueError(
@@ -94,7 +96,7 @@ def hub(name: str) -> Source:
         if known in splits:
             raise ValueError(f"{name} has two splits that would be {known}, one is {split}; save it with one of them")
         files = table.cast_column(image, datasets.Image(decode=False))
-        splits[known] = numbered(known, np.array(table[label], np.int64), _hub_reader(files, image))
+        splits[known] = numbered(known, np.array(table[label], np.int64), partial(_hub_bytes, files, image))
     identity = " ".join(sorted(f"{split} {table._fingerprint}" for split, table in tables.items()))
     classes = tuple(features[label].names)
     return Source(name=clean(Path(name).name), classes=classes, splits=splits, notes=notes, identity=identity)
@@ -112,12 +114,9 @@ def _column(name: str, features: Any, kind: type, usual: str) -> str:
     return found[0]
 
 
-def _hub_reader(table: Any, image: str) -> Callable[[int], bytes]:
-    def read(i: int) -> bytes:
-        found = table[i][image]
-        return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
-
-    return read
+def _hub_bytes(table: Any, image: str, i: int) -> bytes:
+    found = table[i][image]
+    return found["bytes"] if found["bytes"] is not None else Path(found["path"]).read_bytes()
 
 
 class Official(NamedTuple):
