@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from vitexp.data.keyed import draw, draws, key, mix, uniforms
+from vitexp.data.order import draw, draws, key, mix, uniforms
 
 
 def test_the_stream_is_splitmix64():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.keyed import uniforms
+from vitexp.data.order import uniforms
 from vitexp.data.read import photo
 from vitexp.data.read.decode import BadImage
 from vitexp.data.read.photo import File, baseline_frame, decode_box, decode_boxes, image_sizes, reduction, resize_into

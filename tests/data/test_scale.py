@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.index_write import write_index
-from vitexp.data.keyed import draw
+from vitexp.data.order import draw
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.order import EpochOrder
 from vitexp.data.shards.scan import ROW, ShardScan

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitexp.data.keyed import draw
 from vitexp.data.opened import SubsetOptions, choose, fingerprint, hold_out, stratified_prefix
+from vitexp.data.order import draw
 
 COUNTS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 LONG_TAILS = st.builds(

@@ -13,14 +13,13 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vitexp.data.batch import Batch, Batches, BatchLoader
+from vitexp.data.batch import Batch, Batches, BatchLoader, settle
 from vitexp.data.info import class_notes
-from vitexp.data.mixing import Mix, mixed
 from vitexp.data.opened import OpenedSet, SubsetOptions, check_location, open_set
-from vitexp.data.order import EpochOrder, settle, steps
+from vitexp.data.order import EpochOrder, steps
 from vitexp.data.reader import Reader, ReaderName, choose_reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.views import Augment, EvalKind, View
+from vitexp.data.views import Augment, EvalKind, Mix, View, mixed
 
 Split = Literal["train", "val", "test"]
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from vitexp.data.keyed import draw, key
+from vitexp.data.order import draw, key
 from vitexp.data.read.fetch import check_url, is_url
 from vitexp.data.shards import write
 from vitexp.data.shards.index import ShardIndex, open_shards

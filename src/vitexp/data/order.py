@@ -6,21 +6,65 @@ set that fits into one window is therefore shuffled completely, and of a larger 
 read at any time. Nothing longer than a window is held in memory, whatever the number of images.
 
 Step s of an epoch is the slice [s * batch, (s + 1) * batch) of this order; each rank takes its part.
+
+The random numbers belong to a key, such as (seed, epoch, purpose), and to a sample. A generator that is drawn from in
+turn gives a sample other numbers whenever the batch, the worker or the rank around it changes; these are counted
+instead, so that any can be computed alone, in any order, anywhere. Source: Steele, Lea, Flood, "Fast splittable
+pseudorandom number generators" (2014): SplitMix64 and its gamma.
 """
 
 from bisect import bisect_right
-from typing import Any
 
 import numpy as np
 
-from vitexp.data.keyed import draw, key
-from vitexp.lightning_private import count_stepped_batch
-
-EVALUATION = -1
-"""The epoch of evaluation: the rows in their own order."""
-
+_GAMMA = 0x9E3779B97F4A7C15
+_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_ALL = 0xFFFFFFFFFFFFFFFF
+EVALUATION = -1  # the epoch of evaluation: the rows in their own order
 WINDOW_IMAGES = 1 << 16
 _SHARDS, _WINDOW = 1, 2
+
+
+def mix(value: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser: every bit of the result depends on every bit of the value.
+
+    Shapes: uint64, of one dimension at least (NumPy warns of overflow in single numbers) -> the same.
+    """
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(_FACTORS[0])
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(_FACTORS[1])
+    return value ^ (value >> np.uint64(31))
+
+
+def key(*parts: int) -> int:
+    """One number for several, in their order; other numbers, another stream."""
+    state = 0
+    for part in parts:
+        state = (state + _GAMMA + part) & _ALL
+        state = (state ^ (state >> 30)) * _FACTORS[0] & _ALL
+        state = (state ^ (state >> 27)) * _FACTORS[1] & _ALL
+        state ^= state >> 31
+    return state
+
+
+def draw(key: int, samples: np.ndarray) -> np.ndarray:
+    """64 random bits for each sample: that number of SplitMix64's stream from `key`.
+
+    Shapes: integers, of one dimension at least -> uint64 of the same shape.
+    """
+    return mix(np.uint64(key) + np.uint64(_GAMMA) * (np.asarray(samples).astype(np.uint64) + np.uint64(1)))
+
+
+def draws(key: int, samples: np.ndarray, count: int) -> np.ndarray:
+    """`count` times 64 random bits for each sample.
+
+    Shapes: samples (B,) -> uint64 (B, count).
+    """
+    return draw(0, draw(key, samples)[:, None] + np.arange(count, dtype=np.uint64))
+
+
+def uniforms(key: int, samples: np.ndarray, count: int) -> np.ndarray:
+    """`count` numbers in [0, 1) for each sample, by the upper 53 bits; shapes as `draws`."""
+    return (draws(key, samples, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 class EpochOrder:
@@ -97,45 +141,3 @@ def part(start: int, stop: int, rank: int, ranks: int, grain: int = 1) -> tuple[
     groups = -(-(stop - start) // grain)
     low, high = (start + groups * r // ranks * grain for r in (rank, rank + 1))
     return min(low, stop), min(high, stop)
-
-
-# Where a run goes on: Lightning's counts of epochs and batches, made consistent after a checkpoint is loaded.
-
-
-def settle(fit_loop: Any) -> None:
-    """Closes the epoch that a checkpoint was written at the end of, and opens the one it was written in.
-
-    Lightning takes a checkpoint of an epoch's last batch for one of the middle, and then never counts the beginning of
-    the next epoch: a second resume starts that epoch again. What it counts without fail are the batches of the epoch,
-    the last of which is marked, and the epochs that have begun before the first resume.
-
-    Args:
-        fit_loop: The trainer's, after its state was restored and before it runs.
-    """
-    loop = fit_loop.epoch_loop
-    if not loop.batch_progress.current.ready:
-        return
-    if loop.batch_progress.is_last_batch:
-        _close(fit_loop)
-    else:
-        ended = fit_loop.epoch_progress.current.processed
-        _count(fit_loop.epoch_progress, ended + 1, ended)
-
-
-def _close(fit_loop: Any) -> None:
-    epochs, loop = fit_loop.epoch_progress, fit_loop.epoch_loop
-    if epochs.current.processed < epochs.current.ready:  # the loggers' step, which counts the batch after its callbacks
-        count_stepped_batch(loop)
-    _count(epochs, epochs.current.ready, epochs.current.ready)
-    loop.batch_progress.total.completed = loop.batch_progress.total.ready
-    loop.batch_progress.reset_on_run()
-    loop.scheduler_progress.reset_on_run()
-    loop.automatic_optimization.optim_progress.reset_on_run()
-    loop.val_loop.batch_progress.total.reset()
-    fit_loop.restarting = fit_loop.restarting  # worked out anew: nothing is unfinished now
-
-
-def _count(epochs: Any, begun: int, ended: int) -> None:
-    for count in (epochs.total, epochs.current):
-        count.ready = count.started = begun
-        count.processed = count.completed = ended

@@ -1,4 +1,4 @@
-"""Views: what of an image the network sees, in training and in evaluation.
+"""What the network sees of an image, in training and in evaluation, and how the images of a batch are mixed.
 
 A view works on a whole batch of uint8 images, and what it does to a sample follows from (seed, epoch, sample) alone.
 Pixels stay uint8 up to the device. The values of `data.augment`:
@@ -11,6 +11,11 @@ Pixels stay uint8 up to the device. The values of `data.augment`:
 - randaugment: inception, then timm's RandAugment.
 
 In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
+
+Mixup and CutMix work on the device, on the two images of a pair. Neighbours in the global batch are a pair, and a pair
+stays on one rank, so the mixture does not depend on how many ranks share the batch. Both take the same share of each
+other, as in timm's pair mode. Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix); shares and the even choice
+between both as in DeiT.
 """
 
 import random
@@ -18,13 +23,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from scipy.special import betaincinv
+from torch import Tensor
 
-from vitexp.data.keyed import draws, key, uniforms
-from vitexp.data.order import EVALUATION
+from vitexp.data.order import EVALUATION, draws, key, uniforms
 from vitexp.data.read.photo import File, decode_boxes, image_sizes
 
 AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
@@ -35,11 +42,12 @@ CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop ke
 POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
 Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 EvalKind = Literal["resize", "crop"]
+Mix = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0
 _INCEPTION = ("inception", "randaugment")
 _ONE = 2.0**14
-_PURPOSE = 0x52414E44
 _GREY = (128, 128, 128)  # what moves in from outside
-_VIEW = 0x56494557  # separates these draws from all others of the same seed and epoch
+_VIEW, _RANDAUGMENT, _MIX = 0x56494557, 0x52414E44, 0x4D495845  # separate the draws of one seed and epoch
 _lock = threading.Lock()
 
 
@@ -125,7 +133,7 @@ def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarra
 
     Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
     """
-    seeds = draws(key(seed, epoch, _PURPOSE), samples, 2)
+    seeds = draws(key(seed, epoch, _RANDAUGMENT), samples, 2)
     policy = _policy(images.shape[1])
     results = np.empty_like(images)
     with _lock:
@@ -233,3 +241,58 @@ def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarr
     for i, image in enumerate(images):  # as fast as one gather for the whole batch, which needs more memory
         results[i] = image[rows[i]][:, columns[i]]
     return results
+
+
+class Recipe(NamedTuple):
+    """How much each image keeps of itself, and the box that it takes from its partner (empty for mixup).
+
+    Shapes: share float32 (B,), boxes int64 (B, 4) as top, left, bottom, right.
+    """
+
+    share: Tensor
+    boxes: Tensor
+
+
+def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
+    """The mixture of each image, by its pair's first sample; an image without a partner keeps all of itself."""
+    count = len(samples)
+    draws = uniforms(key(seed, epoch, _MIX), np.asarray(samples)[0::2], 4)
+    cut = draws[:, 0] < {"mixup": 0.0, "cutmix": 1.0, "mixup_cutmix": 0.5}[mix]
+    alpha = np.where(cut, CUTMIX_ALPHA, MIXUP_ALPHA)
+    share = betaincinv(alpha, alpha, draws[:, 1]).astype(np.float32)
+    boxes = _cut_boxes(share, draws[:, 2:], height, width) * cut[:, None]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    share = np.where(cut, 1 - area / (height * width), share).astype(np.float32)
+    share, boxes = np.repeat(share, 2)[:count], np.repeat(boxes, 2, axis=0)[:count]
+    if count % 2:
+        share[-1], boxes[-1] = 1, 0
+    return Recipe(torch.from_numpy(share), torch.from_numpy(boxes))
+
+
+def _cut_boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A box of the image's own shape around a random pixel, as large as the partner's share, clipped at the edges."""
+    ratio = np.sqrt(1 - share)
+    sides = [(size, np.trunc(size * ratio)) for size in (height, width)]
+    centres = [np.floor(draws[:, i] * size) for i, (size, _) in enumerate(sides)]
+    low = [np.clip(c - side // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    high = [np.clip(c + (side + 1) // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    return np.stack([*low, *high], axis=1).astype(np.int64)
+
+
+def partners(items: Tensor) -> Tensor:
+    """What each image's partner has: places 2k and 2k + 1 change; a last one alone keeps its own. Shapes: (B, ...)."""
+    places = torch.arange(len(items), device=items.device) ^ 1
+    return items[torch.where(places < len(items), places, places - 1)]
+
+
+def mixed(images: Tensor, how: Recipe) -> Tensor:
+    """Mixes a batch of float images by a recipe. Shapes: (B, 3, H, W) -> the same."""
+    share = how.share.to(images.dtype)[:, None, None, None]
+    top, left, bottom, right = how.boxes[:, :, None, None].unbind(1)
+    rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
+    columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
+    inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
+    is_cut = (bottom > top)[:, None]
+    others = partners(images)
+    weight = torch.where(is_cut, torch.ones_like(share), share)
+    return torch.where(inside, others, images * weight + others * (1 - weight))
