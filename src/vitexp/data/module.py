@@ -229,7 +229,7 @@ class ShardData(L.LightningDataModule):
         if self._announced or getattr(rank_zero_only, "rank", False):
             return
         self._announced = True
-        held_out = self.opened.held_out
+        held_out = 0 if "val" in self.opened.indexes else self.val_count
         whole = len(self.index_of("train")) - held_out
         parts = [f"{self.train_count:,} {f'of {whole:,} ' if whole > self.train_count else ''}train"]
         parts += [f"{self.val_count:,} val{' (held out of train)' if held_out else ''}"] if self.val_count else []

@@ -91,11 +91,6 @@ class OpenedSet:
     published: str = ""
     """Which published size stands for shards that are not here; there are no indexes then."""
 
-    @property
-    def held_out(self) -> int:
-        """How many validation images are held out of train."""
-        return 0 if "val" in self.indexes else len(self.rows["val"])
-
 
 def open_set(shards: str, image_size: int | None, options: SubsetOptions) -> OpenedSet:
     """Opens the set, made or fetched first where it is missing, and chooses its images.
