@@ -129,13 +129,6 @@ def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded(monkeypatch
         decode_box(bomb, (0, 0, 40_000, 40_000), 10)
 
 
-def test_flips_mirror():
-    file = jpeg(scene(60, 80))
-    boxes = np.array([[0, 0, 60, 60]] * 2)
-    plain, turned = decode_boxes([file, file], boxes, 24, np.array([False, True]))
-    np.testing.assert_array_equal(turned, plain[:, ::-1])
-
-
 @pytest.mark.parametrize(("side", "expected"), [(32, 1), (95, 1), (96, 2), (191, 2), (192, 4), (384, 8), (5000, 8)])
 def test_a_reduction_leaves_half_as_much_again(side, expected):
     assert reduction((0, 0, side, 9999), 32) == expected
