@@ -151,7 +151,7 @@ def estimate(given: Sequence[str]) -> dict[str, Any]:
     from vitexp.train.command import TrainingCommand
 
     command = TrainingCommand(given, groups(), plan_only=True, weights=False, data=PublishedData)
-    return command.plan.plain() | command.facts | {"published": command.datamodule.published}
+    return command.plan.plain() | command.facts | {"published": command.datamodule.opened.published}
 
 
 def verify_resume(given: Sequence[str]) -> int:

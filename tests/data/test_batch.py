@@ -9,22 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, Place
-from vitexp.data.mixing import mixed, partners
+from vitexp.data.batch import Batch, Batches, BatchLoader
 from vitexp.data.order import EVALUATION, EpochOrder
-from vitexp.data.reader import CacheReader, FileReader, Views, cacheable
+from vitexp.data.reader import Reader, cacheable
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.layout import BadShard
-from vitexp.data.views import eval_view, train_view
+from vitexp.data.views import View, mixed, partners
 
 
-def batches_of(
-    digits, batch=100, rank=0, ranks=1, augment="crop_flip", reader=CacheReader, rows=None, seed=0, **options
-):
+def batches_of(digits, batch=100, rank=0, ranks=1, augment="crop_flip", cached=True, rows=None, seed=0, reader=Reader):
     index = open_shards(digits, "train")
-    views = Views(train_view(augment, 8, seed), eval_view("resize", 8))
+    view = View(8, augment, seed=seed)
     rows = np.arange(len(index)) if rows is None else rows
-    return Batches(index, reader(index, views, **options), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
+    return Batches(index, reader(index, view, cached), EpochOrder(rows, index.starts, seed), batch, rank, ranks)
 
 
 def same(a, b) -> bool:
@@ -34,7 +31,7 @@ def same(a, b) -> bool:
 def test_a_batch_holds_the_images_of_its_samples(digits) -> None:
     batches = batches_of(digits, augment="none")
     index = open_shards(digits, "train")
-    pixels = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8))).pixels
+    pixels = Reader(index, View(8), True).pixels
     batch = batches[(0, 3)]
     assert (batch.images.dtype, tuple(batch.images.shape), batch.labels.dtype) == (
         torch.uint8,
@@ -75,11 +72,11 @@ def test_evaluation_sees_every_row_once_unchanged_on_any_ranks(digits) -> None:
     assert all(map(same, BatchLoader(batches_of(digits, 64, rows=rows), workers=0), plain))
 
 
-@pytest.mark.parametrize("reader", [CacheReader, FileReader])
+@pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_no_bit(digits, workers, reader) -> None:
-    here = BatchLoader(batches_of(digits, reader=reader), 0, lambda: (4, 5))
-    there = BatchLoader(batches_of(digits, reader=reader), workers, lambda: (4, 5))
+def test_workers_change_no_bit(digits, workers, cached) -> None:
+    here = BatchLoader(batches_of(digits, cached=cached), 0, lambda: (4, 5))
+    there = BatchLoader(batches_of(digits, cached=cached), workers, lambda: (4, 5))
     for _ in range(2):  # the second time from workers that live on
         found = list(there)
         assert len(found) == 10
@@ -95,11 +92,9 @@ def test_starting_workers_draws_nothing_from_the_runs_own_randomness(digits) -> 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "crop", "crop_flip", "inception"])
 def test_all_readers_give_the_same_pixels(digits, augment) -> None:
-    cached, local = (batches_of(digits, augment=augment, reader=reader) for reader in (CacheReader, FileReader))
-    threaded = batches_of(digits, augment=augment, reader=FileReader, threads=3)
+    cached, local = (batches_of(digits, augment=augment, cached=cached) for cached in (True, False))
     for place in [(0, 0), (2, 14), (-1, 3)]:
         assert same(cached[place], local[place])
-        assert same(threaded[place], local[place])
 
 
 def test_the_place_is_asked_when_the_first_batch_is(digits) -> None:
@@ -176,24 +171,24 @@ def test_an_unreadable_shard_is_one_sentence_from_here_and_from_a_worker(tmp_pat
     ],
 )
 def test_any_other_failure_to_read_in_a_worker_is_one_sentence(digits, error, words) -> None:
-    class Reader(CacheReader):
+    class Failing(Reader):
         def read(self, *_: object) -> np.ndarray:
             raise error
 
     with pytest.raises(ValueError, match=rf"^a data worker could not read images: {words}; [^\n]*$"):
-        list(BatchLoader(batches_of(digits, reader=Reader), 1))
+        list(BatchLoader(batches_of(digits, reader=Failing), 1))
 
 
 @pytest.mark.parametrize(("batch", "ranks"), [(30, 2), (50, 3), (64, 4)])
 def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -> None:
     """Also where a rank's share of the batch is odd, and in the last batch, which is smaller."""
     index = open_shards(digits)
-    reader = CacheReader(index, Views(eval_view("resize", 8), eval_view("resize", 8)))
+    reader = Reader(index, View(8), True)
     order = EpochOrder(np.arange(97), index.starts, 0)
 
     def steps(of: int) -> list[list[Batch]]:
         sets = [Batches(index, reader, order, batch, rank, of, "mixup_cutmix") for rank in range(of)]
-        return [[each[Place(1, step)] for each in sets] for step in range(len(sets[0]))]
+        return [[each[1, step] for each in sets] for step in range(len(sets[0]))]
 
     for (whole,), parts in zip(steps(1), steps(ranks), strict=True):
         images = torch.cat([mixed(part.images.float(), part.recipe) for part in parts])
@@ -201,13 +196,13 @@ def test_mixed_pairs_are_the_same_on_any_number_of_ranks(digits, batch, ranks) -
         assert torch.equal(torch.cat([partners(part.labels) for part in parts]), partners(whole.labels))
         assert not torch.equal(images, whole.images.float())
         assert {part.total for part in parts} == {whole.total}
-    assert Batches(index, reader, order, batch, 0, 1, "mixup")[Place(EVALUATION, 0)].recipe is None
+    assert Batches(index, reader, order, batch, 0, 1, "mixup")[EVALUATION, 0].recipe is None
 
 
 def batches_of_small(folder):
     index = open_shards(folder)
-    views = Views(eval_view("resize", 4), eval_view("resize", 4))
-    return Batches(index, FileReader(index, views), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
+    view = View(4)
+    return Batches(index, Reader(index, view, False), EpochOrder(np.arange(len(index)), index.starts, 0), 4, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +216,14 @@ def test_readers_agree_on_photographs_or_the_cache_is_refused(tmp_path, write_ta
         members += [(f"k{i}.jpg", photograph(i, *size)), (f"k{i}.cls", b"0")]
     write_tar(tmp_path / "x-train-0.tar", members)
     index = open_shards(tmp_path)
-    views = Views(train_view(augment, 32, 0), eval_view(measured, 32))
+    view = View(32, augment, measured)
     samples = np.arange(len(sizes))
-    local = FileReader(index, views)
+    local = Reader(index, view, False)
     if (augment == "inception" or measured == "crop") and sizes[0] != (32, 32):
-        assert not cacheable(index, views)
+        assert not cacheable(index, view)
         return
     for epoch in (0, 1, EVALUATION):
-        assert np.array_equal(CacheReader(index, views).read(samples, epoch), local.read(samples, epoch))
+        assert np.array_equal(Reader(index, view, True).read(samples, epoch), local.read(samples, epoch))
 
 
 def photograph(seed: int, height: int, width: int) -> bytes:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from vitexp.data.keyed import uniforms
+from vitexp.data.order import uniforms
 from vitexp.data.views import DRAWS, centre_boxes, inception_boxes, whole_boxes
 
 

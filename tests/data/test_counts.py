@@ -1,13 +1,7 @@
 import numpy as np
 import pytest
 
-from vitexp.data.info import class_notes, counts_line
-
-
-def test_the_line() -> None:
-    parts = ["1,294 train", "144 val (held out of train)"]
-    assert counts_line("d", parts, 10) == "data: d: 1,294 train + 144 val (held out of train) images, 10 classes"
-    assert counts_line("d", ["1 train"], 1) == "data: d: 1 train images, 1 class"
+from vitexp.data.info import class_notes
 
 
 @pytest.mark.parametrize(

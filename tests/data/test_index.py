@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from vitexp.data.info import verify
+from vitexp.data.info import open_splits, verify
 from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import index_shards, open_shards, read_document
 from vitexp.data.shards.layout import BadShard, find_shards
@@ -275,7 +275,7 @@ def test_shards_in_folders_are_read_and_checked_by_their_paths(tmp_path, make_se
     index = open_shards(folder)
     assert (len(index), index.class_names, index.shards[0].name) == (3, ("cat", "dog"), "train/0.tar")
     assert [len(file.data) for file in ShardFiles(index).read(np.arange(3))] == index.table["length"].tolist()
-    assert not verify(folder).problems
+    assert not verify(open_splits(folder)).problems
     document = folder / f"{folder.name}-train.index.json"
     for name in ("../0.tar", "/0.tar", "train/../../0.tar", "a\\\\0.tar"):
         (folder / "x-train.index.json").write_text(document.read_text().replace("train/0.tar", name))

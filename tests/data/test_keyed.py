@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from vitexp.data.keyed import draw, draws, key, mix, uniform, uniforms
+from vitexp.data.order import draw, draws, key, mix, uniforms
 
 
 def test_the_stream_is_splitmix64():
@@ -32,7 +32,7 @@ def test_a_key_is_chained_by_the_same_finaliser():
 
 def test_a_sample_alone_gets_what_it_gets_among_others():
     samples = np.array([5, 2**40, 0])
-    for function in (draw, uniform, lambda k, s: draws(k, s, 4), lambda k, s: uniforms(k, s, 4)):
+    for function in (draw, lambda k, s: draws(k, s, 4), lambda k, s: uniforms(k, s, 4)):
         whole = function(9, samples)
         for i in range(3):
             np.testing.assert_array_equal(function(9, samples[i : i + 1])[0], whole[i])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from vitexp.data.mixing import CUTMIX_ALPHA, MIXUP_ALPHA, Recipe, mixed, partners, recipe
+from vitexp.data.views import CUTMIX_ALPHA, MIXUP_ALPHA, Recipe, mixed, partners, recipe
 
 RNG = np.random.default_rng(0)
 IMAGES = torch.from_numpy(RNG.normal(size=(8, 3, 12, 16)).astype(np.float32))
@@ -44,11 +44,11 @@ def test_it_mixes_as_timm_does(mix):
 def test_boxes_are_timms_for_the_same_centre(monkeypatch):
     from timm.data.mixup import cutmix_bbox_and_lam
 
-    from vitexp.data import mixing
+    from vitexp.data import views as mixing
 
     draws = RNG.random((200, 2))
     shares = RNG.random(200).astype(np.float32)
-    for share, draw, box in zip(shares, draws, mixing._boxes(shares, draws, 12, 16), strict=True):
+    for share, draw, box in zip(shares, draws, mixing._cut_boxes(shares, draws, 12, 16), strict=True):
         centre = iter((int(draw[0] * 12), int(draw[1] * 16)))
         monkeypatch.setattr(np.random, "randint", lambda *a, centre=centre, **k: next(centre))
         (top, bottom, left, right), _ = cutmix_bbox_and_lam((3, 12, 16), share)

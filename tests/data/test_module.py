@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 
-from vitexp.data.mixing import mixed
 from vitexp.data.module import ShardData
+from vitexp.data.views import mixed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),  # inside lightning

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from vitexp.data.read import fetch
-from vitexp.data.sources import official
-from vitexp.data.sources.named import open_source
-from vitexp.data.sources.official import OfficialFile
+from vitexp.data.sources import named
+from vitexp.data.sources.named import Official, open_source
 
 CONTENT = b"published bytes " * 1000
 
@@ -37,8 +36,9 @@ def server(monkeypatch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    file = OfficialFile("a.bin", hashlib.md5(CONTENT).hexdigest(), f"http://127.0.0.1:{server.server_port}/a.bin")
-    monkeypatch.setitem(official.FORMS, "few", {"plain": (file,)})
+    file = {"a.bin": hashlib.md5(CONTENT).hexdigest()}
+    few = Official(f"http://127.0.0.1:{server.server_port}/", {"plain": file})
+    monkeypatch.setitem(named.OFFICIAL, "few", few)
     yield server
     server.shutdown()
     thread.join()
@@ -48,7 +48,7 @@ def server(monkeypatch):
 @pytest.mark.parametrize("faults", [[], ["refuse"], ["cut", "change", "refuse"]])
 def test_a_download_survives_a_bad_line(server, tmp_path, faults):
     server.faults[:] = faults
-    form, paths = official.official_files("few", tmp_path / "new", True)
+    form, paths = named.official_files("few", tmp_path / "new", True)
     assert (form, paths) == ("plain", [tmp_path / "new/a.bin"])
     assert paths[0].read_bytes() == CONTENT
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.bin"]
@@ -57,7 +57,7 @@ def test_a_download_survives_a_bad_line(server, tmp_path, faults):
 def test_a_download_that_never_comes_right_says_what_to_do(server, tmp_path):
     server.faults[:] = ["change"] * 10
     with pytest.raises(ValueError, match=r"could not be fetched in 6 attempts .*a\.bin there by hand"):
-        official.official_files("few", tmp_path, True)
+        named.official_files("few", tmp_path, True)
     assert not list(tmp_path.iterdir())
     assert len(server.faults) == 10 - fetch.Patience().attempts
 
@@ -65,16 +65,16 @@ def test_a_download_that_never_comes_right_says_what_to_do(server, tmp_path):
 def test_files_that_are_there_are_not_fetched(server, tmp_path):
     (tmp_path / "a.bin").write_bytes(CONTENT)
     server.faults[:] = ["refuse"] * 10
-    official.official_files("few", tmp_path, True)
+    named.official_files("few", tmp_path, True)
     assert len(server.faults) == 10
 
 
 def test_only_what_is_missing_is_fetched(server, tmp_path, monkeypatch):
-    file = official.FORMS["few"]["plain"][0]
-    monkeypatch.setitem(official.FORMS, "few", {"plain": (file, file._replace(name="b.bin"))})
+    sums = named.OFFICIAL["few"].forms["plain"]
+    monkeypatch.setitem(sums, "b.bin", sums["a.bin"])
     (tmp_path / "a.bin").write_bytes(CONTENT)
     before = (tmp_path / "a.bin").stat().st_mtime_ns
-    official.official_files("few", tmp_path, True)
+    named.official_files("few", tmp_path, True)
     assert (tmp_path / "a.bin").stat().st_mtime_ns == before
     assert (tmp_path / "b.bin").read_bytes() == CONTENT
 
@@ -82,14 +82,14 @@ def test_only_what_is_missing_is_fetched(server, tmp_path, monkeypatch):
 def test_missing_and_altered_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"lacks the official files of mnist .*train-images-idx3-ubyte.gz.*--download"):
         open_source("mnist", tmp_path)
-    for file in official.FORMS["mnist"]["idx"]:
-        (tmp_path / file.name).write_bytes(b"other")
+    for file in named.OFFICIAL["mnist"].forms["idx"]:
+        (tmp_path / file).write_bytes(b"other")
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz has md5 795f3202b17cb6bc3d4b771d8c6c9eaf"):
         open_source("mnist", tmp_path)
 
 
 def test_a_pickle_is_not_touched_before_its_checksum_is_right(tmp_path, monkeypatch):
-    monkeypatch.setattr(official, "read_cifar", lambda *arguments: pytest.fail("read before checked"))
+    monkeypatch.setattr(named, "read_cifar", lambda *arguments: pytest.fail("read before checked"))
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"evil")
     with pytest.raises(ValueError, match="it is not used"):
         open_source("cifar10", tmp_path)

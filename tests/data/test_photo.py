@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitexp.data.keyed import uniforms
+from vitexp.data.order import uniforms
 from vitexp.data.read import decode as photo
 from vitexp.data.read.decode import (
     BadImage,
@@ -135,13 +135,6 @@ def test_a_jpeg_that_says_it_is_huge_is_refused_before_it_is_decoded(monkeypatch
     bomb = file._replace(data=file.data[:place] + b"\xff\xff\xff\xff" + file.data[place + 4 :])
     with pytest.raises(BadImage, match=r"shard 3, key 17.* pixels"):
         decode_box(bomb, (0, 0, 40_000, 40_000), 10)
-
-
-def test_flips_mirror():
-    file = jpeg(scene(60, 80))
-    boxes = np.array([[0, 0, 60, 60]] * 2)
-    plain, turned = decode_boxes([file, file], boxes, 24, np.array([False, True]))
-    np.testing.assert_array_equal(turned, plain[:, ::-1])
 
 
 @pytest.mark.parametrize(("side", "expected"), [(32, 1), (95, 1), (96, 2), (191, 2), (192, 4), (384, 8), (5000, 8)])

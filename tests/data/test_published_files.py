@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from vitexp.data.sources.official import read_cifar, read_idx
+from vitexp.data.sources.named import read_cifar, read_idx
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
@@ -78,7 +78,7 @@ def test_the_binary_form(tmp_path):
     records = np.hstack([LABELS[:, None].astype(np.uint8), planes(IMAGES)])
     files = {f"data_batch_{i + 1}.bin": records[2 * i : 2 * i + 2].tobytes() for i in range(5)}
     files |= {"test_batch.bin": records[10:].tobytes(), "batches.meta.txt": "\n".join(NAMES).encode() + b"\n\n"}
-    check(*read_cifar("binary", packed(tmp_path / "a.tar.gz", files), 10))
+    check(*read_cifar("binary", packed(tmp_path / "a.tar.gz", files), False))
 
 
 @pytest.mark.parametrize("form", ["python", "batches"])
@@ -94,7 +94,7 @@ def test_the_python_form_without_unpickling(tmp_path, form):
         paths = [tmp_path / name for name in files]
         for path in paths:
             path.write_bytes(files[path.name])
-    check(*read_cifar(form, paths, 10))
+    check(*read_cifar(form, paths, False))
 
 
 def test_the_hundred_fine_classes_and_not_the_coarse_ones(tmp_path):
@@ -103,7 +103,7 @@ def test_the_hundred_fine_classes_and_not_the_coarse_ones(tmp_path):
     names = [f"class_{i}" for i in range(100)]
     text = {"fine_label_names.txt": "\n".join(names).encode(), "coarse_label_names.txt": b"x\ny\n"}
     files = {"train.bin": records[:10].tobytes(), "test.bin": records[10:].tobytes(), **text}
-    splits, found = read_cifar("binary", packed(tmp_path / "a.tar.gz", files), 100)
+    splits, found = read_cifar("binary", packed(tmp_path / "a.tar.gz", files), True)
     assert splits["train"][1].tolist() == fine[:10].tolist()
     assert found == tuple(names)
 
@@ -113,7 +113,7 @@ def test_the_hundred_fine_classes_and_not_the_coarse_ones(tmp_path):
 
     meta = pickled(coarse_label_names=names_list(["x", "y"]), fine_label_names=names_list(names))
     files = {"train": whole(slice(10)), "test": whole(slice(10, 12)), "meta": meta}
-    again, found = read_cifar("python", packed(tmp_path / "b.tar.gz", files), 100)
+    again, found = read_cifar("python", packed(tmp_path / "b.tar.gz", files), True)
     assert found == tuple(names)
     for split in ("train", "test"):
         np.testing.assert_array_equal(again[split][0], splits[split][0])
@@ -123,7 +123,7 @@ def test_the_hundred_fine_classes_and_not_the_coarse_ones(tmp_path):
 def test_a_batch_without_its_labels_is_refused(tmp_path):
     files = {"data_batch_1": batch(IMAGES[:3], LABELS[:2], 1), "test_batch": batch(IMAGES[:1], LABELS[:1], 1)}
     with pytest.raises(ValueError, match="2 labels and 9216 bytes"):
-        read_cifar("python", packed(tmp_path / "a.tar.gz", files), 10)
+        read_cifar("python", packed(tmp_path / "a.tar.gz", files), False)
 
 
 def test_nothing_in_a_pickle_is_run(tmp_path):
@@ -131,7 +131,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path):
     evil = b"cos\nsystem\n(U" + bytes([len(f"touch {flag}")]) + f"touch {flag}".encode() + b"tR"
     files = {"data_batch_1": pickled(evil=evil, labels=numbers_list(LABELS[:2]), data=array(IMAGES[:2]))}
     files |= {"test_batch": batch(IMAGES[:1], LABELS[:1], 1), "batches.meta": pickled(label_names=names_list(NAMES))}
-    read_cifar("python", packed(tmp_path / "a.tar.gz", files), 10)
+    read_cifar("python", packed(tmp_path / "a.tar.gz", files), False)
     assert not flag.exists()
 
 
@@ -144,7 +144,7 @@ def test_idx_files(tmp_path):
     paths = [tmp_path / name for name in content]
     for path in paths:
         path.write_bytes(gzip.compress(content[path.name]))
-    splits = read_idx(paths)
+    splits, _ = read_idx(paths)
     np.testing.assert_array_equal(splits["train"][0], grey[:8])
     np.testing.assert_array_equal(splits["test"][1], LABELS[8:])
     paths[0].write_bytes(gzip.compress(b"\0\0\x0d\3" + bytes(100)))

@@ -34,7 +34,7 @@ def test_counts_are_those_of_the_real_set(options, digits):
     assert {name: getattr(stand_in, name) for name in COUNTS} == {name: getattr(real, name) for name in COUNTS}
     assert real.describe().keys() == stand_in.describe().keys()
     assert stand_in.describe()["shards_fingerprint"] == "published size of known"
-    assert stand_in.published.startswith("./shards/known/ is not here: costed from its published size (")
+    assert stand_in.opened.published.startswith("./shards/known/ is not here: costed from its published size (")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_size_of_pictures_must_be_given_where_they_have_none_in_common(digit
 
 def test_shards_that_are_there_are_used_and_a_size_alone_trains_nothing(digits):
     real = PublishedData(shards="shards/digits")
-    assert not real.published
+    assert not real.opened.published
     assert real.describe() == ShardData(shards="shards/digits").describe()
     with pytest.raises(ValueError, match="there are no images to train on or to measure"):
         PublishedData(shards="shards/known").train_dataloader()

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.index import write_index
-from vitexp.data.keyed import draw
+from vitexp.data.order import draw
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.order import EpochOrder
 from vitexp.data.shards.scan import ROW, ShardScan
-from vitexp.data.subset import choose, fingerprint, hold_out
+from vitexp.data.opened import choose, fingerprint, hold_out
 
 folder, shards, images = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 costs = {}
@@ -46,7 +46,7 @@ write_index(find_shards(folder), "train", map(scan, range(shards)))
 clock("build")
 index = open_shards(folder)
 clock("open")
-kept, held = hold_out(index.labels, index.keys, 0.01)
+kept, held = hold_out(index.labels, index.keys, len(index) // 100)
 clock("hold out")
 chosen = choose(index.labels, index.keys, kept, len(kept) // 2, 0)
 clock("choose")

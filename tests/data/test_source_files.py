@@ -15,8 +15,8 @@ from vitexp.data.read.decode import BadImage, decode_image
 from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.write import Layout, make
-from vitexp.data.sources.files import keys_of
 from vitexp.data.sources.named import open_source
+from vitexp.data.sources.source import keys_of
 
 
 def picture(shade, kind="PNG"):
@@ -181,7 +181,7 @@ def test_other_kinds_of_images_become_png(tmp_path):
     [
         (["a.png"], "a.png lies in no class folder"),
         (["train/a.png"], "train/a.png lies in no class folder"),
-        (["train/ape/a.png", "ape/b.png"], "ape/b.png lies beside the splits"),
+        (["train/ape/a.png", "ape/b.png"], "ape/b.png lies beside train, which are splits"),
         (["train/ape/a.png", "test/bee/a.png"], r"test has classes that train lacks \(bee\)"),
         (["test/ape/a.png"], "holds no training image.*only those of test"),
         (["train/ape/a.png", "val/ape/a.png", "Validation/ape/b.png"], "Validation and val would both be val"),

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitexp.data.keyed import draw
-from vitexp.data.subset import choose, fingerprint, hold_out, stratified_prefix
+from vitexp.data.opened import SubsetOptions, choose, fingerprint, hold_out, stratified_prefix
+from vitexp.data.order import draw
 
 COUNTS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 LONG_TAILS = st.builds(
@@ -61,7 +61,7 @@ def test_every_class_is_within_one_image_of_its_share(counts, seed, fraction) ->
 @settings(deadline=None)  # the machine may be busy
 def test_smaller_subsets_lie_inside_larger_ones(counts, seed, data) -> None:
     labels, keys = data_of(counts, seed)
-    rows, _ = hold_out(labels, keys, data.draw(st.floats(0, 0.5)))
+    rows, _ = hold_out(labels, keys, data.draw(st.integers(0, len(labels) // 2)))
     classes = len(np.unique(labels[rows]))
     small, large = sorted(data.draw(st.lists(st.integers(classes, len(rows)), min_size=2, max_size=2)))
     inner, outer = (choose(labels, keys, rows, images, seed) for images in (small, large))
@@ -80,7 +80,7 @@ def test_a_thousand_to_one_keeps_the_rare_class_and_its_share() -> None:
 @settings(deadline=None)  # the machine may be busy
 def test_holding_out_parts_train_exactly_and_keeps_every_class(counts, seed, fraction) -> None:
     labels, keys = data_of(counts, seed)
-    kept, held = hold_out(labels, keys, fraction)
+    kept, held = hold_out(labels, keys, SubsetOptions(fraction, None, None, 0).held_out(len(labels)))
     assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(labels)))
     assert len(held) == round(fraction * len(labels))
     if len(kept) >= len(counts):
@@ -98,7 +98,7 @@ def test_what_is_chosen_follows_the_keys_not_their_places() -> None:
 
 def test_other_seeds_choose_other_images_but_hold_out_the_same() -> None:
     labels, keys = data_of([100] * 5)
-    rows, _ = hold_out(labels, keys, 0.2)
+    rows, _ = hold_out(labels, keys, len(labels) // 5)
     chosen = [set(choose(labels, keys, rows, 100, seed).tolist()) for seed in range(20)]
     overlap = np.mean([len(a & b) for i, a in enumerate(chosen) for b in chosen[:i]])
     assert overlap == pytest.approx(
@@ -129,11 +129,10 @@ def test_fingerprints_tell_images_and_labels_but_not_order() -> None:
 
 
 def test_impossible_subsets_are_refused_with_what_is_possible() -> None:
-    labels, keys = data_of([5, 5, 5])
     with pytest.raises(ValueError, match=r"data\.train_images is 16, but there are 15 images to train on"):
-        choose(labels, keys, np.arange(15), 16, 0)
+        SubsetOptions(0.1, 16, None, 0).wanted(15, 3)
     with pytest.raises(ValueError, match="2 images cannot hold all 3 classes; ask for at least 3"):
-        choose(labels, keys, np.arange(15), 2, 0)
+        SubsetOptions(0.1, 2, None, 0).wanted(15, 3)
     for fraction in (-0.1, 1.0):
         with pytest.raises(ValueError, match=r"data\.val_fraction is"):
-            hold_out(labels, keys, fraction)
+            SubsetOptions(fraction, None, None, 0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.views import File, eval_view, mirrored, moved, train_view
+from vitexp.data.order import EVALUATION
+from vitexp.data.views import File, View, moved
 
 WORDS = ("none", "crop", "flip", "crop_flip", "inception", "randaugment")
 RNG = np.random.default_rng(0)
@@ -27,16 +28,16 @@ def files(kind="JPEG"):
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("size", [32, 24])
 def test_a_sample_gets_the_same_view_in_any_batch(word, size):
-    whole = train_view(word, size, 7).from_pixels(SMALL, 3, SAMPLES)
+    whole = View(size, word, seed=7).from_pixels(SMALL, 3, SAMPLES)
     assert whole.shape == (64, size, size, 3)
     assert whole.dtype == np.uint8
     some = RNG.permutation(64)[:5]
-    np.testing.assert_array_equal(train_view(word, size, 7).from_pixels(SMALL[some], 3, SAMPLES[some]), whole[some])
+    np.testing.assert_array_equal(View(size, word, seed=7).from_pixels(SMALL[some], 3, SAMPLES[some]), whole[some])
 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_file_gets_the_same_view_in_any_batch(word):
-    view, batch = train_view(word, 48, 7), files()
+    view, batch = View(48, word, seed=7), files()
     whole = view.from_files(batch, 3, SAMPLES[:8])
     assert whole.shape == (8, 48, 48, 3)
     for i in range(8):
@@ -46,7 +47,7 @@ def test_a_file_gets_the_same_view_in_any_batch(word):
 @pytest.mark.parametrize("word", WORDS[1:])
 def test_seed_epoch_and_sample_each_change_the_view(word):
     def seen(seed=7, epoch=3, samples=SAMPLES):
-        return train_view(word, 32, seed).from_pixels(SMALL, epoch, samples)
+        return View(32, word, seed=seed).from_pixels(SMALL, epoch, samples)
 
     for other in (seen(seed=8), seen(epoch=4), seen(samples=SAMPLES + 1)):
         changed = (other != seen()).any((1, 2, 3)).mean()
@@ -55,14 +56,14 @@ def test_seed_epoch_and_sample_each_change_the_view(word):
 
 
 def test_none_shows_the_image_itself():
-    np.testing.assert_array_equal(train_view("none", 32, 0).from_pixels(SMALL, 0, SAMPLES), SMALL)
-    np.testing.assert_array_equal(eval_view("resize", 32).from_pixels(SMALL, 0, SAMPLES), SMALL)
+    np.testing.assert_array_equal(View(32, "none").from_pixels(SMALL, 0, SAMPLES), SMALL)
+    np.testing.assert_array_equal(View(32, "crop_flip").from_pixels(SMALL, EVALUATION, SAMPLES), SMALL)
 
 
 def test_flip_mirrors_half_of_the_samples_and_leaves_the_rest():
     count = 4000
     image = np.broadcast_to(SMALL[0, :8, :8], (count, 8, 8, 3))
-    seen = train_view("flip", 8, 0).from_pixels(image, 0, np.arange(count))
+    seen = View(8, "flip").from_pixels(image, 0, np.arange(count))
     same = (seen == image).all((1, 2, 3))
     turned = (seen == image[:, :, ::-1]).all((1, 2, 3))
     assert (same ^ turned).all()
@@ -73,7 +74,7 @@ def test_flip_mirrors_half_of_the_samples_and_leaves_the_rest():
 def test_crop_is_a_window_of_the_reflected_image_and_every_window_is_as_likely(word):
     count, reach, size = 2500, 2, 16
     image = SMALL[0, :size, :size]
-    seen = train_view(word, size, 0).from_pixels(np.broadcast_to(image, (count, size, size, 3)), 0, np.arange(count))
+    seen = View(size, word).from_pixels(np.broadcast_to(image, (count, size, size, 3)), 0, np.arange(count))
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), "reflect")
     found = 0
     for top, left in np.ndindex(5, 5):
@@ -88,8 +89,7 @@ def test_crop_is_a_window_of_the_reflected_image_and_every_window_is_as_likely(w
     assert found == count
 
 
-def test_moving_a_large_image_is_the_same_as_moving_a_small_one():
-    """Above 64x64 pixels the batch is moved image by image; the result must not tell."""
+def test_moving_shifts_over_a_reflected_border_and_then_mirrors():
     large = RNG.integers(0, 256, (5, 80, 70, 3), dtype=np.uint8)
     shifts, flips = RNG.integers(-8, 9, (5, 2)), np.array([True, False, True, False, True])
     expected = []
@@ -101,7 +101,7 @@ def test_moving_a_large_image_is_the_same_as_moving_a_small_one():
 
 def test_inception_shows_parts_and_flips_half():
     ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8)[None, None, :, None], (2000, 64, 64, 3))
-    seen = train_view("inception", 16, 0).from_pixels(ramp, 0, np.arange(2000)).astype(int)
+    seen = View(16, "inception").from_pixels(ramp, 0, np.arange(2000)).astype(int)
     slope = seen[:, 8, -1, 0] - seen[:, 8, 0, 0]
     assert abs((slope < 0).mean() - 0.5) < 4 * np.sqrt(0.25 / 2000)
     assert np.quantile(np.abs(slope), 0.1) < 100 < 200 < np.quantile(np.abs(slope), 0.95)
@@ -110,30 +110,22 @@ def test_inception_shows_parts_and_flips_half():
 def test_the_centre_view_shows_the_middle():
     image = np.zeros((1, 64, 128, 3), np.uint8)
     image[:, 4:60, 36:92] = 255
-    assert (eval_view("crop", 32).from_pixels(image, 0, np.zeros(1, int)) == 255).all()
+    assert (View(32, measured="crop").from_pixels(image, EVALUATION, np.zeros(1, int)) == 255).all()
     buffer = io.BytesIO()
     Image.fromarray(image[0]).save(buffer, "PNG")
     file = File(buffer.getvalue(), "png", "key")
-    assert (eval_view("crop", 32).from_files([file], 0, np.zeros(1, int)) == 255).all()
-    assert (eval_view("resize", 32).from_files([file], 0, np.zeros(1, int))[0, 0] == 0).all()
+    assert (View(32, measured="crop").from_files([file], EVALUATION, np.zeros(1, int)) == 255).all()
+    assert (View(32, "flip").from_files([file], EVALUATION, np.zeros(1, int))[0, 0] == 0).all()
 
 
-def test_evaluation_ignores_the_epoch():
-    view = eval_view("resize", 20)
-    np.testing.assert_array_equal(view.from_pixels(SMALL, 0, SAMPLES), view.from_pixels(SMALL, 9, SAMPLES + 1))
+@pytest.mark.parametrize("word", WORDS)
+def test_evaluation_ignores_seed_and_sample(word):
+    one, other = View(20, word, seed=1), View(20)
+    np.testing.assert_array_equal(
+        one.from_pixels(SMALL, EVALUATION, SAMPLES), other.from_pixels(SMALL, EVALUATION, SAMPLES + 1)
+    )
 
 
-def test_mirroring_touches_only_what_it_should():
-    images = SMALL[:3].copy()
-    turned = mirrored(images, np.array([False, True, False]))
-    np.testing.assert_array_equal(turned[[0, 2]], SMALL[[0, 2]])
-    np.testing.assert_array_equal(turned[1], SMALL[1][:, ::-1])
-
-
-def test_unknown_words_and_words_without_effect_are_refused():
-    with pytest.raises(ValueError, match=r"'cropp' is none of none, crop, flip, crop_flip, inception, randaugment"):
-        train_view("cropp", 32, 0)
-    with pytest.raises(ValueError, match=r"'centre' is none of resize, crop"):
-        eval_view("centre", 32)
+def test_a_crop_without_effect_is_refused():
     with pytest.raises(ValueError, match="crop has no effect on images of 7 pixels"):
-        train_view("crop", 7, 0)
+        View(7, "crop")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.info import verify
+from vitexp.data.info import open_splits, verify
 from vitexp.data.shards.index import content_fingerprint, index_shards
 from vitexp.data.shards.write import make
 from vitexp.data.sources.source import Source, Split
@@ -27,7 +27,7 @@ def jpeg(seed):
 
 def test_a_sound_set_has_no_problems(digits):
     seen = []
-    found = verify(digits, report=seen.append)
+    found = verify(open_splits(digits), report=seen.append)
     assert (found.images, found.problems) == (1797, [])
     assert sum(seen) == 1797
 
@@ -37,7 +37,7 @@ def test_one_changed_byte_is_found(copy):
     data = bytearray(path.read_bytes())
     data[len(data.rstrip(b"\0"))] ^= 1  # in the filling after the last member: every sample is as it was
     path.write_bytes(data)
-    problems = verify(copy).problems
+    problems = verify(open_splits(copy)).problems
     assert len(problems) == 1
     assert problems[0].startswith("digits-test-000001.tar: sha256 is")
 
@@ -50,7 +50,7 @@ def test_an_index_that_lies_is_found(copy):
     table["label"][300] = (table["label"][300] + 1) % 10
     np.save(path, table)
     document.write_text(document.read_text().replace(before, content_fingerprint(table, shards)))
-    problems = verify(copy).problems
+    problems = verify(open_splits(copy)).problems
     assert len(problems) == 1
     assert "digits-train-000001.tar: the index does not describe this shard" in problems[0]
 
@@ -62,10 +62,10 @@ def test_an_image_that_does_not_decode_is_found_with_its_key(write_tar, tmp_path
         members += [(f"k{i}.jpg", data[:-200] if i == 2 else data), (f"k{i}.cls", b"0")]
     write_tar(tmp_path / "few-train-000000.tar", members)
     index_shards(tmp_path)
-    problems = verify(tmp_path).problems
+    problems = verify(open_splits(tmp_path)).problems
     assert len(problems) == 1
     assert problems[0].startswith("few-train-000000.tar: k2: the JPEG does not decode")
-    assert verify(tmp_path, decode=False).problems == []
+    assert verify(open_splits(tmp_path), decode=False).problems == []
 
 
 def test_an_image_in_two_splits_is_noted(tmp_path):
@@ -73,7 +73,7 @@ def test_an_image_in_two_splits_is_noted(tmp_path):
     train = Split(keys=[f"a{i}" for i in range(4)], labels=np.zeros(4, int), read=lambda i: contents[i])
     test = Split(keys=["b0", "b1", "b2"], labels=np.zeros(3, int), read=lambda i: contents[i + 3])
     out = make(Source(name="few", classes=("a",), splits={"train": train, "test": test}), tmp_path / "few")
-    found = verify(out)
+    found = verify(open_splits(out))
     assert found.problems == []
     assert found.notes == [
         "every training image is of one class, a",

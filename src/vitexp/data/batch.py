@@ -3,86 +3,21 @@
 import signal
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vitexp.data.mixing import Mix, Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.reader import Reader
 from vitexp.data.shards.index import ShardIndex
+from vitexp.data.views import Mix, Recipe, recipe
+from vitexp.lightning_private import count_stepped_batch
 
 T = TypeVar("T")
-
-
-class LostWorker(RuntimeError):
-    """A worker process ended, or hung, before its work was done."""
-
-    exit_status = 1
-
-
-class _Child:
-    """Stands before torch's handler for the end of a child process, which raises wherever the run happens to be: here
-    it raises only while a worker is waited for.
-    """
-
-    waiting = False
-
-    def __init__(self, torchs: Any) -> None:
-        self._torchs = torchs
-
-    def __call__(self, number: int, frame: Any) -> None:
-        if _Child.waiting:
-            self._torchs(number, frame)
-
-    @staticmethod
-    def next(answers: Iterator[T]) -> T:
-        """Raises: RuntimeError for a worker that has been killed, now or before."""
-        _Child.waiting = True
-        try:
-            torch._C._error_if_any_worker_fails()
-            return next(answers)
-        finally:
-            _Child.waiting = False
-
-
-def received(loader: "DataLoader[T | ValueError]") -> Iterator[T]:
-    """What the workers send. Raises: what they found wrong, and LostWorker where one is gone."""
-    answers = iter(loader)
-    handler = signal.getsignal(signal.SIGCHLD)
-    if getattr(handler, "__module__", "").startswith("torch."):
-        signal.signal(signal.SIGCHLD, _Child(handler))
-    while True:
-        try:
-            answer = _Child.next(answers)
-        except StopIteration:
-            return
-        except (OSError, EOFError, RuntimeError) as error:
-            if str(error).startswith("Caught "):  # raised in a worker, by a fault of the program
-                raise
-            stop(loader)
-            raise LostWorker(
-                f"a data worker ended before its work was done ({' '.join(str(error).split())}), as when the memory is "
-                "full: free some or set data.workers lower, then go on with --ckpt_path last"
-            ) from error
-        if isinstance(answer, ValueError):
-            raise answer
-        yield answer
-
-
-def stop(loader: "DataLoader[Any]") -> None:
-    """Ends the workers by name. Left to the collector of cycles, which may close their queues first, they wait in vain
-    for a message, and the collector 5 seconds for each of them.
-    """
-    workers: Any = loader._iterator
-    loader._iterator = None
-    if workers is not None:
-        workers._shutdown_workers()
-
-
+Place = tuple[int, int]  # epoch and step
 _TIMEOUT_SECONDS = 600
 
 
@@ -104,61 +39,46 @@ class Batch(NamedTuple):
     """How the images are mixed: the loss is `share` times that of `labels`, the rest times that of their partners."""
 
 
-class Place(NamedTuple):
-    """The address of a step."""
-
-    epoch: int
-    step: int
-
-
+@dataclass(eq=False)
 class Batches(Dataset[Batch]):
     """Every step of every epoch for one rank; in evaluation, all rows once in their order."""
 
-    def __init__(
-        self,
-        index: ShardIndex,
-        reader: Reader,
-        order: EpochOrder,
-        batch: int,
-        rank: int,
-        ranks: int,
-        mix: Mix = "none",
-    ) -> None:
-        self._index, self._reader, self._order = index, reader, order
-        self._batch, self._rank, self._ranks, self._mix = batch, rank, ranks, mix
-        self._announced: tuple[int, int] | None = None
+    index: ShardIndex
+    reader: Reader
+    order: EpochOrder
+    batch: int
+    rank: int
+    ranks: int
+    mix: Mix = "none"
+    _announced: tuple[int, int] | None = field(default=None, init=False)
 
     def __len__(self) -> int:
-        return steps(len(self._order), self._batch)
+        return steps(len(self.order), self.batch)
 
     def __getitem__(self, place: Place) -> Batch:
         epoch, step = place
-        start = step * self._batch
-        stop = min(start + self._batch, len(self._order))
-        mine = part(start, stop, self._rank, self._ranks, 1 if self._mix == "none" else 2)
+        start = step * self.batch
+        stop = min(start + self.batch, len(self.order))
+        mine = part(start, stop, self.rank, self.ranks, 1 if self.mix == "none" else 2)
         self._announce(epoch, start)
-        samples = self._order.samples(epoch, *mine)
-        pixels = self._reader.read(samples, epoch)
-        labels = self._index.labels[samples]
+        samples = self.order.samples(epoch, *mine)
+        pixels = self.reader.read(samples, epoch)
+        height, width = pixels.shape[1:3]
+        mixes = self.mix != "none" and epoch != EVALUATION
         return Batch(
             torch.from_numpy(pixels).permute(0, 3, 1, 2),
-            torch.from_numpy(labels).long(),
+            torch.from_numpy(self.index.labels[samples]).long(),
             torch.from_numpy(samples).long(),
             stop - start,
-            self._recipe(samples, pixels.shape, epoch),
+            recipe(self.mix, samples, height, width, self.order.seed, epoch) if mixes else None,
         )
 
-    def _recipe(self, samples: np.ndarray, shape: tuple[int, ...], epoch: int) -> Recipe | None:
-        if self._mix == "none" or epoch == EVALUATION:
-            return None
-        return recipe(self._mix, samples, shape[1], shape[2], self._order.seed, epoch)
-
-    def _announce(self, epoch: int, place: int) -> None:
+    def _announce(self, epoch: int, start: int) -> None:
         """Tells the reader, once a window, which shards it will be asked for."""
-        window = self._order.window_of(place)
+        window = self.order.window_of(start)
         if (epoch, window) != self._announced:
             self._announced = epoch, window
-            self._reader.prepare(self._order.shards(epoch, window), self._order.shards(epoch, window + 1))
+            self.reader.prepare(self.order.shards(epoch, window), self.order.shards(epoch, window + 1))
 
 
 class BatchLoader:
@@ -169,23 +89,33 @@ class BatchLoader:
     epoch has already used.
     """
 
-    def __init__(
-        self, batches: Batches, workers: int, position: Callable[[], tuple[int, int]] | None = None, pin: bool = False
-    ) -> None:
+    def __init__(self, batches: Batches, workers: int, position: Callable[[], Place] | None = None) -> None:
         self._batches, self._position = batches, position
-        self._places = _Places(len(batches))
-        self._loader = _worker_loader(batches, self._places, workers, pin) if workers else None
-        if self._loader is not None:
+        self._places: list[Place] = []  # the workers' sampler, filled anew for each iteration
+        self._loader: DataLoader[Batch | ValueError] | None = None
+        if workers:
+            self._loader = DataLoader(
+                _Answers(batches),
+                batch_size=None,
+                sampler=self._places,
+                num_workers=workers,
+                pin_memory=torch.cuda.is_available(),
+                persistent_workers=True,
+                timeout=_TIMEOUT_SECONDS,
+                generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
+            )
             weakref.finalize(self, stop, self._loader)
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._places.begin(*(self._position() if self._position else (EVALUATION, 0)))
+        epoch, first = self._position() if self._position else (EVALUATION, 0)
+        places = [(epoch, step) for step in range(first, len(self))]
         if self._loader is None:
-            yield from map(self._batches.__getitem__, self._places)
+            yield from map(self._batches.__getitem__, places)
         else:
+            self._places[:] = places
             yield from received(self._loader)
 
     def close(self) -> None:
@@ -193,30 +123,23 @@ class BatchLoader:
         if self._loader is not None:
             stop(self._loader)
 
-
-class TrainLoader(BatchLoader):
-    """The training batches, which Lightning knows it can resume in the middle of an epoch.
-
-    The place itself is Lightning's own count of batches; nothing is saved here, and so nothing can disagree with it.
-    """
-
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: see the class."""
+        """Nothing, by which Lightning knows that an epoch can be resumed; the place is its own count of batches."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: see the class."""
+        """Nothing."""
 
 
+@dataclass(eq=False)
 class _Answers(Dataset[Batch | ValueError]):
     """Batches from a worker, or the error that prevents them, without the worker's traceback."""
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
+    batches: Batches
 
     def __getitem__(self, place: Place) -> Batch | ValueError:
         try:
-            return self._batches[place]
+            return self.batches[place]
         except ValueError as error:
             return error.with_traceback(None)
         except (OSError, MemoryError) as error:  # torch would send its traceback as text
@@ -227,35 +150,98 @@ class _Answers(Dataset[Batch | ValueError]):
             )
 
 
-class _Places:
-    """The sampler: the addresses from a place to the end of its epoch."""
+class LostWorker(RuntimeError):
+    """A worker process ended, or hung, before its work was done."""
 
-    def __init__(self, count: int) -> None:
-        self._count, self._epoch, self._step = count, 0, 0
-
-    def begin(self, epoch: int, step: int) -> None:
-        self._epoch, self._step = epoch, step
-
-    def __len__(self) -> int:
-        return self._count - self._step
-
-    def __iter__(self) -> Iterator[Place]:
-        return (Place(self._epoch, step) for step in range(self._step, self._count))
+    exit_status = 1
 
 
-def _worker_loader(batches: Batches, places: _Places, workers: int, pin: bool) -> DataLoader[Batch | ValueError]:
-    return DataLoader(
-        _Answers(batches),
-        batch_size=None,
-        sampler=places,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=pin,
-        persistent_workers=True,
-        timeout=_TIMEOUT_SECONDS,
-        generator=torch.Generator(),  # so that starting workers draws nothing from the run's own randomness
-    )
+def received(loader: "DataLoader[T | ValueError]") -> Iterator[T]:
+    """What the workers send. Raises: what they found wrong, and LostWorker where one is gone."""
+    answers = iter(loader)
+    handler: Any = signal.getsignal(signal.SIGCHLD)
+    if getattr(handler, "__module__", "").startswith("torch."):
+        signal.signal(signal.SIGCHLD, lambda *event: handler(*event) if _waiting else None)
+    while True:
+        try:
+            answer = _next(answers)
+        except StopIteration:
+            return
+        except (OSError, EOFError, RuntimeError) as error:
+            if str(error).startswith("Caught "):  # raised in a worker, by a fault of the program
+                raise
+            stop(loader)
+            raise LostWorker(
+                f"a data worker ended before its work was done ({' '.join(str(error).split())}), as when the memory is "
+                "full: free some or set data.workers lower, then go on with --ckpt_path last"
+            ) from error
+        if isinstance(answer, ValueError):
+            raise answer
+        yield answer
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+_waiting = False
+"""Whether a worker is waited for: torch's handler for the end of a child process, which raises wherever the run happens
+to be, is let through only then.
+"""
+
+
+def _next(answers: Iterator[T]) -> T:
+    """Raises: RuntimeError for a worker that has been killed, now or before."""
+    global _waiting
+    _waiting = True
+    try:
+        torch._C._error_if_any_worker_fails()
+        return next(answers)
+    finally:
+        _waiting = False
+
+
+def stop(loader: "DataLoader[Any]") -> None:
+    """Ends the workers. The collector of cycles may close their queues first, and then waits 5 seconds for each."""
+    workers: Any = loader._iterator
+    loader._iterator = None
+    if workers is not None:
+        workers._shutdown_workers()
+
+
+# Where a run goes on: Lightning's counts of epochs and batches, made consistent after a checkpoint is loaded.
+
+
+def settle(fit_loop: Any) -> None:
+    """Closes the epoch that a checkpoint was written at the end of, and opens the one it was written in.
+
+    Lightning takes a checkpoint of an epoch's last batch for one of the middle, and then never counts the beginning of
+    the next epoch: a second resume starts that epoch again. What it counts without fail are the batches of the epoch,
+    the last of which is marked, and the epochs that have begun before the first resume.
+
+    Args:
+        fit_loop: The trainer's, after its state was restored and before it runs.
+    """
+    loop = fit_loop.epoch_loop
+    if not loop.batch_progress.current.ready:
+        return
+    if loop.batch_progress.is_last_batch:
+        _close(fit_loop)
+    else:
+        ended = fit_loop.epoch_progress.current.processed
+        _count(fit_loop.epoch_progress, ended + 1, ended)
+
+
+def _close(fit_loop: Any) -> None:
+    epochs, loop = fit_loop.epoch_progress, fit_loop.epoch_loop
+    if epochs.current.processed < epochs.current.ready:  # the loggers' step, which counts the batch after its callbacks
+        count_stepped_batch(loop)
+    _count(epochs, epochs.current.ready, epochs.current.ready)
+    loop.batch_progress.total.completed = loop.batch_progress.total.ready
+    loop.batch_progress.reset_on_run()
+    loop.scheduler_progress.reset_on_run()
+    loop.automatic_optimization.optim_progress.reset_on_run()
+    loop.val_loop.batch_progress.total.reset()
+    fit_loop.restarting = fit_loop.restarting  # worked out anew: nothing is unfinished now
+
+
+def _count(epochs: Any, begun: int, ended: int) -> None:
+    for count in (epochs.total, epochs.current):
+        count.ready = count.started = begun
+        count.processed = count.completed = ended

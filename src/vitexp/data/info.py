@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,12 @@ from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.scan import scan_shard
-from vitexp.data.views import eval_view
+from vitexp.data.views import View
 from vitexp.record import write_atomically
 
-_SHOWN = 5
-
-
-def counts_line(name: str, parts: Sequence[str], classes: int) -> str:
-    """As in `data: digits: 1,294 train + 144 val (held out of train) + 359 test images, 10 classes`."""
-    return f"data: {name}: {' + '.join(parts)} images, {classes:,} {'class' if classes == 1 else 'classes'}"
+_SHOWN, _SHOWN_CLASSES = 5, 24
+_SHEET_COLUMNS, _CELL_PIXELS, _GAP_PIXELS, _NAME_PIXELS = 8, 64, 2, 120
+_PART = 32  # images a task
 
 
 def class_notes(names: Sequence[str], counts: Mapping[str, np.ndarray]) -> list[str]:
@@ -58,39 +57,32 @@ def _classes(names: Sequence[str], which: Sequence[int]) -> str:
     return f"{len(which):,} of {len(names):,} classes ({shown}) {'has' if len(which) == 1 else 'have'}"
 
 
-_SHOWN_CLASSES = 24
-_SHEET_COLUMNS = 8
-_CELL_PIXELS, _GAP_PIXELS = 64, 2
-_NAME_PIXELS = 120
-
-
-def _open_all(directory: str | os.PathLike[str]) -> dict[str, ShardIndex]:
+def open_splits(directory: str | os.PathLike[str]) -> dict[str, ShardIndex]:
+    """Every split of a set by its name, train or not."""
     return {split: open_shards(directory, split) for split in find_shards(directory).splits}
 
 
-def summary(directory: str | os.PathLike[str]) -> str:
+def summary(indexes: Mapping[str, ShardIndex], directory: str | os.PathLike[str]) -> str:
     """One line: what, how much, where."""
-    indexes = _open_all(directory)
     first = next(iter(indexes.values()))
     counts = " + ".join(f"{len(index):,} {split}" for split, index in indexes.items())
     shards = sum(len(index.shards) for index in indexes.values())
     return f"{first.name}: {counts} images of {first.classes} classes in {shards} shards -> {directory}"
 
 
-def notes(directory: str | os.PathLike[str]) -> list[str]:
+def notes(indexes: Mapping[str, ShardIndex]) -> list[str]:
     """What is odd about the classes of a set."""
-    indexes = _open_all(directory)
-    counts = {split: np.bincount(index.labels, minlength=index.classes) for split, index in indexes.items()}
-    if "train" not in counts:
+    if "train" not in indexes:
         return ["there is no train split, and so nothing to train on"]
-    return class_notes(next(iter(indexes.values())).class_names, counts)
+    counts = {split: np.bincount(index.labels, minlength=index.classes) for split, index in indexes.items()}
+    return class_notes(indexes["train"].class_names, counts)
 
 
 def describe(directory: str | os.PathLike[str]) -> str:
     """Counts, classes and sizes, a line each."""
-    indexes = _open_all(directory)
+    indexes = open_splits(directory)
     first = next(iter(indexes.values()))
-    lines = [summary(directory), *_origin(Path(directory))]
+    lines = [summary(indexes, directory), *_origin(Path(directory))]
     lines.append(f"{'split':8}{'images':>12}{'shards':>8}{'MB':>10}  images a class   kinds")
     lines += [_row(split, index) for split, index in indexes.items()]
     names = ", ".join(first.class_names[:_SHOWN_CLASSES]) + (", ..." if first.classes > _SHOWN_CLASSES else "")
@@ -98,7 +90,7 @@ def describe(directory: str | os.PathLike[str]) -> str:
     lines.append(f"images   {f'all {size[0]} x {size[1]} pixels (height x width)' if size else 'of different sizes'}")
     lines.append(f"classes  {names}")
     lines += [f"{split} fingerprint  {index.fingerprint[:16]}" for split, index in indexes.items()]
-    return "\n".join([*lines, *(f"note: {note}" for note in notes(directory))])
+    return "\n".join([*lines, *(f"note: {note}" for note in notes(indexes))])
 
 
 def _row(split: str, index: ShardIndex) -> str:
@@ -123,12 +115,12 @@ def _origin(directory: Path) -> list[str]:
 
 def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
     """Draws the first images of each class, of train where there is one (up to 24 classes), a row a class, as a PNG."""
-    indexes = _open_all(directory)
+    indexes = open_splits(directory)
     index = indexes.get("train") or next(iter(indexes.values()))
     shown = min(index.classes, _SHOWN_CLASSES)
     pitch = _CELL_PIXELS + _GAP_PIXELS
     sheet = Image.new("RGB", (_NAME_PIXELS + _SHEET_COLUMNS * pitch, shown * pitch), "white")
-    draw, files, view = ImageDraw.Draw(sheet), ShardFiles(index), eval_view("resize", _CELL_PIXELS)
+    draw, files, view = ImageDraw.Draw(sheet), ShardFiles(index), View(_CELL_PIXELS)
     for label in range(shown):
         top = label * pitch
         draw.text((4, top + _CELL_PIXELS // 2 - 6), index.class_names[label][:18], fill="black")
@@ -141,9 +133,6 @@ def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str
     return Path(path)
 
 
-_PART = 256  # images a task
-
-
 @dataclass
 class Findings:
     """What `verify` found: problems, each naming its shard, and notes on what is odd."""
@@ -154,73 +143,50 @@ class Findings:
 
 
 def verify(
-    directory: str | os.PathLike[str],
+    indexes: Mapping[str, ShardIndex],
     decode: bool = True,
     workers: int = 0,
-    report: Callable[[int], None] | None = None,
+    report: Callable[[int], object] = lambda images: None,
 ) -> Findings:
-    """Compares every shard with its index, decodes every image, and looks for images that lie in two splits.
-
-    Raises: ValueError when there is no set here, or an index cannot be read.
-    """
-    found, contents = Findings(), {}
+    """Compares every shard with its index, decodes every image, and looks for images that lie in two splits."""
+    found, contents = Findings(notes=notes(indexes)), {}
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for split in find_shards(directory).splits:
-            index = open_shards(directory, split)
+        for split, index in indexes.items():
             found.images += len(index)
-            for problem in pool.map(lambda shard, index=index: _check_shard(index, shard), range(len(index.shards))):
-                found.problems += problem
+            found.problems += filter(None, pool.map(partial(_shard_problem, index), range(len(index.shards))))
             if decode and not found.problems:
-                contents[split] = _check_images(index, pool, found.problems, report or (lambda images: None))
-    found.notes += [*notes(directory), *_in_two_splits(contents)]
+                hashes = np.empty(len(index), np.uint64)
+                for start, bad in pool.map(partial(_decode, ShardFiles(index), hashes), range(0, len(index), _PART)):
+                    found.problems += bad
+                    report(len(hashes[start : start + _PART]))
+                contents[split] = hashes
+    for (one, here), (other, there) in combinations(contents.items(), 2):
+        if shared := len(np.intersect1d(here, there)):  # a test that was trained on
+            found.notes.append(f"{shared} images lie in {one} and in {other}, byte for byte")
     return found
 
 
-def _check_shard(index: ShardIndex, number: int) -> list[str]:
+def _shard_problem(index: ShardIndex, number: int) -> str | None:
     """A scan of the shard as if it were new, compared with what the index keeps of it."""
     shard = index.shards[number]
     try:
         scan = scan_shard(Path(index.directory) / shard.name, shard.name)
     except (ValueError, OSError) as error:
-        return [str(error)]
+        return str(error)
     if scan.sha256 != shard.sha256:
-        return [f"{shard.name}: sha256 is {scan.sha256[:16]}..., the index has {shard.sha256[:16]}...; it has changed"]
+        return f"{shard.name}: sha256 is {scan.sha256[:16]}..., the index has {shard.sha256[:16]}...; it has changed"
     if not np.array_equal(scan.rows, index.table[index.starts[number] : index.starts[number + 1]]):
-        return [f"{shard.name}: the index does not describe this shard; make it again with `vitexp shards index`"]
-    return []
+        return f"{shard.name}: the index does not describe this shard; make it again with `vitexp shards index`"
+    return None
 
 
-def _check_images(
-    index: ShardIndex, pool: ThreadPoolExecutor, problems: list[str], report: Callable[[int], None]
-) -> np.ndarray:
-    """Decodes all images of a split; returns a hash of each one's bytes."""
-    files = ShardFiles(index)
-
-    def check(start: int) -> tuple[list[int], list[str]]:
-        hashes, bad = [], []
-        for sample in range(start, min(start + _PART, len(index))):
-            file = files.read(np.array([sample]))[0]
-            hashes.append(int.from_bytes(blake2b(file.data, digest_size=8).digest()))
-            try:
-                decode_image(*file)
-            except ValueError as error:
-                bad.append(str(error))
-        return hashes, bad
-
-    hashes: list[int] = []
-    for part, bad in pool.map(check, range(0, len(index), _PART)):
-        hashes += part
-        problems += bad
-        report(len(part))
-    return np.array(hashes, np.uint64)
-
-
-def _in_two_splits(contents: dict[str, np.ndarray]) -> list[str]:
-    """The same bytes in two splits: a test that was trained on."""
-    found, splits = [], list(contents)
-    for i, one in enumerate(splits):
-        for other in splits[i + 1 :]:
-            shared = len(np.intersect1d(contents[one], contents[other]))
-            if shared:
-                found.append(f"{shared} images lie in {one} and in {other}, byte for byte")
-    return found
+def _decode(files: ShardFiles, hashes: np.ndarray, start: int) -> tuple[int, list[str]]:
+    """Decodes the images from `start` on, notes a hash of each one's bytes, and says what is wrong."""
+    bad = []
+    for i, file in enumerate(files.read(np.arange(start, min(start + _PART, len(hashes)))), start):
+        hashes[i] = int.from_bytes(blake2b(file.data, digest_size=8).digest())
+        try:
+            decode_image(*file)
+        except ValueError as error:
+            bad.append(str(error))
+    return start, bad

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import weakref
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
@@ -12,16 +13,13 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, TrainLoader
-from vitexp.data.info import class_notes, counts_line
-from vitexp.data.locate import OpenedSet, check_location, check_size, open_set
-from vitexp.data.mixing import Mix, mixed
-from vitexp.data.order import EpochOrder, settle, steps
-from vitexp.data.reader import Reader, ReaderName, Views, choose_reader
+from vitexp.data.batch import Batch, Batches, BatchLoader, settle
+from vitexp.data.info import class_notes
+from vitexp.data.opened import OpenedSet, SubsetOptions, check_location, open_set
+from vitexp.data.order import EpochOrder, steps
+from vitexp.data.reader import Reader, ReaderName, choose_reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import SubsetOptions
-from vitexp.data.views import Augment, EvalKind, train_view
-from vitexp.data.views import eval_view as eval_view_of
+from vitexp.data.views import Augment, EvalKind, Mix, View, mixed
 
 Split = Literal["train", "val", "test"]
 
@@ -82,32 +80,24 @@ class ShardData(L.LightningDataModule):
         self.save_hyperparameters(logger=False)  # loggers get the complete config of a run, not a part of it
         if batch_size < 1 or workers < 0:
             raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
-        choices = {"mix": (mix, Mix), "augment": (augment, Augment), "eval_view": (eval_view, EvalKind)}
-        for option, (value, allowed) in (choices | {"reader": (reader, ReaderName)}).items():
-            if value not in get_args(allowed):
-                raise ValueError(f"data.{option} is {value!r}; allowed: {', '.join(get_args(allowed))}")
-        check_size(image_size)
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
+        for option, allowed in {"mix": Mix, "augment": Augment, "eval_view": EvalKind, "reader": ReaderName}.items():
+            if self.hparams[option] not in get_args(allowed):
+                raise ValueError(f"data.{option} is {self.hparams[option]!r}; allowed: {', '.join(get_args(allowed))}")
         check_location(shards)
         self._subset = SubsetOptions(val_fraction, train_images, train_fraction, subset_seed)
-        self._subset.check()
         self.shards, self.image_size = shards, image_size
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
         self.augment, self.mix, self.eval_view, self.seed = augment, mix, eval_view, seed
         self._announced = False
-        self._begin_process()
-
-    def _begin_process(self) -> None:
-        """What a process holds for itself, and does not send to another: see __getstate__."""
         self._opened: OpenedSet | None = None
         self._readers: dict[str, Reader] = {}
-        self._loaders: weakref.WeakSet[BatchLoader] = weakref.WeakSet()
+        self._loaders: list[weakref.ref[BatchLoader]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_opened", "_readers", "_loaders")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin_process()
+        """Without what each process opens for itself."""
+        return vars(self) | {"_opened": None, "_readers": {}, "_loaders": []}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.hparams.items())})"
@@ -128,23 +118,24 @@ class ShardData(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Ends the worker processes of this stage."""
-        for loader in list(self._loaders):
+        for loader in filter(None, (held() for held in self._loaders)):
             loader.close()
+        self._loaders.clear()
 
     @property
     def opened(self) -> OpenedSet:
         """The set, opened on first use."""
         if self._opened is None:
             opened = self._open()
-            self._views(opened.size)  # refuses a view that is impossible at this size
+            self._view(opened.size)  # refuses a view that is impossible at this size
             self._opened = opened
         return self._opened
 
     def _open(self) -> OpenedSet:
         return open_set(self.shards, self.image_size, self._subset)
 
-    def _views(self, size: int) -> Views:
-        return Views(train_view(self.augment, size, self.seed), eval_view_of(self.eval_view, size))
+    def _view(self, size: int) -> View:
+        return View(size, self.augment, self.eval_view, self.seed)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has an attribute here that it does not use
@@ -165,11 +156,6 @@ class ShardData(L.LightningDataModule):
     def size(self) -> int:
         """Height and width in pixels of the images in a batch."""
         return self.opened.size
-
-    @property
-    def shards_fingerprint(self) -> str:
-        """16 hexadecimal digits of the content of the training shards."""
-        return self.opened.shards_fingerprint
 
     @property
     def subset_fingerprint(self) -> str:
@@ -197,6 +183,8 @@ class ShardData(L.LightningDataModule):
 
     def index_of(self, split: str) -> ShardIndex:
         """The shards that the images of a split lie in: a held-out validation slice lies in those of train."""
+        if self.opened.published:
+            raise ValueError(f"{self.opened.published}; there are no images to train on or to measure")
         return self.opened.indexes.get(split, self.opened.indexes["train"])
 
     def samples(self, split: str) -> np.ndarray:
@@ -210,6 +198,7 @@ class ShardData(L.LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """What a run record keeps about its data."""
+        measured = [split for split in ("val", "test") if self.count(split) and not self.opened.published]
         return {
             "name": self.name,
             "classes": self.classes,
@@ -219,50 +208,39 @@ class ShardData(L.LightningDataModule):
             "val_images": self.val_count,
             "test_images": self.test_count,
             "subset_fingerprint": self.subset_fingerprint,
-            "shards_fingerprint": self.shards_fingerprint,
-            "order_fingerprints": {
-                split: self.order_fingerprint(split) for split in ("val", "test") if self._has(split)
-            },
+            "shards_fingerprint": self.opened.shards_fingerprint,
+            "order_fingerprints": {split: self.order_fingerprint(split) for split in measured},
         }
 
     def class_counts(self, split: Split) -> np.ndarray:
-        """How many images of each class a split has, of those that are used: for train those that are trained on.
-
-        Shapes: int64 (classes,).
-        """
-        labels = self.index_of(split).labels[self.opened.rows[split]] if self._has(split) else np.empty(0, np.int64)
+        """How many images of each class a split has, of those that are used: int64 (classes,)."""
+        labels = self.index_of(split).labels[self.samples(split)] if self.count(split) else np.empty(0, np.int64)
         return np.bincount(labels, minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
-        """16 hexadecimal digits of which images are measured in which order: the content of a split's shards, and the
-        numbers of its images, or of those of them that are given.
-        """
+        """16 hexadecimal digits of which images are measured in which order: all of a split, or those of them given."""
         numbers = self.samples(split) if samples is None else samples
         digest = hashlib.sha256(f"{self.index_of(split).fingerprint}:".encode())
         digest.update(np.ascontiguousarray(numbers, "<i8").tobytes())
         return digest.hexdigest()[:16]
 
-    def announce(self) -> None:
-        """Prints once, on rank 0 and with the first batches, how many images are used for what, and what is odd about
-        their classes.
-        """
+    def _announce(self) -> None:
+        """Prints once, on rank 0, how many images are used for what, and what is odd about their classes."""
         if self._announced or getattr(rank_zero_only, "rank", False):
             return
         self._announced = True
-        counts = {split: self.class_counts(split) for split in get_args(Split) if self._has(split)}
-        whole = len(self.index_of("train")) - (self.val_count if self.opened.held_out else 0)
+        held_out = 0 if "val" in self.opened.indexes else self.val_count
+        whole = len(self.index_of("train")) - held_out
         parts = [f"{self.train_count:,} {f'of {whole:,} ' if whole > self.train_count else ''}train"]
-        if self.val_count:
-            parts.append(f"{self.val_count:,} val{' (held out of train)' if self.opened.held_out else ''}")
+        parts += [f"{self.val_count:,} val{' (held out of train)' if held_out else ''}"] if self.val_count else []
         parts += [f"{self.test_count:,} test"] if self.test_count else []
-        lines = [counts_line(self.name, parts, self.classes)]
+        classes = f"{self.classes:,} {'class' if self.classes == 1 else 'classes'}"
+        counts = {split: self.class_counts(split) for split in get_args(Split) if self.count(split)}
+        lines = [f"data: {self.name}: {' + '.join(parts)} images, {classes}"]
         lines += [f"note: {self.name}: {note}" for note in class_notes(self.class_names, counts)]
         print("\n".join(lines), file=sys.stderr, flush=True)
 
-    def _has(self, split: str) -> bool:
-        return len(self.opened.rows.get(split, ())) > 0
-
-    def train_dataloader(self) -> TrainLoader:
+    def train_dataloader(self) -> BatchLoader:
         """The training batches of this rank."""
         ranks = self.trainer.world_size if self.trainer else 1
         if self.batch_size % ranks:
@@ -271,9 +249,7 @@ class ShardData(L.LightningDataModule):
             )
         if self.trainer:
             settle(self.trainer.fit_loop)  # the first hook that the loop calls after a checkpoint is loaded
-        loader = TrainLoader(self._batches("train"), self.workers, self._place, torch.cuda.is_available())
-        self._loaders.add(loader)
-        return loader
+        return self._loader("train", self._place)
 
     def val_dataloader(self) -> BatchLoader:
         """The validation images of this rank."""
@@ -283,21 +259,37 @@ class ShardData(L.LightningDataModule):
         """The test images of this rank."""
         return self.eval_loader("test")
 
-    def predict_dataloader(self) -> BatchLoader:
-        """The test images of this rank."""
-        return self.eval_loader("test")
+    predict_dataloader = test_dataloader
 
     def eval_loader(self, split: Split) -> BatchLoader:
         """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
-        if not self._has(split):
+        if not self.count(split):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self.opened.indexes)}")
-        loader = BatchLoader(self._batches(split), self.workers, pin=torch.cuda.is_available())
-        self._loaders.add(loader)
+        return self._loader(split)
+
+    def _loader(self, split: Split, place: Callable[[], tuple[int, int]] | None = None) -> BatchLoader:
+        self._announce()
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        index = self.index_of(split)
+        if index.split not in self._readers:
+            self._readers[index.split], why = choose_reader(index, self._view(self.size), self.reader)
+            rank_zero_info(f"{index.name} {index.split}: {why}")
+        reader, order = self._readers[index.split], self.epoch_order(split)
+        batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix)
+        loader = BatchLoader(batches, self.workers, place)
+        self._loaders.append(weakref.ref(loader))
         return loader
+
+    def _place(self) -> tuple[int, int]:
+        """Epoch and step of the next training batch, by Lightning's count, which a checkpoint restores."""
+        if not self.trainer:
+            return 0, 0
+        loop: Any = self.trainer.fit_loop
+        return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
 
     def epoch_order(self, split: str) -> EpochOrder:
         """Which image of a split comes when, in every epoch."""
-        return EpochOrder(self.opened.rows[split], self.index_of(split).starts, self.seed)
+        return EpochOrder(self.samples(split), self.index_of(split).starts, self.seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], mixed where asked for, on the device."""
@@ -321,22 +313,3 @@ class ShardData(L.LightningDataModule):
                     f"the checkpoint was made with {name} {state_dict[name]}, this run has {now}; "
                     "use the same data options to resume"
                 )
-
-    def _place(self) -> tuple[int, int]:
-        """Epoch and step of the next training batch, by Lightning's count, which a checkpoint restores."""
-        if not self.trainer:
-            return 0, 0
-        loop: Any = self.trainer.fit_loop
-        return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
-
-    def _batches(self, split: str) -> Batches:
-        self.announce()
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        index = self.index_of(split)
-        return Batches(index, self._reader(index), self.epoch_order(split), self.batch_size, rank, ranks, self.mix)
-
-    def _reader(self, index: ShardIndex) -> Reader:
-        if index.split not in self._readers:
-            self._readers[index.split], why = choose_reader(index, self._views(self.size), self.reader)
-            rank_zero_info(f"{index.name} {index.split}: {why}")
-        return self._readers[index.split]

@@ -3,19 +3,19 @@
 import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from vitexp.data.order import EVALUATION
-from vitexp.data.read.decode import File, decode_image
+from vitexp.data.read.decode import decode_image
 from vitexp.data.shards.files import ShardFiles
 from vitexp.data.shards.index import ShardIndex
 from vitexp.data.shards.layout import alone
-from vitexp.data.views import InceptionView, View, eval_view
+from vitexp.data.views import View
 from vitexp.record import whole_file
 
 CACHE_BYTES = 4 << 30  # a split that takes no more than this as uint8 pixels is cached
@@ -23,46 +23,39 @@ ReaderName = Literal["auto", "cache", "local", "stream"]
 _CHUNK = 512  # images a thread decodes before they are written
 
 
-def cache_path(index: ShardIndex, view: View) -> Path:
-    """The file that holds the split; its name changes with the content."""
-    form = "native" if caches_whole_images(index, view) else str(view.size)
-    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{form}.npy"
-
-
-def cache_shape(index: ShardIndex, view: View) -> tuple[int, int, int, int]:
-    """Images, height, width, channels."""
-    height, width = (
-        index.image_size if index.image_size and caches_whole_images(index, view) else (view.size, view.size)
-    )
-    return len(index), height, width, 3
-
-
-def caches_whole_images(index: ShardIndex, view: View) -> bool:
-    """Whether the cache holds whole images, or what `view` shows of them.
+def whole_size(index: ShardIndex, size: int) -> tuple[int, int] | None:
+    """Height and width where the cache holds whole images; None where it holds them resized to `size`.
 
     It must make no difference to the pixels which reader gives them, and photographs are decoded at no more than the
     resolution a view needs: so JPEGs are cached whole only where they have that size already.
     """
-    size = (view.size, view.size)
-    return index.image_size is not None and (index.image_size == size or "jpg" not in index.kinds)
+    whole = index.image_size == (size, size) or "jpg" not in index.kinds
+    return index.image_size if whole else None
 
 
-def open_cache(index: ShardIndex, view: View) -> np.ndarray:
+def cache_shape(index: ShardIndex, size: int) -> tuple[int, int, int, int]:
+    """Images, height, width, channels."""
+    return len(index), *(whole_size(index, size) or (size, size)), 3
+
+
+def cache_path(index: ShardIndex, size: int) -> Path:
+    """The file that holds the split; its name changes with the content."""
+    form = "native" if whole_size(index, size) else str(size)
+    return index.shard_set.cache() / f"{index.name}-{index.split}-{index.fingerprint[:16]}-{form}.npy"
+
+
+def open_cache(index: ShardIndex, size: int) -> np.ndarray:
     """The pixels of all samples as one array on disk, which all processes share; decoded now if it is not there yet.
-
-    `view` is that of evaluation.
 
     Shapes: uint8 (images, height, width, 3), memory-mapped, read-only.
     Raises: ValueError when the disk is full or may not be written to; no half file stays behind.
     """
-    path, shape = cache_path(index, view), cache_shape(index, view)
-    pixels = _load(path, shape)
-    if pixels is None:
-        with alone(path.with_suffix(".lock")):
+    path, shape = cache_path(index, size), cache_shape(index, size)
+    with alone(path.with_suffix(".lock")):
+        if (pixels := _load(path, shape)) is None:
+            _write(path, shape, _decoded(index, size))
             pixels = _load(path, shape)
-            if pixels is None:
-                _write(path, shape, _decoded(index, view))
-                pixels = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    assert pixels is not None
     return pixels
 
 
@@ -76,15 +69,15 @@ def _load(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return np.asarray(pixels) if pixels.shape == shape and pixels.dtype == np.uint8 else None
 
 
-def _decoded(index: ShardIndex, view: View) -> Iterator[np.ndarray]:
+def _decoded(index: ShardIndex, size: int) -> Iterator[np.ndarray]:
     """The pixels of the split, chunk by chunk."""
-    files = ShardFiles(index)
+    files, whole = ShardFiles(index), whole_size(index, size)
 
     def chunk(start: int) -> np.ndarray:
         samples = np.arange(start, min(start + _CHUNK, len(index)))
-        if not caches_whole_images(index, view):
-            return view.from_files(files.read(samples), 0, samples)
-        return np.stack([decode_image(*file) for file in files.read(samples)])
+        if whole:
+            return np.stack([decode_image(*file) for file in files.read(samples)])
+        return View(size).from_files(files.read(samples), EVALUATION, samples)
 
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
@@ -96,8 +89,7 @@ def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
     """Writes in the order of the file, so that a full disk is an error here and not a bus error in a mapped page."""
     try:
         with whole_file(path, path.with_suffix(".tmp")) as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for chunk in chunks:
                 file.write(np.ascontiguousarray(chunk).data)
     except OSError as error:
@@ -109,110 +101,47 @@ def _write(path: Path, shape: tuple[int, ...], chunks: Iterator[np.ndarray]) -> 
         ) from error
 
 
-class Views:
-    """How images are seen: one view for training epochs, one for evaluation."""
+class Reader:
+    """Gives the pixels of samples, from the cache or from the file of each image. Can be sent to a worker process."""
 
-    def __init__(self, training: View, evaluation: View) -> None:
-        assert training.size == evaluation.size
-        self.training, self.evaluation, self.size = training, evaluation, training.size
+    def __init__(self, index: ShardIndex, view: View, cached: bool) -> None:
+        self._index, self._view = index, view
+        self._files = ShardFiles(index)
+        self.pixels = open_cache(index, view.size) if cached else None
 
-    def of(self, epoch: int) -> View:
-        """The view of an epoch."""
-        return self.evaluation if epoch == EVALUATION else self.training
-
-
-def cacheable(index: ShardIndex, views: Views) -> bool:
-    """Whether both views can be fed from the cache: a crop needs the whole image, and not resized."""
-    crops = isinstance(views.training, InceptionView) or views.evaluation != eval_view("resize", views.size)
-    return not crops or caches_whole_images(index, views.evaluation)
-
-
-class Reader(Protocol):
-    """Gives the pixels of samples. Can be sent to a worker process."""
+    def __reduce__(self) -> Any:
+        return type(self), (self._index, self._view, self.pixels is not None)
 
     def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
         """Shapes: int64 (B,) -> uint8 (B, size, size, 3)."""
-        ...
+        if self.pixels is not None:
+            return self._view.from_pixels(self.pixels[samples], epoch, samples)
+        return self._view.from_files(self._files.read(samples), epoch, samples)
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
         """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""
-        ...
+        if self.pixels is None:
+            self._files.prepare(now, then)
 
 
-class CacheReader:
-    """Gathers from the split's decoded pixels and applies the view to whole batches."""
-
-    def __init__(self, index: ShardIndex, views: Views) -> None:
-        self._index, self._views = index, views
-        self._pixels: np.ndarray | None = None
-
-    def __reduce__(self) -> Any:
-        return CacheReader, (self._index, self._views)
-
-    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """See Reader."""
-        return self._views.of(epoch).from_pixels(self.pixels[samples], epoch, samples)
-
-    def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """Nothing: everything is here."""
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """The decoded split, memory-mapped; decoded now if it is the first time on this disk."""
-        if self._pixels is None:
-            self._pixels = open_cache(self._index, self._views.evaluation)
-        return self._pixels
+def cacheable(index: ShardIndex, view: View) -> bool:
+    """Whether the view can be fed from the cache: a part must be cut from the whole image, and not resized."""
+    return whole_size(index, view.size) is not None or not (view.shows_parts(0) or view.shows_parts(EVALUATION))
 
 
-class FileReader:
-    """Reads the file of each image, here or as it comes from a URL, and decodes it; a batch over several threads."""
-
-    def __init__(self, index: ShardIndex, views: Views, threads: int = 1) -> None:
-        self._views, self._threads = views, threads
-        self._files = ShardFiles(index)
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __reduce__(self) -> Any:
-        return FileReader, (self._files.index, self._views, self._threads)
-
-    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """See Reader."""
-        if len(samples) < 2 or self._threads < 2:
-            return self._part(samples, epoch)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads)
-        chunks = np.array_split(samples, min(len(samples), self._threads))
-        return np.concatenate(list(self._pool.map(self._part, chunks, [epoch] * len(chunks))))
-
-    def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
-        """See Reader."""
-        self._files.prepare(now, then)
-
-    def _part(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        files: Sequence[File] = self._files.read(samples)
-        return self._views.of(epoch).from_files(files, epoch, samples)
-
-
-def choose_reader(index: ShardIndex, views: Views, wanted: ReaderName) -> tuple[Reader, str]:
+def choose_reader(index: ShardIndex, view: View, wanted: ReaderName) -> tuple[Reader, str]:
     """The reader for a split, and a line for the log: which it is and why.
 
     Raises: ValueError where the one that is wanted cannot give the same pixels as the others, or is for another place.
     """
-    afar, pixels = index.shard_set.url is not None, math.prod(cache_shape(index, views.evaluation))
-    by_file: ReaderName = "stream" if afar else "local"
-    fits = cacheable(index, views)
+    place, by_file = ("at a URL", "stream") if index.shard_set.url else ("in a directory", "local")
     if wanted in ("local", "stream") and wanted != by_file:
-        place = "at a URL" if afar else "in a directory"
         raise ValueError(f"data.reader is {wanted}, but the shards of {index.name} lie {place}; use {by_file} or auto")
+    fits, pixels = cacheable(index, view), math.prod(cache_shape(index, view.size))
     if wanted == "cache" and not fits:
         raise ValueError(f"data.reader cache holds images resized, and a crop needs them whole; use {by_file} or auto")
-    name = wanted if wanted != "auto" else "cache" if fits and pixels <= CACHE_BYTES else by_file
-    size = f"{pixels / 1e6:,.1f} MB of pixels"
-    if name == "cache":
-        reader = CacheReader(index, views)
-        assert len(reader.pixels) == len(index)  # decoded here, before any worker starts
-        return reader, f"cache reader, {size} are decoded once and kept"
-    reason = (
-        "as asked" if wanted != "auto" else "whole images are cropped" if not fits else f"{size} are too many to keep"
-    )
-    return FileReader(index, views), f"{name} reader, {reason}"
+    cached = wanted == "cache" or (wanted == "auto" and fits and pixels <= CACHE_BYTES)
+    why = f"{pixels / 1e6:,.1f} MB of pixels are {'decoded once and kept' if cached else 'too many to keep'}"
+    if not cached and (wanted != "auto" or not fits):
+        why = "whole images are cropped" if wanted == "auto" else "as asked"
+    return Reader(index, view, cached), f"{'cache' if cached else by_file} reader, {why}"

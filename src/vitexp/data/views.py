@@ -1,4 +1,4 @@
-"""Views: what of an image the network sees, in training and in evaluation.
+"""What the network sees of an image, in training and in evaluation, and how the images of a batch are mixed.
 
 A view works on a whole batch of uint8 images, and what it does to a sample follows from (seed, epoch, sample) alone.
 Pixels stay uint8 up to the device. The values of `data.augment`:
@@ -11,19 +11,27 @@ Pixels stay uint8 up to the device. The values of `data.augment`:
 - randaugment: inception, then timm's RandAugment.
 
 In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
+
+Mixup and CutMix work on the device, on the two images of a pair. Neighbours in the global batch are a pair, and a pair
+stays on one rank, so the mixture does not depend on how many ranks share the batch. Both take the same share of each
+other, as in timm's pair mode. Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix); shares and the even choice
+between both as in DeiT.
 """
 
 import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, Literal, Protocol, get_args
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from scipy.special import betaincinv
+from torch import Tensor
 
-from vitexp.data.keyed import draws, key, uniforms
+from vitexp.data.order import EVALUATION, draws, key, uniforms
 from vitexp.data.read.decode import File, decode_boxes, image_sizes
 
 AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
@@ -34,11 +42,13 @@ CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop ke
 POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
 Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 EvalKind = Literal["resize", "crop"]
+Mix = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
+MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0
+_INCEPTION = ("inception", "randaugment")
 _ONE = 2.0**14
-_PURPOSE = 0x52414E44
 _GREY = (128, 128, 128)  # what moves in from outside
-_GATHER_PIXELS = 64 * 64  # up to here one gather for the batch, by a table of at most 19 MB of all moves there are
-_VIEW = 0x56494557  # separates these draws from all others of the same seed and epoch
+_GATHERED = 64  # images moved at a time, whose places take 26 MB at 224 pixels
+_VIEW, _RANDAUGMENT, _MIX = 0x56494557, 0x52414E44, 0x4D495845  # separate the draws of one seed and epoch
 _lock = threading.Lock()
 
 
@@ -50,7 +60,7 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     Source: Szegedy et al. 2015 in the form of torchvision's RandomResizedCrop (TensorFlow's op, which big_vision uses,
     draws the height uniformly instead of the area).
     """
-    h, w = np.asarray(heights, np.float64)[:, None], np.asarray(widths, np.float64)[:, None]
+    h, w = heights[:, None].astype(np.float64), widths[:, None].astype(np.float64)
     area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 2 : 2 + TRIES]) * h * w
     low, high = np.log(ASPECT)
     aspect = np.exp(low + (high - low) * draws[:, 2 + TRIES : DRAWS])
@@ -60,26 +70,23 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     tall, wide = np.take_along_axis(tall, first, 1), np.take_along_axis(wide, first, 1)
     top, left = np.floor(draws[:, 0:1] * (h - tall + 1)), np.floor(draws[:, 1:2] * (w - wide + 1))
     boxes = np.hstack([top, left, tall, wide])
-    return np.where(fits.any(1, keepdims=True), boxes, _largest(h, w)).astype(np.int64)
-
-
-def _largest(h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    wide = np.minimum(w, np.rint(h * ASPECT[1]))
-    tall = np.minimum(h, np.rint(w / ASPECT[0]))
-    return np.hstack([(h - tall) // 2, (w - wide) // 2, tall, wide])
+    largest = _centred(h, w, np.minimum(h, np.rint(w / ASPECT[0])), np.minimum(w, np.rint(h * ASPECT[1])))
+    return np.where(fits.any(1, keepdims=True), boxes, largest[:, 0]).astype(np.int64)
 
 
 def whole_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The whole of each image."""
-    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    return np.stack([np.zeros_like(h), np.zeros_like(w), h, w], axis=1)
+    return _centred(heights, widths, heights, widths)
 
 
 def centre_boxes(heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """The square in the middle, 7/8 of the shorter side: resize to 8/7 of the size and crop, in one step."""
-    h, w = np.asarray(heights, np.int64), np.asarray(widths, np.int64)
-    side = np.maximum(np.rint(np.minimum(h, w) * CENTRE).astype(np.int64), 1)
-    return np.stack([(h - side) // 2, (w - side) // 2, side, side], axis=1)
+    side = np.maximum(np.rint(np.minimum(heights, widths) * CENTRE).astype(np.int64), 1)
+    return _centred(heights, widths, side, side)
+
+
+def _centred(heights: np.ndarray, widths: np.ndarray, tall: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    return np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], axis=-1)
 
 
 def resize_boxes(images: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
@@ -122,14 +129,12 @@ def weights(start: np.ndarray, length: np.ndarray, pixels: int, size: int) -> np
 
 
 def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
-    """Each image after RandAugment as timm defines it, with random numbers that belong to the sample.
-
-    timm draws from the two global generators of Python and NumPy. They are seeded for each sample, under a lock, and
-    put back.
+    """Each image after RandAugment as timm defines it. timm draws from the global generators of Python and NumPy, which
+    are seeded for each sample, under a lock, and put back.
 
     Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
     """
-    seeds = draws(key(seed, epoch, _PURPOSE), samples, 2)
+    seeds = draws(key(seed, epoch, _RANDAUGMENT), samples, 2)
     policy = _policy(images.shape[1])
     results = np.empty_like(images)
     with _lock:
@@ -164,107 +169,63 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
     return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
-class View(Protocol):
-    """From stored images to uint8 (B, size, size, 3), by the epoch and the ids of the samples."""
+@dataclass(frozen=True)
+class View:
+    """What the network sees of images or files: `augment` in training, in the epoch EVALUATION `measured`."""
 
-    @property
-    def size(self) -> int:
-        """Height and width of what comes out."""
+    size: int
+    """Height and width of what comes out."""
+    augment: Augment = "none"
+    measured: EvalKind = "resize"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if "crop" in self.augment and self.size < 8:
+            raise ValueError(
+                f"augment {self.augment!r}: crop has no effect on images of {self.size} pixels; use none or flip"
+            )
+
+    def shows_parts(self, epoch: int) -> bool:
+        """Whether the network sees parts of the images in an epoch."""
+        return self.measured == "crop" if epoch == EVALUATION else self.augment in _INCEPTION
 
     def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3)."""
+        """`images` themselves where there is nothing to do.
+
+        Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3).
+        """
+        count, height, width, _ = images.shape
+        draws = self._draws(epoch, samples)
+        if self.shows_parts(epoch) or not height == width == self.size:
+            boxes = self._boxes(np.full(count, height), np.full(count, width), epoch, draws)
+            images = resize_boxes(images, boxes, self.size)
+        return self._augmented(images, epoch, samples, draws)
 
     def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
         """Decodes too, and no more than it needs."""
+        draws = self._draws(epoch, samples)
+        images = decode_boxes(files, self._boxes(*image_sizes(files), epoch, draws), self.size)
+        return self._augmented(images, epoch, samples, draws)
 
+    def _draws(self, epoch: int, samples: np.ndarray) -> np.ndarray:
+        """The random numbers of each sample: those of its box or of its shift, and last that of the flip."""
+        return uniforms(key(self.seed, epoch, _VIEW), samples, (DRAWS if self.augment in _INCEPTION else 2) + 1)
 
-def train_view(augment: Augment, size: int, seed: int) -> View:
-    """The view behind a value of `data.augment`."""
-    if augment not in get_args(Augment):
-        raise ValueError(f"augment {augment!r} is none of {', '.join(get_args(Augment))}")
-    if augment in ("inception", "randaugment"):
-        return InceptionView(size, seed, further=augment == "randaugment")
-    if "crop" in augment and size < 8:
-        raise ValueError(f"augment {augment!r}: crop has no effect on images of {size} pixels; use none or flip")
-    return ShiftView(size, seed, shift=size // 8 if "crop" in augment else 0, flip="flip" in augment)
+    def _boxes(self, heights: np.ndarray, widths: np.ndarray, epoch: int, draws: np.ndarray) -> np.ndarray:
+        if not self.shows_parts(epoch):
+            return whole_boxes(heights, widths)
+        return centre_boxes(heights, widths) if epoch == EVALUATION else inception_boxes(draws, heights, widths)
 
-
-def eval_view(kind: EvalKind, size: int) -> View:
-    """The view for validation, test and features: nothing random."""
-    if kind not in get_args(EvalKind):
-        raise ValueError(f"the evaluation view {kind!r} is none of {', '.join(get_args(EvalKind))}")
-    return EvalView(size, centre=kind == "crop")
-
-
-@dataclass(frozen=True)
-class EvalView:
-    """The whole image or its centre, resized."""
-
-    size: int
-    centre: bool = False
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Returns `images` itself where there is nothing to do."""
-        count, height, width, _ = images.shape
-        if height == width == self.size and not self.centre:
+    def _augmented(self, images: np.ndarray, epoch: int, samples: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        if epoch == EVALUATION or self.augment == "none":
             return images
-        return resize_boxes(images, self._boxes(np.full(count, height), np.full(count, width)), self.size)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes and resizes."""
-        return decode_boxes(files, self._boxes(*image_sizes(files)), self.size)
-
-    def _boxes(self, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
-        return centre_boxes(heights, widths) if self.centre else whole_boxes(heights, widths)
-
-
-@dataclass(frozen=True)
-class ShiftView:
-    """The whole image, shifted over a reflected border and mirrored, each where asked for."""
-
-    size: int
-    seed: int
-    shift: int
-    flip: bool
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Resizes to `size` first, where it must."""
-        images = EvalView(self.size).from_pixels(images, epoch, samples)
-        if not self.shift and not self.flip:
-            return images
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, 3)
-        shifts = np.floor(draws[:, :2] * (2 * self.shift + 1)).astype(np.int64) - self.shift
-        return moved(images, shifts, (draws[:, 2] < 0.5) & self.flip)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes, resizes, shifts."""
-        return self.from_pixels(EvalView(self.size).from_files(files, epoch, samples), epoch, samples)
-
-
-@dataclass(frozen=True)
-class InceptionView:
-    """A random box, resized, and the flip; further, RandAugment."""
-
-    size: int
-    seed: int
-    further: bool = False
-
-    def from_pixels(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Shapes: uint8 (B, H, W, 3) -> (B, size, size, 3)."""
-        count, height, width, _ = images.shape
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
-        parts = inception_boxes(draws, np.full(count, height), np.full(count, width))
-        seen = mirrored(resize_boxes(images, parts, self.size), draws[:, -1] < 0.5)
-        return self._further(seen, epoch, samples)
-
-    def from_files(self, files: Sequence[File], epoch: int, samples: np.ndarray) -> np.ndarray:
-        """Decodes no more than it needs."""
-        draws = uniforms(key(self.seed, epoch, _VIEW), samples, DRAWS + 1)
-        parts = inception_boxes(draws, *image_sizes(files))
-        return self._further(decode_boxes(files, parts, self.size, draws[:, -1] < 0.5), epoch, samples)
-
-    def _further(self, images: np.ndarray, epoch: int, samples: np.ndarray) -> np.ndarray:
-        return rand_augmented(images, self.seed, epoch, samples) if self.further else images
+        flips = draws[:, -1] < 0.5
+        if self.augment in _INCEPTION:
+            images[flips] = images[flips][:, :, ::-1]
+            return rand_augmented(images, self.seed, epoch, samples) if self.augment == "randaugment" else images
+        reach = self.size // 8 if "crop" in self.augment else 0
+        shifts = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
+        return moved(images, shifts, flips & ("flip" in self.augment))
 
 
 def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarray:
@@ -272,38 +233,69 @@ def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarr
 
     Shapes: uint8 (B, H, W, 3), shifts (B, 2), flips (B,) -> (B, H, W, 3).
     """
-    count, height, width, _ = images.shape
-    if height * width > _GATHER_PIXELS:
-        rows, columns = _sources(height, width, shifts, flips)
-        return np.stack([image[r][:, c] for image, r, c in zip(images, rows, columns, strict=True)])
+    height, width = images.shape[1:3]
     reach = int(np.abs(shifts).max(initial=0))
-    moves = ((shifts[:, 0] + reach) * (2 * reach + 1) + shifts[:, 1] + reach) * 2 + flips
-    places = _places(height, width, reach)[moves] + (np.arange(count) * (height * width))[:, None]
-    return np.take(images.reshape(-1, 3), places, axis=0).reshape(images.shape)
-
-
-@lru_cache(maxsize=8)
-def _places(height: int, width: int, reach: int) -> np.ndarray:
-    """Where each pixel of an image comes from, for every move of up to `reach`: (moves, height * width)."""
-    steps = np.arange(-reach, reach + 1)
-    down, right, flips = (grid.ravel() for grid in np.meshgrid(steps, steps, [False, True], indexing="ij"))
-    rows, columns = _sources(height, width, np.stack([down, right], axis=1), flips)
-    return (rows[:, :, None] * width + columns[:, None, :]).reshape(len(rows), -1)
-
-
-def _sources(height: int, width: int, shifts: np.ndarray, flips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows and the columns that each moved image is made of. Shapes: (B, height), (B, width)."""
     columns = np.where(flips[:, None], np.arange(width)[::-1], np.arange(width))
-    return _reflected(shifts[:, :1] + np.arange(height), height), _reflected(shifts[:, 1:] + columns, width)
+    columns = np.pad(np.arange(width), reach, "reflect")[reach + shifts[:, 1:] + columns]
+    rows = np.pad(np.arange(height), reach, "reflect")[reach + shifts[:, :1] + np.arange(height)]
+    results = np.empty_like(images)
+    for some in (slice(start, start + _GATHERED) for start in range(0, len(images), _GATHERED)):
+        firsts = np.arange(len(images[some]))[:, None, None] * (height * width)
+        places = firsts + rows[some, :, None] * width + columns[some, None, :]
+        results[some] = np.take(images[some].reshape(-1, 3), places, axis=0)
+    return results
 
 
-def _reflected(places: np.ndarray, length: int) -> np.ndarray:
-    """Places outside 0..length-1 mirrored at the edge pixel, which is not repeated."""
-    places = np.abs(places)
-    return np.where(places >= length, 2 * (length - 1) - places, places)
+class Recipe(NamedTuple):
+    """How much each image keeps of itself, and the box that it takes from its partner (empty for mixup).
+
+    Shapes: share float32 (B,), boxes int64 (B, 4) as top, left, bottom, right.
+    """
+
+    share: Tensor
+    boxes: Tensor
 
 
-def mirrored(images: np.ndarray, flips: np.ndarray) -> np.ndarray:
-    """Mirrors the images where `flips`, in place."""
-    images[flips] = images[flips][:, :, ::-1]
-    return images
+def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
+    """The mixture of each image, by its pair's first sample; an image without a partner keeps all of itself."""
+    count = len(samples)
+    draws = uniforms(key(seed, epoch, _MIX), np.asarray(samples)[0::2], 4)
+    cut = draws[:, 0] < {"mixup": 0.0, "cutmix": 1.0, "mixup_cutmix": 0.5}[mix]
+    alpha = np.where(cut, CUTMIX_ALPHA, MIXUP_ALPHA)
+    share = betaincinv(alpha, alpha, draws[:, 1]).astype(np.float32)
+    boxes = _cut_boxes(share, draws[:, 2:], height, width) * cut[:, None]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    share = np.where(cut, 1 - area / (height * width), share).astype(np.float32)
+    share, boxes = np.repeat(share, 2)[:count], np.repeat(boxes, 2, axis=0)[:count]
+    if count % 2:
+        share[-1], boxes[-1] = 1, 0
+    return Recipe(torch.from_numpy(share), torch.from_numpy(boxes))
+
+
+def _cut_boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A box of the image's own shape around a random pixel, as large as the partner's share, clipped at the edges."""
+    ratio = np.sqrt(1 - share)
+    sides = [(size, np.trunc(size * ratio)) for size in (height, width)]
+    centres = [np.floor(draws[:, i] * size) for i, (size, _) in enumerate(sides)]
+    low = [np.clip(c - side // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    high = [np.clip(c + (side + 1) // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
+    return np.stack([*low, *high], axis=1).astype(np.int64)
+
+
+def partners(items: Tensor) -> Tensor:
+    """What each image's partner has: places 2k and 2k + 1 change; a last one alone keeps its own. Shapes: (B, ...)."""
+    places = torch.arange(len(items), device=items.device) ^ 1
+    return items[torch.where(places < len(items), places, places - 1)]
+
+
+def mixed(images: Tensor, how: Recipe) -> Tensor:
+    """Mixes a batch of float images by a recipe. Shapes: (B, 3, H, W) -> the same."""
+    share = how.share.to(images.dtype)[:, None, None, None]
+    top, left, bottom, right = how.boxes[:, :, None, None].unbind(1)
+    rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
+    columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
+    inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
+    is_cut = (bottom > top)[:, None]
+    others = partners(images)
+    weight = torch.where(is_cut, torch.ones_like(share), share)
+    return torch.where(inside, others, images * weight + others * (1 - weight))

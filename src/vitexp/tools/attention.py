@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitexp.data.locate import open_all
 from vitexp.data.module import ShardData
+from vitexp.data.opened import open_all
 from vitexp.eval.attention_maps import (
     attention_rollout,
     mean_attention_distance,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vitexp import stats
-from vitexp.data.locate import open_all
 from vitexp.data.module import ShardData, Split
+from vitexp.data.opened import open_all
 from vitexp.data.shards.index import ShardIndex
 from vitexp.eval.fewshot import PENALTY, accuracy_by_penalty, best_penalties, fewshot_accuracy
 from vitexp.record import write_atomically

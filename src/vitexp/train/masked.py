@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitexp.data.batch import Batch
-from vitexp.data.keyed import key, uniforms
+from vitexp.data.order import key, uniforms
 from vitexp.nn.init import Linear, Rule, initialise, normal, zeros
 from vitexp.nn.vit import ViT
 

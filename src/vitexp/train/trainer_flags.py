@@ -12,7 +12,6 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 
 from vitexp.data.module import ShardData
 from vitexp.data.order import steps
-from vitexp.data.sources.published_sizes import PublishedData
 from vitexp.train.config import RunConfig
 
 # How long a run is: batches, optimiser steps and images, as the trainer's options limit them.
@@ -94,7 +93,7 @@ def check_shots(run: RunConfig, data: ShardData) -> None:
     """Raises: ValueError when a class has fewer training images than the few-shot probe draws."""
     if not (run.shots and data.test_count):
         return
-    if isinstance(data, PublishedData) and data.published:
+    if data.opened.published:
         return  # a size says nothing of the single classes
     counts, most = data.class_counts("train"), max(run.shots)
     fewest = int(counts.argmin())

@@ -151,16 +151,14 @@ def image_sizes(files: Sequence[File]) -> tuple[np.ndarray, np.ndarray]:
     return sizes[:, 0], sizes[:, 1]
 
 
-def decode_boxes(files: Sequence[File], boxes: np.ndarray, size: int, flips: np.ndarray | None = None) -> np.ndarray:
-    """Each file's box as a square of `size`, mirrored where `flips`.
+def decode_boxes(files: Sequence[File], boxes: np.ndarray, size: int) -> np.ndarray:
+    """Each file's box as a square of `size`.
 
     Shapes: boxes (B, 4) as top, left, height, width -> uint8 (B, size, size, 3).
     """
     images = torch.empty((len(files), size, size, 3), dtype=torch.uint8)
     for i, (file, box) in enumerate(zip(files, boxes.tolist(), strict=True)):
         resize_into(images[i], decode_box(file, box, size))
-        if flips is not None and flips[i]:
-            images[i] = images[i].flip(1)
     return images.numpy()
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from vitexp.data.info import contact_sheet, describe, notes, summary, verify
-from vitexp.data.shards.index import index_shards, open_shards
+from vitexp.data.info import contact_sheet, describe, notes, open_splits, summary, verify
+from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.write import Layout, make
-from vitexp.data.sources.named import open_source
-from vitexp.data.sources.source import progress_bar
+from vitexp.data.sources.named import open_source, progress_bar
 
 
 def run_make(chosen: argparse.Namespace) -> int:
@@ -32,9 +31,9 @@ def run_make(chosen: argparse.Namespace) -> int:
 
 def run_verify(chosen: argparse.Namespace) -> int:
     """Checks shards; status 1 if there are problems."""
-    images = sum(len(open_shards(chosen.directory, split)) for split in find_shards(chosen.directory).splits)
-    with _progress(f"verifying {chosen.directory}", images) as report:
-        found = verify(chosen.directory, decode=not chosen.no_decode, workers=chosen.workers, report=report)
+    indexes = open_splits(chosen.directory)
+    with _progress(f"verifying {chosen.directory}", sum(map(len, indexes.values()))) as report:
+        found = verify(indexes, decode=not chosen.no_decode, workers=chosen.workers, report=report)
     for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
         print(line)
     print(f"{chosen.directory}: {found.images:,} images, {len(found.problems) or 'no'} problems")
@@ -59,8 +58,9 @@ def run_index(chosen: argparse.Namespace) -> int:
 
 
 def _print_summary(directory: Path) -> None:
-    print(summary(directory))
-    for note in notes(directory):
+    indexes = open_splits(directory)
+    print(summary(indexes, directory))
+    for note in notes(indexes):
         print(f"note: {note}", file=sys.stderr)
 
 

@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitexp.data.locate import OpenedSet, size_of
 from vitexp.data.module import ShardData
+from vitexp.data.opened import OpenedSet, size_of
 from vitexp.data.read.fetch import is_url
-from vitexp.data.shards.index import ShardIndex
-from vitexp.data.subset import check_subset, held_out
 
 
 class Size(NamedTuple):
@@ -52,24 +50,12 @@ class PublishedData(ShardData):
     A plan made with it has the right steps and costs; its fingerprints stand for no data, and nothing can be trained.
     """
 
-    @property
-    def published(self) -> str:
-        """Which set's published size stands for shards that are not here; empty where they are."""
-        opened = self.opened
-        if opened.indexes:
-            return ""
-        size = SIZES[opened.name]
-        return (
-            f"{self.shards} is not here: costed from its published size ({size.train:,} training images, "
-            f"{size.classes:,} classes)"
-        )
-
     def _open(self) -> OpenedSet:
         directory = Path(self.shards)
         if is_url(self.shards) or "/" not in self.shards or directory.exists():
             return super()._open()
         if directory.name in SIZES:
-            return self._sized(directory.name)
+            return self._sized(directory.name, SIZES[directory.name])
         try:
             return super()._open()
         except ValueError as error:
@@ -77,11 +63,9 @@ class PublishedData(ShardData):
                 f"{error}; without shards, the costs are known only of sets named {', '.join(SIZES)}"
             ) from error
 
-    def _sized(self, name: str) -> OpenedSet:
-        size, options = SIZES[name], self._subset
-        val = held_out(size.train, options.val_fraction or 0.0)
-        train = options.wanted(size.train - val)
-        check_subset(train, size.train - val, size.classes)
+    def _sized(self, name: str, size: Size) -> OpenedSet:
+        val = self._subset.held_out(size.train)
+        train = self._subset.wanted(size.train - val, size.classes)
         counts = {"train": train, "val": val, "test": size.test}
         return OpenedSet(
             indexes={},
@@ -89,18 +73,9 @@ class PublishedData(ShardData):
             class_names=(),
             classes=size.classes,
             size=size_of(name, (size.side, size.side) if size.side else None, self.image_size),
-            held_out=True,
             rows={split: np.broadcast_to(np.int64(0), count) for split, count in counts.items()},  # lengths alone
             shards_fingerprint=f"published size of {name}",
-            subset_fingerprint=f"{train} of {size.train - val} images, seed {options.seed}",
+            subset_fingerprint=f"{train} of {size.train - val} images, seed {self._subset.seed}",
+            published=f"{self.shards} is not here: costed from its published size ({size.train:,} training images, "
+            f"{size.classes:,} classes)",
         )
-
-    def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
-        """No order is known of images that are not here."""
-        return f"{split} of {self.shards_fingerprint}" if self.published else super().order_fingerprint(split, samples)
-
-    def index_of(self, split: str) -> ShardIndex:
-        """There are no shards where a published size stands for them."""
-        if self.published:
-            raise ValueError(f"{self.published}; there are no images to train on or to measure")
-        return super().index_of(split)
