@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.weights.google import save_npz
-from vitexp.weights.load import load_tensors, load_weights, read_tensors
+from vitexp.weights.load import load_tensors, load_weights
+from vitexp.weights.read import read_tensors
 from vitexp.weights.timm import timm_state
 
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}

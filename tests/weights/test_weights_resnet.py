@@ -15,7 +15,8 @@ from vitexp.nn import resnet
 from vitexp.nn.arch import RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
-from vitexp.weights.load import Stored, load_tensors, load_weights, read_tensors
+from vitexp.weights.load import load_tensors, load_weights
+from vitexp.weights.read import Stored, read_tensors
 
 BLOCKS, CLASSES, SIZE = (1, 2), 7, 32
 

@@ -10,8 +10,7 @@ from torch import nn
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
-from vitexp.weights.entry import can_resize
-from vitexp.weights.load import Stored, has_head, load_stored, read_weights
+from vitexp.weights.load import Stored, can_resize, has_head, load_stored, read_weights
 
 TIMM = "timm:"
 _STATED = ("arch", "pos_embed", "gelu")

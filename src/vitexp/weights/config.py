@@ -4,64 +4,67 @@ Names and shapes do not tell everything. The heads of a timm or torchvision file
 as in every published one; what no convention settles, such as fixed positions or none, must be stated.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
-from vitexp.nn.config import Resnet
 from vitexp.nn.vit import ViTConfig, resolve
-from vitexp.weights import google as weights_npz
-from vitexp.weights import parts as weights_parts
-from vitexp.weights import ports as weights_ports
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights import timm as weights_timm
-from vitexp.weights.find import FORMS, Network, choose
+from vitexp.weights.find import Network, choose
+from vitexp.weights.names import FORMS, PORTS, Entry, with_root_alone
+from vitexp.weights.parts import plain
 from vitexp.weights.read import Stored
 
-Sizes = tuple[int, int, int, int | None]
-"""Width, depth, MLP width and heads, the last where it is known."""
-
-# The root's kernel, the first kernel of each unit in a stage, and the head's bias.
-_RESNET_NAMES = {
-    "preact": (weights_resnet.BIT_MARKER, r"block{}/unit(\d+)/a/standardized_conv2d/kernel", "head/conv2d/bias"),
-    "postact": (weights_resnet.POSTACT_MARKER, r"block{}/unit(\d+)/conv1/kernel", "head/bias"),
-}
 _GELUS = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh", "gelu_tanh": "tanh"}
 """Hugging Face's and timm's words for it."""
 
 
-class Names(NamedTuple):
-    """Where a program keeps what tells a network's sizes."""
+class _Held:
+    """What a file holds, by our names and in our layouts."""
 
-    kernel: str
-    hidden: str
-    layers: str
-    table: str
-    cls: str
-    head: str
-    probe: str = ""
-    pre_logits: str = ""
+    def __init__(self, network: Network, source: str) -> None:
+        self._stored = plain(network, source)[0]
+        self._form = FORMS[network.form]
+        if "patch_embed.backbone.conv.weight" in self._stored:
+            self._form = with_root_alone(self._form)
 
+    def _entry(self, name: str) -> Entry | None:
+        try:
+            entry = self._form.entry(name)
+        except KeyError:
+            return None
+        return entry if all(theirs in self._stored for theirs in entry.theirs) else None
 
-_NAMES = {
-    "timm": Names(
-        weights_timm.MARKER, "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\..*", "pos_embed", "cls_token", "head.weight",
-        "attn_pool.latent",
-    ),
-    "hf": Names(
-        weights_ports.HF_MARKER, "encoder.layer.0.intermediate.dense.weight", r"encoder\.layer\.(\d+)\..*",
-        "embeddings.position_embeddings", "embeddings.cls_token", "classifier.weight", "", "pooler.dense.weight",
-    ),
-    "torchvision": Names(
-        "conv_proj.weight", "encoder.layers.encoder_layer_0.mlp.0.weight", r"encoder\.layers\.encoder_layer_(\d+)\..*",
-        "encoder.pos_embedding", "class_token", "heads.head.weight", "", "heads.pre_logits.weight",
-    ),
-}  # fmt: skip
+    def __contains__(self, name: str) -> bool:
+        return self._entry(name) is not None
+
+    def get(self, name: str) -> Tensor | None:
+        entry = self._entry(name)
+        return None if entry is None else entry.codec.read(*(self._stored[theirs] for theirs in entry.theirs))
+
+    def heads(self) -> int | None:
+        """Google keeps heads apart."""
+        entry = self._entry("blocks.0.attention.qkv.weight")
+        return self._stored[entry.theirs[0]].shape[1] if entry and self._form.norms else None
+
+    def depth(self) -> int:
+        """The layers of which there is anything."""
+        start = (self._form.rows or {})["blocks.#.norm1"].theirs.partition("{}")[0]
+        layers = (re.match(rf"{re.escape(start)}(\d+)[./]", name) for name in self._stored)
+        return len({layer[1] for layer in layers if layer})
+
+    def units(self, trunk: str) -> tuple[int, ...]:
+        """Per stage of a trunk."""
+        stages = (self._units(f"{trunk}.stages.{stage}.{{}}.conv1.weight") for stage in itertools.count())
+        return tuple(itertools.takewhile(bool, stages))
+
+    def _units(self, template: str) -> int:
+        return next(unit for unit in itertools.count() if template.format(unit) not in self)
 
 
 def config_of(
@@ -81,7 +84,7 @@ def config_of(
             config = _own(stored.config, source)
         else:
             config = _inferred(stored, source, image_size, stated)
-    except (TypeError, AttributeError, IndexError, OverflowError) as error:
+    except (TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{source} does not say in known words and shapes which network it holds ({error})") from error
     try:
         return resolve(config if image_size is None else replace(config, image_size=image_size))
@@ -100,8 +103,7 @@ def gelu_of(stored: Stored, source: str) -> str | None:
         if words not in _GELUS:
             raise ValueError(f"{source} is a network with activation {words}, by its config.json: only GELU is there")
         return _GELUS[words]
-    form = choose(stored.tensors, source).form
-    return {"google": "tanh", "timm": "exact", "hf": "exact", "torchvision": "exact"}.get(form)
+    return FORMS[choose(stored.tensors, source).form].gelu
 
 
 def check_gelu(stored: Stored, config: ViTConfig) -> None:
@@ -153,73 +155,50 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
     network = choose(stored.tensors, source)
-    if network.form == "google":
-        config = _of_google(weights_npz.in_first_dialect(network.tensors), source, image_size, stated)
-    elif network.form in _NAMES:
-        config = _of_port(network, source, image_size, stated, _heads(stored.beside or {}))
-    elif network.form == "bit":
-        return _of_resnet(weights_resnet.in_one_spelling(network.tensors), "preact", source, image_size)
-    elif network.form == "google resnet":
-        return _of_resnet(weights_npz.in_first_dialect(network.tensors), "postact", source, image_size)
-    else:
-        held = f"the weights of a {'ResNet' if FORMS[network.form].resnet else 'ViT'}"
+    form = FORMS[network.form]
+    if form.order:
+        return _of_resnet(_Held(network, source), form.order, source, image_size)
+    if not form.gelu:
         raise ValueError(
-            f"{source} does not say which network it holds: {held} by the names of {FORMS[network.form].words}, "
-            "without a config; give the checkpoint, or a .safetensors that `vitexp export` wrote"
+            f"{source} does not say which network it holds: the weights of a {'ResNet' if form.resnet else 'ViT'} by "
+            f"the names of {form.program}, without a config; give the checkpoint, or a .safetensors that `vitexp "
+            "export` wrote"
         )
-    said = network.form == "google" or _activation(stored.beside or {})
+    beside = stored.beside or {}
+    said = network.form == "google" or _activation(beside)
     gelu: Any = gelu_of(stored, source) if said else stated.get("gelu", "exact")
-    return replace(config, gelu=gelu)
+    return replace(_of_vit(_Held(network, source), network.form, source, image_size, stated, _heads(beside)), gelu=gelu)
 
 
-def _of_google(arrays: Mapping[str, Tensor], source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
-    layer = "Transformer/encoderblock_0/"
-    query = arrays.get(f"{layer}MultiHeadDotProductAttention_1/query/kernel")
-    hidden, kernel = arrays.get(f"{layer}MlpBlock_3/Dense_0/kernel"), arrays[weights_npz.MARKER]
-    if query is None or hidden is None or query.ndim != 3:
-        raise ValueError(f"{source} holds no layers of a Vision Transformer")
-    depth = _count(arrays, r"Transformer/encoderblock_(\d+)/.*")
-    sizes = (query.shape[0], depth, hidden.shape[1], query.shape[1])
-    units = [_count(arrays, rf"block{stage}/unit(\d+)/conv1/kernel") for stage in range(1, 5)]
-    blocks = tuple(filter(None, units)) if "conv_root/kernel" in arrays else None
-    arch = _arch(sizes, kernel.shape[0], blocks, source, stated)
-    table, has_cls = arrays.get("Transformer/posembed_input/pos_embedding"), "cls" in arrays
-    head = arrays.get("head/kernel")
+def _of_vit(
+    held: _Held, form: str, source: str, image_size: Any, stated: Mapping[str, str], heads: int | None
+) -> ViTConfig:
+    kernel, hidden = held.get("stem.embedding.weight"), held.get("blocks.0.mlp.fc1.weight")
+    heads = held.heads() or heads
+    if kernel is None or hidden is None or (heads is None and form == "google"):
+        raise ValueError(f"{source} holds no layers of a Vision Transformer by the names of {FORMS[form].program}")
+    sizes = (kernel.shape[0], held.depth(), hidden.shape[0], heads)
+    units = held.units("stem.trunk") if "stem.trunk.conv_root.weight" in held else None
+    arch = _arch(sizes, kernel.shape[-1], units, source, stated)
+    table, has_cls, head = held.get("position.tables.0"), "pool.cls" in held, held.get("head.weight")
     return ViTConfig(
         arch=arch,
-        image_size=image_size or _image_size(table, has_cls, arch, source),
-        classes=1 if head is None else head.shape[1],
-        pos_embed=_positions(table, source, stated),
-        pool="map" if "MAPHead_0/probe" in arrays else "cls" if has_cls else "gap",
-        head="tanh" if "pre_logits/kernel" in arrays else "linear",
-    )
-
-
-def _of_port(network: Network, source: str, image_size: Any, stated: Mapping[str, str], heads: int | None) -> ViTConfig:
-    state, names = weights_parts.plain(network.tensors, source)[0], _NAMES[network.form]
-    kernel, hidden = state.get(names.kernel), state.get(names.hidden)
-    if kernel is None or hidden is None:
-        raise ValueError(
-            f"{source} holds no layers of a Vision Transformer by the names of {FORMS[network.form].words}"
-        )
-    sizes = (kernel.shape[0], _count(state, names.layers), hidden.shape[0], heads)
-    stage = r"patch_embed\.backbone\.stages\.{0}\.blocks\.(\d+)\.conv1\.weight"
-    units = [_count(state, stage.format(number)) for number in range(4)]
-    hybrid = any(name.startswith("patch_embed.backbone.") for name in state)
-    arch = _arch(sizes, kernel.shape[-1], tuple(filter(None, units)) if hybrid else None, source, stated)
-    table, has_cls, head = state.get(names.table), names.cls in state, state.get(names.head)
-    if table is not None and has_cls and _side(table.shape[-2]) and not _side(table.shape[-2] - 1):
-        has_row = False  # a table for patches alone
-    else:
-        has_row = has_cls
-    return ViTConfig(
-        arch=arch,
-        image_size=image_size or _image_size(table, has_row, arch, source),
+        image_size=image_size or _image_size(table, has_cls, form, arch, source),
         classes=1 if head is None else head.shape[0],
         pos_embed=_positions(table, source, stated),
-        pool="map" if names.probe in state else "cls" if has_cls else "gap",
-        head="tanh" if names.pre_logits in state else "linear",
+        pool="map" if "pool.probe" in held else "cls" if has_cls else "gap",
+        head="tanh" if "pre_logits.weight" in held else "linear",
     )
+
+
+def _of_resnet(held: _Held, order: str, source: str, image_size: Any) -> ViTConfig:
+    """A ResNet takes images of any size; where none is given it is the one that they are trained at."""
+    units, root, bias = held.units("trunk"), held.get("trunk.conv_root.weight"), held.get("head.bias")
+    layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
+    if layers is None or root is None:
+        raise ValueError(f"{source} holds a ResNet with {units} units per stage, which has no name here")
+    classes = 1 if bias is None else len(bias)
+    return ViTConfig(arch=f"R{layers}x{len(root) / 64:g}", image_size=image_size or 224, classes=classes, resnet=order)
 
 
 def _positions(table: Tensor | None, source: str, stated: Mapping[str, str]) -> str:
@@ -235,26 +214,27 @@ def _positions(table: Tensor | None, source: str, stated: Mapping[str, str]) -> 
     return words
 
 
-def _of_resnet(arrays: Mapping[str, Tensor], order: Resnet, source: str, image_size: Any) -> ViTConfig:
-    """A ResNet takes images of any size; where none is given it is the one that they are trained at."""
-    root, unit, head = _RESNET_NAMES[order]
-    units = tuple(filter(None, (_count(arrays, unit.format(stage)) for stage in range(1, 5))))
-    layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
-    if layers is None:
-        raise ValueError(f"{source} holds a ResNet with {units} units per stage, which has no name here")
-    classes = len(arrays[head]) if head in arrays else 1
-    width = arrays[root].shape[-1] / 64
-    return ViTConfig(arch=f"R{layers}x{width:g}", image_size=image_size or 224, classes=classes, resnet=order)
+def _arch(
+    sizes: tuple[int, int, int, int | None],
+    patch: int,
+    blocks: tuple[int, ...] | None,
+    source: str,
+    stated: Mapping[str, str],
+) -> str:
+    """The name of the sizes: the stated one where it fits, or else the body known by them. Raises: ValueError.
 
-
-def _arch(sizes: Sizes, patch: int, blocks: tuple[int, ...] | None, source: str, stated: Mapping[str, str]) -> str:
-    """The name of the sizes: the stated one where it fits, or else the body known by them. Raises: ValueError."""
+    `sizes` are width, depth, MLP width and heads, the last where it is known.
+    """
     if not patch:
         raise ValueError(f"{source} holds a patch embedding of no pixels")
-    if (words := stated.get("arch")) and _fits(sizes, parse_arch(words)):
+
+    def fits(body: Any) -> bool:
+        return sizes in [(body.width, body.depth, body.mlp_width, heads) for heads in (body.heads, None)]
+
+    if (words := stated.get("arch")) and fits(parse_arch(words)):
         bodies = [words.rpartition("+")[2].partition("/")[0]]
     else:
-        bodies = [name for name, body in BODIES.items() if _fits(sizes, body)]
+        bodies = [name for name, body in BODIES.items() if fits(body)]
     if not bodies and sizes[3]:
         bodies = ["w{}d{}m{}h{}".format(*sizes)]
     if not bodies:
@@ -272,19 +252,16 @@ def _arch(sizes: Sizes, patch: int, blocks: tuple[int, ...] | None, source: str,
     raise ValueError(f"{source} holds a hybrid with {blocks} units per stage, which has no name here")
 
 
-def _fits(sizes: Sizes, body: Any) -> bool:
-    own = (body.width, body.depth, body.mlp_width, body.heads)
-    return all(wanted in (None, size) for wanted, size in zip(sizes, own, strict=True))
-
-
-def _image_size(table: Tensor | None, has_row: bool, arch: str, source: str) -> int:
+def _image_size(table: Tensor | None, has_cls: bool, form: str, arch: str, source: str) -> int:
     """The square image whose patches the position table counts. Raises: ValueError where it counts none."""
     if table is None:
         raise ValueError(f"{source} has no position table, so it does not say its image size; give --image-size")
-    parsed = parse_arch(arch)
-    side = _side(table.shape[-2] - has_row)
+    rows, parsed = table.shape[-2], parse_arch(arch)
+    if form in PORTS and _side(rows) and not _side(rows - 1):
+        has_cls = False  # a table for patches alone
+    side = _side(rows - has_cls)
     if not side:
-        raise ValueError(f"{source} has a position table of {table.shape[-2]} rows, no square grid; give --image-size")
+        raise ValueError(f"{source} has a position table of {rows} rows, no square grid; give --image-size")
     return side * (32 if parsed.stem == "root" else parsed.patch)
 
 
@@ -292,7 +269,3 @@ def _side(patches: int) -> int:
     """The rows of a square grid; 0 where the patches make none."""
     side = math.isqrt(max(0, patches))
     return side if side * side == patches else 0
-
-
-def _count(names: Iterable[str], pattern: str) -> int:
-    return len({found[1] for name in names if (found := re.fullmatch(pattern, name))})

@@ -11,37 +11,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from vitexp.weights import google as weights_npz
-from vitexp.weights import ports as weights_ports
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights import timm as weights_timm
+from vitexp.weights.names import FORMS
 from vitexp.weights.read import Stored, read_file, shown
 
-_OWN_MARKER = "stem.embedding.weight"
-# Names under which Hugging Face and torchvision keep the head beside the encoder, and the encoder's own prefix there.
-_HF_ENCODERS = ("vit", "deit")
+# Hugging Face keeps the head beside the encoder, which has a prefix of its own there.
+_HF_ENCODER = re.compile(r"(.*?)(?:vit|deit)\.")
 _HF_HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.")
-
-
-class Form(NamedTuple):
-    """A program's names: its words for a person, whether it is a ResNet, and the name by which it is known."""
-
-    words: str
-    resnet: bool
-    marker: str
-
-
-FORMS = {
-    "own": Form("vitexp", False, re.escape(_OWN_MARKER)),
-    "timm": Form("timm", False, re.escape(weights_timm.MARKER)),
-    "hf": Form("Hugging Face", False, re.escape(weights_ports.HF_MARKER)),
-    "torchvision": Form("torchvision", False, re.escape(weights_ports.TORCHVISION_MARKER)),
-    "google": Form("Google", False, re.escape(weights_npz.MARKER)),
-    "own resnet": Form("vitexp", True, re.escape(weights_resnet.OWN_MARKER)),
-    "timm resnet": Form("timm", True, re.escape(weights_resnet.TIMM_MARKER)),
-    "bit": Form("BiT", True, r"root_block/standardized_conv2d(?:_\d+)?/kernel"),
-    "google resnet": Form("Google", True, re.escape(weights_resnet.POSTACT_MARKER)),
-}
 _MOMENTS = re.compile(r"(?:.*[./])?(?:mu|nu|exp_avg|exp_avg_sq|momentum(?:_buffer)?)[./]")
 """Prefixes under which an optimiser keeps an array for each of a network's."""
 _TRUNKS_IN_HYBRIDS = ("", "stem.", "patch_embed.backbone.")
@@ -114,10 +89,12 @@ def _networks(stored: Iterable[str]) -> dict[str, str]:
     for form, known in reversed(FORMS.items()):
         ending = re.compile(rf"((?:.*[./])?){known.marker}")
         found |= {match[1]: form for name in stored if (match := ending.fullmatch(name))}
-    vits = {at for at, form in found.items() if not FORMS[form].resnet}
-    trunks = {at + inner for at in vits for inner in _TRUNKS_IN_HYBRIDS}
-    own = {at: form for at, form in found.items() if not (FORMS[form].resnet and at in trunks)}
-    return {at: form for at, form in own.items() if not _MOMENTS.fullmatch(at)}
+    trunks = {at + inner for at, form in found.items() if not FORMS[form].resnet for inner in _TRUNKS_IN_HYBRIDS}
+    return {
+        at: form
+        for at, form in found.items()
+        if not (FORMS[form].resnet and at in trunks) and not _MOMENTS.fullmatch(at)
+    }
 
 
 def _under(at: str, wanted: str) -> bool:
@@ -143,8 +120,7 @@ def _bare(stored: Mapping[str, Tensor], at: str, form: str, found: Iterable[str]
         for name, value in stored.items()
         if name.startswith(at) and not (inner and name.startswith(inner))
     }
-    encoder = re.fullmatch(rf"(.*?)(?:{'|'.join(_HF_ENCODERS)})\.", at) if form == "hf" else None
-    if encoder:
+    if form == "hf" and (encoder := _HF_ENCODER.fullmatch(at)):
         above = encoder[1]
         heads = tuple(above + head for head in _HF_HEADS)
         bare |= {name[len(above) :]: value for name, value in stored.items() if name.startswith(heads)}
@@ -156,7 +132,7 @@ def _listed(found: Mapping[str, str]) -> str:
 
 
 def _none(stored: Sequence[str] | Mapping[str, Tensor], source: str) -> str:
-    known = ", ".join(dict.fromkeys(form.words for form in FORMS.values()))
+    known = ", ".join(dict.fromkeys(form.program for form in FORMS.values()))
     names = ", ".join(map(shown, sorted(stored)[:3]))
     holds = f"its names are such as {names}" if names else "there are no arrays in it"
     return f"{source} holds no Vision Transformer or ResNet by the names of {known}: {holds}"

@@ -1,31 +1,27 @@
 """Weights into a network, from a file or from memory, by the names of vitexp, timm, other ports and Google.
 
-Nothing in a file is executed; `weights_read` says how.
+Nothing in a file is executed; `vitexp.weights.read` says how.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitexp.nn.position import Layout
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
-from vitexp.weights import google as weights_npz
-from vitexp.weights import parts as weights_parts
-from vitexp.weights import ports as weights_ports
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights import timm as weights_timm
 from vitexp.weights.config import check_gelu
-from vitexp.weights.entry import SAME, Entry, match, resize_position
-from vitexp.weights.find import FORMS, Network, choose, read_weights
-from vitexp.weights.read import Stored, read_tensors
-
-__all__ = ["Stored", "load_tensors", "load_weights", "read_tensors", "read_weights"]
+from vitexp.weights.find import Network, choose, read_weights
+from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
+from vitexp.weights.parts import plain, take_in_normalisation
+from vitexp.weights.read import Stored, shown
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
 _HIDDEN = ("pre_logits", "pooler.", "heads.pre_logits.")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_weights(
@@ -52,9 +48,9 @@ def load_stored(
     put into the patch embedding.
     """
     notes = load_tensors(model, stored.tensors, source=stored.name, new_head=new_head, grid=grid)
-    if stored.config is not None or choose(stored.tensors, stored.name).form not in weights_parts.PORTS:
+    if stored.config is not None or choose(stored.tensors, stored.name).form not in PORTS:
         return notes
-    return notes + weights_parts.take_in_normalisation(model, stored.beside or {}, stored.name)
+    return notes + take_in_normalisation(model, stored.beside or {}, stored.name)
 
 
 def load_tensors(
@@ -88,38 +84,113 @@ def has_head(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _filled(model: ViT | ResNet, network: Network, source: str, new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
-    tensors, notes = network.tensors, list[str]()
-    if network.form in weights_parts.PORTS:
-        tensors, notes = weights_parts.plain(tensors, source)
-    if network.form == "timm":
-        tensors = weights_timm.with_row_for_cls(tensors, model)  # type: ignore[arg-type]
-    elif network.form in ("google", "google resnet"):
-        tensors = weights_npz.in_first_dialect(tensors)
-    elif network.form == "bit":
-        tensors = weights_resnet.in_one_spelling(tensors)
-    entries = _ENTRIES[network.form](model, source)
+    tensors, notes = plain(network, source)
+    if network.form == "timm" and isinstance(model, ViT):
+        tensors = _with_row_for_cls(tensors, model.layout)
+    entries = entries_of(model, network.form, source)
     if new_head:
-        tensors = {name: value for name, value in tensors.items() if not _dropped(name, model)}
+        dropped = _HEADS if model.pre_logits is not None else _HEADS + _HIDDEN
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(dropped)}
         entries = [entry for entry in entries if not entry.ours.startswith("head.")]
-    return match(model, entries, tensors, source), notes
+    return _matched(model, entries, tensors, source), notes
 
 
-def _own_entries(model: nn.Module) -> list[Entry]:
-    return [Entry(name, (name,), SAME) for name in model.state_dict()]
+def _matched(
+    model: nn.Module, entries: Sequence[Entry], stored: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The stored values under our names; position tables may still have another number of rows.
+
+    Raises: ValueError that names what is missing, unexpected and of the wrong shape, all in one sentence.
+    """
+    own, state = model.state_dict(), dict[str, Tensor]()
+    missing, wrong, unfit = list[str](), list[str](), list[str]()
+    for entry in entries:
+        absent = [name for name in entry.theirs if name not in stored]
+        misfits = [] if absent else _misfits(entry, own[entry.ours], stored)
+        if not absent and not misfits:
+            state[entry.ours] = entry.codec.read(*(stored[name] for name in entry.theirs))
+        missing += absent
+        wrong += misfits
+        unfit += [fault for name in entry.theirs if name in stored and (fault := _unfit(name, stored[name]))]
+    unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong + unfit}
+    if faults := "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names):
+        only_head = all(name.startswith(("head", "pre_logits")) for names in lists.values() for name in names)
+        hint = "; new_head starts a zero head instead of the stored one" if only_head else ""
+        raise ValueError(f"{source} does not fit this network: {faults}{hint}")
+    return state
 
 
-_ENTRIES: dict[str, Callable[[Any, str], list[Entry]]] = {
-    "own": lambda model, source: _own_entries(model),
-    "own resnet": lambda model, source: _own_entries(model),
-    "timm": lambda model, source: weights_timm.timm_entries(model),
-    "hf": lambda model, source: weights_ports.hf_entries(model),
-    "torchvision": lambda model, source: weights_ports.torchvision_entries(model),
-    "google": lambda model, source: weights_npz.npz_entries(model),
-    "timm resnet": lambda model, source: weights_resnet.timm_entries(model),
-    "bit": weights_resnet.bit_entries,
-    "google resnet": weights_resnet.postact_entries,
-}
+def _unfit(name: str, value: Tensor) -> str:
+    """Why these values are no weights, whatever their shape; empty where they are."""
+    if value.dtype not in _FLOATS:
+        return f"{name} of type {str(value.dtype).removeprefix('torch.')} instead of floats"
+    return "" if torch.isfinite(value).all() else f"{name} with NaN or infinity in it"
 
 
-def _dropped(name: str, model: ViT | ResNet) -> bool:
-    return name.startswith(_HEADS) or (name.startswith(_HIDDEN) and model.pre_logits is None)
+def _misfits(entry: Entry, own: Tensor, stored: Mapping[str, Tensor]) -> list[str]:
+    misfits = []
+    for name, part in zip(entry.theirs, entry.codec.write(own.to("meta")), strict=True):
+        given, shape = stored[name].shape, part.shape
+        other_rows = can_resize(entry.ours) and given[:-2] == shape[:-2] and given[-1:] == shape[-1:]
+        if given != shape and not (other_rows and len(given) == len(shape)):
+            misfits.append(f"{name} of shape {tuple(given)} instead of {tuple(shape)}")
+    return misfits
+
+
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(shown, names[:limit])) + more
+
+
+# Position tables for another image size: the learned grid is stretched, corners onto corners.
+# Source: Google's ViT code, which zooms at order 1: linear, with the outermost positions kept. Resizing with half-
+# pixel centres, as other ports do, gives other numbers.
+
+
+def can_resize(name: str) -> bool:
+    """Whether this parameter is a position table whose rows may differ from the network's."""
+    return name.startswith(("position.tables.", "position.x.", "position.y."))
+
+
+def resize_position(name: str, table: Tensor, layout: Layout, grid: tuple[int, int] | None) -> Tensor:
+    """A position table of any grid, fitted to `layout`; other parameters come back as they are.
+
+    `grid` is the rows and columns that the table was learned on; None takes a table with the right number of rows as
+    it is, and any other for a square. Raises: ValueError where the number of rows says neither.
+    """
+    if not can_resize(name):
+        return table
+    if not name.startswith("position.tables."):
+        return resize_grid(table, (len(table), 1), (layout.grid[1 if name.startswith("position.x.") else 0], 1))
+    if len(table) == layout.tokens and grid in (None, layout.grid):
+        return table
+    old = grid or _square(len(table) - layout.prefix) or layout.grid
+    if len(table) != layout.prefix + old[0] * old[1]:
+        raise ValueError(
+            f"a position table of {len(table)} rows is not {layout.prefix} for the prefix and a grid of "
+            f"{old[0]} x {old[1]}: give grid, the rows and columns of patches in the network that learned it"
+        )
+    return torch.cat([table[: layout.prefix], resize_grid(table[layout.prefix :], old, layout.grid)])
+
+
+def resize_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Bilinear, corner-aligned. Shapes: (old rows * old columns, D) -> (new rows * new columns, D)."""
+    maps = table.double().T.unflatten(1, old)[None]
+    resized = torch.nn.functional.interpolate(maps, new, mode="bilinear", align_corners=True)
+    return resized[0].flatten(1).T.to(table.dtype)
+
+
+def _square(count: int) -> tuple[int, int] | None:
+    side = math.isqrt(max(count, 0))
+    return (side, side) if side and side * side == count else None
+
+
+def _with_row_for_cls(stored: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
+    table = stored.get("pos_embed")
+    if table is None or "cls_token" not in stored or table.ndim != 3:
+        return stored
+    if table.shape[1] == layout.tokens or not _square(table.shape[1]):
+        return stored
+    return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
