@@ -1,8 +1,6 @@
 """`vitexp attention`: what the attention, the positions and the filters of a network have learned to look at."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitexp.data.locate import open_all
 from vitexp.data.module import ShardData
 from vitexp.eval.attention_maps import (
     attention_rollout,
@@ -22,33 +19,24 @@ from vitexp.eval.attention_maps import (
 )
 from vitexp.nn.vit import ViT
 from vitexp.record import write_atomically
-from vitexp.tools.fewshot import check_size
 from vitexp.tools.network import Opened, open_chosen
 
 Draw = Callable[[str, dict[str, Any], Path], tuple[Path, ...]]
-Row = Sequence[Any]
 _AT_ONCE = 8  # the attention of one image in B/16 takes 22 MB
 
 
 class Grid(NamedTuple):
-    """Where a network's tokens lie."""
+    """Where a network's tokens lie; `pixels` are the image's per step of the grid."""
 
-    rows: int
-    columns: int
+    places: tuple[int, int]
     prefix: int
     layers: int
     pixels: float
-    """Of the image, per step of the grid"""
-
-    @property
-    def places(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.rows, self.columns
 
     @property
     def tokens(self) -> int:
         """T."""
-        return self.prefix + self.rows * self.columns
+        return self.prefix + self.places[0] * self.places[1]
 
 
 def attention(chosen: Any, draw: Draw) -> int:
@@ -59,15 +47,17 @@ def attention(chosen: Any, draw: Draw) -> int:
         raise ValueError(f"--what {chosen.what} {need} --data")
     if chosen.images is not None and (chosen.images < 1 or chosen.what not in _LOOKS_AT_IMAGES):
         raise ValueError(f"--images is {chosen.images}; give at least 1, and only for {' and '.join(_LOOKS_AT_IMAGES)}")
-    rows, shown = _LOOKS[chosen.what](opened, chosen)
-    folder = Path(chosen.out)
-    write_atomically(folder / f"{chosen.what}.csv", _as_csv(rows))
+    look, columns = _LOOKS[chosen.what]
+    shown, folder = look(opened, chosen), Path(chosen.out)
+    rows = [columns, *((*place, float(value)) for place, value in np.ndenumerate(shown[chosen.what]))]
+    table = folder / f"{chosen.what}.csv"
+    write_atomically(table, "".join(f"{','.join(map(str, row))}\n" for row in rows))
     paths = draw(chosen.what, shown | {"network": opened.words, "image_size": opened.image_size}, folder)
-    print(f"Written: {', '.join(map(str, (folder / f'{chosen.what}.csv', *paths)))}")
+    print(f"Written: {', '.join(map(str, (table, *paths)))}")
     return 0
 
 
-def _distance(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
     grid, total, images = _grid(opened), torch.zeros(()), 0
     for batch in _images(opened, chosen, chosen.images or 128):
         layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
@@ -75,29 +65,23 @@ def _distance(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
         total, images = total + means * len(batch), images + len(batch)
     distance = (total / images).numpy()
     even = float(patch_distances(grid.places).sum(dim=1).mean()) / grid.tokens * grid.pixels
-    rows = [(layer, head, float(value)) for (layer, head), value in np.ndenumerate(distance)]
     print(f"{opened.words}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
     for layer, heads in enumerate(distance):
         print(f"layer {layer:>2}: {' '.join(f'{value:6.1f}' for value in sorted(heads))}")
-    return [("layer", "head", "distance_pixels"), *rows], {"distance": distance, "even": even, "images": images}
+    return {"distance": distance, "even": even, "images": images}
 
 
-def _rollout(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
     grid, maps, seen = _grid(opened), [], []
     for batch in _images(opened, chosen, chosen.images or 8):
         layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
         maps.append(attention_rollout(layers, grid.places, prefix=grid.prefix))
         seen.append((batch + 1) / 2)
     rollout, pictures = torch.cat(maps).numpy(), torch.cat(seen).permute(0, 2, 3, 1).numpy()
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(rollout)]
-    return [("image", "row", "column", "share"), *rows], {
-        "rollout": rollout,
-        "pictures": pictures,
-        "pixels": grid.pixels,
-    }
+    return {"rollout": rollout, "pictures": pictures, "pixels": grid.pixels}
 
 
-def _similarity(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
     model, layout = opened.vit, opened.vit.layout
     with torch.no_grad():
         table = model.position.add(torch.zeros(1, layout.tokens, layout.width), 0)[0, layout.prefix :]
@@ -105,24 +89,27 @@ def _similarity(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]
         raise ValueError(
             f"pos_embed {model.config.pos_embed} adds nothing to the patches, so there is nothing to compare"
         )
-    similarity = position_similarity(table, layout.grid).numpy()
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(similarity)]
-    return [("row", "column", "other_row", "other_column", "cosine"), *rows], {"similarity": similarity}
+    return {"similarity": position_similarity(table, layout.grid).numpy()}
 
 
-def _filters(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _filters(opened: Opened, chosen: Any) -> dict[str, Any]:
     weight = opened.vit.stem.embedding.weight
     if weight.shape[1] != 3:
         raise ValueError(
             f"stem {opened.vit.config.stem} cuts patches of feature maps, not of pixels: no filters to show"
         )
     filters, shares = (part.numpy() for part in principal_filters(weight))
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(filters)]
-    return [("component", "colour", "row", "column", "value"), *rows], {"filters": filters, "shares": shares}
+    return {"filters": filters, "shares": shares}
 
 
 _LOOKS_AT_IMAGES = ("distance", "rollout")
-_LOOKS = {"distance": _distance, "rollout": _rollout, "similarity": _similarity, "filters": _filters}
+_LOOKS: dict[str, tuple[Callable[[Opened, Any], dict[str, Any]], tuple[str, ...]]] = {
+    "distance": (_distance, ("layer", "head", "distance_pixels")),
+    "rollout": (_rollout, ("image", "row", "column", "share")),
+    "similarity": (_similarity, ("row", "column", "other_row", "other_column", "cosine")),
+    "filters": (_filters, ("component", "colour", "row", "column", "value")),
+}
+"""What is shown, and how the places of its numbers are called in the table."""
 
 
 def _grid(opened: Opened) -> Grid:
@@ -137,13 +124,13 @@ def _grid(opened: Opened) -> Grid:
         prefix, layers = getattr(model, "num_prefix_tokens", 0), len(getattr(model, "blocks", ()))
     if not places or not layers:
         raise ValueError(f"{opened.words} has no grid of tokens that attend to each other")
-    return Grid(*places, prefix, layers, opened.image_size / places[0])
+    return Grid(places, prefix, layers, opened.image_size / places[0])
 
 
 def _images(opened: Opened, chosen: Any, count: int) -> Iterator[Tensor]:
     """The first images of the test split, or as many as there are."""
     if chosen.image_size is None:
-        check_size(opened, open_all(chosen.data)["train"])
+        opened.check_size(chosen.data)
     data = ShardData(shards=chosen.data, batch_size=_AT_ONCE, image_size=opened.image_size, val_fraction=0.0)
     for batch in data.eval_loader("test"):
         images = data.on_after_batch_transfer(batch, 0).images[:count]
@@ -151,9 +138,3 @@ def _images(opened: Opened, chosen: Any, count: int) -> Iterator[Tensor]:
         yield images
         if not count:
             return
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitexp.data.locate import open_all
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
@@ -38,6 +39,16 @@ class Opened:
         if not isinstance(self.network, ViT):
             raise ValueError(f"{self.words}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
         return self.network
+
+    def check_size(self, shards: str) -> None:
+        """Images of one other size are resized only where --image-size says so. Raises: ValueError."""
+        size, index = self.image_size, open_all(shards)["train"]
+        if index.image_size not in (None, (size, size)):
+            rows, columns = index.image_size
+            raise ValueError(
+                f"{self.words} takes images of {size} x {size} and those of {index.name} are {rows} x {columns}: give "
+                f"--image-size {size} to resize the images, or another size to resize the network's positions too"
+            )
 
 
 def open_chosen(chosen: Any) -> Opened:
@@ -109,25 +120,22 @@ def _check_stated(config: ViTConfig, stated: Mapping[str, str], source: str) -> 
 def _check_amount(config: ViTConfig, stored: Stored, resized: bool) -> None:
     """Raises: ValueError for a config that asks for more weights than its file holds, before memory is taken for it."""
     arch, held = parse_arch(config.arch, config.stem), sum(value.numel() for value in stored.tensors.values())
-    try:
-        if arch.depth <= len(stored.tensors) and _values(config, resized) <= held + _SPARE:
-            return
-    except ValueError as error:
-        raise ValueError(f"{stored.name} cannot be opened: {error}") from error
-    raise ValueError(
-        f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
-        f"{config.image_size} pixels, and its {held:,} values are too few for one"
-    )
-
-
-def _values(config: ViTConfig, resized: bool) -> float:
-    try:
-        with torch.device("meta"):
-            network = build(config)
-    except (RuntimeError, OverflowError):
-        return float("inf")  # not even their number can be written
-    parts = [*network.named_parameters(), *network.named_buffers()]
-    return sum(value.numel() for name, value in parts if not (resized and can_resize(name)))
+    wanted = float("inf")
+    if arch.depth <= len(stored.tensors):
+        try:
+            with torch.device("meta"):
+                network = build(config)
+            parts = [*network.named_parameters(), *network.named_buffers()]
+            wanted = sum(value.numel() for name, value in parts if not (resized and can_resize(name)))
+        except ValueError as error:
+            raise ValueError(f"{stored.name} cannot be opened: {error}") from error
+        except (RuntimeError, OverflowError):
+            pass  # not even their number can be written
+    if wanted > held + _SPARE:
+        raise ValueError(
+            f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
+            f"{config.image_size} pixels, and its {held:,} values are too few for one"
+        )
 
 
 def _flag(name: str) -> str:

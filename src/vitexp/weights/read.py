@@ -23,11 +23,9 @@ from torch import Tensor, nn
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import write_atomically
 
-# Our own plain weights file: names and values as safetensors, and the network's config as words beside them.
-
 
 def save_own(model: nn.Module, path: str | Path) -> None:
-    """Writes every network of ours, whole or not at all."""
+    """Writes every network of ours, whole or not at all: safetensors, and the config beside the values."""
     write_atomically(path, own_bytes(model))
 
 
@@ -44,7 +42,7 @@ def config_words(config: Any) -> str:
 
 OWN_KEY = "vitexp"
 """Under this key a file of ours says what network it holds."""
-BESIDE = ("preprocessor_config.json", "config.json")
+_BESIDE = ("preprocessor_config.json", "config.json")
 """What Hugging Face and timm keep beside their weights: how images are normalised, and what network it is."""
 _BESIDE_WHICH = ("model.safetensors", "pytorch_model.bin")
 _MOST_ENTRIES = 100_000
@@ -71,19 +69,9 @@ class _StandIn:
     def __setstate__(self, state: Any) -> None: ...
 
 
-def _mapping(*factory: Any) -> dict[Any, Any]:
-    return {}
-
-
 _INERT = (
-    *(
-        "argparse.Namespace",
-        "types.SimpleNamespace",
-        "builtins.list",
-        "builtins.dict",
-        "builtins.int",
-        "builtins.float",
-    ),
+    *("argparse.Namespace", "types.SimpleNamespace"),
+    *(f"builtins.{name}" for name in ("list", "dict", "int", "float")),
     *(f"pathlib.{kind}{path}" for kind in ("", "_local.") for path in ("PosixPath", "PurePosixPath", "WindowsPath")),
     *(f"numpy.{kind}.multiarray.{name}" for kind in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *("numpy.ndarray", "numpy.dtype", "numpy.bool_", "numpy.bool", "datetime.datetime", "datetime.timedelta"),
@@ -91,9 +79,8 @@ _INERT = (
 )
 _STAND_INS: list[Any] = [
     *((_StandIn, name) for name in _INERT),
-    (_mapping, "collections.defaultdict"),
-    (dict, "lightning.fabric.utilities.data.AttributeDict"),
-    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    (lambda *factory: {}, "collections.defaultdict"),
+    *((dict, f"{fabric}.utilities.data.AttributeDict") for fabric in ("lightning.fabric", "lightning_fabric")),
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
     (dict, "easydict.EasyDict"),
 ]
@@ -175,15 +162,7 @@ def _read_npz(path: Path) -> Stored:
         words = archive.comment
     with np.load(path, allow_pickle=False) as file:
         tensors = {name: _tensor(file[name]) for name in file.files}
-    return Stored(tensors, _own_words(words))
-
-
-def _own_words(comment: bytes) -> dict[str, Any] | None:
-    """The config in an archive's comment, which other readers pass over."""
-    if not comment.startswith(b'{"' + OWN_KEY.encode()):
-        return None
-    words: dict[str, Any] = json.loads(comment)[OWN_KEY]
-    return words
+    return Stored(tensors, json.loads(words)[OWN_KEY] if words.startswith(b'{"' + OWN_KEY.encode()) else None)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -228,9 +207,8 @@ def _flat(tree: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _beside(path: Path) -> dict[str, Any] | None:
     """The words in these, where the file has the name under which Hugging Face and timm keep such a file."""
     words: dict[str, Any] = {}
-    for place in (path.with_name(name) for name in BESIDE):
-        if path.name not in _BESIDE_WHICH or not place.is_file():
-            continue
+    places = [path.with_name(name) for name in _BESIDE] if path.name in _BESIDE_WHICH else []
+    for place in filter(Path.is_file, places):
         try:
             words |= json.loads(place.read_bytes())
         except (ValueError, TypeError, RecursionError) as error:

@@ -59,9 +59,13 @@ def open_timm(name: str, image_size: int | None, *, random: bool, download: bool
     that the network cannot take.
     """
     _check_name(name, download)
-    overlay = {} if random or download or name.startswith(LOCAL) else _weights_here(name)
+    overlay: dict[str, Any] = {}
+    if not (random or download or name.startswith(LOCAL)):
+        file = weights_file(name, download=False)
+        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
-        size = image_size or _own_size(name)
+        published: Any = {} if image_size else timm.create_model(name).pretrained_cfg
+        size = image_size or int((published.get("input_size") or (3, 224, 224))[-1])
         model = timm.create_model(name, pretrained=not random, pretrained_cfg_overlay=overlay, **_sized(name, size))
     except (RuntimeError, TypeError, AssertionError, OSError, ValueError) as error:
         raise ValueError(f"timm cannot build {name} for images of {image_size or 'its own'} size: {error}") from error
@@ -79,12 +83,10 @@ def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
         return dict(beside) if changed or not timm.is_model(name) else facts_of(name, {}) | dict(beside)
     with torch.device("meta"):
         model: Any = timm.create_model(name)
-    published = model.pretrained_cfg
-    facts: dict[str, Any] = {"pretrained_cfg": {"mean": published.get("mean"), "std": published.get("std")}}
+    facts: dict[str, Any] = {"pretrained_cfg": {key: model.pretrained_cfg.get(key) for key in ("mean", "std")}}
     try:
         block = model.blocks[0]
-        act = block.mlp.act
-        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(act)}
+        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(block.mlp.act)}
     except (AttributeError, IndexError, TypeError):
         return facts  # a ResNet, whose names say all
     if getattr(model, "global_pool", "token") == "avg" and getattr(model, "num_prefix_tokens", 0):
@@ -104,7 +106,10 @@ def weights_file(name: str, *, download: bool) -> Path:
     Raises: ValueError for a name without weights, and for weights that are not there or cannot be fetched.
     """
     if name.startswith(LOCAL):
-        return _exported(name)
+        path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
+        if not path.is_file():
+            raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
+        return path
     repository, files, url = _source(name)
     for file in files if repository else ():
         found = huggingface_hub.try_to_load_from_cache(repository, file)
@@ -118,16 +123,9 @@ def weights_file(name: str, *, download: bool) -> Path:
     if url and (download or check_cached_file(url)):
         return Path(download_cached_file(url))
     raise ValueError(
-        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with "
-        "`finetune --download` or `fit --run.download true`"
+        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with --download, in a "
+        "run of `fit` with --run.download true; `fewshot` and `attention` also take --random"
     )
-
-
-def _exported(name: str) -> Path:
-    path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
-    if not path.is_file():
-        raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
-    return path
 
 
 def _source(name: str) -> tuple[str, tuple[str, ...], str]:
@@ -137,7 +135,7 @@ def _source(name: str) -> tuple[str, tuple[str, ...], str]:
     _check_name(name, download=False)
     published = timm.get_pretrained_cfg(name)
     if published is None or not (published.hf_hub_id or published.url):
-        raise ValueError(f"timm has no weights for {name}; name a network that has some")
+        raise ValueError(f"timm has no weights for {name}; name a network that has some, or add --random")
     files = (str(published.hf_hub_filename),) if published.hf_hub_filename else _WEIGHTS
     return str(published.hf_hub_id or ""), files, str(published.url or "")
 
@@ -166,33 +164,9 @@ def _check_name(name: str, download: bool) -> None:
         raise ValueError(f"timm knows no weights {name!r}; it has {', '.join(known) or 'none for ' + plain}")
 
 
-def _weights_here(name: str) -> dict[str, Any]:
-    """Where timm's weights lie on this machine. Raises: ValueError where they do not."""
-    published = timm.get_pretrained_cfg(name)
-    if published is None or not (published.hf_hub_id or published.url):
-        raise ValueError(f"timm has no weights for {name}; add --random for random ones")
-    for file in _WEIGHTS if published.hf_hub_id else ():
-        found = huggingface_hub.try_to_load_from_cache(str(published.hf_hub_id), published.hf_hub_filename or file)
-        if isinstance(found, str):
-            return {"file": found, "custom_load": False}
-    if published.url and check_cached_file(published.url):
-        return {"hf_hub_id": None}
-    where = published.hf_hub_id or published.url
-    raise ValueError(
-        f"the weights of timm:{name} are not on this machine ({where}); add --download to fetch them, or --random for "
-        "random weights"
-    )
-
-
-def _own_size(name: str) -> int:
-    published: Any = timm.create_model(name).pretrained_cfg
-    return int((published.get("input_size") or (3, 224, 224))[-1])
-
-
 def _sized(name: str, size: int) -> dict[str, Any]:
     """The argument that sets the image size, for networks that are built for one."""
     if name.startswith((LOCAL, HUB)):
         return {"img_size": size}
     published = timm.get_pretrained_cfg(name.split(".", 1)[0])
-    own = published.input_size[-1] if published else None
-    return {"img_size": size} if published and published.fixed_input_size and own != size else {}
+    return {"img_size": size} if published and published.fixed_input_size and published.input_size[-1] != size else {}
