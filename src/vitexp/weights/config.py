@@ -16,7 +16,7 @@ from torch import Tensor
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.weights.find import Network, choose
-from vitexp.weights.names import FORMS, PORTS, with_root_alone
+from vitexp.weights.names import FORMS, PORTS
 from vitexp.weights.parts import plain
 from vitexp.weights.read import Stored
 
@@ -126,14 +126,13 @@ class _Held:
     def __init__(self, network: Network, source: str, image_size: Any, stated: Mapping[str, str]) -> None:
         self._stored = plain(network, source)[0]
         self._form, self._ported = FORMS[network.form], network.form in PORTS
-        if "patch_embed.backbone.conv.weight" in self._stored:
-            self._form = with_root_alone(self._form)
+        self._root_alone = "patch_embed.backbone.conv.weight" in self._stored
         self._source, self._size, self._stated = source, image_size, stated
 
     def _parts(self, name: str) -> list[Tensor]:
         """The arrays of a file that hold it; none where one of them is not there."""
         try:
-            theirs = self._form.entry(name).theirs
+            theirs = self._form.entry(name, 1, self._root_alone).theirs
         except KeyError:
             return []
         return [self._stored[part] for part in theirs] if all(part in self._stored for part in theirs) else []
@@ -178,7 +177,7 @@ class _Held:
 
     def _depth(self) -> int:
         """The layers of which there is anything."""
-        start = (self._form.rows or {})["blocks.#.norm1"].theirs.partition("{}")[0]
+        start = (self._form.rows or {})["blocks.#.norm1"][1].partition("{")[0]
         layers = (re.match(rf"{re.escape(start)}(\d+)[./]", name) for name in self._stored)
         return len({layer[1] for layer in layers if layer})
 

@@ -1,14 +1,15 @@
 """How each weight format names and lays out the parameters of a network: one table, used in both directions.
 
 A name of ours is a module and, for most, its weight or bias; numbers of layers, stages and units are the `#` of the
-table and the `{}` of a format, in their order. Written by the same row as it is read, a round trip is exact.
+table and the `{0}` and `{1}` of a format, or `{2}` and `{3}` where it counts from 1. Written by the same row as it is
+read, a round trip is exact.
 
 Sources: Google's ViT, BiT and big_vision code; the published weights of timm, Hugging Face and torchvision.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
@@ -28,36 +29,30 @@ class Codec(NamedTuple):
     write: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-SAME = Codec(lambda stored: stored, lambda own: (own,))
+_SAME = Codec(lambda stored: stored, lambda own: (own,))
 _ONE_MORE_AXIS = Codec(lambda stored: stored.squeeze(0), lambda own: (own[None],))
-_DENSE = Codec(lambda stored: stored.T, lambda own: (own.T,))
-_CONVOLUTION = Codec(lambda stored: stored.permute(3, 2, 0, 1), lambda own: (own.permute(2, 3, 1, 0),))
 # The head of a ResNet is a convolution of one pixel.
 _PIXEL = Codec(lambda stored: stored[:, :, 0, 0], lambda own: (own[:, :, None, None],))
-_PIXEL_LAST = Codec(lambda stored: stored[0, 0].T, lambda own: (own.T[None, None],))
+_OUTPUT_LAST = {
+    "dense": Codec(lambda stored: stored.T, lambda own: (own.T,)),
+    "conv": Codec(lambda stored: stored.permute(3, 2, 0, 1), lambda own: (own.permute(2, 3, 1, 0),)),
+    "pixel": Codec(lambda stored: stored[0, 0].T, lambda own: (own.T[None, None],)),
+}
 
 
 def _concatenated(parts: int) -> Codec:
-    return SAME if parts == 1 else Codec(lambda *stored: torch.cat(stored), lambda own: own.chunk(parts))
+    return _SAME if parts == 1 else Codec(lambda *stored: torch.cat(stored), lambda own: own.chunk(parts))
 
 
-def _kernels_of_heads(heads: int, parts: int) -> Codec:
-    """So many of (D, H, K) <-> one of (parts * D, D)."""
+def _to_heads(heads: int, parts: int) -> Codec:
+    """So many kernels of (D, H, K) <-> one of (parts * D, D), and biases of (H, K) <-> (parts * D)."""
     return Codec(
-        lambda *stored: torch.cat([part.flatten(1).T for part in stored]),
-        lambda own: tuple(part.T.unflatten(1, (heads, -1)) for part in own.chunk(parts)),
+        lambda *stored: torch.cat([part.flatten(-2).t() for part in stored]),
+        lambda own: tuple(part.t().unflatten(-1, (heads, -1)) for part in own.chunk(parts)),
     )
 
 
-def _biases_of_heads(heads: int, parts: int) -> Codec:
-    """So many of (H, K) <-> one of (parts * D)."""
-    return Codec(
-        lambda *stored: torch.cat([part.flatten() for part in stored]),
-        lambda own: tuple(part.unflatten(0, (heads, -1)) for part in own.chunk(parts)),
-    )
-
-
-def _kernel_from_heads(heads: int) -> Codec:
+def _from_heads(heads: int) -> Codec:
     """(H, K, D) <-> (D, D)."""
     return Codec(lambda stored: stored.flatten(0, 1).T, lambda own: (own.T.unflatten(0, (heads, -1)),))
 
@@ -66,23 +61,24 @@ def _codec(kind: str, leaf: str, google: bool, heads: int, parts: int) -> Codec:
     if kind == "row":
         return _ONE_MORE_AXIS
     if kind == "to heads":
-        if not google:
-            return _concatenated(parts)
-        return (_kernels_of_heads if leaf == "weight" else _biases_of_heads)(heads, parts)
+        return _to_heads(heads, parts) if google else _concatenated(parts)
     if leaf != "weight" or kind == "norm":
-        return SAME
-    if kind == "from heads":
-        return _kernel_from_heads(heads) if google else SAME
-    if kind == "pixel":
-        return _PIXEL_LAST if google else _PIXEL
-    return {"conv": _CONVOLUTION, "dense": _DENSE}[kind] if google else SAME
+        return _SAME
+    if not google:
+        return _PIXEL if kind == "pixel" else _SAME
+    return _from_heads(heads) if kind == "from heads" else _OUTPUT_LAST[kind]
 
 
 # The table: our name, the kind of module, and the names of timm, Hugging Face, torchvision and Google. Names between
 # bars are several arrays in a file and one of ours. Kind "value" and "row" are arrays themselves, "row" with one axis
 # more in a file.
 
-_B, _HF, _TV, _G = "blocks.{}.", "encoder.layer.{}.", "encoder.layers.encoder_layer_{}.", "Transformer/encoderblock_{}/"
+_B, _HF, _TV, _G = (
+    "blocks.{0}.",
+    "encoder.layer.{0}.",
+    "encoder.layers.encoder_layer_{0}.",
+    "Transformer/encoderblock_{0}/",
+)
 _ATTENTION, _POOL = f"{_G}MultiHeadDotProductAttention_1/", "MAPHead_0/MultiHeadDotProductAttention_0/"
 _THREE = "query|key|value"
 _ENCODER = [
@@ -111,7 +107,7 @@ _ENCODER = [
 ]  # fmt: skip
 
 # The same of a ResNet's trunk: ours, kind, timm, Google, BiT. The last two count stages and units from 1.
-_T, _U, _BIT, _S = "stages.{}.blocks.{}.", "block{}/unit{}/", "block{}/unit{:02d}/", "standardized_conv2d"
+_T, _U, _BIT, _S = "stages.{0}.blocks.{1}.", "block{2}/unit{3}/", "block{2}/unit{3:02d}/", "standardized_conv2d"
 _TRUNK = [
     ("conv_root", "conv", "stem.conv", "conv_root", f"root_block/{_S}"),
     ("gn_root", "norm", "stem.norm", "gn_root", ""),
@@ -127,28 +123,19 @@ _TRUNK = [
 ]
 
 
-class Row(NamedTuple):
-    """What a format makes of one of our modules: its kind, its name there, and the number it counts from."""
-
-    kind: str
-    theirs: str
-    first: int = 0
+Rows = Mapping[str, tuple[str, str]]
+"""Our modules, each with its kind and a format's name for it."""
 
 
-def _encoder(column: int) -> dict[str, Row]:
-    return {row[0]: Row(row[1], row[column]) for row in _ENCODER if row[column]}
+def _encoder(column: int) -> dict[str, tuple[str, str]]:
+    return {row[0]: (row[1], row[column]) for row in _ENCODER if row[column]}
 
 
-def _trunk(ours: str, column: int, theirs: str = "") -> dict[str, Row]:
-    return {f"{ours}{row[0]}": Row(row[1], theirs + row[column], int(column > 2)) for row in _TRUNK if row[column]}
+def _trunk(ours: str, column: int, theirs: str = "") -> dict[str, tuple[str, str]]:
+    return {f"{ours}{row[0]}": (row[1], f"{theirs}{row[column]}") for row in _TRUNK if row[column]}
 
 
-_BACKBONE = "patch_embed.backbone."
-_ROOT = {f"{_BACKBONE}stem.conv": f"{_BACKBONE}conv", f"{_BACKBONE}stem.norm": f"{_BACKBONE}norm"}
-
-
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One parameter: our name, and the name or names that hold it in a file."""
 
     ours: str
@@ -156,37 +143,37 @@ class Entry:
     codec: Codec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """A format: its program, the name by which a network is known in it, and what it can express."""
+class Form(NamedTuple):
+    """A format: its program, the name by which a network is known in it (a pattern), and what it can express.
+
+    `rows` are None where names are ours. `gelu` is that of the networks that are published so, `order` that of the
+    units in a ResNet, where the names say it, `norms` Google's words for the weight and bias of a norm.
+    """
 
     program: str
     marker: str
-    """a regular expression"""
-    rows: Mapping[str, Row] | None = None
-    """by our modules; None where the names are ours"""
-    allowed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    rows: Rows | None = None
+    allowed: Mapping[str, Sequence[Any]] = {}
     resnet: bool = False
-    order: str = ""
-    """of the units in a ResNet, where the names say it"""
     gelu: str | None = None
-    """in the networks that are published so"""
+    order: str = ""
     norms: tuple[str, str] | None = None
-    """Google's words for the weight and bias of a norm; None where names are torch's"""
 
-    def entry(self, name: str, heads: int = 1) -> Entry:
+    def entry(self, name: str, heads: int = 1, root_alone: bool = False) -> Entry:
         """Where a parameter lies. Raises: KeyError for one that the format has no row for."""
         if self.rows is None:
-            return Entry(name, (name,), SAME)
-        found = re.fullmatch(r"(.+?)(?:\.(weight|bias))?", name)
-        assert found is not None, "every name is a module, with or without a leaf"
-        module, leaf = found[1], found[2] or ""
-        row = self.rows[_NUMBER.sub("#", module)]
-        numbers = [int(number) + row.first for number in _NUMBER.findall(module)]
-        stem, last = re.fullmatch(r"((?:.*[./])?)(.*)", row.theirs.format(*numbers)).groups()  # type: ignore[union-attr]
-        parts = last.split("|")
-        names = tuple(f"{stem}{part}{self._leaf(row.kind, part, leaf)}" for part in parts)
-        return Entry(name, names, _codec(row.kind, leaf, self.norms is not None, heads, len(parts)))
+            return Entry(name, (name,), _SAME)
+        module, _, leaf = name.rpartition(".")
+        if leaf not in ("weight", "bias"):
+            module, leaf = name, ""
+        kind, template = self.rows[_NUMBER.sub("#", module)]
+        if root_alone:  # it is timm's backbone itself; otherwise the root is the backbone's stem
+            template = template.replace("backbone.stem.", "backbone.")
+        numbers = [int(number) for number in _NUMBER.findall(module)]
+        theirs = template.format(*numbers, *(number + 1 for number in numbers))
+        last = re.split("[./]", theirs)[-1]
+        parts = [theirs.removesuffix(last) + part + self._leaf(kind, part, leaf) for part in last.split("|")]
+        return Entry(name, tuple(parts), _codec(kind, leaf, self.norms is not None, heads, len(parts)))
 
     def _leaf(self, kind: str, module: str, leaf: str) -> str:
         if self.norms is None:
@@ -197,80 +184,42 @@ class Form:
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _VIT = {"pos_embed": ("1d",), "pos_at": ("stem",), "pool": ("cls",), "stem": ("patch",), "head": ("linear", "tanh")}
-_PORT = _VIT | {"gelu": ("tanh", "exact")}
 _MORE = {"pool": ("cls", "gap", "map"), "stem": ("patch", "resnet50", "resnet26", "resnet14", "root")}
+_GOOGLE = _VIT | _MORE | {"pos_embed": ("1d", "sincos2d", "none")}
+_PORT = _VIT | {"gelu": ("tanh", "exact")}
+_TIMM = _PORT | _MORE | {"pos_embed": ("1d", "none"), "head": ("linear",)}
 _RESNET = {"stem": ("auto",), "resnet": ("preact", "postact")}
-_GOOGLE, _BIT_NORMS = ("scale", "bias"), ("gamma", "beta")
+_LATER = _RESNET | {"head": ("linear", "tanh")}
+_TIMM_ROWS = _encoder(2) | _trunk("stem.trunk.", 2, "patch_embed.backbone.")
+_TIMM_RESNET_ROWS = _trunk("trunk.", 2) | {"head": ("pixel", "head.fc")}
+_BIT_ROWS = _trunk("trunk.", 4) | {"head": ("pixel", "head/conv2d")}
+_LATER_ROWS = _trunk("trunk.", 3) | {"head": ("dense", "head"), "pre_logits": ("dense", "pre_logits")}
 
 FORMS = {
-    "own": Form(program="vitexp", marker=r"stem\.embedding\.weight"),
-    "timm": Form(
-        program="timm",
-        marker=r"patch_embed\.proj\.weight",
-        rows=_encoder(2) | _trunk("stem.trunk.", 2, _BACKBONE),
-        allowed=_PORT | _MORE | {"pos_embed": ("1d", "none"), "head": ("linear",)},
-        gelu="exact",
-    ),
-    "hf": Form(
-        program="Hugging Face",
-        marker=r"embeddings\.patch_embeddings\.projection\.weight",
-        rows=_encoder(3),
-        allowed=_PORT,
-        gelu="exact",
-    ),
+    "own": Form("vitexp", r"stem\.embedding\.weight"),
+    "timm": Form("timm", r"patch_embed\.proj\.weight", _TIMM_ROWS, _TIMM, gelu="exact"),
+    "hf": Form("Hugging Face", r"embeddings\.patch_embeddings\.projection\.weight", _encoder(3), _PORT, gelu="exact"),
     "torchvision": Form(
-        program="torchvision",
-        marker=r"encoder\.layers\.encoder_layer_0\.ln_1\.weight",
-        rows=_encoder(4),
-        allowed=_PORT,
-        gelu="exact",
+        "torchvision", r"encoder\.layers\.encoder_layer_0\.ln_1\.weight", _encoder(4), _PORT, gelu="exact"
     ),
     "google": Form(
-        program="Google",
-        marker="embedding/kernel",
-        rows=_encoder(5) | _trunk("stem.trunk.", 3),
-        allowed=_VIT | _MORE | {"pos_embed": ("1d", "sincos2d", "none")},
+        "Google",
+        "embedding/kernel",
+        _encoder(5) | _trunk("stem.trunk.", 3),
+        _GOOGLE,
         gelu="tanh",
-        norms=_GOOGLE,
+        norms=("scale", "bias"),
     ),
-    "own resnet": Form(program="vitexp", marker=r"trunk\.conv_root\.weight", resnet=True),
-    "timm resnet": Form(
-        program="timm",
-        marker=r"stem\.conv\.weight",
-        rows=_trunk("trunk.", 2) | {"head": Row("pixel", "head.fc")},
-        allowed=_RESNET,
-        resnet=True,
-    ),
+    "own resnet": Form("vitexp", r"trunk\.conv_root\.weight", resnet=True),
+    "timm resnet": Form("timm", r"stem\.conv\.weight", _TIMM_RESNET_ROWS, _RESNET, True),
     "bit": Form(
-        program="BiT",
-        marker=r"root_block/standardized_conv2d(?:_\d+)?/kernel",
-        rows=_trunk("trunk.", 4) | {"head": Row("pixel", "head/conv2d")},
-        allowed=_RESNET,
-        resnet=True,
-        order="preact",
-        norms=_BIT_NORMS,
+        "BiT", rf"root_block/{_S}(?:_\d+)?/kernel", _BIT_ROWS, _RESNET, True, None, "preact", ("gamma", "beta")
     ),
-    "google resnet": Form(
-        program="Google",
-        marker="conv_root/kernel",
-        rows=_trunk("trunk.", 3) | {name: Row("dense", name) for name in ("head", "pre_logits")},
-        allowed=_RESNET | {"head": ("linear", "tanh")},
-        resnet=True,
-        order="postact",
-        norms=_GOOGLE,
-    ),
+    "google resnet": Form("Google", "conv_root/kernel", _LATER_ROWS, _LATER, True, None, "postact", ("scale", "bias")),
 }
 """The first that fits is taken."""
 PORTS = ("timm", "hf", "torchvision")
 """Programs whose networks have other parts, and whose images are normalised in other ways."""
-
-
-def with_root_alone(form: Form) -> Form:
-    """A stem of the root alone is timm's backbone itself; otherwise the root is the backbone's stem."""
-    rows = form.rows or {}
-    return replace(
-        form, rows={ours: row._replace(theirs=_ROOT.get(row.theirs, row.theirs)) for ours, row in rows.items()}
-    )
 
 
 def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> list[Entry]:
@@ -280,10 +229,8 @@ def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> lis
         raise ValueError(f"{source} holds a ResNet with units {form.order}, and the network has {config.resnet} ones")
     if form.rows is not None:
         check_expressible(config, form.allowed, f"{form.program} .npz" if form.norms else form.program)
-    if named == "timm" and config.stem == "root":
-        form = with_root_alone(form)
     heads = model.layout.heads if isinstance(model, ViT) else 1
-    return [form.entry(name, heads) for name in model.state_dict()]
+    return [form.entry(name, heads, config.stem == "root") for name in model.state_dict()]
 
 
 # Options that every format can carry: sizes, which show in the shapes, and what only training sees.
