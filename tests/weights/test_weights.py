@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.weights.google import save_npz
 from vitexp.weights.load import load_tensors, load_weights
-from vitexp.weights.read import read_tensors
+from vitexp.weights.read import read_file
 from vitexp.weights.timm import timm_state
 
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
@@ -244,7 +244,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, kind, keep):
     WRITERS[kind](network(), path)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is (damaged|no weights file)"):
-        read_tensors(path)
+        read_file(path)
 
 
 def test_an_absent_file_and_a_network_that_is_no_vit_are_refused(tmp_path):

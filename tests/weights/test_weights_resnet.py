@@ -16,7 +16,7 @@ from vitexp.nn.arch import RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
 from vitexp.weights.load import load_tensors, load_weights
-from vitexp.weights.read import Stored, read_tensors
+from vitexp.weights.read import read_file
 
 BLOCKS, CLASSES, SIZE = (1, 2), 7, 32
 
@@ -177,7 +177,7 @@ def test_a_new_head_is_zero_and_the_trunk_is_read(tmp_path):
 
 @pytest.mark.parametrize(("arrays", "order", "classes"), [(bit, "preact", CLASSES), (later, "postact", CLASSES)])
 def test_a_file_says_which_network_it_holds(tmp_path, arrays, order, classes):
-    stored = Stored(read_tensors(written(tmp_path / "file.npz", arrays())))
+    stored = read_file(written(tmp_path / "file.npz", arrays()))
     found = config_of(stored, "file.npz", 64)
     assert (found.arch, found.resnet, found.classes, found.image_size) == ("R26x1", order, classes, 64)
     assert config_of(stored, "file.npz").image_size == 224
@@ -185,7 +185,7 @@ def test_a_file_says_which_network_it_holds(tmp_path, arrays, order, classes):
 
 def test_a_file_of_half_the_channels_is_x05(tmp_path):
     half = {"resnet/root_block/standardized_conv2d/kernel": np.zeros((7, 7, 3, 32), np.float32)}
-    stored = Stored(read_tensors(written(tmp_path / "half.npz", bit() | half)))
+    stored = read_file(written(tmp_path / "half.npz", bit() | half))
     assert config_of(stored, "half.npz").arch == "R26x0.5"
 
 

@@ -7,18 +7,17 @@ as in every published one; what no convention settles, such as fixed positions o
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import count, takewhile
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from torch import Tensor
 
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
 from vitexp.nn.vit import ViTConfig, resolve
-from vitexp.weights.find import Network, choose
 from vitexp.weights.names import FORMS, PORTS
 from vitexp.weights.parts import plain
-from vitexp.weights.read import Stored
+from vitexp.weights.read import Network, Stored, choose
 
 _GELUS = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh", "gelu_tanh": "tanh"}
 """Hugging Face's and timm's words for it."""
@@ -36,16 +35,17 @@ def config_of(
     Raises: ValueError for weights of no network that this project can build, and for what must be stated and is not.
     """
     try:
-        if stored.config is not None:
-            config = _own(stored.config, source)
-        else:
-            config = _inferred(stored, source, image_size, stated or {})
-    except (TypeError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
+        config = (
+            _inferred(stored, source, image_size, stated or {})
+            if stored.config is None
+            else _own(stored.config, source)
+        )
+        try:
+            return resolve(config if image_size is None else replace(config, image_size=image_size))
+        except ValueError as error:
+            raise ValueError(f"{source} cannot be a network of these words: {error}") from error
+    except (TypeError, AttributeError, LookupError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{source} does not say in known words and shapes which network it holds ({error})") from error
-    try:
-        return resolve(config if image_size is None else replace(config, image_size=image_size))
-    except ValueError as error:
-        raise ValueError(f"{source} cannot be a network of these words: {error}") from error
 
 
 def check_gelu(stored: Stored, config: ViTConfig) -> None:
@@ -83,23 +83,13 @@ def _own(kept: Mapping[str, Any], source: str) -> ViTConfig:
     """Fields that this version does not know belong to training, or to a later version."""
     if not isinstance(kept, Mapping) or "arch" not in kept:
         raise ValueError(f"{source} does not say which network it holds, although it is a file of vitexp")
-    kinds, words = get_type_hints(ViTConfig), dict[str, Any]()
-    for name in (name for name in kinds if name in kept):
-        words[name] = tuple(kept[name]) if isinstance(kept[name], list) else kept[name]
-        if not _is_a(words[name], kinds[name]):
-            raise ValueError(f"{source} says that its network has {name} {words[name]!r}, which cannot be")
+    words: dict[str, Any] = {}
+    for field in (field for field in fields(ViTConfig) if field.name in kept):
+        word = kept[field.name]
+        if isinstance(word, str) != isinstance(field.default, str):
+            raise ValueError(f"{source} says that its network has {field.name} {word!r}, which cannot be")
+        words[field.name] = tuple(word) if isinstance(word, list) else word
     return ViTConfig(**words)
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a word from a file is of the type that the config has there."""
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and len(value) == 2 and all(_is_a(part, int) for part in value)
-    if not isinstance(kind, type):  # a union
-        return any(_is_a(value, one) for one in get_args(kind))
-    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
 
 
 def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
@@ -117,7 +107,7 @@ def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str,
     heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
     said = network.form == "google" or _activation(beside)
     gelu: Any = _gelu_of(stored, source) if said else stated.get("gelu", "exact")
-    return replace(held.vit(heads if _is_a(heads, int) else None), gelu=gelu)
+    return replace(held.vit(heads if isinstance(heads, int) else None), gelu=gelu)
 
 
 class _Held:

@@ -14,10 +14,9 @@ from vitexp.nn.position import Layout
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
 from vitexp.weights.config import check_gelu
-from vitexp.weights.find import Network, choose, read_weights
 from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
 from vitexp.weights.parts import plain, take_in_normalisation
-from vitexp.weights.read import Stored, shown
+from vitexp.weights.read import Network, Stored, choose, read_weights, shown
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
 _HIDDEN = ("pre_logits", "pooler.", "heads.pre_logits.")

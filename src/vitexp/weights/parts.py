@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vitexp.nn.stem import PatchStem
-from vitexp.weights.find import Network
 from vitexp.weights.google import in_one_dialect
 from vitexp.weights.names import FORMS, PORTS
+from vitexp.weights.read import Network
 
 _ANOTHER_POOL = (
     "a norm after pooling: it averages the patches first and norms their mean (timm's global_pool avg), and pool gap "
