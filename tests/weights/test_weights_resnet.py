@@ -15,8 +15,8 @@ from vitexp.nn import resnet
 from vitexp.nn.arch import RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
-from vitexp.weights.load import load_tensors, load_weights
-from vitexp.weights.read import read_file
+from vitexp.weights.load import load_stored, load_weights
+from vitexp.weights.read import Stored, read_file
 
 BLOCKS, CLASSES, SIZE = (1, 2), 7, 32
 
@@ -131,7 +131,7 @@ def test_a_bit_file_gives_the_logits_that_timm_gets_from_it(tmp_path, suffix):
 @pytest.mark.parametrize("order", ["preact", "postact"])
 def test_timms_state_dict_gives_timms_logits(order):
     model, theirs = network(order), oracle(order)
-    load_tensors(model, theirs.state_dict())
+    load_stored(model, Stored(theirs.state_dict()))
     assert_same_logits(model, theirs)
 
 
@@ -159,8 +159,8 @@ def test_a_later_file_gives_the_logits_of_timms_network_filled_by_hand(tmp_path)
 @pytest.mark.parametrize("prefix", ["", "network."])
 def test_our_own_checkpoint_comes_back(prefix):
     one, other = network(), network()
-    load_tensors(one, oracle().state_dict())
-    load_tensors(other, {prefix + name: value for name, value in one.state_dict().items()})
+    load_stored(one, Stored(oracle().state_dict()))
+    load_stored(other, Stored({prefix + name: value for name, value in one.state_dict().items()}))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,20 +25,6 @@ Draw = Callable[[str, dict[str, Any], Path], tuple[Path, ...]]
 _AT_ONCE = 8  # the attention of one image in B/16 takes 22 MB
 
 
-class Grid(NamedTuple):
-    """Where a network's tokens lie; `pixels` are the image's per step of the grid."""
-
-    places: tuple[int, int]
-    prefix: int
-    layers: int
-    pixels: float
-
-    @property
-    def tokens(self) -> int:
-        """T."""
-        return self.prefix + self.places[0] * self.places[1]
-
-
 def attention(chosen: Any, draw: Draw) -> int:
     """Computes, writes the numbers as CSV, and has them drawn."""
     opened = open_chosen(chosen)
@@ -58,13 +44,13 @@ def attention(chosen: Any, draw: Draw) -> int:
 
 
 def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
-    grid, total, images = _grid(opened), torch.zeros(()), 0
-    for batch in _images(opened, chosen, chosen.images or 128):
-        layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
-        means = mean_attention_distance(layers, grid.places, prefix=grid.prefix, patch_pixels=grid.pixels)
+    places, prefix, _ = _grid(opened)
+    pixels, total, images = opened.image_size / places[0], torch.zeros(()), 0
+    for batch, layers in _watched(opened, chosen, chosen.images or 128):
+        means = mean_attention_distance(layers, places, prefix=prefix, patch_pixels=pixels)
         total, images = total + means * len(batch), images + len(batch)
     distance = (total / images).numpy()
-    even = float(patch_distances(grid.places).sum(dim=1).mean()) / grid.tokens * grid.pixels
+    even = float(patch_distances(places).sum(dim=1).mean()) / (prefix + places[0] * places[1]) * pixels
     print(f"{opened.words}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
     for layer, heads in enumerate(distance):
         print(f"layer {layer:>2}: {' '.join(f'{value:6.1f}' for value in sorted(heads))}")
@@ -72,13 +58,12 @@ def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
 
 
 def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
-    grid, maps, seen = _grid(opened), [], []
-    for batch in _images(opened, chosen, chosen.images or 8):
-        layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
-        maps.append(attention_rollout(layers, grid.places, prefix=grid.prefix))
+    (places, prefix, _), maps, seen = _grid(opened), [], []
+    for batch, layers in _watched(opened, chosen, chosen.images or 8):
+        maps.append(attention_rollout(layers, places, prefix=prefix))
         seen.append((batch + 1) / 2)
     rollout, pictures = torch.cat(maps).numpy(), torch.cat(seen).permute(0, 2, 3, 1).numpy()
-    return {"rollout": rollout, "pictures": pictures, "pixels": grid.pixels}
+    return {"rollout": rollout, "pictures": pictures, "pixels": opened.image_size / places[0]}
 
 
 def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
@@ -112,29 +97,28 @@ _LOOKS: dict[str, tuple[Callable[[Opened, Any], dict[str, Any]], tuple[str, ...]
 """What is shown, and how the places of its numbers are called in the table."""
 
 
-def _grid(opened: Opened) -> Grid:
-    """Raises: ValueError for a network without a grid of tokens."""
-    network: Any = opened.network
-    places: tuple[int, int] | None
-    if isinstance(network, ViT):
-        places, prefix, layers = network.layout.grid, network.layout.prefix, network.layout.depth
-    else:
-        model = getattr(network, "model", network)
-        places = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-        prefix, layers = getattr(model, "num_prefix_tokens", 0), len(getattr(model, "blocks", ()))
+def _grid(opened: Opened) -> tuple[tuple[int, int], int, int]:
+    """Rows and columns of tokens, the tokens before them, and layers. Raises: ValueError where there is no grid."""
+    if isinstance(opened.network, ViT):
+        layout = opened.network.layout
+        return layout.grid, layout.prefix, layout.depth
+    model = getattr(opened.network, "model", opened.network)
+    places = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    layers = len(getattr(model, "blocks", ()))
     if not places or not layers:
         raise ValueError(f"{opened.words} has no grid of tokens that attend to each other")
-    return Grid(places, prefix, layers, opened.image_size / places[0])
+    return places, getattr(model, "num_prefix_tokens", 0), layers
 
 
-def _images(opened: Opened, chosen: Any, count: int) -> Iterator[Tensor]:
-    """The first images of the test split, or as many as there are."""
+def _watched(opened: Opened, chosen: Any, count: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The first images of the test split, or as many as there are, and the attention of each layer to them."""
     if chosen.image_size is None:
         opened.check_size(chosen.data)
+    (rows, columns), prefix, depth = _grid(opened)
     data = ShardData(shards=chosen.data, batch_size=_AT_ONCE, image_size=opened.image_size, val_fraction=0.0)
     for batch in data.eval_loader("test"):
         images = data.on_after_batch_transfer(batch, 0).images[:count]
         count -= len(images)
-        yield images
+        yield images, watch_attention(opened.network, images, prefix + rows * columns, depth)
         if not count:
             return

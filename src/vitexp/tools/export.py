@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from vitexp.nn.config import pair
-from vitexp.nn.resnet_network import ResNet
-from vitexp.nn.vit import build
+from vitexp.nn.vit import ViT, build
 from vitexp.record import write_atomically
 from vitexp.tools.network import open_chosen
 from vitexp.weights.google import npz_bytes, npz_state
@@ -51,36 +50,29 @@ def export(chosen: Any) -> int:
     out = Path(chosen.out)
     named = chosen.format or _format_of(out)
     form = FORMS[named]
-    if named != "timm" and out.is_dir():
-        raise ValueError(f"{out} is a folder; --format {named} writes a file")
     content, headless = form.content(model), not model.head.weight.any()
-    _check_place(out, content)
-    whole = _with_a_head(model) if headless else model
-    with _laid(form.content(whole) if headless else content, out) as fresh:
-        difference = _compared(whole, form.read(fresh, whole), form.reader)
+    _check_place(out, content, named)
     with _laid(content, out) as fresh:
+        if headless:
+            whole = _with_a_head(model)
+            with _laid(form.content(whole), out) as other:
+                difference = _compared(whole, form.read(other, whole), form.reader)
+        else:
+            difference = _compared(model, form.read(fresh, model), form.reader)
         if out.is_dir():
             shutil.move(out, fresh.with_name("earlier"))
         fresh.replace(out)
     parameters = sum(value.numel() for value in model.parameters())
     print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
     print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
-    for note in _notes(named, model):
-        print(f"note: {note}")
+    if named == "timm" and isinstance(model, ViT):
+        act = f"act_layer={encoder_arguments(model)['act_layer']!r}"
+        print(f"note: timm's config.json says {act}; where the weights go without it, give it to create_model")
+    if named == "npz" and model.config.pos_embed == "sincos2d":
+        print("note: the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines")
     if headless:
         print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
     return 0
-
-
-def _notes(named: str, model: Any) -> Iterator[str]:
-    """What another program must be given beside the weights, because names and shapes do not say it."""
-    if isinstance(model, ResNet):
-        return
-    if named == "timm":
-        act = encoder_arguments(model)["act_layer"]
-        yield f"timm's config.json says act_layer={act!r}; where the weights go without it, give it to create_model"
-    if named == "npz" and model.config.pos_embed == "sincos2d":
-        yield "the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines"
 
 
 def _format_of(out: Path) -> str:
@@ -95,10 +87,7 @@ def _format_of(out: Path) -> str:
     )
 
 
-# onnx and onnxruntime come with the extra `onnx`.
-
-_MOST_BYTES = 2**31
-"""What one file can hold: its format counts in 31 bits."""
+_MOST_BYTES = 2**31  # an ONNX file counts in 31 bits
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -115,7 +104,8 @@ def _onnx_bytes(model: Any) -> bytes:
             f"ONNX cannot hold {size / 1e9:.1f} GB of weights in one file, at most {_MOST_BYTES / 1e9:.1f}"
         )
     images = torch.zeros(2, 3, *pair(model.config.image_size))
-    with _quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports its steps, and warns of its own parts
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
             model.eval().cpu(),
             (images,),
@@ -127,20 +117,6 @@ def _onnx_bytes(model: Any) -> bytes:
         )
     assert program is not None, "without a file name the exporter returns what it made"
     return program.model_proto.SerializeToString()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its steps and warns of its own parts."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _by_timm(place: Path, model: Any) -> Network:
@@ -208,12 +184,12 @@ def _laid(content: Content, out: Path) -> Iterator[Path]:
         yield fresh
 
 
-def _check_place(out: Path, content: Content) -> None:
-    """Only a folder that an export made is replaced. Raises: ValueError for anything else that is there."""
+def _check_place(out: Path, content: Content, named: str) -> None:
+    """Only a file, or a folder that an export made, is replaced. Raises: ValueError for anything else that is there."""
     if isinstance(content, bytes):
-        return
-    if out.is_file():
-        raise ValueError(f"{out} is a file; --format timm writes a folder")
-    others = sorted(path.name for path in out.iterdir() if path.name not in content) if out.exists() else []
-    if others:
+        if out.is_dir():
+            raise ValueError(f"{out} is a folder; --format {named} writes a file")
+    elif out.is_file():
+        raise ValueError(f"{out} is a file; --format {named} writes a folder")
+    elif others := sorted(path.name for path in out.glob("*") if path.name not in content):
         raise ValueError(f"{out} holds {others[0]} and was not made by an export; give a new folder")

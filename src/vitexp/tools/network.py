@@ -100,20 +100,18 @@ def _open_file(name: str, image_size: int | None, stated: Mapping[str, str]) -> 
         )
     _check_amount(config, stored, resized=image_size is not None)
     network, headless = build(config), not has_head(stored.tensors)
-    notes = load_stored(network, stored, new_head=headless)
-    for note in [*notes, *(["it holds no head, and gets one of zeros"] if headless else [])]:
+    for note in load_stored(network, stored, new_head=headless):
         print(f"note: {stored.name}: {note}")
+    if headless:
+        print(f"note: {stored.name}: it holds no head, and gets one of zeros")
     return Opened(network.eval(), config.image_size, stored.name)
 
 
 def _check_stated(config: ViTConfig, stated: Mapping[str, str], source: str) -> None:
     """Raises: ValueError where the file itself says otherwise."""
     for name, value in stated.items():
-        held, words = getattr(config, name), value
-        if name == "arch":
-            words = parse_arch(value).full_name
-            held = parse_arch(config.arch, config.stem).full_name
-        if held != words:
+        held = parse_arch(config.arch, config.stem).full_name if name == "arch" else getattr(config, name)
+        if held != (parse_arch(value).full_name if name == "arch" else value):
             raise ValueError(f"{_flag(name)} {value} contradicts {source}, which holds a network of {name} {held}")
 
 

@@ -43,27 +43,13 @@ def load_weights(
 def load_stored(
     model: nn.Module, stored: Stored, *, new_head: bool = False, grid: tuple[int, int] | None = None
 ) -> list[str]:
-    """The same from what was read. Where others' pictures are known to be normalised otherwise than to [-1, 1], that is
-    put into the patch embedding.
+    """The same from what was read, or lies in memory; the caller knows its GELU. Where others' pictures are known to be
+    normalised otherwise than to [-1, 1], that is put into the patch embedding.
     """
-    notes = load_tensors(model, stored.tensors, source=stored.name, new_head=new_head, grid=grid)
-    if stored.config is not None or choose(stored.tensors, stored.name).form not in PORTS:
-        return notes
-    return notes + take_in_normalisation(model, stored.beside or {}, stored.name)
-
-
-def load_tensors(
-    model: nn.Module,
-    stored: Mapping[str, Tensor],
-    *,
-    source: str = "the state dict",
-    new_head: bool = False,
-    grid: tuple[int, int] | None = None,
-) -> list[str]:
-    """The same from names and values in memory. They do not say which GELU their network has; the caller knows."""
+    source = stored.name
     if not isinstance(model, ViT | ResNet):
         raise ValueError(f"weights can be loaded into a ViT or a ResNet of vitexp, not into a {type(model).__name__}")
-    network = choose(stored, source)
+    network = choose(stored.tensors, source)
     if FORMS[network.form].resnet != isinstance(model, ResNet):
         held, wanted = ("a ResNet", "a Vision Transformer") if isinstance(model, ViT) else ("no ResNet", "a ResNet")
         raise ValueError(f"{source} holds {held}, and {model.config.arch} is {wanted}")
@@ -74,6 +60,8 @@ def load_tensors(
         state["head.weight"] = torch.zeros_like(model.head.weight)
         state["head.bias"] = torch.full_like(model.head.bias, model.config.head_bias)
     model.load_state_dict(state)
+    if stored.config is None and network.form in PORTS:
+        notes += take_in_normalisation(model, stored.beside or {}, source)
     return notes
 
 

@@ -8,7 +8,6 @@ use other epsilons. `timm_arguments` says how to build a timm network that compu
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
@@ -71,22 +70,15 @@ def encoder_arguments(model: ViT) -> dict[str, Any]:
 STANDARDISE_EPS = 1e-8
 NORM_EPS = 1e-5
 
-_TRUNK = "patch_embed.backbone."
 _KERNEL = re.compile(r".*\bconv\d?\.weight")
-_NORM = re.compile(r".*\bnorm\d?\.(?:weight|bias)")
 
 
-def _hybrid_for_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _hybrid_for_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     larger = math.sqrt(NORM_EPS / resnet.NORM_EPS["postact"])
-
-    def fitted(name: str, value: Tensor) -> Tensor:
-        if name == "patch_embed.proj.weight":
-            return value / larger
-        if name.startswith(_TRUNK) and _KERNEL.fullmatch(name):
-            return _rescaled(value)
-        return value * larger if name.startswith(_TRUNK) and _NORM.fullmatch(name) else value
-
-    return {name: fitted(name, value) for name, value in state.items()}
+    fitted = state | {"patch_embed.proj.weight": state["patch_embed.proj.weight"] / larger}
+    for name in (name for name in state if name.startswith("patch_embed.backbone.")):
+        fitted[name] = _rescaled(state[name]) if _KERNEL.fullmatch(name) else state[name] * larger
+    return fitted
 
 
 def _rescaled(kernel: Tensor) -> Tensor:
@@ -107,8 +99,8 @@ Build = tuple[str, dict[str, Any], dict[str, Tensor]]
 
 # Any of timm's functions of its VisionTransformer will do: every size is an argument. A hybrid's trunk is not, nor are
 # the layers of a BiT network, whose second number is the factor on its channels.
-_VIT = "vit_base_patch16_224"
-_HYBRIDS: dict[tuple[int, ...], str] = {
+_VITS: dict[tuple[int, ...] | None, str] = {
+    None: "vit_base_patch16_224",
     (3, 4, 9): "vit_base_r50_s16_224",
     (3, 4, 6, 3): "vit_large_r50_s32_224",
     (2, 2, 2, 2): "vit_base_r26_s32_224",
@@ -120,7 +112,6 @@ _BITS: dict[tuple[int, ...], tuple[str, int]] = {
     (3, 8, 36, 3): ("resnetv2_152x2_bit", 2),
 }
 _PLAIN = "resnetv2_50"
-_HALVES = [0.5, 0.5, 0.5]
 
 
 def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
@@ -138,8 +129,8 @@ def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
             "fixed_input_size": isinstance(model, ViT),
             "interpolation": "bilinear",
             "crop_pct": 1.0,
-            "mean": _HALVES,
-            "std": _HALVES,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
             "first_conv": next(name[:-7] for name, value in state.items() if value.ndim == 4 and value.shape[1] == 3),
             "classifier": "head.fc" if isinstance(model, ResNet) else "head",
         },
@@ -153,11 +144,10 @@ def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
 
 def _vit(model: ViT) -> Build:
     arch, state = parse_arch(model.config.arch, model.config.stem), timm_state(model)
-    if arch.resnet_blocks is None:
-        return _VIT, encoder_arguments(model), state
-    if arch.resnet_blocks not in _HYBRIDS:
+    if arch.resnet_blocks not in _VITS:
         raise ValueError(f"timm has no hybrid with the ResNet of {arch.full_name}, {arch.resnet_blocks} units a stage")
-    return _HYBRIDS[arch.resnet_blocks], encoder_arguments(model), _hybrid_for_timm(state)
+    fitted = state if arch.resnet_blocks is None else _hybrid_for_timm(state)
+    return _VITS[arch.resnet_blocks], encoder_arguments(model), fitted
 
 
 def _resnet(model: ResNet) -> Build:
@@ -167,8 +157,7 @@ def _resnet(model: ResNet) -> Build:
             f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds the other order, with "
             'padding "SAME", in its hybrids alone'
         )
-    blocks = parse_arch(model.config.arch).resnet_blocks
-    assert blocks is not None, "a ResNet has units"
+    blocks = parse_arch(model.config.arch).resnet_blocks or ()
     function, factor = _BITS.get(blocks, (_PLAIN, 1))
     channels = [model.trunk.channels // 2**stage // factor for stage in reversed(range(len(blocks)))]
     arguments: dict[str, Any] = {"channels": channels, "stem_chs": channels[0] // 4}
