@@ -38,7 +38,7 @@ def attention(chosen: Any, draw: Draw) -> int:
     rows = [columns, *((*place, float(value)) for place, value in np.ndenumerate(shown[chosen.what]))]
     table = folder / f"{chosen.what}.csv"
     write_atomically(table, "".join(f"{','.join(map(str, row))}\n" for row in rows))
-    paths = draw(chosen.what, shown | {"network": opened.words, "image_size": opened.image_size}, folder)
+    paths = draw(chosen.what, shown | {"network": opened.name, "image_size": opened.image_size}, folder)
     print(f"Written: {', '.join(map(str, (table, *paths)))}")
     return 0
 
@@ -51,7 +51,7 @@ def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
         total, images = total + means * len(batch), images + len(batch)
     distance = (total / images).numpy()
     even = float(patch_distances(places).sum(dim=1).mean()) / (prefix + places[0] * places[1]) * pixels
-    print(f"{opened.words}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
+    print(f"{opened.name}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
     for layer, heads in enumerate(distance):
         print(f"layer {layer:>2}: {' '.join(f'{value:6.1f}' for value in sorted(heads))}")
     return {"distance": distance, "even": even, "images": images}
@@ -106,7 +106,7 @@ def _grid(opened: Opened) -> tuple[tuple[int, int], int, int]:
     places = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     layers = len(getattr(model, "blocks", ()))
     if not places or not layers:
-        raise ValueError(f"{opened.words} has no grid of tokens that attend to each other")
+        raise ValueError(f"{opened.name} has no grid of tokens that attend to each other")
     return places, getattr(model, "num_prefix_tokens", 0), layers
 
 

@@ -26,8 +26,7 @@ from vitexp.weights.load import load_weights
 from vitexp.weights.read import own_bytes
 from vitexp.weights.timm import encoder_arguments, hub_files
 
-LARGEST_DIFFERENCE = 1e-4
-"""Between the logits of two programs, as a share of the largest one where that is above 1."""
+_APART = 1e-4  # the logits of two programs, as a share of the largest one where that is above 1
 _FOLDER_MODE = 0o755
 _COUNTS = (1, 3)  # of images at a time
 
@@ -36,7 +35,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 class Form(NamedTuple):
-    """A format: what is written, and the network that its own program makes of that."""
+    """A format: what is written, the network that its own program makes of that, and the program."""
 
     content: Callable[[Any], Content]
     read: Callable[[Path, Any], Network]
@@ -155,18 +154,18 @@ def _with_a_head(model: Any) -> Any:
 
 def _compared(model: Any, read: Network, reader: str) -> float:
     """The largest difference of a logit. Raises: ValueError where it is too large to be rounding."""
-    found = []
+    largest = 0.0
     for count in _COUNTS:
         shape = (count, 3, *pair(model.config.image_size))
         images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         own = model(images)
-        found.append(float((read(images) - own).abs().max()))
-        allowed = LARGEST_DIFFERENCE * max(1.0, float(own.abs().max()))
-        if not found[-1] <= allowed:
+        apart, allowed = float((read(images) - own).abs().max()), _APART * max(1.0, float(own.abs().max()))
+        if not apart <= allowed:
             raise ValueError(
-                f"{reader} computes other logits than the network, by {found[-1]:.1e}; {allowed:.1e} is allowed"
+                f"{reader} computes other logits than the network, by {apart:.1e}; {allowed:.1e} is allowed"
             )
-    return max(found)
+        largest = max(largest, apart)
+    return largest
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,11 +39,8 @@ class Score:
         return f"{start}{spread:<9}{len(self.draws):>3}   {', '.join(f'{100 * draw:.2f}' for draw in self.draws)}"
 
 
-class Features(NamedTuple):
-    """Frozen features of a data set with their labels, of training and test. Shapes: (n, D), (n), (m, D), (m)."""
-
-    data: ShardData
-    tensors: tuple[Tensor, Tensor, Tensor, Tensor]
+Features = tuple[ShardData, tuple[Tensor, Tensor, Tensor, Tensor]]
+"""Frozen features of a data set with their labels, of training and test. Shapes: (n, D), (n), (m, D), (m)."""
 
 
 def fewshot(chosen: Any) -> int:
@@ -94,7 +91,7 @@ def _features(opened: Opened, data: ShardData) -> Features:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network, size = opened.network.to(device), opened.image_size
     train = read_features(network, data, "train", device, size)
-    return Features(data, (*train, *read_features(network, data, "test", device, size)))
+    return data, (*train, *read_features(network, data, "test", device, size))
 
 
 def _drawn(found: Sequence[Features], shots: Sequence[int], seeds: Sequence[int]) -> Iterator[Score]:
@@ -128,16 +125,14 @@ def _score(data: ShardData, shots: int, penalty: float, draws: Sequence[float]) 
 
 
 def _show(opened: Opened, found: Sequence[Features], scores: Sequence[Score], drawn: bool) -> None:
-    width = found[0].tensors[0].shape[1]
-    print(f"{opened.words}: {opened.image_size} x {opened.image_size} pixels, {width} features")
+    pixels, width = opened.image_size, found[0][1][0].shape[1]
+    print(f"{opened.name}: {pixels} x {pixels} pixels, {width} features")
     for data, (_, train_y, _, test_y) in found:
         images = f"{len(train_y):,} training and {len(test_y):,} test images"
         print(f"\n{data.name}: {images}, {data.classes} classes; few-shot test accuracy, %")
         head = "    mean ± 95 %      n   each draw" if drawn else "accuracy   penalty, chosen on these test images"
         print(f"shots {head}")
-        for score in scores:
-            if score.data == data.name:
-                print(score.line(drawn))
+        print(*(score.line(drawn) for score in scores if score.data == data.name), sep="\n")
     if not drawn:
         print("\nnote: the penalty is the one that ranks best on the test images of these data sets, as the older code")
         print("chose it; over few data sets that flatters")
@@ -145,9 +140,9 @@ def _show(opened: Opened, found: Sequence[Features], scores: Sequence[Score], dr
 
 def _as_json(opened: Opened, found: Sequence[Features], scores: Sequence[Score], chosen: Any) -> str:
     written = {
-        "network": opened.words,
+        "network": opened.name,
         "image_size": opened.image_size,
-        "features": found[0].tensors[0].shape[1],
+        "features": found[0][1][0].shape[1],
         "protocol": chosen.protocol,
         "view": chosen.view,
         "data": {str(data.name): data.describe() for data, _ in found},

@@ -24,20 +24,20 @@ class Opened:
 
     network: nn.Module
     image_size: int
-    words: str
+    name: str
 
     @property
     def ours(self) -> nn.Module:
         """The network where this project has built it. Raises: ValueError where it has not."""
         if not isinstance(getattr(self.network, "config", None), ViTConfig):
-            raise ValueError(f"{self.words}: this needs a network of vitexp")
+            raise ValueError(f"{self.name}: this needs a network of vitexp")
         return self.network
 
     @property
     def vit(self) -> ViT:
         """The network where it is one of ours. Raises: ValueError where it is not."""
         if not isinstance(self.network, ViT):
-            raise ValueError(f"{self.words}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
+            raise ValueError(f"{self.name}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
         return self.network
 
     def check_size(self, shards: str) -> None:
@@ -46,7 +46,7 @@ class Opened:
         if index.image_size not in (None, (size, size)):
             rows, columns = index.image_size
             raise ValueError(
-                f"{self.words} takes images of {size} x {size} and those of {index.name} are {rows} x {columns}: give "
+                f"{self.name} takes images of {size} x {size} and those of {index.name} are {rows} x {columns}: give "
                 f"--image-size {size} to resize the images, or another size to resize the network's positions too"
             )
 

@@ -223,15 +223,15 @@ class _Held:
                 f"{self._source} has no position table, so it does not say its image size; give --image-size"
             )
         rows, parsed = table.shape[-2], parse_arch(arch)
-        if self._ported and _side(rows) and not _side(rows - 1):
+        if self._ported and square_side(rows) and not square_side(rows - 1):
             has_cls = False  # a table for patches alone
-        side = _side(rows - has_cls)
+        side = square_side(rows - has_cls)
         if not side:
             raise ValueError(f"{self._source} has a position table of {rows} rows, no square grid; give --image-size")
         return side * (32 if parsed.stem == "root" else parsed.patch)
 
 
-def _side(patches: int) -> int:
+def square_side(patches: int) -> int:
     """The rows of a square grid; 0 where the patches make none."""
     side = math.isqrt(max(0, patches))
     return side if side * side == patches else 0

@@ -3,7 +3,6 @@
 Nothing in a file is executed; `vitexp.weights.read` says how.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from vitexp.nn.position import Layout
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
-from vitexp.weights.config import check_gelu
+from vitexp.weights.config import check_gelu, square_side
 from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
 from vitexp.weights.parts import plain, take_in_normalisation
 from vitexp.weights.read import Network, Stored, choose, read_weights, shown
@@ -89,40 +88,31 @@ def _matched(
 
     Raises: ValueError that names what is missing, unexpected and of the wrong shape, all in one sentence.
     """
-    own, state = model.state_dict(), dict[str, Tensor]()
-    missing, wrong, unfit = list[str](), list[str](), list[str]()
+    own, missing, wrong = model.state_dict(), list[str](), list[str]()
     for entry in entries:
-        absent = [name for name in entry.theirs if name not in stored]
-        misfits = [] if absent else _misfits(entry, own[entry.ours], stored)
-        if not absent and not misfits:
-            state[entry.ours] = entry.codec.read(*(stored[name] for name in entry.theirs))
-        missing += absent
-        wrong += misfits
-        unfit += [fault for name in entry.theirs if name in stored and (fault := _unfit(name, stored[name]))]
+        for name, part in zip(entry.theirs, entry.codec.write(own[entry.ours].to("meta")), strict=True):
+            if name not in stored:
+                missing.append(name)
+            elif fault := _fault(stored[name], part.shape, can_resize(entry.ours)):
+                wrong.append(f"{name} {fault}")
     unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
-    lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong + unfit}
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong}
     if faults := "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names):
         only_head = all(name.startswith(("head", "pre_logits")) for names in lists.values() for name in names)
         hint = "; new_head starts a zero head instead of the stored one" if only_head else ""
         raise ValueError(f"{source} does not fit this network: {faults}{hint}")
-    return state
+    return {entry.ours: entry.codec.read(*(stored[name] for name in entry.theirs)) for entry in entries}
 
 
-def _unfit(name: str, value: Tensor) -> str:
-    """Why these values are no weights, whatever their shape; empty where they are."""
+def _fault(value: Tensor, wanted: torch.Size, any_rows: bool) -> str:
+    """Why these values are not the weights; empty where they are."""
+    given = value.shape
+    same_but_rows = len(given) == len(wanted) and (given[:-2], given[-1:]) == (wanted[:-2], wanted[-1:])
+    if given != wanted and not (any_rows and same_but_rows):
+        return f"of shape {tuple(given)} instead of {tuple(wanted)}"
     if value.dtype not in _FLOATS:
-        return f"{name} of type {str(value.dtype).removeprefix('torch.')} instead of floats"
-    return "" if torch.isfinite(value).all() else f"{name} with NaN or infinity in it"
-
-
-def _misfits(entry: Entry, own: Tensor, stored: Mapping[str, Tensor]) -> list[str]:
-    misfits = []
-    for name, part in zip(entry.theirs, entry.codec.write(own.to("meta")), strict=True):
-        given, shape = stored[name].shape, part.shape
-        other_rows = can_resize(entry.ours) and given[:-2] == shape[:-2] and given[-1:] == shape[-1:]
-        if given != shape and not (other_rows and len(given) == len(shape)):
-            misfits.append(f"{name} of shape {tuple(given)} instead of {tuple(shape)}")
-    return misfits
+        return f"of type {str(value.dtype).removeprefix('torch.')} instead of floats"
+    return "" if torch.isfinite(value).all() else "with NaN or infinity in it"
 
 
 def _listed(names: Sequence[str], limit: int = 6) -> str:
@@ -152,7 +142,8 @@ def resize_position(name: str, table: Tensor, layout: Layout, grid: tuple[int, i
         return resize_grid(table, (len(table), 1), (layout.grid[1 if name.startswith("position.x.") else 0], 1))
     if len(table) == layout.tokens and grid in (None, layout.grid):
         return table
-    old = grid or _square(len(table) - layout.prefix) or layout.grid
+    side = square_side(len(table) - layout.prefix)
+    old = grid or ((side, side) if side else layout.grid)
     if len(table) != layout.prefix + old[0] * old[1]:
         raise ValueError(
             f"a position table of {len(table)} rows is not {layout.prefix} for the prefix and a grid of "
@@ -168,16 +159,11 @@ def resize_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Te
     return resized[0].flatten(1).T.to(table.dtype)
 
 
-def _square(count: int) -> tuple[int, int] | None:
-    side = math.isqrt(max(count, 0))
-    return (side, side) if side and side * side == count else None
-
-
 def _with_row_for_cls(stored: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
     table = stored.get("pos_embed")
-    if table is None or "cls_token" not in stored or table.ndim != 3:
+    if table is None or "cls_token" not in stored or table.ndim != 3 or table.shape[1] == layout.tokens:
         return stored
-    if table.shape[1] == layout.tokens or not _square(table.shape[1]):
+    if not square_side(table.shape[1]):
         return stored
     return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}

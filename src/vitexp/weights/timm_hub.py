@@ -40,16 +40,13 @@ class TimmNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
         model: Any = self.model
-        read: Tensor = model.forward_head(model.forward_features(self._seen(images)), pre_logits=True)
+        read: Tensor = model.forward_head(model.forward_features(images * self.scale + self.shift), pre_logits=True)
         return read
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
-        logits: Tensor = self.model(self._seen(images))
+        logits: Tensor = self.model(images * self.scale + self.shift)
         return logits
-
-    def _seen(self, images: Tensor) -> Tensor:
-        return images * self.scale + self.shift
 
 
 def open_timm(name: str, image_size: int | None, *, random: bool, download: bool) -> tuple[TimmNetwork, int]:
@@ -144,8 +141,7 @@ def _fetched(name: str, repository: str, file: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"timm:{name}: {repository} gave no {file} ({reason})") from error
+        raise ValueError(f"timm:{name}: {repository} gave no {file} ({' '.join(str(error).split())})") from error
 
 
 def _check_name(name: str, download: bool) -> None:
