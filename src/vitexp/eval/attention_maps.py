@@ -53,10 +53,8 @@ def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens:
         network(images)
     seen = [weights for weights in watch.seen if weights.ndim == 4 and weights.shape[-2:] == (tokens, tokens)]
     if len(seen) != layers:
-        raise ValueError(
-            f"the network compares all of its {tokens} tokens in {len(seen)} of {layers} layers: its attention is not "
-            "full, and has no such picture"
-        )
+        where = f"compares all of its {tokens} tokens in {len(seen)} of {layers} layers"
+        raise ValueError(f"the network {where}: its attention is not full, and has no such picture")
     return seen
 
 

@@ -71,18 +71,14 @@ def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
     with torch.no_grad():
         table = model.position.add(torch.zeros(1, layout.tokens, layout.width), 0)[0, layout.prefix :]
     if not table.any():
-        raise ValueError(
-            f"pos_embed {model.config.pos_embed} adds nothing to the patches, so there is nothing to compare"
-        )
+        raise ValueError(f"pos_embed {model.config.pos_embed} adds nothing to the patches that could be compared")
     return {"similarity": position_similarity(table, layout.grid).numpy()}
 
 
 def _filters(opened: Opened, chosen: Any) -> dict[str, Any]:
     weight = opened.vit.stem.embedding.weight
     if weight.shape[1] != 3:
-        raise ValueError(
-            f"stem {opened.vit.config.stem} cuts patches of feature maps, not of pixels: no filters to show"
-        )
+        raise ValueError(f"stem {opened.vit.config.stem} cuts patches of feature maps: no filters of pixels to show")
     filters, shares = (part.numpy() for part in principal_filters(weight))
     return {"filters": filters, "shares": shares}
 

@@ -34,7 +34,7 @@ Content = bytes | Mapping[str, bytes]
 Network = Callable[[Tensor], Tensor]
 
 
-class Form(NamedTuple):
+class Export(NamedTuple):
     """A format: what is written, the network that its own program makes of that, and the program."""
 
     content: Callable[[Any], Content]
@@ -48,22 +48,22 @@ def export(chosen: Any) -> int:
     model: Any = open_chosen(chosen).ours
     out = Path(chosen.out)
     named = chosen.format or _format_of(out)
-    form = FORMS[named]
-    content, headless = form.content(model), not model.head.weight.any()
+    target = EXPORTS[named]
+    content, headless = target.content(model), not model.head.weight.any()
     _check_place(out, content, named)
     with _laid(content, out) as fresh:
         if headless:
             whole = _with_a_head(model)
-            with _laid(form.content(whole), out) as other:
-                difference = _compared(whole, form.read(other, whole), form.reader)
+            with _laid(target.content(whole), out) as other:
+                difference = _compared(whole, target.read(other, whole), target.reader)
         else:
-            difference = _compared(model, form.read(fresh, model), form.reader)
+            difference = _compared(model, target.read(fresh, model), target.reader)
         if out.is_dir():
             shutil.move(out, fresh.with_name("earlier"))
         fresh.replace(out)
     parameters = sum(value.numel() for value in model.parameters())
     print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
-    print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
+    print(f"Read back by {target.reader}: logits of random images differ by at most {difference:.1e}")
     if named == "timm" and isinstance(model, ViT):
         act = f"act_layer={encoder_arguments(model)['act_layer']!r}"
         print(f"note: timm's config.json says {act}; where the weights go without it, give it to create_model")
@@ -78,12 +78,10 @@ def _format_of(out: Path) -> str:
     """What a name ends in. Raises: ValueError for an ending that is no format."""
     if not out.suffix or out.is_dir():
         return "timm"
-    if (named := out.suffix.removeprefix(".")) in FORMS:
+    if (named := out.suffix.removeprefix(".")) in EXPORTS:
         return named
-    raise ValueError(
-        f"{out} ends in {out.suffix}, which is no format: let it end in .npz, .onnx or .safetensors, or in nothing for "
-        "timm's folder, or give --format"
-    )
+    known = ".npz, .onnx or .safetensors, in nothing for timm's folder, or give --format"
+    raise ValueError(f"{out} ends in {out.suffix}, which is no format: let it end in {known}")
 
 
 _MOST_BYTES = 2**31  # an ONNX file counts in 31 bits
@@ -99,9 +97,7 @@ def _onnx_bytes(model: Any) -> bytes:
         raise ValueError(f"ONNX needs packages that are not here ({', '.join(absent)}): pip install 'vitexp[onnx]'")
     size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if size >= _MOST_BYTES:
-        raise ValueError(
-            f"ONNX cannot hold {size / 1e9:.1f} GB of weights in one file, at most {_MOST_BYTES / 1e9:.1f}"
-        )
+        raise ValueError(f"an ONNX file cannot hold {size / 1e9:.1f} GB of weights, at most {_MOST_BYTES / 1e9:.1f}")
     images = torch.zeros(2, 3, *pair(model.config.image_size))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports its steps, and warns of its own parts
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
@@ -136,11 +132,11 @@ def _by_us(place: Path, model: Any) -> Network:
     return read
 
 
-FORMS = {
-    "timm": Form(hub_files, _by_timm, "timm"),
-    "onnx": Form(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
-    "npz": Form(lambda model: npz_bytes(npz_state(model), model.config), _by_us, "vitexp"),
-    "safetensors": Form(own_bytes, _by_us, "vitexp"),
+EXPORTS = {
+    "timm": Export(hub_files, _by_timm, "timm"),
+    "onnx": Export(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
+    "npz": Export(lambda model: npz_bytes(npz_state(model), model.config), _by_us, "vitexp"),
+    "safetensors": Export(own_bytes, _by_us, "vitexp"),
 }
 
 
@@ -162,7 +158,7 @@ def _compared(model: Any, read: Network, reader: str) -> float:
         apart, allowed = float((read(images) - own).abs().max()), _APART * max(1.0, float(own.abs().max()))
         if not apart <= allowed:
             raise ValueError(
-                f"{reader} computes other logits than the network, by {apart:.1e}; {allowed:.1e} is allowed"
+                f"{reader} computes other logits than the network: {apart:.1e} apart, {allowed:.1e} allowed"
             )
         largest = max(largest, apart)
     return largest

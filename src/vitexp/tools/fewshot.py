@@ -4,8 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +17,7 @@ from vitexp.tools.network import Opened, open_chosen
 from vitexp.train.answers import read_features
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(NamedTuple):
     """The accuracy on one data set with a number of images per class: its mean over draws, and each of them."""
 
     data: str
@@ -80,10 +78,8 @@ def _open_data(shards: str, opened: Opened, chosen: Any) -> ShardData:
     counts, shots = data.class_counts("train"), max(chosen.shots)
     few = int(counts.argmin())
     if counts[few] < shots:
-        raise ValueError(
-            f"{data.name}: class {data.class_names[few]} has {counts[few]} training images, fewer than the {shots} "
-            "shots asked for; give fewer --shots"
-        )
+        held = f"class {data.class_names[few]} has {counts[few]} training images"
+        raise ValueError(f"{data.name}: {held}, and {shots} shots were asked for; give fewer --shots")
     return data
 
 
@@ -113,15 +109,7 @@ def _first(found: Sequence[Features], shots: Sequence[int]) -> Iterator[Score]:
 
 def _score(data: ShardData, shots: int, penalty: float, draws: Sequence[float]) -> Score:
     over = stats.interval(draws)
-    return Score(
-        data=str(data.name),
-        shots=shots,
-        penalty=penalty,
-        draws=tuple(draws),
-        mean=over.mean,
-        low=over.low,
-        high=over.high,
-    )
+    return Score(str(data.name), shots, penalty, tuple(draws), over.mean, over.low, over.high)
 
 
 def _show(opened: Opened, found: Sequence[Features], scores: Sequence[Score], drawn: bool) -> None:
@@ -146,7 +134,7 @@ def _as_json(opened: Opened, found: Sequence[Features], scores: Sequence[Score],
         "protocol": chosen.protocol,
         "view": chosen.view,
         "data": {str(data.name): data.describe() for data, _ in found},
-        "scores": [asdict(score) for score in scores],
+        "scores": [score._asdict() for score in scores],
     }
     return json.dumps(written, indent=2) + "\n"
 

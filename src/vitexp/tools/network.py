@@ -95,9 +95,7 @@ def _open_file(name: str, image_size: int | None, stated: Mapping[str, str]) -> 
     _check_stated(config, stated, stored.name)
     if not isinstance(config.image_size, int):
         rows, columns = config.image_size
-        raise ValueError(
-            f"{stored.name} takes images of {rows} x {columns}; these commands need square ones: give --image-size"
-        )
+        raise ValueError(f"{stored.name} takes images of {rows} x {columns}, and not square ones: give --image-size")
     _check_amount(config, stored, resized=image_size is not None)
     network, headless = build(config), not has_head(stored.tensors)
     for note in load_stored(network, stored, new_head=headless):

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.weights.names import FORMS, PORTS
-from vitexp.weights.parts import plain
+from vitexp.weights.parts import in_our_parts
 from vitexp.weights.read import Network, Stored, choose
 
 _GELUS = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh", "gelu_tanh": "tanh"}
@@ -98,10 +98,9 @@ def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str,
     if form.order:
         return held.resnet()
     if not form.gelu:
-        raise ValueError(
-            f"{source} does not say which network it holds: the weights of a {'ResNet' if form.resnet else 'ViT'} by "
-            f"the names of {form.program}, without a config; give the checkpoint, or a .safetensors that `vitexp "
-            "export` wrote"
+        raise held.error(
+            f"does not say which network it holds: names of {form.program} without a config; give the checkpoint, or a "
+            ".safetensors that `vitexp export` wrote"
         )
     arguments = beside.get("model_args")  # timm's, or the word of Hugging Face
     heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
@@ -114,10 +113,14 @@ class _Held:
     """The network of a file by our names and in our layouts. All raise ValueError for what no network here has."""
 
     def __init__(self, network: Network, source: str, image_size: Any, stated: Mapping[str, str]) -> None:
-        self._stored = plain(network, source)[0]
+        self._stored = in_our_parts(network, source)[0]
         self._form, self._ported = FORMS[network.form], network.form in PORTS
         self._root_alone = "patch_embed.backbone.conv.weight" in self._stored
         self._source, self._size, self._stated = source, image_size, stated
+
+    def error(self, why: str) -> ValueError:
+        """To raise."""
+        return ValueError(f"{self._source} {why}")
 
     def _parts(self, name: str) -> list[Tensor]:
         """The arrays of a file that hold it; none where one of them is not there."""
@@ -141,7 +144,7 @@ class _Held:
         units, root, bias = self._units("trunk"), self._get("trunk.conv_root.weight"), self._get("head.bias")
         layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
         if layers is None or root is None:
-            raise ValueError(f"{self._source} holds a ResNet with {units} units per stage, which has no name here")
+            raise self.error(f"holds a ResNet with {units} units per stage, which has no name here")
         arch, classes = f"R{layers}x{len(root) / 64:g}", 1 if bias is None else len(bias)
         return ViTConfig(arch=arch, image_size=self._size or 224, classes=classes, resnet=self._form.order)
 
@@ -151,9 +154,7 @@ class _Held:
         if self._form.norms and (query := self._parts("blocks.0.attention.qkv.weight")):
             heads = query[0].shape[1]
         if kernel is None or hidden is None or (self._form.norms and not heads):
-            raise ValueError(
-                f"{self._source} holds no layers of a Vision Transformer by the names of {self._form.program}"
-            )
+            raise self.error(f"holds no layers of a Vision Transformer by the names of {self._form.program}")
         table, has_cls, head = self._get("position.tables.0"), bool(self._parts("pool.cls")), self._get("head.weight")
         arch = self._arch((kernel.shape[0], self._depth(), hidden.shape[0], heads), kernel.shape[-1])
         return ViTConfig(
@@ -174,7 +175,7 @@ class _Held:
     def _arch(self, sizes: tuple[int, int, int, int | None], patch: int) -> str:
         """The name of width, depth, MLP width and heads: the stated one where it fits, or else that of the body."""
         if not patch:
-            raise ValueError(f"{self._source} holds a patch embedding of no pixels")
+            raise self.error("holds a patch embedding of no pixels")
 
         def fits(body: Any) -> bool:
             return sizes in [(body.width, body.depth, body.mlp_width, heads) for heads in (body.heads, None)]
@@ -186,22 +187,21 @@ class _Held:
         if not bodies and sizes[3]:
             bodies = ["w{}d{}m{}h{}".format(*sizes)]
         if not bodies:
-            raise ValueError(
-                f"{self._source} holds a network of width {sizes[0]}, depth {sizes[1]} and MLP width {sizes[2]}, which "
-                f"has no name here and does not say its heads: state them with --arch w{sizes[0]}d{sizes[1]}"
-                f"m{sizes[2]}hHEADS/{patch}, or in a training run with --model.arch"
+            width, depth, mlp_width, _ = sizes
+            raise self.error(
+                f"holds a network of width {width}, depth {depth} and MLP width {mlp_width}, and not its heads: "
+                f"state them with --arch, or --model.arch of a run, w{width}d{depth}m{mlp_width}hHEADS/{patch}"
             )
-        return (
-            f"{bodies[0]}/{patch}" if not self._parts("stem.trunk.conv_root.weight") else self._hybrid(bodies[0], patch)
-        )
+        hybrid = self._parts("stem.trunk.conv_root.weight")
+        return self._hybrid(bodies[0], patch) if hybrid else f"{bodies[0]}/{patch}"
 
     def _hybrid(self, body: str, patch: int) -> str:
         units = self._units("stem.trunk")
-        for hybrid in HYBRIDS.values():
+        for hybrid in (hybrid for hybrid in HYBRIDS.values() if hybrid.feature_patch == patch):
             for stride, known in hybrid.blocks.items():
-                if known == units and hybrid.feature_patch == patch:
+                if known == units:
                     return f"{hybrid.prefix}+{body}/{stride}"
-        raise ValueError(f"{self._source} holds a hybrid with {units} units per stage, which has no name here")
+        raise self.error(f"holds a hybrid with {units} units per stage, which has no name here")
 
     def _positions(self, table: Tensor | None) -> str:
         """Fixed positions and none look the same."""
@@ -209,25 +209,22 @@ class _Held:
             return "1d"
         words = self._stated.get("pos_embed")
         if words not in ("sincos2d", "none"):
-            raise ValueError(
-                f"{self._source} has no position table, so it does not say whether its network adds fixed sines "
-                "(sincos2d) or nothing (none): state it with --pos-embed sincos2d or none, or in a training run with "
-                "--model.pos_embed"
+            raise self.error(
+                "has no position table, so it does not say whether its network adds fixed sines (sincos2d) or nothing "
+                "(none): state it with --pos-embed sincos2d or none, or in a training run with --model.pos_embed"
             )
         return words
 
     def _image_size(self, table: Tensor | None, has_cls: bool, arch: str) -> int:
         """The square image whose patches the position table counts."""
         if table is None:
-            raise ValueError(
-                f"{self._source} has no position table, so it does not say its image size; give --image-size"
-            )
+            raise self.error("has no position table, so it does not say its image size; give --image-size")
         rows, parsed = table.shape[-2], parse_arch(arch)
         if self._ported and square_side(rows) and not square_side(rows - 1):
             has_cls = False  # a table for patches alone
         side = square_side(rows - has_cls)
         if not side:
-            raise ValueError(f"{self._source} has a position table of {rows} rows, no square grid; give --image-size")
+            raise self.error(f"has a position table of {rows} rows, no square grid; give --image-size")
         return side * (32 if parsed.stem == "root" else parsed.patch)
 
 

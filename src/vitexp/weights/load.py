@@ -14,7 +14,7 @@ from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
 from vitexp.weights.config import check_gelu, square_side
 from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
-from vitexp.weights.parts import plain, take_in_normalisation
+from vitexp.weights.parts import in_our_parts, take_in_normalisation
 from vitexp.weights.read import Network, Stored, choose, read_weights, shown
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
@@ -70,7 +70,7 @@ def has_head(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _filled(model: ViT | ResNet, network: Network, source: str, new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
-    tensors, notes = plain(network, source)
+    tensors, notes = in_our_parts(network, source)
     if network.form == "timm" and isinstance(model, ViT):
         tensors = _with_row_for_cls(tensors, model.layout)
     entries = entries_of(model, network.form, source)

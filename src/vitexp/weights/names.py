@@ -182,6 +182,7 @@ class Form(NamedTuple):
         return leaf and f"/{words[leaf == 'bias']}"
 
 
+_SCALE_BIAS, _GAMMA_BETA = ("scale", "bias"), ("gamma", "beta")
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _VIT = {"pos_embed": ("1d",), "pos_at": ("stem",), "pool": ("cls",), "stem": ("patch",), "head": ("linear", "tanh")}
 _MORE = {"pool": ("cls", "gap", "map"), "stem": ("patch", "resnet50", "resnet26", "resnet14", "root")}
@@ -190,6 +191,7 @@ _PORT = _VIT | {"gelu": ("tanh", "exact")}
 _TIMM = _PORT | _MORE | {"pos_embed": ("1d", "none"), "head": ("linear",)}
 _RESNET = {"stem": ("auto",), "resnet": ("preact", "postact")}
 _LATER = _RESNET | {"head": ("linear", "tanh")}
+_GOOGLE_ROWS = _encoder(5) | _trunk("stem.trunk.", 3)
 _TIMM_ROWS = _encoder(2) | _trunk("stem.trunk.", 2, "patch_embed.backbone.")
 _TIMM_RESNET_ROWS = _trunk("trunk.", 2) | {"head": ("pixel", "head.fc")}
 _BIT_ROWS = _trunk("trunk.", 4) | {"head": ("pixel", "head/conv2d")}
@@ -202,20 +204,15 @@ FORMS = {
     "torchvision": Form(
         "torchvision", r"encoder\.layers\.encoder_layer_0\.ln_1\.weight", _encoder(4), _PORT, gelu="exact"
     ),
-    "google": Form(
-        "Google",
-        "embedding/kernel",
-        _encoder(5) | _trunk("stem.trunk.", 3),
-        _GOOGLE,
-        gelu="tanh",
-        norms=("scale", "bias"),
-    ),
+    "google": Form("Google", "embedding/kernel", _GOOGLE_ROWS, _GOOGLE, gelu="tanh", norms=_SCALE_BIAS),
     "own resnet": Form("vitexp", r"trunk\.conv_root\.weight", resnet=True),
-    "timm resnet": Form("timm", r"stem\.conv\.weight", _TIMM_RESNET_ROWS, _RESNET, True),
+    "timm resnet": Form("timm", r"stem\.conv\.weight", _TIMM_RESNET_ROWS, _RESNET, resnet=True),
     "bit": Form(
-        "BiT", rf"root_block/{_S}(?:_\d+)?/kernel", _BIT_ROWS, _RESNET, True, None, "preact", ("gamma", "beta")
+        "BiT", rf"root_block/{_S}(?:_\d+)?/kernel", _BIT_ROWS, _RESNET, resnet=True, order="preact", norms=_GAMMA_BETA
     ),
-    "google resnet": Form("Google", "conv_root/kernel", _LATER_ROWS, _LATER, True, None, "postact", ("scale", "bias")),
+    "google resnet": Form(
+        "Google", "conv_root/kernel", _LATER_ROWS, _LATER, resnet=True, order="postact", norms=_SCALE_BIAS
+    ),
 }
 """The first that fits is taken."""
 PORTS = ("timm", "hf", "torchvision")

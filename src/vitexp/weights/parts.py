@@ -40,7 +40,7 @@ _PROJECTION = re.compile(
 _MASK = ("mask_token", "embeddings.mask_token")
 
 
-def plain(network: Network, source: str) -> tuple[dict[str, Tensor], list[str]]:
+def in_our_parts(network: Network, source: str) -> tuple[dict[str, Tensor], list[str]]:
     """The same function in parts that ours have and in names of its table, and notes on what was changed for it.
 
     Raises: ValueError that names the parts for which there is no place.
@@ -108,9 +108,7 @@ def take_in_normalisation(model: Any, beside: Mapping[str, Any], source: str) ->
     if (mean == 0.5).all() and (std == 0.5).all():
         return []
     if not isinstance(model.stem, PatchStem):
-        raise ValueError(
-            f"{source} learned on images of other means and deviations, which only a stem of patches can take in"
-        )
+        raise ValueError(f"{source} learned on other means and deviations, which only a stem of patches can take in")
     weight, bias = model.stem.embedding.weight, model.stem.embedding.bias
     kernel = weight.double()
     bias.copy_(bias.double() + (kernel * ((0.5 - mean) / std)).sum((1, 2, 3)))

@@ -31,7 +31,7 @@ def save_own(model: nn.Module, path: str | Path) -> None:
 
 
 def own_bytes(model: nn.Module) -> bytes:
-    """The content of the file."""
+    """The content of such a file."""
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     return safetensors.torch.save(tensors, metadata={OWN_KEY: config_words(model.config)})
 
@@ -97,8 +97,7 @@ def read_file(path: str | Path) -> Stored:
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             read = _reader_of(path)
             stored = read(path) if read else None
     except Exception as error:  # whatever a hostile file makes the parsers of three libraries raise
@@ -252,10 +251,8 @@ def choose(stored: Mapping[str, Tensor], source: str, prefix: str = "") -> Netwo
     if len(under) > 1:
         under = _averaged(under)
     if len(under) > 1:
-        raise ValueError(
-            f"{source} holds several networks, {_listed(under)}: say which, for example "
-            f"{source}#{max(under).strip('./')}"
-        )
+        one = f"{source}#{max(under).strip('./')}"
+        raise ValueError(f"{source} holds several networks, {_listed(under)}: say which, for example {one}")
     (at, form), *_ = under.items()
     return Network(form, at, _bare(stored, at, form, found))
 
@@ -282,8 +279,8 @@ def read_weights(name: str | Path) -> Stored:
     trunk = network.form == "timm resnet" or any(name.startswith("patch_embed.backbone.") for name in network.tensors)
     if stored.config is not None and network.form.startswith("timm") and trunk:
         raise ValueError(
-            f"{path} is an export for timm, its kernels are fitted to timm's epsilons and would compute something else "
-            f"here: open it as timm:local-dir:{path.parent}, or use the network that it was made from"
+            f"{path} is an export for timm, its kernels are fitted to timm's epsilons: open it as "
+            f"timm:local-dir:{path.parent}, or use the network that it was made from"
         )
     return stored._replace(tensors=network.tensors, name=f"{path}#{bare}" if bare else str(path))
 
