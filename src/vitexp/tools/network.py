@@ -81,7 +81,7 @@ def open_network(
         from vitexp.weights.timm_hub import open_timm
 
         if stated:
-            raise ValueError(f"{_flag(next(iter(stated)))} is for files; timm knows what {name} is")
+            raise ValueError(f"stating {' and '.join(stated)} is for files; timm knows what {name} is")
         network, size = open_timm(name.removeprefix(TIMM), image_size, random=random, download=download)
         return Opened(network.eval(), size, f"{name}{' with random weights' if random else ''}")
     if random or download:
@@ -110,7 +110,8 @@ def _check_stated(config: ViTConfig, stated: Mapping[str, str], source: str) -> 
     for name, value in stated.items():
         held = parse_arch(config.arch, config.stem).full_name if name == "arch" else getattr(config, name)
         if held != (parse_arch(value).full_name if name == "arch" else value):
-            raise ValueError(f"{_flag(name)} {value} contradicts {source}, which holds a network of {name} {held}")
+            flag = f"--{name.replace('_', '-')} {value}"
+            raise ValueError(f"{flag} contradicts {source}, which holds a network of {name} {held}")
 
 
 def _check_amount(config: ViTConfig, stored: Stored, resized: bool) -> None:
@@ -132,7 +133,3 @@ def _check_amount(config: ViTConfig, stored: Stored, resized: bool) -> None:
             f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
             f"{config.image_size} pixels, and its {held:,} values are too few for one"
         )
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

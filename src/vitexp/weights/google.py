@@ -9,7 +9,7 @@ Source: Google's ViT, BiT and big_vision code.
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ _FIRST_NUMBERS = {
     "LayerNorm_1": "LayerNorm_2",
     "MlpBlock_0": "MlpBlock_3",
 }
-_STACKED = "Transformer/encoderblock/"
 
 
 def save_npz(model: ViT | ResNet, path: str | Path) -> None:
@@ -59,10 +58,9 @@ def npz_bytes(state: Mapping[str, Tensor], config: ViTConfig) -> bytes:
 
 def in_one_dialect(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under the names and shapes that `npz_state` gives; prefixes are off already."""
-    stored = {_spelt(name): array for name, array in _unstacked(arrays).items()}
-    for name, array in stored.items():
-        if re.search(r"(^|/)gn(\d|_root|_proj)/|group_norm/", name):
-            stored[name] = array.flatten()
+    stored = {_spelt(name): array for name, array in _unstacked(arrays)}
+    for name in filter(re.compile(r"(.*/)?gn(\d|_root|_proj)/.*|.*group_norm/.*").fullmatch, stored):
+        stored[name] = stored[name].flatten()
     if (table := stored.pop("pos_embedding", None)) is not None:
         if "cls" in stored and table.ndim == 3:  # added before cls is prepended: the same as a row of zeros for it
             table = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
@@ -70,15 +68,13 @@ def in_one_dialect(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stored
 
 
-def _unstacked(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    flat: dict[str, Tensor] = {}
+def _unstacked(arrays: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     for name, array in arrays.items():
-        if name.startswith(_STACKED):
-            rest = name.removeprefix(_STACKED)
-            flat |= {f"{_STACKED[:-1]}_{layer}/{rest}": part for layer, part in enumerate(torch.atleast_1d(array))}
+        start, stacked, rest = name.partition("Transformer/encoderblock/")
+        if stacked and not start:
+            yield from ((f"Transformer/encoderblock_{n}/{rest}", one) for n, one in enumerate(torch.atleast_1d(array)))
         else:
-            flat[name] = array
-    return flat
+            yield name, array
 
 
 def _spelt(name: str) -> str:
