@@ -119,7 +119,7 @@ class _Held:
         self._source, self._size, self._stated = source, image_size, stated
 
     def error(self, why: str) -> ValueError:
-        """To raise."""
+        """One that names the file."""
         return ValueError(f"{self._source} {why}")
 
     def _parts(self, name: str) -> list[Tensor]:
