@@ -6,7 +6,7 @@ from vitexp.nn.vit import ViT as ViT
 from vitexp.nn.config import ViTConfig as ViTConfig
 from vitexp.nn.vit import build as build
 from vitexp.tools.network import open_network as open_network
-from vitexp.train.plan import train_flops as train_flops
+from vitexp.eval.flops import train_flops as train_flops
 from vitexp.weights.load import load_weights as load_weights
 
 # data and training, with Lightning

@@ -252,8 +252,8 @@ def test_a_difference_behind_a_head_of_zeros_is_seen(tmp_path, capsys, monkeypat
     torch.manual_seed(0)
     save_own(ViT(ViTConfig(**MICRO)), tmp_path / "own.safetensors")
     other = ViT(ViTConfig(**MICRO)).eval()
-    form = export_command.FORMS["npz"]._replace(read=lambda place, model: other)
-    monkeypatch.setitem(export_command.FORMS, "npz", form)
+    form = export_command.EXPORTS["npz"]._replace(read=lambda place, model: other)
+    monkeypatch.setitem(export_command.EXPORTS, "npz", form)
     assert export(tmp_path, "out", "npz") == cli.BAD_INPUT
     assert "computes other logits than the network" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.weights.google import save_npz
-from vitexp.weights.load import load_tensors, load_weights, read_tensors
+from vitexp.weights.load import load_stored, load_weights
+from vitexp.weights.read import Stored, read_file
 from vitexp.weights.timm import timm_state
 
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
@@ -108,9 +109,9 @@ def test_positions_of_an_oblong_grid_need_to_be_told_so():
     written, model = network(image_size=(4, 12)), network(image_size=8)
     before = values(model)
     with pytest.raises(ValueError, match=r"table of 13 rows .* give grid"):
-        load_tensors(model, written.state_dict())
+        load_stored(model, Stored(written.state_dict()))
     assert_same(model, before)
-    load_tensors(model, written.state_dict(), grid=(2, 6))
+    load_stored(model, Stored(written.state_dict()), grid=(2, 6))
     assert_same(model, values(written), but=["position.tables.0"])
 
 
@@ -118,13 +119,13 @@ def test_only_rows_of_a_position_table_may_differ():
     model = network()
     state = values(model) | {"position.tables.0": torch.ones(64)}
     with pytest.raises(ValueError, match=r"wrong position\.tables\.0 of shape \(64,\) instead of \(17, 64\)"):
-        load_tensors(model, state)
+        load_stored(model, Stored(state))
 
 
 def test_relative_offsets_belong_to_one_image_size():
     written, model = network(pos_embed="relative"), network(pos_embed="relative", image_size=12)
     with pytest.raises(ValueError, match=r"wrong position\.offsets\.0 of shape \(33, 16\) instead of \(73, 16\)"):
-        load_tensors(model, written.state_dict())
+        load_stored(model, Stored(written.state_dict()))
 
 
 @pytest.mark.parametrize("kind", ["npz", "timm pt", "ckpt"])
@@ -144,11 +145,11 @@ def test_another_number_of_classes_needs_a_new_head_and_gets_a_zero_one(tmp_path
 def test_a_new_head_drops_the_stored_hidden_layer_where_there_is_none():
     written, model = network(head="tanh"), network(seed=1)
     with pytest.raises(ValueError, match=r"unexpected pre_logits\.bias, pre_logits\.weight; new_head"):
-        load_tensors(model, written.state_dict())
-    load_tensors(model, written.state_dict(), new_head=True)
+        load_stored(model, Stored(written.state_dict()))
+    load_stored(model, Stored(written.state_dict()), new_head=True)
     assert not model.head.weight.any()
     kept = network(seed=1, head="tanh")
-    load_tensors(kept, written.state_dict(), new_head=True)
+    load_stored(kept, Stored(written.state_dict()), new_head=True)
     assert torch.equal(kept.pre_logits.weight, written.pre_logits.weight)
 
 
@@ -179,7 +180,7 @@ def test_a_long_list_of_faults_is_cut():
     six = "stem.embedding.bias, pool.cls, position.tables.0, blocks.0.norm1.weight, blocks.0.norm1.bias, "
     six += "blocks.0.attention.qkv.weight"
     with pytest.raises(ValueError, match=rf"missing {re.escape(six)} and 49 more; unexpected noise$"):
-        load_tensors(network(), {"stem.embedding.weight": torch.ones(64, 3, 2, 2), "noise": torch.ones(1)})
+        load_stored(network(), Stored({"stem.embedding.weight": torch.ones(64, 3, 2, 2), "noise": torch.ones(1)}))
 
 
 @dataclass
@@ -243,11 +244,11 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, kind, keep):
     WRITERS[kind](network(), path)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
     with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is (damaged|no weights file)"):
-        read_tensors(path)
+        read_file(path)
 
 
 def test_an_absent_file_and_a_network_that_is_no_vit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.npz does not exist"):
         load_weights(network(), tmp_path / "nowhere.npz")
     with pytest.raises(ValueError, match="into a ViT or a ResNet of vitexp, not into a Linear"):
-        load_tensors(torch.nn.Linear(2, 2), {})
+        load_stored(torch.nn.Linear(2, 2), Stored({}))

@@ -3,9 +3,8 @@ import torch
 
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.weights.config import config_of
-from vitexp.weights.entry import written
-from vitexp.weights.google import npz_entries
-from vitexp.weights.load import Stored
+from vitexp.weights.google import npz_state
+from vitexp.weights.read import Stored
 from vitexp.weights.timm import timm_state
 
 ARMS = [
@@ -30,14 +29,14 @@ def on_meta(**axes):
 @pytest.mark.parametrize("form", ["google", "timm"])
 def test_names_and_shapes_tell_the_network(axes, form):
     model = on_meta(**axes)
-    tensors = written(model, npz_entries(model)) if form == "google" else timm_state(model)
+    tensors = npz_state(model) if form == "google" else timm_state(model)
     assert config_of(Stored(tensors), "the file", stated={"gelu": "tanh"}) == model.config
     assert config_of(Stored(tensors), "the file").gelu == {"google": "tanh", "timm": "exact"}[form]
 
 
 def test_the_hidden_layer_and_prefixes_are_seen():
     model = on_meta(arch="micro/2", image_size=8, head="tanh")
-    tensors = {f"params/{name}": value for name, value in written(model, npz_entries(model)).items()}
+    tensors = {f"params/{name}": value for name, value in npz_state(model).items()}
     assert config_of(Stored(tensors), "the file") == model.config
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from vitexp.nn.vit import ViT, ViTConfig
-from vitexp.weights.find import read_weights
 from vitexp.weights.google import npz_state, save_npz
 from vitexp.weights.load import load_weights
+from vitexp.weights.read import read_weights
 from vitexp.weights.timm import timm_state
 
 EXTRAS = {

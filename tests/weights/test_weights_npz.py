@@ -15,9 +15,9 @@ from timm.models.vision_transformer import VisionTransformer
 from vitexp.nn.arch import HYBRIDS, Hybrid
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.weights.config import config_of
-from vitexp.weights.find import read_weights
 from vitexp.weights.google import save_npz
 from vitexp.weights.load import load_weights
+from vitexp.weights.read import read_weights
 from vitexp.weights.timm import timm_arguments
 
 WIDTH, DEPTH, MLP, HEADS, CLASSES = 64, 4, 256, 4, 10

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from vitexp.nn.vit import ViT
 from vitexp.weights.config import config_of
-from vitexp.weights.find import read_weights
+from vitexp.weights.read import read_weights
 
 PLAIN_HF = {
     "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",

@@ -4,7 +4,7 @@ import scipy.ndimage
 import torch
 
 from vitexp.nn.pos_embed import Layout
-from vitexp.weights.entry import resize_grid, resize_position
+from vitexp.weights.load import resize_grid, resize_position
 
 GRIDS = [
     ((14, 14), (24, 24)),

@@ -15,7 +15,8 @@ from vitexp.nn import resnet
 from vitexp.nn.arch import RESNETS
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
-from vitexp.weights.load import Stored, load_tensors, load_weights, read_tensors
+from vitexp.weights.load import load_stored, load_weights
+from vitexp.weights.read import Stored, read_file
 
 BLOCKS, CLASSES, SIZE = (1, 2), 7, 32
 
@@ -130,7 +131,7 @@ def test_a_bit_file_gives_the_logits_that_timm_gets_from_it(tmp_path, suffix):
 @pytest.mark.parametrize("order", ["preact", "postact"])
 def test_timms_state_dict_gives_timms_logits(order):
     model, theirs = network(order), oracle(order)
-    load_tensors(model, theirs.state_dict())
+    load_stored(model, Stored(theirs.state_dict()))
     assert_same_logits(model, theirs)
 
 
@@ -158,8 +159,8 @@ def test_a_later_file_gives_the_logits_of_timms_network_filled_by_hand(tmp_path)
 @pytest.mark.parametrize("prefix", ["", "network."])
 def test_our_own_checkpoint_comes_back(prefix):
     one, other = network(), network()
-    load_tensors(one, oracle().state_dict())
-    load_tensors(other, {prefix + name: value for name, value in one.state_dict().items()})
+    load_stored(one, Stored(oracle().state_dict()))
+    load_stored(other, Stored({prefix + name: value for name, value in one.state_dict().items()}))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
@@ -176,7 +177,7 @@ def test_a_new_head_is_zero_and_the_trunk_is_read(tmp_path):
 
 @pytest.mark.parametrize(("arrays", "order", "classes"), [(bit, "preact", CLASSES), (later, "postact", CLASSES)])
 def test_a_file_says_which_network_it_holds(tmp_path, arrays, order, classes):
-    stored = Stored(read_tensors(written(tmp_path / "file.npz", arrays())))
+    stored = read_file(written(tmp_path / "file.npz", arrays()))
     found = config_of(stored, "file.npz", 64)
     assert (found.arch, found.resnet, found.classes, found.image_size) == ("R26x1", order, classes, 64)
     assert config_of(stored, "file.npz").image_size == 224
@@ -184,7 +185,7 @@ def test_a_file_says_which_network_it_holds(tmp_path, arrays, order, classes):
 
 def test_a_file_of_half_the_channels_is_x05(tmp_path):
     half = {"resnet/root_block/standardized_conv2d/kernel": np.zeros((7, 7, 3, 32), np.float32)}
-    stored = Stored(read_tensors(written(tmp_path / "half.npz", bit() | half)))
+    stored = read_file(written(tmp_path / "half.npz", bit() | half))
     assert config_of(stored, "half.npz").arch == "R26x0.5"
 
 

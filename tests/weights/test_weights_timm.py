@@ -12,7 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from vitexp.nn.arch import BODIES, HYBRIDS, Hybrid
 from vitexp.nn.vit import ViT, ViTConfig
-from vitexp.weights.load import load_tensors
+from vitexp.weights.load import load_stored
+from vitexp.weights.read import Stored
 from vitexp.weights.timm import timm_arguments, timm_state
 
 MICRO = {"arch": "micro/2", "image_size": 8, "classes": 10}
@@ -52,7 +53,7 @@ def test_the_same_weights_give_timms_logits_both_ways(arm):
     expected = logits(oracle, arm["image_size"])
     torch.testing.assert_close(logits(model, arm["image_size"]), expected, rtol=0, atol=1e-5)
     back = ViT(ViTConfig(**arm))
-    load_tensors(back, oracle.state_dict())
+    load_stored(back, Stored(oracle.state_dict()))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in back.state_dict().items())
 
 
@@ -61,14 +62,14 @@ def test_hybrids_carry_over_both_ways_and_differ_by_timms_epsilons_only(arch, si
     monkeypatch.setitem(HYBRIDS, "resnet26", Hybrid("R26", {8: (2, 1)}))  # as the real one, but small
     model = ViT(ViTConfig(arch=arch, image_size=size, classes=10)).double()
     oracle = randomised(timm_hybrid(arch, size)).double()
-    load_tensors(model, oracle.state_dict())
+    load_stored(model, Stored(oracle.state_dict()))
     assert 1e-7 < (logits(model, size) - logits(oracle, size)).abs().max() < 1e-2
     for module in oracle.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.eps = 1e-6
         if isinstance(module, StdConv2dSame):
             module.weight.data.mul_(1e5)  # standardised away, but for the epsilon
-    load_tensors(model, oracle.state_dict())
+    load_stored(model, Stored(oracle.state_dict()))
     torch.testing.assert_close(logits(model, size), logits(oracle, size), rtol=0, atol=1e-7)
     written = timm_state(model)
     assert written.keys() == oracle.state_dict().keys()
@@ -88,7 +89,7 @@ def timm_hybrid(arch, size):
 def test_a_timm_table_without_a_row_for_cls_gets_zeros_there():
     model = ViT(ViTConfig(**MICRO))
     oracle = randomised(VisionTransformer(**timm_arguments(model), no_embed_class=True))
-    load_tensors(model, oracle.state_dict())
+    load_stored(model, Stored(oracle.state_dict()))
     assert not model.position.tables[0][0].any()
     torch.testing.assert_close(logits(model, 8), logits(oracle, 8), rtol=0, atol=1e-5)
 
@@ -115,7 +116,7 @@ def test_a_norm_after_pooling_is_not_taken_for_one_before_it():
     with pytest.raises(
         ValueError, match=r"a norm after pooling: .* is another function \(fc_norm\.bias\), .* so it was not loaded"
     ):
-        load_tensors(model, after.state_dict())
+        load_stored(model, Stored(after.state_dict()))
 
 
 @pytest.mark.parametrize(

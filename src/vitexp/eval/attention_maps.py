@@ -4,6 +4,7 @@ Attention comes as one tensor of probabilities per layer, each (B, H, T, T): row
 keys. Tokens run prefix first, then the grid (rows, columns) in raster order.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-# What a patch embedding looks for: the principal components of its filters, as small pictures.
-
 
 def principal_filters(weight: Tensor, count: int = 28) -> tuple[Tensor, Tensor]:
-    """The first components of the filters about their mean, and the share of the variance that each explains.
+    """What a patch embedding looks for: the first principal components of its filters, as small pictures, and the share
+    of the variance about their mean that each explains.
 
     Each component has norm 1, and its sign is such that its largest value is positive.
     Shapes: (D, 3, rows, columns) -> (count, 3, rows, columns), (count). Source: ViT paper, Fig. 7 (left).
@@ -29,9 +29,8 @@ def principal_filters(weight: Tensor, count: int = 28) -> tuple[Tensor, Tensor]:
     return (components * largest.sign()).unflatten(1, weight.shape[1:]), shares
 
 
-# Attention as a network really computes it: its softmaxes are watched while it runs, so no variant is computed twice.
-# Whatever shapes the logits (relative offsets, turned queries, a window) is in what is seen, for networks of any
-# origin.
+# Attention as a network really computes it: its softmaxes are watched while it runs. Whatever shapes the logits
+# (relative offsets, turned queries, a window) is in what is seen, for networks of any origin.
 
 _SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
 
@@ -54,10 +53,8 @@ def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens:
         network(images)
     seen = [weights for weights in watch.seen if weights.ndim == 4 and weights.shape[-2:] == (tokens, tokens)]
     if len(seen) != layers:
-        raise ValueError(
-            f"the network compares all of its {tokens} tokens in {len(seen)} of {layers} layers: its attention is not "
-            "full, and has no such picture"
-        )
+        where = f"compares all of its {tokens} tokens in {len(seen)} of {layers} layers"
+        raise ValueError(f"the network {where}: its attention is not full, and has no such picture")
     return seen
 
 
@@ -84,20 +81,13 @@ def _probabilities(
 ) -> Tensor:
     """What the fused kernel does not show."""
     logits = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        logits = logits.masked_fill(~attn_mask, -math.inf)
-    elif attn_mask is not None:
-        logits = logits + attn_mask
+    if attn_mask is not None:
+        logits = logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
     return logits.softmax(dim=-1)
 
 
 def mean_attention_distance(
-    attention: Sequence[Tensor],
-    grid: tuple[int, int],
-    *,
-    prefix: int,
-    patch_pixels: float,
-    renormalise: bool = False,
+    attention: Sequence[Tensor], grid: tuple[int, int], *, prefix: int, patch_pixels: float, renormalise: bool = False
 ) -> Tensor:
     """How far each head looks, in pixels: Euclidean distance from query to key, weighted by the attention.
 
@@ -146,14 +136,14 @@ def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, pre
     Shapes: layers of (B, H, T, T) -> (B, rows, columns). Source: ViT paper, Fig. 6; Abnar and Zuidema (2020).
     Raises: ValueError where a layer has other tokens than the prefix and the grid, and without layers.
     """
-    flow = None
+    if not attention:
+        raise ValueError("attention rollout needs the attention of at least 1 layer")
+    steps = []
     for layer, weights in enumerate(attention):
         _check(weights, grid, prefix, layer)
         mixed = weights.double().mean(dim=1)
-        step = (mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)) / 2
-        flow = step if flow is None else step @ flow
-    if flow is None:
-        raise ValueError("attention rollout needs the attention of at least 1 layer")
+        steps.append((mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)) / 2)
+    flow = functools.reduce(lambda before, step: step @ before, steps)
     reading = flow[:, 0] if prefix else flow.mean(dim=1)
     maps: Tensor = reading[:, prefix:].unflatten(1, grid)
     return maps

@@ -7,12 +7,10 @@ Source: ViT paper, Table 6, whose column of exaFLOPs this arithmetic reproduces:
 costs two forward passes, and no count for multiplications with the zeros of a padding.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
-
 from vitexp import axes
+from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS
+from vitexp.nn.config import ViTConfig, pair
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout
@@ -21,81 +19,46 @@ FLOPS_PER_MAC = 2
 PASSES = 3  # one forward, and a backward that costs two
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """A network in plain numbers. Without an encoder (width 0) it is a ResNet whose pooled features meet the head."""
+def train_flops(config: ViTConfig, images: int) -> float:
+    """FLOPs of training a network of this config on `images` images, counting an image again in each epoch.
 
-    image_size: tuple[int, int] | int
-    """rows and columns in pixels, or one number for a square"""
-    classes: int
-    """outputs of the head"""
-    width: int = 0
-    """D"""
-    depth: int = 0
-    """encoder layers"""
-    mlp_width: int = 0
-    """hidden width of the MLP"""
-    feature_patch: int = 1
-    """patch that is really cut: in pixels, or in positions of the ResNet's maps"""
-    heads: int = 1
-    """H"""
-    pos_embed: str = "none"
-    """position embedding, as an axis word"""
-    pool: str = "cls"
-    """readout, as an axis word"""
-    attention: str = "full"
-    """who attends to whom, as an axis word"""
-    window: int = 0
-    """patches along each side of a local window"""
-    head: str = "linear"
-    """head, as an axis word: tanh has a hidden layer of width D"""
-    resnet_blocks: tuple[int, ...] | None = None
-    """bottlenecks per stage; () is the root alone, None no ResNet at all"""
-    resnet_width: float = 1
-    """factor on every channel count of the ResNet"""
+    A multiply-add counts as 2, a backward pass as two forward passes: the forward pass of one image costs a third.
 
+    >>> f"{train_flops(ViTConfig(arch='B/16'), images=1) / 3:.4g}"
+    '3.513e+10'
 
-def sizes_of(values: Mapping[str, Any]) -> Sizes:
-    """Sizes from a mapping in the words of the model's options; names that it does not know are passed over.
-
-    Raises: ValueError for a word that no axis has.
+    Raises: ValueError for an axis value whose cost is not known. Source: ViT paper, Table 6.
     """
-    known = {field.name: values[field.name] for field in fields(Sizes) if field.name in values}
-    for axis in known.keys() & {"pos_embed", "pool", "attention", "head"}:
-        axes.check(axis, known[axis])
-    return Sizes(**known)
+    return float(FLOPS_PER_MAC * PASSES * forward_macs(config) * images)
 
 
-def train_flops(sizes: Sizes, images: int) -> float:
-    """FLOPs of training on this many images, repeats included."""
-    return float(FLOPS_PER_MAC * PASSES * forward_macs(sizes) * images)
-
-
-def forward_macs(sizes: Sizes, *, as_computed: bool = False) -> int:
+def forward_macs(config: ViTConfig, *, as_computed: bool = False) -> int:
     """MACs of one image's forward pass.
 
     `as_computed` adds what dense kernels multiply in vain: zeros of a padding, offsets from a query to no token, and
     keys that a local window hides.
     """
-    maps = sizes.image_size if isinstance(sizes.image_size, tuple) else (sizes.image_size, sizes.image_size)
+    for axis in ("pos_embed", "pool", "attention", "head"):
+        axes.check(axis, getattr(config, axis))
+    arch, maps = parse_arch(config.arch, config.stem), pair(config.image_size)
     macs, channels = 0, 3
-    if sizes.resnet_blocks is not None:
-        macs, maps, channels = _trunk(maps, sizes.resnet_blocks, sizes.resnet_width, as_computed)
-    if sizes.width:
-        macs += _encoder(sizes, maps, channels, as_computed)
-    readout = sizes.width or channels
-    return macs + (sizes.head == "tanh") * readout**2 + readout * sizes.classes
+    if arch.resnet_blocks is not None:
+        macs, maps, channels = _trunk(maps, arch.resnet_blocks, arch.resnet_width, as_computed)
+    if arch.width:
+        macs += _encoder(config, arch, maps, channels, as_computed)
+    readout = arch.width or channels
+    return macs + (config.head == "tanh") * readout**2 + readout * config.classes
 
 
-def _encoder(sizes: Sizes, maps: tuple[int, int], channels: int, as_computed: bool) -> int:
-    patch, width = sizes.feature_patch, sizes.width
+def _encoder(config: ViTConfig, arch: Arch, maps: tuple[int, int], channels: int, as_computed: bool) -> int:
+    patch, width = arch.feature_patch, arch.width
+    pool, position, attention = POOLS[config.pool], POSITIONS[config.pos_embed], LAYERS[config.attention]
     grid = (maps[0] // patch, maps[1] // patch)
-    pool, position, attention = POOLS[sizes.pool], POSITIONS[sizes.pos_embed], LAYERS[sizes.attention]
-    layout = Layout(grid=grid, prefix=pool.prefix, width=width, heads=sizes.heads, depth=sizes.depth)
-    dense = 4 * layout.tokens * width**2 + 2 * layout.tokens * width * sizes.mlp_width
-    pairs = attention.pairs(layout, sizes.window, as_computed=as_computed)
+    layout = Layout(grid=grid, prefix=pool.prefix, width=width, heads=arch.heads, depth=arch.depth)
+    dense = 4 * layout.tokens * width**2 + 2 * layout.tokens * width * arch.mlp_width
+    pairs = attention.pairs(layout, config.window, as_computed=as_computed)
     layer = attention.halves * dense + 2 * pairs * width + position.macs(layout, pairs, as_computed=as_computed)
-    return layout.patches * channels * patch**2 * width + sizes.depth * layer + pool.macs(layout, sizes.mlp_width)
+    return layout.patches * channels * patch**2 * width + arch.depth * layer + pool.macs(layout, arch.mlp_width)
 
 
 def _trunk(

@@ -1,17 +1,14 @@
 """`vitexp attention`: what the attention, the positions and the filters of a network have learned to look at."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vitexp.data.module import ShardData
-from vitexp.data.opened import open_all
 from vitexp.eval.attention_maps import (
     attention_rollout,
     mean_attention_distance,
@@ -22,33 +19,10 @@ from vitexp.eval.attention_maps import (
 )
 from vitexp.nn.vit import ViT
 from vitexp.record import write_atomically
-from vitexp.tools.fewshot import check_size
 from vitexp.tools.network import Opened, open_chosen
 
 Draw = Callable[[str, dict[str, Any], Path], tuple[Path, ...]]
-Row = Sequence[Any]
 _AT_ONCE = 8  # the attention of one image in B/16 takes 22 MB
-
-
-class Grid(NamedTuple):
-    """Where a network's tokens lie."""
-
-    rows: int
-    columns: int
-    prefix: int
-    layers: int
-    pixels: float
-    """Of the image, per step of the grid"""
-
-    @property
-    def places(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.rows, self.columns
-
-    @property
-    def tokens(self) -> int:
-        """T."""
-        return self.prefix + self.rows * self.columns
 
 
 def attention(chosen: Any, draw: Draw) -> int:
@@ -59,101 +33,88 @@ def attention(chosen: Any, draw: Draw) -> int:
         raise ValueError(f"--what {chosen.what} {need} --data")
     if chosen.images is not None and (chosen.images < 1 or chosen.what not in _LOOKS_AT_IMAGES):
         raise ValueError(f"--images is {chosen.images}; give at least 1, and only for {' and '.join(_LOOKS_AT_IMAGES)}")
-    rows, shown = _LOOKS[chosen.what](opened, chosen)
-    folder = Path(chosen.out)
-    write_atomically(folder / f"{chosen.what}.csv", _as_csv(rows))
-    paths = draw(chosen.what, shown | {"network": opened.words, "image_size": opened.image_size}, folder)
-    print(f"Written: {', '.join(map(str, (folder / f'{chosen.what}.csv', *paths)))}")
+    look, columns = _LOOKS[chosen.what]
+    shown, folder = look(opened, chosen), Path(chosen.out)
+    rows = [columns, *((*place, float(value)) for place, value in np.ndenumerate(shown[chosen.what]))]
+    table = folder / f"{chosen.what}.csv"
+    write_atomically(table, "".join(f"{','.join(map(str, row))}\n" for row in rows))
+    paths = draw(chosen.what, shown | {"network": opened.name, "image_size": opened.image_size}, folder)
+    print(f"Written: {', '.join(map(str, (table, *paths)))}")
     return 0
 
 
-def _distance(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
-    grid, total, images = _grid(opened), torch.zeros(()), 0
-    for batch in _images(opened, chosen, chosen.images or 128):
-        layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
-        means = mean_attention_distance(layers, grid.places, prefix=grid.prefix, patch_pixels=grid.pixels)
+def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
+    places, prefix, _ = _grid(opened)
+    pixels, total, images = opened.image_size / places[0], torch.zeros(()), 0
+    for batch, layers in _watched(opened, chosen, chosen.images or 128):
+        means = mean_attention_distance(layers, places, prefix=prefix, patch_pixels=pixels)
         total, images = total + means * len(batch), images + len(batch)
     distance = (total / images).numpy()
-    even = float(patch_distances(grid.places).sum(dim=1).mean()) / grid.tokens * grid.pixels
-    rows = [(layer, head, float(value)) for (layer, head), value in np.ndenumerate(distance)]
-    print(f"{opened.words}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
+    even = float(patch_distances(places).sum(dim=1).mean()) / (prefix + places[0] * places[1]) * pixels
+    print(f"{opened.name}: mean attention distance over {images} images, pixels (attention to all alike: {even:.1f})")
     for layer, heads in enumerate(distance):
         print(f"layer {layer:>2}: {' '.join(f'{value:6.1f}' for value in sorted(heads))}")
-    return [("layer", "head", "distance_pixels"), *rows], {"distance": distance, "even": even, "images": images}
+    return {"distance": distance, "even": even, "images": images}
 
 
-def _rollout(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
-    grid, maps, seen = _grid(opened), [], []
-    for batch in _images(opened, chosen, chosen.images or 8):
-        layers = watch_attention(opened.network, batch, grid.tokens, grid.layers)
-        maps.append(attention_rollout(layers, grid.places, prefix=grid.prefix))
+def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
+    (places, prefix, _), maps, seen = _grid(opened), [], []
+    for batch, layers in _watched(opened, chosen, chosen.images or 8):
+        maps.append(attention_rollout(layers, places, prefix=prefix))
         seen.append((batch + 1) / 2)
     rollout, pictures = torch.cat(maps).numpy(), torch.cat(seen).permute(0, 2, 3, 1).numpy()
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(rollout)]
-    return [("image", "row", "column", "share"), *rows], {
-        "rollout": rollout,
-        "pictures": pictures,
-        "pixels": grid.pixels,
-    }
+    return {"rollout": rollout, "pictures": pictures, "pixels": opened.image_size / places[0]}
 
 
-def _similarity(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
     model, layout = opened.vit, opened.vit.layout
     with torch.no_grad():
         table = model.position.add(torch.zeros(1, layout.tokens, layout.width), 0)[0, layout.prefix :]
     if not table.any():
-        raise ValueError(
-            f"pos_embed {model.config.pos_embed} adds nothing to the patches, so there is nothing to compare"
-        )
-    similarity = position_similarity(table, layout.grid).numpy()
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(similarity)]
-    return [("row", "column", "other_row", "other_column", "cosine"), *rows], {"similarity": similarity}
+        raise ValueError(f"pos_embed {model.config.pos_embed} adds nothing to the patches that could be compared")
+    return {"similarity": position_similarity(table, layout.grid).numpy()}
 
 
-def _filters(opened: Opened, chosen: Any) -> tuple[list[Row], dict[str, Any]]:
+def _filters(opened: Opened, chosen: Any) -> dict[str, Any]:
     weight = opened.vit.stem.embedding.weight
     if weight.shape[1] != 3:
-        raise ValueError(
-            f"stem {opened.vit.config.stem} cuts patches of feature maps, not of pixels: no filters to show"
-        )
+        raise ValueError(f"stem {opened.vit.config.stem} cuts patches of feature maps: no filters of pixels to show")
     filters, shares = (part.numpy() for part in principal_filters(weight))
-    rows = [(*place, float(value)) for place, value in np.ndenumerate(filters)]
-    return [("component", "colour", "row", "column", "value"), *rows], {"filters": filters, "shares": shares}
+    return {"filters": filters, "shares": shares}
 
 
 _LOOKS_AT_IMAGES = ("distance", "rollout")
-_LOOKS = {"distance": _distance, "rollout": _rollout, "similarity": _similarity, "filters": _filters}
+_LOOKS: dict[str, tuple[Callable[[Opened, Any], dict[str, Any]], tuple[str, ...]]] = {
+    "distance": (_distance, ("layer", "head", "distance_pixels")),
+    "rollout": (_rollout, ("image", "row", "column", "share")),
+    "similarity": (_similarity, ("row", "column", "other_row", "other_column", "cosine")),
+    "filters": (_filters, ("component", "colour", "row", "column", "value")),
+}
+"""What is shown, and how the places of its numbers are called in the table."""
 
 
-def _grid(opened: Opened) -> Grid:
-    """Raises: ValueError for a network without a grid of tokens."""
-    network: Any = opened.network
-    places: tuple[int, int] | None
-    if isinstance(network, ViT):
-        places, prefix, layers = network.layout.grid, network.layout.prefix, network.layout.depth
-    else:
-        model = getattr(network, "model", network)
-        places = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-        prefix, layers = getattr(model, "num_prefix_tokens", 0), len(getattr(model, "blocks", ()))
+def _grid(opened: Opened) -> tuple[tuple[int, int], int, int]:
+    """Rows and columns of tokens, the tokens before them, and layers. Raises: ValueError where there is no grid."""
+    if isinstance(opened.network, ViT):
+        layout = opened.network.layout
+        return layout.grid, layout.prefix, layout.depth
+    model = getattr(opened.network, "model", opened.network)
+    places = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    layers = len(getattr(model, "blocks", ()))
     if not places or not layers:
-        raise ValueError(f"{opened.words} has no grid of tokens that attend to each other")
-    return Grid(*places, prefix, layers, opened.image_size / places[0])
+        raise ValueError(f"{opened.name} has no grid of tokens that attend to each other")
+    return places, getattr(model, "num_prefix_tokens", 0), layers
 
 
-def _images(opened: Opened, chosen: Any, count: int) -> Iterator[Tensor]:
-    """The first images of the test split, or as many as there are."""
+def _watched(opened: Opened, chosen: Any, count: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """The first images of the test split, or as many as there are, and the attention of each layer to them."""
     if chosen.image_size is None:
-        check_size(opened, open_all(chosen.data)["train"])
+        opened.check_size(chosen.data)
+    (rows, columns), prefix, depth = _grid(opened)
     data = ShardData(shards=chosen.data, batch_size=_AT_ONCE, image_size=opened.image_size, val_fraction=0.0)
     for batch in data.eval_loader("test"):
         images = data.on_after_batch_transfer(batch, 0).images[:count]
         count -= len(images)
-        yield images
+        yield images, watch_attention(opened.network, images, prefix + rows * columns, depth)
         if not count:
             return
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

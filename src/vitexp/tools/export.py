@@ -2,9 +2,13 @@
 
 import contextlib
 import copy
+import importlib.util
+import io
+import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,20 +17,16 @@ import timm
 import torch
 from torch import Tensor
 
-from vitexp.nn.resnet_network import ResNet
-from vitexp.nn.vit import build
+from vitexp.nn.config import pair
+from vitexp.nn.vit import ViT, build
 from vitexp.record import write_atomically
 from vitexp.tools.network import open_chosen
-from vitexp.weights import google as weights_npz
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights.load import load_tensors, read_tensors
-from vitexp.weights.onnx import onnx_bytes, onnx_logits
+from vitexp.weights.google import npz_bytes, npz_state
+from vitexp.weights.load import load_weights
 from vitexp.weights.read import own_bytes
-from vitexp.weights.timm import encoder_arguments
-from vitexp.weights.timm_hub import hub_files
+from vitexp.weights.timm import encoder_arguments, hub_files
 
-LARGEST_DIFFERENCE = 1e-4
-"""Between the logits of two programs, as a share of the largest one where that is above 1."""
+_APART = 1e-4  # the logits of two programs, as a share of the largest one where that is above 1
 _FOLDER_MODE = 0o755
 _COUNTS = (1, 3)  # of images at a time
 
@@ -34,8 +34,8 @@ Content = bytes | Mapping[str, bytes]
 Network = Callable[[Tensor], Tensor]
 
 
-class Form(NamedTuple):
-    """A format: what is written, and the network that its own program makes of that."""
+class Export(NamedTuple):
+    """A format: what is written, the network that its own program makes of that, and the program."""
 
     content: Callable[[Any], Content]
     read: Callable[[Path, Any], Network]
@@ -48,58 +48,70 @@ def export(chosen: Any) -> int:
     model: Any = open_chosen(chosen).ours
     out = Path(chosen.out)
     named = chosen.format or _format_of(out)
-    form = FORMS[named]
-    if named != "timm" and out.is_dir():
-        raise ValueError(f"{out} is a folder; --format {named} writes a file")
-    content, headless = form.content(model), not model.head.weight.any()
+    target = EXPORTS[named]
+    content, headless = target.content(model), not model.head.weight.any()
+    _check_place(out, content, named)
     with _laid(content, out) as fresh:
         if headless:
             whole = _with_a_head(model)
-            with _laid(form.content(whole), out) as other:
-                difference = _compared(whole, form.read(other, whole), form.reader)
+            with _laid(target.content(whole), out) as other:
+                difference = _compared(whole, target.read(other, whole), target.reader)
         else:
-            difference = _compared(model, form.read(fresh, model), form.reader)
-        _put(fresh, out)
+            difference = _compared(model, target.read(fresh, model), target.reader)
+        if out.is_dir():
+            shutil.move(out, fresh.with_name("earlier"))
+        fresh.replace(out)
     parameters = sum(value.numel() for value in model.parameters())
     print(f"Written: {out} ({named}, {parameters:,} parameters of {chosen.network})")
-    print(f"Read back by {form.reader}: logits of random images differ by at most {difference:.1e}")
-    for note in _notes(named, model):
-        print(f"note: {note}")
+    print(f"Read back by {target.reader}: logits of random images differ by at most {difference:.1e}")
+    if named == "timm" and isinstance(model, ViT):
+        act = f"act_layer={encoder_arguments(model)['act_layer']!r}"
+        print(f"note: timm's config.json says {act}; where the weights go without it, give it to create_model")
+    if named == "npz" and model.config.pos_embed == "sincos2d":
+        print("note: the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines")
     if headless:
         print("note: the head is all zeros, as of a network that has learned no classes; a random one was compared")
     return 0
-
-
-def _notes(named: str, model: Any) -> Iterator[str]:
-    """What another program must be given beside the weights, because names and shapes do not say it."""
-    if isinstance(model, ResNet):
-        return
-    if named == "timm":
-        act = encoder_arguments(model)["act_layer"]
-        yield f"timm's config.json says act_layer={act!r}; where the weights go without it, give it to create_model"
-    if named == "npz" and model.config.pos_embed == "sincos2d":
-        yield "the names of a .npz do not say pos_embed sincos2d: its reader must add the fixed sines"
 
 
 def _format_of(out: Path) -> str:
     """What a name ends in. Raises: ValueError for an ending that is no format."""
     if not out.suffix or out.is_dir():
         return "timm"
-    if (named := out.suffix.removeprefix(".")) in FORMS:
+    if (named := out.suffix.removeprefix(".")) in EXPORTS:
         return named
-    raise ValueError(
-        f"{out} ends in {out.suffix}, which is no format: let it end in .npz, .onnx or .safetensors, or in nothing for "
-        "timm's folder, or give --format"
-    )
+    known = ".npz, .onnx or .safetensors, in nothing for timm's folder, or give --format"
+    raise ValueError(f"{out} ends in {out.suffix}, which is no format: let it end in {known}")
 
 
-def _npz_bytes(model: Any) -> bytes:
-    state = weights_resnet.npz_state(model) if isinstance(model, ResNet) else weights_npz.npz_state(model)
-    return weights_npz.npz_bytes(state, model.config)
+_MOST_BYTES = 2**31  # an ONNX file counts in 31 bits
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def _onnx_bytes(model: Any) -> bytes:
-    return onnx_bytes(model, _shape(model))
+    """A file for any number of images: input `images` (B, 3, rows, columns) in [-1, 1], output `logits` (B, classes).
+
+    Raises: ValueError where the extra is not installed, and for weights that one file cannot hold.
+    """
+    if absent := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"ONNX needs packages that are not here ({', '.join(absent)}): pip install 'vitexp[onnx]'")
+    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if size >= _MOST_BYTES:
+        raise ValueError(f"an ONNX file cannot hold {size / 1e9:.1f} GB of weights, at most {_MOST_BYTES / 1e9:.1f}")
+    images = torch.zeros(2, 3, *pair(model.config.image_size))
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports its steps, and warns of its own parts
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+        program = torch.onnx.export(
+            model.eval().cpu(),
+            (images,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None, "without a file name the exporter returns what it made"
+    return program.model_proto.SerializeToString()
 
 
 def _by_timm(place: Path, model: Any) -> Network:
@@ -108,20 +120,23 @@ def _by_timm(place: Path, model: Any) -> Network:
 
 
 def _by_onnxruntime(place: Path, model: Any) -> Network:
-    return lambda images: torch.from_numpy(onnx_logits(place, images.numpy()))
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
 def _by_us(place: Path, model: Any) -> Network:
     read = build(model.config).eval()
-    load_tensors(read, read_tensors(place), source=str(place))
+    load_weights(read, place)
     return read
 
 
-FORMS = {
-    "timm": Form(hub_files, _by_timm, "timm"),
-    "onnx": Form(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
-    "npz": Form(_npz_bytes, _by_us, "vitexp"),
-    "safetensors": Form(own_bytes, _by_us, "vitexp"),
+EXPORTS = {
+    "timm": Export(hub_files, _by_timm, "timm"),
+    "onnx": Export(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
+    "npz": Export(lambda model: npz_bytes(npz_state(model), model.config), _by_us, "vitexp"),
+    "safetensors": Export(own_bytes, _by_us, "vitexp"),
 }
 
 
@@ -133,60 +148,43 @@ def _with_a_head(model: Any) -> Any:
     return other
 
 
-def _shape(model: Any) -> tuple[int, int]:
-    size = model.config.image_size
-    return (size, size) if isinstance(size, int) else size
-
-
 def _compared(model: Any, read: Network, reader: str) -> float:
     """The largest difference of a logit. Raises: ValueError where it is too large to be rounding."""
-    found = []
+    largest = 0.0
     for count in _COUNTS:
-        images = torch.rand(count, 3, *_shape(model), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        shape = (count, 3, *pair(model.config.image_size))
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         own = model(images)
-        difference, allowed = (
-            float((read(images) - own).abs().max()),
-            LARGEST_DIFFERENCE * max(1.0, float(own.abs().max())),
-        )
-        if not difference <= allowed:
+        apart, allowed = float((read(images) - own).abs().max()), _APART * max(1.0, float(own.abs().max()))
+        if not apart <= allowed:
             raise ValueError(
-                f"{reader} computes other logits than the network, by {difference:.1e}; {allowed:.1e} is allowed"
+                f"{reader} computes other logits than the network: {apart:.1e} apart, {allowed:.1e} allowed"
             )
-        found.append(difference)
-    return max(found)
+        largest = max(largest, apart)
+    return largest
 
 
 @contextlib.contextmanager
 def _laid(content: Content, out: Path) -> Iterator[Path]:
     """The file or folder, whole, in a folder beside `out` that goes when all is done."""
-    files = content if isinstance(content, Mapping) else None
-    _check_place(out, files)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         fresh = Path(beside) / "fresh"
-        if files is None:
-            assert isinstance(content, bytes), "a form writes a file or a folder of files"
+        if isinstance(content, bytes):
             write_atomically(fresh, content)
         else:
             fresh.mkdir(mode=_FOLDER_MODE)
-            for name, part in files.items():
+            for name, part in content.items():
                 write_atomically(fresh / name, part)
         yield fresh
 
 
-def _put(fresh: Path, out: Path) -> None:
-    """What was laid beside `out` takes its place."""
-    if out.is_dir():
-        shutil.move(out, fresh.with_name("earlier"))
-    fresh.replace(out)
-
-
-def _check_place(out: Path, files: Collection[str] | None) -> None:
-    """Only a folder that an export made is replaced. Raises: ValueError for anything else that is there."""
-    if files is None:
-        return
-    if out.is_file():
-        raise ValueError(f"{out} is a file; --format timm writes a folder")
-    others = sorted(path.name for path in out.iterdir() if path.name not in files) if out.exists() else []
-    if others:
+def _check_place(out: Path, content: Content, named: str) -> None:
+    """Only a file, or a folder that an export made, is replaced. Raises: ValueError for anything else that is there."""
+    if isinstance(content, bytes):
+        if out.is_dir():
+            raise ValueError(f"{out} is a folder; --format {named} writes a file")
+    elif out.is_file():
+        raise ValueError(f"{out} is a file; --format {named} writes a folder")
+    elif others := sorted(path.name for path in out.glob("*") if path.name not in content):
         raise ValueError(f"{out} holds {others[0]} and was not made by an export; give a new folder")

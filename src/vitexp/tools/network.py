@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitexp.data.locate import open_all
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of
-from vitexp.weights.entry import can_resize
-from vitexp.weights.load import Stored, has_head, load_stored, read_weights
+from vitexp.weights.load import Stored, can_resize, has_head, load_stored, read_weights
 
 TIMM = "timm:"
 _STATED = ("arch", "pos_embed", "gelu")
@@ -24,21 +24,31 @@ class Opened:
 
     network: nn.Module
     image_size: int
-    words: str
+    name: str
 
     @property
     def ours(self) -> nn.Module:
         """The network where this project has built it. Raises: ValueError where it has not."""
         if not isinstance(getattr(self.network, "config", None), ViTConfig):
-            raise ValueError(f"{self.words}: this needs a network of vitexp")
+            raise ValueError(f"{self.name}: this needs a network of vitexp")
         return self.network
 
     @property
     def vit(self) -> ViT:
         """The network where it is one of ours. Raises: ValueError where it is not."""
         if not isinstance(self.network, ViT):
-            raise ValueError(f"{self.words}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
+            raise ValueError(f"{self.name}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
         return self.network
+
+    def check_size(self, shards: str) -> None:
+        """Images of one other size are resized only where --image-size says so. Raises: ValueError."""
+        size, index = self.image_size, open_all(shards)["train"]
+        if index.image_size not in (None, (size, size)):
+            rows, columns = index.image_size
+            raise ValueError(
+                f"{self.name} takes images of {size} x {size} and those of {index.name} are {rows} x {columns}: give "
+                f"--image-size {size} to resize the images, or another size to resize the network's positions too"
+            )
 
 
 def open_chosen(chosen: Any) -> Opened:
@@ -71,7 +81,7 @@ def open_network(
         from vitexp.weights.timm_hub import open_timm
 
         if stated:
-            raise ValueError(f"{_flag(next(iter(stated)))} is for files; timm knows what {name} is")
+            raise ValueError(f"stating {' and '.join(stated)} is for files; timm knows what {name} is")
         network, size = open_timm(name.removeprefix(TIMM), image_size, random=random, download=download)
         return Opened(network.eval(), size, f"{name}{' with random weights' if random else ''}")
     if random or download:
@@ -85,51 +95,41 @@ def _open_file(name: str, image_size: int | None, stated: Mapping[str, str]) -> 
     _check_stated(config, stated, stored.name)
     if not isinstance(config.image_size, int):
         rows, columns = config.image_size
-        raise ValueError(
-            f"{stored.name} takes images of {rows} x {columns}; these commands need square ones: give --image-size"
-        )
+        raise ValueError(f"{stored.name} takes images of {rows} x {columns}, and not square ones: give --image-size")
     _check_amount(config, stored, resized=image_size is not None)
     network, headless = build(config), not has_head(stored.tensors)
-    notes = load_stored(network, stored, new_head=headless)
-    for note in [*notes, *(["it holds no head, and gets one of zeros"] if headless else [])]:
+    for note in load_stored(network, stored, new_head=headless):
         print(f"note: {stored.name}: {note}")
+    if headless:
+        print(f"note: {stored.name}: it holds no head, and gets one of zeros")
     return Opened(network.eval(), config.image_size, stored.name)
 
 
 def _check_stated(config: ViTConfig, stated: Mapping[str, str], source: str) -> None:
     """Raises: ValueError where the file itself says otherwise."""
     for name, value in stated.items():
-        held, words = getattr(config, name), value
-        if name == "arch":
-            words = parse_arch(value).full_name
-            held = parse_arch(config.arch, config.stem).full_name
-        if held != words:
-            raise ValueError(f"{_flag(name)} {value} contradicts {source}, which holds a network of {name} {held}")
+        held = parse_arch(config.arch, config.stem).full_name if name == "arch" else getattr(config, name)
+        if held != (parse_arch(value).full_name if name == "arch" else value):
+            flag = f"--{name.replace('_', '-')} {value}"
+            raise ValueError(f"{flag} contradicts {source}, which holds a network of {name} {held}")
 
 
 def _check_amount(config: ViTConfig, stored: Stored, resized: bool) -> None:
     """Raises: ValueError for a config that asks for more weights than its file holds, before memory is taken for it."""
     arch, held = parse_arch(config.arch, config.stem), sum(value.numel() for value in stored.tensors.values())
-    try:
-        if arch.depth <= len(stored.tensors) and _values(config, resized) <= held + _SPARE:
-            return
-    except ValueError as error:
-        raise ValueError(f"{stored.name} cannot be opened: {error}") from error
-    raise ValueError(
-        f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
-        f"{config.image_size} pixels, and its {held:,} values are too few for one"
-    )
-
-
-def _values(config: ViTConfig, resized: bool) -> float:
-    try:
-        with torch.device("meta"):
-            network = build(config)
-    except (RuntimeError, OverflowError):
-        return float("inf")  # not even their number can be written
-    parts = [*network.named_parameters(), *network.named_buffers()]
-    return sum(value.numel() for name, value in parts if not (resized and can_resize(name)))
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    wanted = float("inf")
+    if arch.depth <= len(stored.tensors):
+        try:
+            with torch.device("meta"):
+                network = build(config)
+            parts = [*network.named_parameters(), *network.named_buffers()]
+            wanted = sum(value.numel() for name, value in parts if not (resized and can_resize(name)))
+        except ValueError as error:
+            raise ValueError(f"{stored.name} cannot be opened: {error}") from error
+        except (RuntimeError, OverflowError):
+            pass  # not even their number can be written
+    if wanted > held + _SPARE:
+        raise ValueError(
+            f"{stored.name} says that it holds {arch.full_name} with {config.classes} classes for images of "
+            f"{config.image_size} pixels, and its {held:,} values are too few for one"
+        )

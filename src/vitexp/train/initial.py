@@ -11,8 +11,8 @@ from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.train.module import Classifier
 from vitexp.weights.config import config_of
-from vitexp.weights.find import choose, split_name
 from vitexp.weights.load import Stored, load_stored, read_weights
+from vitexp.weights.read import choose, split_name
 
 NONE = "none"
 TIMM = "timm:"

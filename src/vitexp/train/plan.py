@@ -10,29 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from vitexp.data.module import ShardData
-from vitexp.eval import flops
+from vitexp.eval.flops import train_flops as train_flops
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.vit import ViTConfig
 from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_directory
 from vitexp.train.config import RunConfig, with_sources
 from vitexp.train.initial import NONE, content_of
-
-# The closed-form cost of a run: the network's sizes, handed from the nn floor to the eval floor.
-
-
-def train_flops(config: ViTConfig, images: int) -> float:
-    """FLOPs of training a network of this config on `images` images, counting an image again in each epoch.
-
-    A multiply-add counts as 2, a backward pass as two forward passes: the forward pass of one image costs a third.
-
-    >>> f"{train_flops(ViTConfig(arch='B/16'), images=1) / 3:.4g}"
-    '3.513e+10'
-
-    Raises: ValueError for an axis value whose cost is not known. Source: ViT paper, Table 6.
-    """
-    sizes = flops.sizes_of(vars(config) | asdict(parse_arch(config.arch, config.stem)))
-    return flops.train_flops(sizes, images)
-
 
 # What a run starts from, as digests: its initial weights, and the order in which it sees the images at first.
 

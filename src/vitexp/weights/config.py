@@ -6,62 +6,21 @@ as in every published one; what no convention settles, such as fixed positions o
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from itertools import count, takewhile
+from typing import Any
 
 from torch import Tensor
 
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
-from vitexp.nn.config import Resnet
 from vitexp.nn.vit import ViTConfig, resolve
-from vitexp.weights import google as weights_npz
-from vitexp.weights import parts as weights_parts
-from vitexp.weights import ports as weights_ports
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights import timm as weights_timm
-from vitexp.weights.find import FORMS, Network, choose
-from vitexp.weights.read import Stored
+from vitexp.weights.names import FORMS, PORTS
+from vitexp.weights.parts import in_our_parts
+from vitexp.weights.read import Network, Stored, choose
 
-Sizes = tuple[int, int, int, int | None]
-"""Width, depth, MLP width and heads, the last where it is known."""
-
-# The root's kernel, the first kernel of each unit in a stage, and the head's bias.
-_RESNET_NAMES = {
-    "preact": (weights_resnet.BIT_MARKER, r"block{}/unit(\d+)/a/standardized_conv2d/kernel", "head/conv2d/bias"),
-    "postact": (weights_resnet.POSTACT_MARKER, r"block{}/unit(\d+)/conv1/kernel", "head/bias"),
-}
 _GELUS = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh", "gelu_tanh": "tanh"}
 """Hugging Face's and timm's words for it."""
-
-
-class Names(NamedTuple):
-    """Where a program keeps what tells a network's sizes."""
-
-    kernel: str
-    hidden: str
-    layers: str
-    table: str
-    cls: str
-    head: str
-    probe: str = ""
-    pre_logits: str = ""
-
-
-_NAMES = {
-    "timm": Names(
-        weights_timm.MARKER, "blocks.0.mlp.fc1.weight", r"blocks\.(\d+)\..*", "pos_embed", "cls_token", "head.weight",
-        "attn_pool.latent",
-    ),
-    "hf": Names(
-        weights_ports.HF_MARKER, "encoder.layer.0.intermediate.dense.weight", r"encoder\.layer\.(\d+)\..*",
-        "embeddings.position_embeddings", "embeddings.cls_token", "classifier.weight", "", "pooler.dense.weight",
-    ),
-    "torchvision": Names(
-        "conv_proj.weight", "encoder.layers.encoder_layer_0.mlp.0.weight", r"encoder\.layers\.encoder_layer_(\d+)\..*",
-        "encoder.pos_embedding", "class_token", "heads.head.weight", "", "heads.pre_logits.weight",
-    ),
-}  # fmt: skip
 
 
 def config_of(
@@ -75,40 +34,39 @@ def config_of(
     `stated` are a person's words (arch, pos_embed, gelu) for what the file does not say itself.
     Raises: ValueError for weights of no network that this project can build, and for what must be stated and is not.
     """
-    stated = stated or {}
     try:
-        if stored.config is not None:
-            config = _own(stored.config, source)
-        else:
-            config = _inferred(stored, source, image_size, stated)
-    except (TypeError, AttributeError, IndexError, OverflowError) as error:
+        config = (
+            _inferred(stored, source, image_size, stated or {})
+            if stored.config is None
+            else _own(stored.config, source)
+        )
+        try:
+            return resolve(config if image_size is None else replace(config, image_size=image_size))
+        except ValueError as error:
+            raise ValueError(f"{source} cannot be a network of these words: {error}") from error
+    except (TypeError, AttributeError, LookupError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{source} does not say in known words and shapes which network it holds ({error})") from error
-    try:
-        return resolve(config if image_size is None else replace(config, image_size=image_size))
-    except ValueError as error:
-        raise ValueError(f"{source} cannot be a network of these words: {error}") from error
-
-
-def gelu_of(stored: Stored, source: str) -> str | None:
-    """The GELU of the network: by its own words, by config.json beside it, or by the convention of these names.
-
-    Nothing says it of our own names without a config. Raises: ValueError for another activation.
-    """
-    if stored.config is not None:
-        return str(stored.config.get("gelu", "tanh"))
-    if stored.beside and (words := _activation(stored.beside)):
-        if words not in _GELUS:
-            raise ValueError(f"{source} is a network with activation {words}, by its config.json: only GELU is there")
-        return _GELUS[words]
-    form = choose(stored.tensors, source).form
-    return {"google": "tanh", "timm": "exact", "hf": "exact", "torchvision": "exact"}.get(form)
 
 
 def check_gelu(stored: Stored, config: ViTConfig) -> None:
     """Raises: ValueError where the file's network has another GELU than the one to be filled."""
-    held = gelu_of(stored, stored.name)
+    held = _gelu_of(stored, stored.name)
     if held not in (None, config.gelu):
         raise ValueError(f"{stored.name} holds a network of gelu {held}, and this one has gelu {config.gelu}")
+
+
+def _gelu_of(stored: Stored, source: str) -> str | None:
+    """By its own words, by config.json beside it, or by the convention of these names, where ours have none.
+
+    Raises: ValueError for another activation.
+    """
+    if stored.config is not None:
+        return str(stored.config.get("gelu", "tanh"))
+    if words := _activation(stored.beside or {}):
+        if words not in _GELUS:
+            raise ValueError(f"{source} is a network with activation {words}, by its config.json: only GELU is there")
+        return _GELUS[words]
+    return FORMS[choose(stored.tensors, source).form].gelu
 
 
 def _activation(beside: Mapping[str, Any]) -> str | None:
@@ -121,178 +79,156 @@ def _activation(beside: Mapping[str, Any]) -> str | None:
     return "quickgelu" if "quickgelu" in str(beside.get("architecture", "")) else None
 
 
-def _heads(beside: Mapping[str, Any]) -> int | None:
-    """Hugging Face's number of heads, or timm's where its arguments say one."""
-    arguments = beside.get("model_args")
-    heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
-    return heads if _is_a(heads, int) else None
-
-
 def _own(kept: Mapping[str, Any], source: str) -> ViTConfig:
     """Fields that this version does not know belong to training, or to a later version."""
     if not isinstance(kept, Mapping) or "arch" not in kept:
         raise ValueError(f"{source} does not say which network it holds, although it is a file of vitexp")
-    words: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
-    kinds = get_type_hints(ViTConfig)
-    for name, kind in kinds.items():
-        if name in words and not _is_a(words[name], kind):
-            raise ValueError(f"{source} says that its network has {name} {words[name]!r}, which cannot be")
-    return ViTConfig(**{name: value for name, value in words.items() if name in kinds})
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a word from a file is of the type that the config has there."""
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and len(value) == 2 and all(_is_a(part, int) for part in value)
-    if not isinstance(kind, type):  # a union
-        return any(_is_a(value, one) for one in get_args(kind))
-    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    words: dict[str, Any] = {}
+    for field in (field for field in fields(ViTConfig) if field.name in kept):
+        word = kept[field.name]
+        if isinstance(word, str) != isinstance(field.default, str):
+            raise ValueError(f"{source} says that its network has {field.name} {word!r}, which cannot be")
+        words[field.name] = tuple(word) if isinstance(word, list) else word
+    return ViTConfig(**words)
 
 
 def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
-    network = choose(stored.tensors, source)
-    if network.form == "google":
-        config = _of_google(weights_npz.in_first_dialect(network.tensors), source, image_size, stated)
-    elif network.form in _NAMES:
-        config = _of_port(network, source, image_size, stated, _heads(stored.beside or {}))
-    elif network.form == "bit":
-        return _of_resnet(weights_resnet.in_one_spelling(network.tensors), "preact", source, image_size)
-    elif network.form == "google resnet":
-        return _of_resnet(weights_npz.in_first_dialect(network.tensors), "postact", source, image_size)
-    else:
-        held = f"the weights of a {'ResNet' if FORMS[network.form].resnet else 'ViT'}"
-        raise ValueError(
-            f"{source} does not say which network it holds: {held} by the names of {FORMS[network.form].words}, "
-            "without a config; give the checkpoint, or a .safetensors that `vitexp export` wrote"
+    network, beside = choose(stored.tensors, source), stored.beside or {}
+    form, held = FORMS[network.form], _Held(network, source, image_size, stated)
+    if form.order:
+        return held.resnet()
+    if not form.gelu:
+        raise held.error(
+            f"does not say which network it holds: names of {form.program} without a config; give the checkpoint, or a "
+            ".safetensors that `vitexp export` wrote"
         )
-    said = network.form == "google" or _activation(stored.beside or {})
-    gelu: Any = gelu_of(stored, source) if said else stated.get("gelu", "exact")
-    return replace(config, gelu=gelu)
+    arguments = beside.get("model_args")  # timm's, or the word of Hugging Face
+    heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
+    said = network.form == "google" or _activation(beside)
+    gelu: Any = _gelu_of(stored, source) if said else stated.get("gelu", "exact")
+    return replace(held.vit(heads if isinstance(heads, int) else None), gelu=gelu)
 
 
-def _of_google(arrays: Mapping[str, Tensor], source: str, image_size: Any, stated: Mapping[str, str]) -> ViTConfig:
-    layer = "Transformer/encoderblock_0/"
-    query = arrays.get(f"{layer}MultiHeadDotProductAttention_1/query/kernel")
-    hidden, kernel = arrays.get(f"{layer}MlpBlock_3/Dense_0/kernel"), arrays[weights_npz.MARKER]
-    if query is None or hidden is None or query.ndim != 3:
-        raise ValueError(f"{source} holds no layers of a Vision Transformer")
-    depth = _count(arrays, r"Transformer/encoderblock_(\d+)/.*")
-    sizes = (query.shape[0], depth, hidden.shape[1], query.shape[1])
-    units = [_count(arrays, rf"block{stage}/unit(\d+)/conv1/kernel") for stage in range(1, 5)]
-    blocks = tuple(filter(None, units)) if "conv_root/kernel" in arrays else None
-    arch = _arch(sizes, kernel.shape[0], blocks, source, stated)
-    table, has_cls = arrays.get("Transformer/posembed_input/pos_embedding"), "cls" in arrays
-    head = arrays.get("head/kernel")
-    return ViTConfig(
-        arch=arch,
-        image_size=image_size or _image_size(table, has_cls, arch, source),
-        classes=1 if head is None else head.shape[1],
-        pos_embed=_positions(table, source, stated),
-        pool="map" if "MAPHead_0/probe" in arrays else "cls" if has_cls else "gap",
-        head="tanh" if "pre_logits/kernel" in arrays else "linear",
-    )
+class _Held:
+    """The network of a file by our names and in our layouts. All raise ValueError for what no network here has."""
 
+    def __init__(self, network: Network, source: str, image_size: Any, stated: Mapping[str, str]) -> None:
+        self._stored = in_our_parts(network, source)[0]
+        self._form, self._ported = FORMS[network.form], network.form in PORTS
+        self._root_alone = "patch_embed.backbone.conv.weight" in self._stored
+        self._source, self._size, self._stated = source, image_size, stated
 
-def _of_port(network: Network, source: str, image_size: Any, stated: Mapping[str, str], heads: int | None) -> ViTConfig:
-    state, names = weights_parts.plain(network.tensors, source)[0], _NAMES[network.form]
-    kernel, hidden = state.get(names.kernel), state.get(names.hidden)
-    if kernel is None or hidden is None:
-        raise ValueError(
-            f"{source} holds no layers of a Vision Transformer by the names of {FORMS[network.form].words}"
+    def error(self, why: str) -> ValueError:
+        """One that names the file."""
+        return ValueError(f"{self._source} {why}")
+
+    def _parts(self, name: str) -> list[Tensor]:
+        """The arrays of a file that hold it; none where one of them is not there."""
+        try:
+            theirs = self._form.entry(name, 1, self._root_alone).theirs
+        except KeyError:
+            return []
+        return [self._stored[part] for part in theirs] if all(part in self._stored for part in theirs) else []
+
+    def _get(self, name: str) -> Tensor | None:
+        parts = self._parts(name)
+        return self._form.entry(name).codec.read(*parts) if parts else None
+
+    def _units(self, trunk: str) -> tuple[int, ...]:
+        """Per stage."""
+        names = (f"{trunk}.stages.{stage}.{{}}.conv1.weight" for stage in count())
+        return tuple(takewhile(bool, (next(n for n in count() if not self._parts(name.format(n))) for name in names)))
+
+    def resnet(self) -> ViTConfig:
+        """A ResNet takes images of any size; where none is given it is the one that they are trained at."""
+        units, root, bias = self._units("trunk"), self._get("trunk.conv_root.weight"), self._get("head.bias")
+        layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
+        if layers is None or root is None:
+            raise self.error(f"holds a ResNet with {units} units per stage, which has no name here")
+        arch, classes = f"R{layers}x{len(root) / 64:g}", 1 if bias is None else len(bias)
+        return ViTConfig(arch=arch, image_size=self._size or 224, classes=classes, resnet=self._form.order)
+
+    def vit(self, heads: int | None) -> ViTConfig:
+        """`heads` are known from beside the file; Google's shapes say them."""
+        kernel, hidden = self._get("stem.embedding.weight"), self._get("blocks.0.mlp.fc1.weight")
+        if self._form.norms and (query := self._parts("blocks.0.attention.qkv.weight")):
+            heads = query[0].shape[1]
+        if kernel is None or hidden is None or (self._form.norms and not heads):
+            raise self.error(f"holds no layers of a Vision Transformer by the names of {self._form.program}")
+        table, has_cls, head = self._get("position.tables.0"), bool(self._parts("pool.cls")), self._get("head.weight")
+        arch = self._arch((kernel.shape[0], self._depth(), hidden.shape[0], heads), kernel.shape[-1])
+        return ViTConfig(
+            arch=arch,
+            image_size=self._size or self._image_size(table, has_cls, arch),
+            classes=1 if head is None else head.shape[0],
+            pos_embed=self._positions(table),
+            pool="map" if self._parts("pool.probe") else "cls" if has_cls else "gap",
+            head="tanh" if self._parts("pre_logits.weight") else "linear",
         )
-    sizes = (kernel.shape[0], _count(state, names.layers), hidden.shape[0], heads)
-    stage = r"patch_embed\.backbone\.stages\.{0}\.blocks\.(\d+)\.conv1\.weight"
-    units = [_count(state, stage.format(number)) for number in range(4)]
-    hybrid = any(name.startswith("patch_embed.backbone.") for name in state)
-    arch = _arch(sizes, kernel.shape[-1], tuple(filter(None, units)) if hybrid else None, source, stated)
-    table, has_cls, head = state.get(names.table), names.cls in state, state.get(names.head)
-    if table is not None and has_cls and _side(table.shape[-2]) and not _side(table.shape[-2] - 1):
-        has_row = False  # a table for patches alone
-    else:
-        has_row = has_cls
-    return ViTConfig(
-        arch=arch,
-        image_size=image_size or _image_size(table, has_row, arch, source),
-        classes=1 if head is None else head.shape[0],
-        pos_embed=_positions(table, source, stated),
-        pool="map" if names.probe in state else "cls" if has_cls else "gap",
-        head="tanh" if names.pre_logits in state else "linear",
-    )
+
+    def _depth(self) -> int:
+        """The layers of which there is anything."""
+        start = (self._form.rows or {})["blocks.#.norm1"][1].partition("{")[0]
+        layers = (re.match(rf"{re.escape(start)}(\d+)[./]", name) for name in self._stored)
+        return len({layer[1] for layer in layers if layer})
+
+    def _arch(self, sizes: tuple[int, int, int, int | None], patch: int) -> str:
+        """The name of width, depth, MLP width and heads: the stated one where it fits, or else that of the body."""
+        if not patch:
+            raise self.error("holds a patch embedding of no pixels")
+
+        def fits(body: Any) -> bool:
+            return sizes in [(body.width, body.depth, body.mlp_width, heads) for heads in (body.heads, None)]
+
+        if (words := self._stated.get("arch")) and fits(parse_arch(words)):
+            bodies = [words.rpartition("+")[2].partition("/")[0]]
+        else:
+            bodies = [name for name, body in BODIES.items() if fits(body)]
+        if not bodies and sizes[3]:
+            bodies = ["w{}d{}m{}h{}".format(*sizes)]
+        if not bodies:
+            width, depth, mlp_width, _ = sizes
+            raise self.error(
+                f"holds a network of width {width}, depth {depth} and MLP width {mlp_width}, and not its heads: "
+                f"state them with --arch, or --model.arch of a run, w{width}d{depth}m{mlp_width}hHEADS/{patch}"
+            )
+        hybrid = self._parts("stem.trunk.conv_root.weight")
+        return self._hybrid(bodies[0], patch) if hybrid else f"{bodies[0]}/{patch}"
+
+    def _hybrid(self, body: str, patch: int) -> str:
+        units = self._units("stem.trunk")
+        for hybrid in (hybrid for hybrid in HYBRIDS.values() if hybrid.feature_patch == patch):
+            for stride, known in hybrid.blocks.items():
+                if known == units:
+                    return f"{hybrid.prefix}+{body}/{stride}"
+        raise self.error(f"holds a hybrid with {units} units per stage, which has no name here")
+
+    def _positions(self, table: Tensor | None) -> str:
+        """Fixed positions and none look the same."""
+        if table is not None:
+            return "1d"
+        words = self._stated.get("pos_embed")
+        if words not in ("sincos2d", "none"):
+            raise self.error(
+                "has no position table, so it does not say whether its network adds fixed sines (sincos2d) or nothing "
+                "(none): state it with --pos-embed sincos2d or none, or in a training run with --model.pos_embed"
+            )
+        return words
+
+    def _image_size(self, table: Tensor | None, has_cls: bool, arch: str) -> int:
+        """The square image whose patches the position table counts."""
+        if table is None:
+            raise self.error("has no position table, so it does not say its image size; give --image-size")
+        rows, parsed = table.shape[-2], parse_arch(arch)
+        if self._ported and square_side(rows) and not square_side(rows - 1):
+            has_cls = False  # a table for patches alone
+        side = square_side(rows - has_cls)
+        if not side:
+            raise self.error(f"has a position table of {rows} rows, no square grid; give --image-size")
+        return side * (32 if parsed.stem == "root" else parsed.patch)
 
 
-def _positions(table: Tensor | None, source: str, stated: Mapping[str, str]) -> str:
-    """Raises: ValueError where fixed positions and none look the same, and it is not stated which."""
-    if table is not None:
-        return "1d"
-    words = stated.get("pos_embed")
-    if words not in ("sincos2d", "none"):
-        raise ValueError(
-            f"{source} has no position table, so it does not say whether its network adds fixed sines (sincos2d) or "
-            "nothing (none): state it with --pos-embed sincos2d or none, or in a training run with --model.pos_embed"
-        )
-    return words
-
-
-def _of_resnet(arrays: Mapping[str, Tensor], order: Resnet, source: str, image_size: Any) -> ViTConfig:
-    """A ResNet takes images of any size; where none is given it is the one that they are trained at."""
-    root, unit, head = _RESNET_NAMES[order]
-    units = tuple(filter(None, (_count(arrays, unit.format(stage)) for stage in range(1, 5))))
-    layers = next((layers for layers, blocks in RESNETS.items() if blocks == units), None)
-    if layers is None:
-        raise ValueError(f"{source} holds a ResNet with {units} units per stage, which has no name here")
-    classes = len(arrays[head]) if head in arrays else 1
-    width = arrays[root].shape[-1] / 64
-    return ViTConfig(arch=f"R{layers}x{width:g}", image_size=image_size or 224, classes=classes, resnet=order)
-
-
-def _arch(sizes: Sizes, patch: int, blocks: tuple[int, ...] | None, source: str, stated: Mapping[str, str]) -> str:
-    """The name of the sizes: the stated one where it fits, or else the body known by them. Raises: ValueError."""
-    if not patch:
-        raise ValueError(f"{source} holds a patch embedding of no pixels")
-    if (words := stated.get("arch")) and _fits(sizes, parse_arch(words)):
-        bodies = [words.rpartition("+")[2].partition("/")[0]]
-    else:
-        bodies = [name for name, body in BODIES.items() if _fits(sizes, body)]
-    if not bodies and sizes[3]:
-        bodies = ["w{}d{}m{}h{}".format(*sizes)]
-    if not bodies:
-        raise ValueError(
-            f"{source} holds a network of width {sizes[0]}, depth {sizes[1]} and MLP width {sizes[2]}, which has no "
-            f"name here and does not say its heads: state them with --arch w{sizes[0]}d{sizes[1]}m{sizes[2]}hHEADS/"
-            f"{patch}, or in a training run with --model.arch"
-        )
-    if blocks is None:
-        return f"{bodies[0]}/{patch}"
-    for hybrid in HYBRIDS.values():
-        for stride, known in hybrid.blocks.items():
-            if known == blocks and hybrid.feature_patch == patch:
-                return f"{hybrid.prefix}+{bodies[0]}/{stride}"
-    raise ValueError(f"{source} holds a hybrid with {blocks} units per stage, which has no name here")
-
-
-def _fits(sizes: Sizes, body: Any) -> bool:
-    own = (body.width, body.depth, body.mlp_width, body.heads)
-    return all(wanted in (None, size) for wanted, size in zip(sizes, own, strict=True))
-
-
-def _image_size(table: Tensor | None, has_row: bool, arch: str, source: str) -> int:
-    """The square image whose patches the position table counts. Raises: ValueError where it counts none."""
-    if table is None:
-        raise ValueError(f"{source} has no position table, so it does not say its image size; give --image-size")
-    parsed = parse_arch(arch)
-    side = _side(table.shape[-2] - has_row)
-    if not side:
-        raise ValueError(f"{source} has a position table of {table.shape[-2]} rows, no square grid; give --image-size")
-    return side * (32 if parsed.stem == "root" else parsed.patch)
-
-
-def _side(patches: int) -> int:
+def square_side(patches: int) -> int:
     """The rows of a square grid; 0 where the patches make none."""
     side = math.isqrt(max(0, patches))
     return side if side * side == patches else 0
-
-
-def _count(names: Iterable[str], pattern: str) -> int:
-    return len({found[1] for name in names if (found := re.fullmatch(pattern, name))})

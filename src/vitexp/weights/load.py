@@ -1,31 +1,25 @@
 """Weights into a network, from a file or from memory, by the names of vitexp, timm, other ports and Google.
 
-Nothing in a file is executed; `weights_read` says how.
+Nothing in a file is executed; `vitexp.weights.read` says how.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitexp.nn.position import Layout
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
-from vitexp.weights import google as weights_npz
-from vitexp.weights import parts as weights_parts
-from vitexp.weights import ports as weights_ports
-from vitexp.weights import resnet as weights_resnet
-from vitexp.weights import timm as weights_timm
-from vitexp.weights.config import check_gelu
-from vitexp.weights.entry import SAME, Entry, match, resize_position
-from vitexp.weights.find import FORMS, Network, choose, read_weights
-from vitexp.weights.read import Stored, read_tensors
-
-__all__ = ["Stored", "load_tensors", "load_weights", "read_tensors", "read_weights"]
+from vitexp.weights.config import check_gelu, square_side
+from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
+from vitexp.weights.parts import in_our_parts, take_in_normalisation
+from vitexp.weights.read import Network, Stored, choose, read_weights, shown
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
 _HIDDEN = ("pre_logits", "pooler.", "heads.pre_logits.")
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_weights(
@@ -48,27 +42,13 @@ def load_weights(
 def load_stored(
     model: nn.Module, stored: Stored, *, new_head: bool = False, grid: tuple[int, int] | None = None
 ) -> list[str]:
-    """The same from what was read. Where others' pictures are known to be normalised otherwise than to [-1, 1], that is
-    put into the patch embedding.
+    """The same from what was read, or lies in memory; the caller knows its GELU. Where others' pictures are known to be
+    normalised otherwise than to [-1, 1], that is put into the patch embedding.
     """
-    notes = load_tensors(model, stored.tensors, source=stored.name, new_head=new_head, grid=grid)
-    if stored.config is not None or choose(stored.tensors, stored.name).form not in weights_parts.PORTS:
-        return notes
-    return notes + weights_parts.take_in_normalisation(model, stored.beside or {}, stored.name)
-
-
-def load_tensors(
-    model: nn.Module,
-    stored: Mapping[str, Tensor],
-    *,
-    source: str = "the state dict",
-    new_head: bool = False,
-    grid: tuple[int, int] | None = None,
-) -> list[str]:
-    """The same from names and values in memory. They do not say which GELU their network has; the caller knows."""
+    source = stored.name
     if not isinstance(model, ViT | ResNet):
         raise ValueError(f"weights can be loaded into a ViT or a ResNet of vitexp, not into a {type(model).__name__}")
-    network = choose(stored, source)
+    network = choose(stored.tensors, source)
     if FORMS[network.form].resnet != isinstance(model, ResNet):
         held, wanted = ("a ResNet", "a Vision Transformer") if isinstance(model, ViT) else ("no ResNet", "a ResNet")
         raise ValueError(f"{source} holds {held}, and {model.config.arch} is {wanted}")
@@ -79,6 +59,8 @@ def load_tensors(
         state["head.weight"] = torch.zeros_like(model.head.weight)
         state["head.bias"] = torch.full_like(model.head.bias, model.config.head_bias)
     model.load_state_dict(state)
+    if stored.config is None and network.form in PORTS:
+        notes += take_in_normalisation(model, stored.beside or {}, source)
     return notes
 
 
@@ -88,38 +70,100 @@ def has_head(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _filled(model: ViT | ResNet, network: Network, source: str, new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
-    tensors, notes = network.tensors, list[str]()
-    if network.form in weights_parts.PORTS:
-        tensors, notes = weights_parts.plain(tensors, source)
-    if network.form == "timm":
-        tensors = weights_timm.with_row_for_cls(tensors, model)  # type: ignore[arg-type]
-    elif network.form in ("google", "google resnet"):
-        tensors = weights_npz.in_first_dialect(tensors)
-    elif network.form == "bit":
-        tensors = weights_resnet.in_one_spelling(tensors)
-    entries = _ENTRIES[network.form](model, source)
+    tensors, notes = in_our_parts(network, source)
+    if network.form == "timm" and isinstance(model, ViT):
+        tensors = _with_row_for_cls(tensors, model.layout)
+    entries = entries_of(model, network.form, source)
     if new_head:
-        tensors = {name: value for name, value in tensors.items() if not _dropped(name, model)}
+        dropped = _HEADS if model.pre_logits is not None else _HEADS + _HIDDEN
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(dropped)}
         entries = [entry for entry in entries if not entry.ours.startswith("head.")]
-    return match(model, entries, tensors, source), notes
+    return _matched(model, entries, tensors, source), notes
 
 
-def _own_entries(model: nn.Module) -> list[Entry]:
-    return [Entry(name, (name,), SAME) for name in model.state_dict()]
+def _matched(
+    model: nn.Module, entries: Sequence[Entry], stored: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The stored values under our names; position tables may still have another number of rows.
+
+    Raises: ValueError that names what is missing, unexpected and of the wrong shape, all in one sentence.
+    """
+    own, missing, wrong = model.state_dict(), list[str](), list[str]()
+    for entry in entries:
+        for name, part in zip(entry.theirs, entry.codec.write(own[entry.ours].to("meta")), strict=True):
+            if name not in stored:
+                missing.append(name)
+            elif fault := _fault(stored[name], part.shape, can_resize(entry.ours)):
+                wrong.append(f"{name} {fault}")
+    unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
+    lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong}
+    if faults := "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names):
+        only_head = all(name.startswith(("head", "pre_logits")) for names in lists.values() for name in names)
+        hint = "; new_head starts a zero head instead of the stored one" if only_head else ""
+        raise ValueError(f"{source} does not fit this network: {faults}{hint}")
+    return {entry.ours: entry.codec.read(*(stored[name] for name in entry.theirs)) for entry in entries}
 
 
-_ENTRIES: dict[str, Callable[[Any, str], list[Entry]]] = {
-    "own": lambda model, source: _own_entries(model),
-    "own resnet": lambda model, source: _own_entries(model),
-    "timm": lambda model, source: weights_timm.timm_entries(model),
-    "hf": lambda model, source: weights_ports.hf_entries(model),
-    "torchvision": lambda model, source: weights_ports.torchvision_entries(model),
-    "google": lambda model, source: weights_npz.npz_entries(model),
-    "timm resnet": lambda model, source: weights_resnet.timm_entries(model),
-    "bit": weights_resnet.bit_entries,
-    "google resnet": weights_resnet.postact_entries,
-}
+def _fault(value: Tensor, wanted: torch.Size, any_rows: bool) -> str:
+    """Why these values are not the weights; empty where they are."""
+    given = value.shape
+    same_but_rows = len(given) == len(wanted) and (given[:-2], given[-1:]) == (wanted[:-2], wanted[-1:])
+    if given != wanted and not (any_rows and same_but_rows):
+        return f"of shape {tuple(given)} instead of {tuple(wanted)}"
+    if value.dtype not in _FLOATS:
+        return f"of type {str(value.dtype).removeprefix('torch.')} instead of floats"
+    return "" if torch.isfinite(value).all() else "with NaN or infinity in it"
 
 
-def _dropped(name: str, model: ViT | ResNet) -> bool:
-    return name.startswith(_HEADS) or (name.startswith(_HIDDEN) and model.pre_logits is None)
+def _listed(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(shown, names[:limit])) + more
+
+
+# Position tables for another image size: the learned grid is stretched, corners onto corners.
+# Source: Google's ViT code, which zooms at order 1: linear, with the outermost positions kept. Resizing with half-
+# pixel centres, as other ports do, gives other numbers.
+
+
+def can_resize(name: str) -> bool:
+    """Whether this parameter is a position table whose rows may differ from the network's."""
+    return name.startswith(("position.tables.", "position.x.", "position.y."))
+
+
+def resize_position(name: str, table: Tensor, layout: Layout, grid: tuple[int, int] | None) -> Tensor:
+    """A position table of any grid, fitted to `layout`; other parameters come back as they are.
+
+    `grid` is the rows and columns that the table was learned on; None takes a table with the right number of rows as
+    it is, and any other for a square. Raises: ValueError where the number of rows says neither.
+    """
+    if not can_resize(name):
+        return table
+    if not name.startswith("position.tables."):
+        return resize_grid(table, (len(table), 1), (layout.grid[1 if name.startswith("position.x.") else 0], 1))
+    if len(table) == layout.tokens and grid in (None, layout.grid):
+        return table
+    side = square_side(len(table) - layout.prefix)
+    old = grid or ((side, side) if side else layout.grid)
+    if len(table) != layout.prefix + old[0] * old[1]:
+        raise ValueError(
+            f"a position table of {len(table)} rows is not {layout.prefix} for the prefix and a grid of "
+            f"{old[0]} x {old[1]}: give grid, the rows and columns of patches in the network that learned it"
+        )
+    return torch.cat([table[: layout.prefix], resize_grid(table[layout.prefix :], old, layout.grid)])
+
+
+def resize_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Bilinear, corner-aligned. Shapes: (old rows * old columns, D) -> (new rows * new columns, D)."""
+    maps = table.double().T.unflatten(1, old)[None]
+    resized = torch.nn.functional.interpolate(maps, new, mode="bilinear", align_corners=True)
+    return resized[0].flatten(1).T.to(table.dtype)
+
+
+def _with_row_for_cls(stored: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
+    table = stored.get("pos_embed")
+    if table is None or "cls_token" not in stored or table.ndim != 3 or table.shape[1] == layout.tokens:
+        return stored
+    if not square_side(table.shape[1]):
+        return stored
+    return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}

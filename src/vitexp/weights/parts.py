@@ -5,17 +5,17 @@ without bias get a bias of zeros; a mask token is left out, because whole images
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitexp.nn.stem import PatchStem
+from vitexp.weights.google import in_one_dialect
+from vitexp.weights.names import FORMS, PORTS
+from vitexp.weights.read import Network
 
-PORTS = ("timm", "hf", "torchvision")
-"""Forms of programs whose networks have other parts, and whose images are normalised in other ways."""
-_OURS = (0.5, 0.5, 0.5)
 _ANOTHER_POOL = (
     "a norm after pooling: it averages the patches first and norms their mean (timm's global_pool avg), and pool gap "
     "here norms each patch first, which is another function"
@@ -38,17 +38,22 @@ _PROJECTION = re.compile(
     r"(blocks\.\d+\.attn\.qkv|encoder\.layer\.\d+\.attention\.attention\.(?:query|key|value))\.weight"
 )
 _MASK = ("mask_token", "embeddings.mask_token")
-_LINEAR = {"mlp.linear_1": "mlp.0", "mlp.linear_2": "mlp.3"}
-"""How torchvision spelt these before; its published files do so still."""
 
 
-def plain(stored: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The same function in parts that ours have, and notes on what was changed for it.
+def in_our_parts(network: Network, source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The same function in parts that ours have and in names of its table, and notes on what was changed for it.
 
     Raises: ValueError that names the parts for which there is no place.
     """
-    if found := dict(_found(stored)):
-        parts = " and ".join(f"{words} ({name})" for words, name in found.items())
+    stored = network.tensors
+    if FORMS[network.form].norms:
+        return in_one_dialect(stored), []
+    if network.form not in PORTS:
+        return stored, []
+    found = {
+        words: next(filter(re.compile(known).fullmatch, sorted(stored)), None) for known, words in _REFUSED.items()
+    }
+    if parts := " and ".join(f"{words} ({name})" for words, name in found.items() if name):
         raise ValueError(f"{source} holds {parts}, for which vitexp's networks have no place, so it was not loaded")
     state = {_respelt(name): value for name, value in stored.items() if name not in _MASK}
     notes = [f"left out {name}, which only masked images meet" for name in _MASK if name in stored]
@@ -56,17 +61,9 @@ def plain(stored: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor],
     return state, notes
 
 
-def _found(stored: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    for pattern, words in _REFUSED.items():
-        known = re.compile(pattern)
-        if name := next((name for name in sorted(stored) if known.fullmatch(name)), None):
-            yield words, name
-
-
 def _respelt(name: str) -> str:
-    for old, new in _LINEAR.items():
-        name = name.replace(f".{old}.", f".{new}.")
-    return name
+    """torchvision's published files have its earlier names of the MLP."""
+    return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
 def _fold_layer_scale(state: dict[str, Tensor]) -> list[str]:
@@ -108,12 +105,10 @@ def take_in_normalisation(model: Any, beside: Mapping[str, Any], source: str) ->
     if mean is None or std is None:
         return [f"{source} does not say how its images were normalised; here they lie in [-1, 1]"]
     mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
-    if torch.equal(mean.flatten(), torch.tensor(_OURS).double()) and torch.equal(std, mean):
+    if (mean == 0.5).all() and (std == 0.5).all():
         return []
     if not isinstance(model.stem, PatchStem):
-        raise ValueError(
-            f"{source} learned on images of other means and deviations, which only a stem of patches can take in"
-        )
+        raise ValueError(f"{source} learned on other means and deviations, which only a stem of patches can take in")
     weight, bias = model.stem.embedding.weight, model.stem.embedding.bias
     kernel = weight.double()
     bias.copy_(bias.double() + (kernel * ((0.5 - mean) / std)).sum((1, 2, 3)))

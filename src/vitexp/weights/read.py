@@ -1,4 +1,4 @@
-"""A weights file as names and values: Google's `.npz`, `.safetensors`, and torch files of any program.
+"""A weights file as names and values, and the network in it: `.npz`, `.safetensors`, and torch files of any program.
 
 The reader is chosen by what is in the file, not by its name. Nothing in a file is executed: arrays of objects are
 refused, and of a pickle only tensors, numbers and words are read. Training scripts keep other things beside the
@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,17 +22,16 @@ from torch import Tensor, nn
 
 from vitexp.nn.vit import ViTConfig
 from vitexp.record import write_atomically
-
-# Our own plain weights file: names and values as safetensors, and the network's config as words beside them.
+from vitexp.weights.names import FORMS
 
 
 def save_own(model: nn.Module, path: str | Path) -> None:
-    """Writes every network of ours, whole or not at all."""
+    """Writes every network of ours, whole or not at all: safetensors, and the config beside the values."""
     write_atomically(path, own_bytes(model))
 
 
 def own_bytes(model: nn.Module) -> bytes:
-    """The content of the file."""
+    """The content of such a file."""
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     return safetensors.torch.save(tensors, metadata={OWN_KEY: config_words(model.config)})
 
@@ -44,7 +43,7 @@ def config_words(config: Any) -> str:
 
 OWN_KEY = "vitexp"
 """Under this key a file of ours says what network it holds."""
-BESIDE = ("preprocessor_config.json", "config.json")
+_BESIDE = ("preprocessor_config.json", "config.json")
 """What Hugging Face and timm keep beside their weights: how images are normalised, and what network it is."""
 _BESIDE_WHICH = ("model.safetensors", "pytorch_model.bin")
 _MOST_ENTRIES = 100_000
@@ -71,19 +70,9 @@ class _StandIn:
     def __setstate__(self, state: Any) -> None: ...
 
 
-def _mapping(*factory: Any) -> dict[Any, Any]:
-    return {}
-
-
 _INERT = (
-    *(
-        "argparse.Namespace",
-        "types.SimpleNamespace",
-        "builtins.list",
-        "builtins.dict",
-        "builtins.int",
-        "builtins.float",
-    ),
+    *("argparse.Namespace", "types.SimpleNamespace"),
+    *(f"builtins.{name}" for name in ("list", "dict", "int", "float")),
     *(f"pathlib.{kind}{path}" for kind in ("", "_local.") for path in ("PosixPath", "PurePosixPath", "WindowsPath")),
     *(f"numpy.{kind}.multiarray.{name}" for kind in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *("numpy.ndarray", "numpy.dtype", "numpy.bool_", "numpy.bool", "datetime.datetime", "datetime.timedelta"),
@@ -91,30 +80,24 @@ _INERT = (
 )
 _STAND_INS: list[Any] = [
     *((_StandIn, name) for name in _INERT),
-    (_mapping, "collections.defaultdict"),
-    (dict, "lightning.fabric.utilities.data.AttributeDict"),
-    (dict, "lightning_fabric.utilities.data.AttributeDict"),
+    (lambda *factory: {}, "collections.defaultdict"),
+    *((dict, f"{fabric}.utilities.data.AttributeDict") for fabric in ("lightning.fabric", "lightning_fabric")),
     (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
     (dict, "easydict.EasyDict"),
 ]
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Names and values of a file; those in mappings within mappings have joined names, `state_dict.norm.weight`.
+def read_file(path: str | Path) -> Stored:
+    """Names and values of a file, with the config, where it is one of ours, or else with the config.json beside it.
 
+    Those in mappings within mappings have joined names, `state_dict.norm.weight`.
     Raises: ValueError for a file that is absent, damaged or of no known kind.
     """
-    return read_file(path).tensors
-
-
-def read_file(path: str | Path) -> Stored:
-    """The same with the config, where the file is one of ours, and with the config.json beside others'."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             read = _reader_of(path)
             stored = read(path) if read else None
     except Exception as error:  # whatever a hostile file makes the parsers of three libraries raise
@@ -175,15 +158,7 @@ def _read_npz(path: Path) -> Stored:
         words = archive.comment
     with np.load(path, allow_pickle=False) as file:
         tensors = {name: _tensor(file[name]) for name in file.files}
-    return Stored(tensors, _own_words(words))
-
-
-def _own_words(comment: bytes) -> dict[str, Any] | None:
-    """The config in an archive's comment, which other readers pass over."""
-    if not comment.startswith(b'{"' + OWN_KEY.encode()):
-        return None
-    words: dict[str, Any] = json.loads(comment)[OWN_KEY]
-    return words
+    return Stored(tensors, json.loads(words)[OWN_KEY] if words.startswith(b'{"' + OWN_KEY.encode()) else None)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -228,11 +203,117 @@ def _flat(tree: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _beside(path: Path) -> dict[str, Any] | None:
     """The words in these, where the file has the name under which Hugging Face and timm keep such a file."""
     words: dict[str, Any] = {}
-    for place in (path.with_name(name) for name in BESIDE):
-        if path.name not in _BESIDE_WHICH or not place.is_file():
-            continue
+    places = [path.with_name(name) for name in _BESIDE] if path.name in _BESIDE_WHICH else []
+    for place in filter(Path.is_file, places):
         try:
             words |= json.loads(place.read_bytes())
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{place}, which says what network {path.name} holds, cannot be read ({error})") from error
     return words
+
+
+# Which networks lie in a file, and under which prefix: a file of a training script may hold several. A network is known
+# by a name that only its form has; what stands before that name is its prefix. Whatever lies under another prefix, such
+# as an optimiser's state, is not the network's.
+
+# Hugging Face keeps the head beside the encoder, which has a prefix of its own there.
+_HF_ENCODER = re.compile(r"(.*?)(?:vit|deit)\.")
+_HF_HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.")
+_MOMENTS = re.compile(r"(?:.*[./])?(?:mu|nu|exp_avg|exp_avg_sq|momentum(?:_buffer)?)[./]")
+"""Prefixes under which an optimiser keeps an array for each of a network's."""
+_TRUNKS_IN_HYBRIDS = ("", "stem.", "patch_embed.backbone.")
+
+
+class Network(NamedTuple):
+    """One network of a file: its form, its prefix, and its values by the names that follow."""
+
+    form: str
+    prefix: str
+    tensors: dict[str, Tensor]
+
+
+def choose(stored: Mapping[str, Tensor], source: str, prefix: str = "") -> Network:
+    """The network in a file, or of several the one under `prefix`; of ours the averaged weights before the last ones.
+
+    Raises: ValueError where there is none, and with the prefixes to choose from where there are several.
+    """
+    found, wanted = _networks(stored), prefix.strip("./")
+    if not found:
+        known = ", ".join(dict.fromkeys(form.program for form in FORMS.values()))
+        names = ", ".join(map(shown, sorted(stored)[:3]))
+        holds = f"its names are such as {names}" if names else "there are no arrays in it"
+        raise ValueError(f"{source} holds no Vision Transformer or ResNet by the names of {known}: {holds}")
+    under = {at: form for at, form in found.items() if not wanted or f".{_dotted(wanted)}." in _dotted(f".{at}")}
+    if prefix:  # a whole prefix before a part of one; "." is the empty one
+        under = {at: form for at, form in under.items() if at.strip("./") == wanted} or under
+    if not under:
+        raise ValueError(f"{source} holds no network under {wanted!r}; it holds {_listed(found)}")
+    if len(under) > 1:
+        under = _averaged(under)
+    if len(under) > 1:
+        one = f"{source}#{max(under).strip('./')}"
+        raise ValueError(f"{source} holds several networks, {_listed(under)}: say which, for example {one}")
+    (at, form), *_ = under.items()
+    return Network(form, at, _bare(stored, at, form, found))
+
+
+def _dotted(name: str) -> str:
+    return name.replace("/", ".")
+
+
+def split_name(name: str | Path) -> tuple[Path, str]:
+    """The file and the prefix in `FILE#prefix`; a file whose own name has the sign is taken whole."""
+    path, sign, prefix = str(name).rpartition("#")
+    return (Path(path), prefix) if sign and not Path(name).is_file() else (Path(name), "")
+
+
+def read_weights(name: str | Path) -> Stored:
+    """The network in a file, or of several the one that FILE#prefix names, with what is known of its config.
+
+    Raises: ValueError as `read_file` and `choose`, and for an export that only timm computes as it was meant.
+    """
+    path, prefix = split_name(name)
+    stored = read_file(path)
+    network = choose(stored.tensors, str(path), prefix)
+    bare = network.prefix.strip("./")
+    trunk = network.form == "timm resnet" or any(name.startswith("patch_embed.backbone.") for name in network.tensors)
+    if stored.config is not None and network.form.startswith("timm") and trunk:
+        raise ValueError(
+            f"{path} is an export for timm, its kernels are fitted to timm's epsilons: open it as "
+            f"timm:local-dir:{path.parent}, or use the network that it was made from"
+        )
+    return stored._replace(tensors=network.tensors, name=f"{path}#{bare}" if bare else str(path))
+
+
+def _networks(stored: Iterable[str]) -> dict[str, str]:
+    """Prefixes, each with the form that lies there; the trunk of a hybrid is no network of its own."""
+    found: dict[str, str] = {}
+    for form, known in reversed(FORMS.items()):
+        ending = re.compile(rf"((?:.*[./])?){known.marker}")
+        found |= {match[1]: form for name in stored if (match := ending.fullmatch(name))}
+    trunks = {at + inner for at, form in found.items() if not FORMS[form].resnet for inner in _TRUNKS_IN_HYBRIDS}
+    others = {at for at, form in found.items() if (FORMS[form].resnet and at in trunks) or _MOMENTS.fullmatch(at)}
+    return {at: form for at, form in found.items() if at not in others}
+
+
+def _averaged(found: dict[str, str]) -> dict[str, str]:
+    """Of a checkpoint of ours the averaged network, which is what its run measured; else all."""
+    at = next((at for at, form in found.items() if form.startswith("own") and at.endswith("average.")), "")
+    beside = {at.removesuffix("average.") + name for name in ("average.", "network.", "network._orig_mod.")}
+    return {at: found[at]} if at and found.keys() <= beside else found
+
+
+def _bare(stored: Mapping[str, Tensor], at: str, form: str, found: Iterable[str]) -> dict[str, Tensor]:
+    """What follows the prefix, but not another network within."""
+    within = (re.match(r"[^./]*[./]", other[len(at) :]) for other in found if other.startswith(at))
+    inner = tuple(at + first[0] for first in within if first)
+    bare = {name[len(at) :]: v for name, v in stored.items() if name.startswith(at) and not name.startswith(inner)}
+    if form == "hf" and (encoder := _HF_ENCODER.fullmatch(at)):
+        above = encoder[1]
+        heads = tuple(above + head for head in _HF_HEADS)
+        bare |= {name[len(above) :]: value for name, value in stored.items() if name.startswith(heads)}
+    return bare
+
+
+def _listed(found: Mapping[str, str]) -> str:
+    return " and ".join(shown(at.strip("./")) or "one without a prefix ('.')" for at in sorted(found))

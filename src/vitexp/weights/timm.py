@@ -1,119 +1,34 @@
-"""timm's weights: state dicts of its VisionTransformer and of its hybrids, in and out.
+"""Networks in timm's own form: state dicts, the arguments that make timm compute the same, and folders for its hub.
 
 Names and layouts carry over one to one; three numerics do not come with a state dict. timm's default GELU is the exact
-one and ours is Google's tanh form; timm's mean pooling norms afterwards unless asked otherwise; its hybrids use other
-epsilons. `timm_arguments` says how to build a timm network that computes the same.
+one and ours is Google's tanh form; timm's mean pooling norms afterwards unless asked otherwise; its hybrids and ResNets
+use other epsilons. `timm_arguments` says how to build a timm network that computes the same.
 """
 
+import json
 import math
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from vitexp.nn import resnet
 from vitexp.nn.arch import parse_arch
+from vitexp.nn.config import pair
+from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
-from vitexp.weights.entry import ONE_MORE_AXIS, Entry, Rule, check_expressible, entries_of, is_square, written
+from vitexp.weights.names import FORMS, check_expressible, written
+from vitexp.weights.read import OWN_KEY, config_words
 
-# Kernels and scales rewritten so that timm's epsilons make the same function of them as ours do.
-# A kernel is standardised at every call, so its length is free, but for the epsilon: it is chosen such that timm's
-# sqrt(variance + 1e-8) leaves of it what our own division does. And where timm adds 1e-5 to a variance in GroupNorm
-# and the hybrids' trunk adds 1e-6, all maps are sqrt(10) times as large: ReLU, sums and pooling pass that on, and the
-# patch embedding takes it back. Only the first norm, which reads pixels, keeps its own epsilon: it matters for images
-# without any contrast.
-
-TIMM_STANDARDISE_EPS = 1e-8
-TIMM_NORM_EPS = 1e-5
-
-_TRUNK = "patch_embed.backbone."
-_KERNEL = re.compile(r"(?:.*\.)?(?:conv\d?|downsample\.conv)\.weight")
-_NORM = re.compile(r"(?:.*\.)?(?:norm\d?|downsample\.norm)\.(?:weight|bias)")
-
-
-def hybrid_for_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A hybrid's state dict in timm's names, for timm's epsilons."""
-    larger = math.sqrt(TIMM_NORM_EPS / resnet.NORM_EPS["postact"])
-    return {name: _in_hybrid(name, value, larger) for name, value in state.items()}
-
-
-def preact_for_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same of a pre-activation ResNet, whose norms have timm's epsilon already."""
-    return _kernels(state, lambda kernel: kernel * math.sqrt(TIMM_STANDARDISE_EPS / resnet.STANDARDISE_EPS["preact"]))
-
-
-def preact_standardised(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same for a network of plain convolutions: its kernels are those that ours are standardised to."""
-    return _kernels(state, lambda kernel: resnet.standardise(kernel, "preact"))
-
-
-def _in_hybrid(name: str, value: Tensor, larger: float) -> Tensor:
-    if name == "patch_embed.proj.weight":
-        return value / larger
-    if not name.startswith(_TRUNK):
-        return value
-    if _KERNEL.fullmatch(name):
-        return _rescaled(value)
-    return value * larger if _NORM.fullmatch(name) else value
-
-
-def _rescaled(kernel: Tensor) -> Tensor:
-    """Standardised, ours has deviation r = std / (std + eps), and so has timm's with std = sqrt(eps' r² / (1 - r²))."""
-    wide = kernel.double()
-    std, mean = torch.std_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
-    left = std / (std + resnet.STANDARDISE_EPS["postact"])
-    lost = resnet.STANDARDISE_EPS["postact"] / (std + resnet.STANDARDISE_EPS["postact"])  # 1 - r, without cancelling
-    wanted = left * torch.sqrt(TIMM_STANDARDISE_EPS / (lost * (1 + left)))
-    return ((wide - mean) * (wanted / std.clamp_min(torch.finfo(torch.float64).tiny))).to(kernel.dtype)
-
-
-def _kernels(state: Mapping[str, Tensor], change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    return {name: change(value) if _KERNEL.fullmatch(name) else value for name, value in state.items()}
-
-
-EXPRESSIBLE = {
-    "pos_embed": ("1d", "none"),
-    "pos_at": ("stem",),
-    "pool": ("cls", "gap", "map"),
-    "stem": ("patch", "resnet50", "resnet26", "resnet14", "root"),
-    "head": ("linear",),
-    "gelu": ("tanh", "exact"),
-}
-MARKER = "patch_embed.proj.weight"
 _ACTIVATIONS = {"tanh": "gelu_tanh", "exact": "gelu"}
 _POOLS = {"cls": "token", "gap": "avg", "map": "map"}
-
-_KIND = r"\.(weight|bias)"
-_UNIT = r"stem\.trunk\.stages\.(\d+)\.(\d+)\."
-_BLOCK = "patch_embed.backbone.stages.{0}.blocks.{1}."
-_RULES = [
-    Rule(rf"stem\.embedding{_KIND}", ("patch_embed.proj.{0}",)),
-    Rule(r"pool\.cls", ("cls_token",)),
-    Rule(r"position\.tables\.0", ("pos_embed",), ONE_MORE_AXIS),
-    Rule(rf"blocks\.(\d+)\.attention\.qkv{_KIND}", ("blocks.{0}.attn.qkv.{1}",)),
-    Rule(rf"blocks\.(\d+)\.attention\.out{_KIND}", ("blocks.{0}.attn.proj.{1}",)),
-    Rule(rf"(blocks\.\d+\.(?:norm1|norm2|mlp\.fc1|mlp\.fc2)|norm|head){_KIND}", ("{0}.{1}",)),
-    Rule(r"pool\.probe", ("attn_pool.latent",), ONE_MORE_AXIS),
-    Rule(rf"pool\.out{_KIND}", ("attn_pool.proj.{0}",)),
-    Rule(rf"pool\.(q|kv|norm|mlp\.fc1|mlp\.fc2){_KIND}", ("attn_pool.{0}.{1}",)),
-    Rule(rf"{_UNIT}conv([123])\.weight", (f"{_BLOCK}conv{{2}}.weight",)),
-    Rule(rf"{_UNIT}gn([123]){_KIND}", (f"{_BLOCK}norm{{2}}.{{3}}",)),
-    Rule(rf"{_UNIT}conv_proj\.weight", (f"{_BLOCK}downsample.conv.weight",)),
-    Rule(rf"{_UNIT}gn_proj{_KIND}", (f"{_BLOCK}downsample.norm.{{2}}",)),
-]
-
-
-def timm_entries(model: ViT) -> list[Entry]:
-    """Where each parameter lies. Raises: ValueError for a network that timm has no words for."""
-    check_expressible(model.config, EXPRESSIBLE, "timm")
-    return entries_of(model.state_dict(), _RULES + _root_rules(model))
 
 
 def timm_state(model: ViT) -> dict[str, Tensor]:
     """A state dict that timm's network loads."""
-    return written(model, timm_entries(model))
+    return written(model, "timm")
 
 
 def timm_arguments(model: ViT) -> dict[str, Any]:
@@ -121,7 +36,7 @@ def timm_arguments(model: ViT) -> dict[str, Any]:
 
     Raises: ValueError for a hybrid, whose stem is not an argument but a module.
     """
-    check_expressible(model.config, EXPRESSIBLE | {"stem": ("patch",)}, "timm VisionTransformer")
+    check_expressible(model.config, {**FORMS["timm"].allowed, "stem": ("patch",)}, "timm VisionTransformer")
     return encoder_arguments(model)
 
 
@@ -145,20 +60,111 @@ def encoder_arguments(model: ViT) -> dict[str, Any]:
     }
 
 
-def with_row_for_cls(stored: dict[str, Tensor], model: ViT) -> dict[str, Tensor]:
-    """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
-    table = stored.get("pos_embed")
-    if table is None or "cls_token" not in stored or table.ndim != 3:
-        return stored
-    if table.shape[1] == model.layout.tokens or not is_square(table.shape[1]):
-        return stored
-    return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
+# Kernels and scales rewritten so that timm's epsilons make the same function of them as ours do.
+# A kernel is standardised at every call, so its length is free, but for the epsilon: it is chosen such that timm's
+# sqrt(variance + 1e-8) leaves of it what our own division does. And where timm adds 1e-5 to a variance in GroupNorm
+# and the hybrids' trunk adds 1e-6, all maps are sqrt(10) times as large: ReLU, sums and pooling pass that on, and the
+# patch embedding takes it back. Only the first norm, which reads pixels, keeps its own epsilon: it matters for images
+# without any contrast.
+
+STANDARDISE_EPS = 1e-8
+NORM_EPS = 1e-5
+
+_KERNEL = re.compile(r".*\bconv\d?\.weight")
 
 
-def _root_rules(model: ViT) -> list[Rule]:
-    """A stem of the root alone is the backbone itself; otherwise the root is the backbone's stem."""
-    root = "patch_embed.backbone." + ("" if model.config.stem == "root" else "stem.")
-    return [
-        Rule(r"stem\.trunk\.conv_root\.weight", (f"{root}conv.weight",)),
-        Rule(rf"stem\.trunk\.gn_root{_KIND}", (f"{root}norm.{{0}}",)),
-    ]
+def _hybrid_for_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    larger = math.sqrt(NORM_EPS / resnet.NORM_EPS["postact"])
+    fitted = state | {"patch_embed.proj.weight": state["patch_embed.proj.weight"] / larger}
+    for name in (name for name in state if name.startswith("patch_embed.backbone.")):
+        fitted[name] = _rescaled(state[name]) if _KERNEL.fullmatch(name) else state[name] * larger
+    return fitted
+
+
+def _rescaled(kernel: Tensor) -> Tensor:
+    """Standardised, ours has deviation r = std / (std + eps), and so has timm's with std = sqrt(eps' r² / (1 - r²))."""
+    wide = kernel.double()
+    std, mean = torch.std_mean(wide, dim=(1, 2, 3), correction=0, keepdim=True)
+    left = std / (std + resnet.STANDARDISE_EPS["postact"])
+    lost = resnet.STANDARDISE_EPS["postact"] / (std + resnet.STANDARDISE_EPS["postact"])  # 1 - r, without cancelling
+    wanted = left * torch.sqrt(STANDARDISE_EPS / (lost * (1 + left)))
+    return ((wide - mean) * (wanted / std.clamp_min(torch.finfo(torch.float64).tiny))).to(kernel.dtype)
+
+
+# timm's hub form of a network: a folder with `model.safetensors` and `config.json`, from which timm builds it itself.
+# timm.create_model("local-dir:FOLDER", pretrained=True)
+
+Build = tuple[str, dict[str, Any], dict[str, Tensor]]
+"""timm's function of a network, the function's arguments, and the weights by timm's names."""
+
+# Any of timm's functions of its VisionTransformer will do: every size is an argument. A hybrid's trunk is not, nor are
+# the layers of a BiT network, whose second number is the factor on its channels.
+_VITS: dict[tuple[int, ...] | None, str] = {
+    None: "vit_base_patch16_224",
+    (3, 4, 9): "vit_base_r50_s16_224",
+    (3, 4, 6, 3): "vit_large_r50_s32_224",
+    (2, 2, 2, 2): "vit_base_r26_s32_224",
+    (): "vit_tiny_r_s16_p8_224",
+}
+_BITS: dict[tuple[int, ...], tuple[str, int]] = {
+    (3, 4, 6, 3): ("resnetv2_50x1_bit", 1),
+    (3, 4, 23, 3): ("resnetv2_101x1_bit", 1),
+    (3, 8, 36, 3): ("resnetv2_152x2_bit", 2),
+}
+_PLAIN = "resnetv2_50"
+
+
+def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
+    """The content of the folder's files by name. Raises: ValueError for a network that timm has no words for."""
+    function, arguments, state = _resnet(model) if isinstance(model, ResNet) else _vit(model)
+    state = {name: value.contiguous().cpu() for name, value in state.items()}
+    words = {"format": "pt", OWN_KEY: config_words(model.config)}
+    config = {
+        "architecture": function,
+        "num_classes": model.config.classes,
+        "num_features": model.head.weight.shape[1],
+        "pretrained_cfg": {
+            "num_classes": model.config.classes,
+            "input_size": [3, *pair(model.config.image_size)],
+            "fixed_input_size": isinstance(model, ViT),
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "first_conv": next(name[:-7] for name, value in state.items() if value.ndim == 4 and value.shape[1] == 3),
+            "classifier": "head.fc" if isinstance(model, ResNet) else "head",
+        },
+        "model_args": {name: value for name, value in arguments.items() if name != "num_classes"},
+    }
+    return {
+        "model.safetensors": safetensors.torch.save(state, metadata=words),
+        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+    }
+
+
+def _vit(model: ViT) -> Build:
+    arch, state = parse_arch(model.config.arch, model.config.stem), timm_state(model)
+    if arch.resnet_blocks not in _VITS:
+        raise ValueError(f"timm has no hybrid with the ResNet of {arch.full_name}, {arch.resnet_blocks} units a stage")
+    fitted = state if arch.resnet_blocks is None else _hybrid_for_timm(state)
+    return _VITS[arch.resnet_blocks], encoder_arguments(model), fitted
+
+
+def _resnet(model: ResNet) -> Build:
+    """BiT's own function of timm's where there is one for these layers; elsewhere one whose convolutions are plain."""
+    if model.config.resnet != "preact":
+        raise ValueError(
+            f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds the other order, with "
+            'padding "SAME", in its hybrids alone'
+        )
+    blocks = parse_arch(model.config.arch).resnet_blocks or ()
+    function, factor = _BITS.get(blocks, (_PLAIN, 1))
+    channels = [model.trunk.channels // 2**stage // factor for stage in reversed(range(len(blocks)))]
+    arguments: dict[str, Any] = {"channels": channels, "stem_chs": channels[0] // 4}
+    if function == _PLAIN:
+        arguments |= {"layers": list(blocks), "norm_layer": "groupnorm", "stem_type": "fixed"}
+    # Its norms have timm's epsilon already. Kernels of plain convolutions are those that ours are standardised to.
+    state, longer = written(model, "timm resnet"), math.sqrt(STANDARDISE_EPS / resnet.STANDARDISE_EPS["preact"])
+    for name in filter(_KERNEL.fullmatch, state):
+        state[name] = resnet.standardise(state[name], "preact") if function == _PLAIN else state[name] * longer
+    return function, arguments, state

@@ -4,28 +4,11 @@ Nothing is fetched unless asked for: weights come from a folder, from the cache 
 """
 
 import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import safetensors.torch
 from torch import Tensor
-
-from vitexp.nn.arch import parse_arch
-from vitexp.nn.resnet_network import ResNet
-from vitexp.nn.vit import ViT
-from vitexp.weights.entry import check_expressible, written
-from vitexp.weights.read import OWN_KEY, config_words
-from vitexp.weights.resnet import timm_entries
-from vitexp.weights.timm import (
-    EXPRESSIBLE,
-    encoder_arguments,
-    hybrid_for_timm,
-    preact_for_timm,
-    preact_standardised,
-    timm_state,
-)
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
 import huggingface_hub
@@ -35,112 +18,6 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from timm.layers import GELU, GELUTanh
 from timm.models._hub import check_cached_file, download_cached_file
 from torch import nn
-
-# timm's hub form of a network: a folder with `model.safetensors` and `config.json`, from which timm builds it itself.
-# timm.create_model("local-dir:FOLDER", pretrained=True)
-
-
-class Build(NamedTuple):
-    """How timm builds a network: its function, the function's arguments, and the weights by timm's names."""
-
-    function: str
-    arguments: dict[str, Any]
-    state: Mapping[str, Tensor]
-    features: int
-    first: str
-    classifier: str
-
-
-# Any of timm's functions of its VisionTransformer will do: every size is an argument. A hybrid's trunk is not, nor are
-# the layers of a BiT network, whose second number is the factor on its channels.
-_VIT = "vit_base_patch16_224"
-_HYBRIDS: dict[tuple[int, ...], str] = {
-    (3, 4, 9): "vit_base_r50_s16_224",
-    (3, 4, 6, 3): "vit_large_r50_s32_224",
-    (2, 2, 2, 2): "vit_base_r26_s32_224",
-    (): "vit_tiny_r_s16_p8_224",
-}
-_BITS: dict[tuple[int, ...], tuple[str, int]] = {
-    (3, 4, 6, 3): ("resnetv2_50x1_bit", 1),
-    (3, 4, 23, 3): ("resnetv2_101x1_bit", 1),
-    (3, 8, 36, 3): ("resnetv2_152x2_bit", 2),
-}
-_PLAIN = "resnetv2_50"
-_HALVES = [0.5, 0.5, 0.5]
-
-
-def hub_files(model: ViT | ResNet) -> dict[str, bytes]:
-    """The content of the folder's files by name. Raises: ValueError for a network that timm has no words for."""
-    build = _resnet(model) if isinstance(model, ResNet) else _vit(model)
-    state = {name: value.contiguous().cpu() for name, value in build.state.items()}
-    return {
-        "model.safetensors": safetensors.torch.save(
-            state, metadata={"format": "pt", OWN_KEY: config_words(model.config)}
-        ),
-        "config.json": (json.dumps(_config(model, build), indent=2) + "\n").encode(),
-    }
-
-
-def _vit(model: ViT) -> Build:
-    arch = parse_arch(model.config.arch, model.config.stem)
-    check_expressible(model.config, EXPRESSIBLE, "timm")
-    arguments = encoder_arguments(model)
-    if arch.resnet_blocks is None:
-        return Build(_VIT, arguments, timm_state(model), arch.width, "patch_embed.proj", "head")
-    if arch.resnet_blocks not in _HYBRIDS:
-        raise ValueError(f"timm has no hybrid with the ResNet of {arch.full_name}, {arch.resnet_blocks} units a stage")
-    state = hybrid_for_timm(timm_state(model))
-    first = f"patch_embed.backbone.{'stem.' if arch.resnet_blocks else ''}conv"
-    return Build(_HYBRIDS[arch.resnet_blocks], arguments, state, arch.width, first, "head")
-
-
-def _resnet(model: ResNet) -> Build:
-    """BiT's own function of timm's where there is one for these layers; elsewhere one whose convolutions are plain.
-
-    Raises: ValueError also for units after activation, which timm builds in its hybrids alone.
-    """
-    if model.config.resnet != "preact":
-        raise ValueError(
-            f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds the other order, with "
-            'padding "SAME", in its hybrids alone'
-        )
-    state = written(model, timm_entries(model))
-    blocks = parse_arch(model.config.arch).resnet_blocks
-    assert blocks is not None, "a ResNet has units"
-    function, factor = _BITS.get(blocks, (_PLAIN, 1))
-    channels = [model.trunk.channels // 2**stage // factor for stage in reversed(range(len(blocks)))]
-    arguments: dict[str, Any] = {
-        "num_classes": model.config.classes,
-        "channels": channels,
-        "stem_chs": channels[0] // 4,
-    }
-    if function == _PLAIN:
-        arguments |= {"layers": list(blocks), "norm_layer": "groupnorm", "stem_type": "fixed"}
-    state = preact_standardised(state) if function == _PLAIN else preact_for_timm(state)
-    return Build(function, arguments, state, model.trunk.channels, "stem.conv", "head.fc")
-
-
-def _config(model: ViT | ResNet, build: Build) -> dict[str, Any]:
-    size = model.config.image_size
-    rows, columns = (size, size) if isinstance(size, int) else size
-    return {
-        "architecture": build.function,
-        "num_classes": model.config.classes,
-        "num_features": build.features,
-        "pretrained_cfg": {
-            "num_classes": model.config.classes,
-            "input_size": [3, rows, columns],
-            "fixed_input_size": isinstance(model, ViT),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": _HALVES,
-            "std": _HALVES,
-            "first_conv": build.first,
-            "classifier": build.classifier,
-        },
-        "model_args": {name: value for name, value in build.arguments.items() if name != "num_classes"},
-    }
-
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -163,16 +40,13 @@ class TimmNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
         model: Any = self.model
-        read: Tensor = model.forward_head(model.forward_features(self._seen(images)), pre_logits=True)
+        read: Tensor = model.forward_head(model.forward_features(images * self.scale + self.shift), pre_logits=True)
         return read
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
-        logits: Tensor = self.model(self._seen(images))
+        logits: Tensor = self.model(images * self.scale + self.shift)
         return logits
-
-    def _seen(self, images: Tensor) -> Tensor:
-        return images * self.scale + self.shift
 
 
 def open_timm(name: str, image_size: int | None, *, random: bool, download: bool) -> tuple[TimmNetwork, int]:
@@ -182,9 +56,13 @@ def open_timm(name: str, image_size: int | None, *, random: bool, download: bool
     that the network cannot take.
     """
     _check_name(name, download)
-    overlay = {} if random or download or name.startswith(LOCAL) else _weights_here(name)
+    overlay: dict[str, Any] = {}
+    if not (random or download or name.startswith(LOCAL)):
+        file = weights_file(name, download=False)
+        overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
     try:
-        size = image_size or _own_size(name)
+        published: Any = {} if image_size else timm.create_model(name).pretrained_cfg
+        size = image_size or int((published.get("input_size") or (3, 224, 224))[-1])
         model = timm.create_model(name, pretrained=not random, pretrained_cfg_overlay=overlay, **_sized(name, size))
     except (RuntimeError, TypeError, AssertionError, OSError, ValueError) as error:
         raise ValueError(f"timm cannot build {name} for images of {image_size or 'its own'} size: {error}") from error
@@ -202,12 +80,10 @@ def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
         return dict(beside) if changed or not timm.is_model(name) else facts_of(name, {}) | dict(beside)
     with torch.device("meta"):
         model: Any = timm.create_model(name)
-    published = model.pretrained_cfg
-    facts: dict[str, Any] = {"pretrained_cfg": {"mean": published.get("mean"), "std": published.get("std")}}
+    facts: dict[str, Any] = {"pretrained_cfg": {key: model.pretrained_cfg.get(key) for key in ("mean", "std")}}
     try:
         block = model.blocks[0]
-        act = block.mlp.act
-        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(act)}
+        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(block.mlp.act)}
     except (AttributeError, IndexError, TypeError):
         return facts  # a ResNet, whose names say all
     if getattr(model, "global_pool", "token") == "avg" and getattr(model, "num_prefix_tokens", 0):
@@ -227,7 +103,10 @@ def weights_file(name: str, *, download: bool) -> Path:
     Raises: ValueError for a name without weights, and for weights that are not there or cannot be fetched.
     """
     if name.startswith(LOCAL):
-        return _exported(name)
+        path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
+        if not path.is_file():
+            raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
+        return path
     repository, files, url = _source(name)
     for file in files if repository else ():
         found = huggingface_hub.try_to_load_from_cache(repository, file)
@@ -241,16 +120,9 @@ def weights_file(name: str, *, download: bool) -> Path:
     if url and (download or check_cached_file(url)):
         return Path(download_cached_file(url))
     raise ValueError(
-        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with "
-        "`finetune --download` or `fit --run.download true`"
+        f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with --download, in a "
+        "run of `fit` with --run.download true; `fewshot` and `attention` also take --random"
     )
-
-
-def _exported(name: str) -> Path:
-    path = Path(name.removeprefix(LOCAL)) / _WEIGHTS[0]
-    if not path.is_file():
-        raise ValueError(f"timm:{name}: {path} is no file; `vitexp export --format timm` writes such a folder")
-    return path
 
 
 def _source(name: str) -> tuple[str, tuple[str, ...], str]:
@@ -260,7 +132,7 @@ def _source(name: str) -> tuple[str, tuple[str, ...], str]:
     _check_name(name, download=False)
     published = timm.get_pretrained_cfg(name)
     if published is None or not (published.hf_hub_id or published.url):
-        raise ValueError(f"timm has no weights for {name}; name a network that has some")
+        raise ValueError(f"timm has no weights for {name}; name a network that has some, or add --random")
     files = (str(published.hf_hub_filename),) if published.hf_hub_filename else _WEIGHTS
     return str(published.hf_hub_id or ""), files, str(published.url or "")
 
@@ -269,8 +141,7 @@ def _fetched(name: str, repository: str, file: str) -> Path:
     try:
         return Path(huggingface_hub.hf_hub_download(repository, file))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"timm:{name}: {repository} gave no {file} ({reason})") from error
+        raise ValueError(f"timm:{name}: {repository} gave no {file} ({' '.join(str(error).split())})") from error
 
 
 def _check_name(name: str, download: bool) -> None:
@@ -289,33 +160,9 @@ def _check_name(name: str, download: bool) -> None:
         raise ValueError(f"timm knows no weights {name!r}; it has {', '.join(known) or 'none for ' + plain}")
 
 
-def _weights_here(name: str) -> dict[str, Any]:
-    """Where timm's weights lie on this machine. Raises: ValueError where they do not."""
-    published = timm.get_pretrained_cfg(name)
-    if published is None or not (published.hf_hub_id or published.url):
-        raise ValueError(f"timm has no weights for {name}; add --random for random ones")
-    for file in _WEIGHTS if published.hf_hub_id else ():
-        found = huggingface_hub.try_to_load_from_cache(str(published.hf_hub_id), published.hf_hub_filename or file)
-        if isinstance(found, str):
-            return {"file": found, "custom_load": False}
-    if published.url and check_cached_file(published.url):
-        return {"hf_hub_id": None}
-    where = published.hf_hub_id or published.url
-    raise ValueError(
-        f"the weights of timm:{name} are not on this machine ({where}); add --download to fetch them, or --random for "
-        "random weights"
-    )
-
-
-def _own_size(name: str) -> int:
-    published: Any = timm.create_model(name).pretrained_cfg
-    return int((published.get("input_size") or (3, 224, 224))[-1])
-
-
 def _sized(name: str, size: int) -> dict[str, Any]:
     """The argument that sets the image size, for networks that are built for one."""
     if name.startswith((LOCAL, HUB)):
         return {"img_size": size}
     published = timm.get_pretrained_cfg(name.split(".", 1)[0])
-    own = published.input_size[-1] if published else None
-    return {"img_size": size} if published and published.fixed_input_size and own != size else {}
+    return {"img_size": size} if published and published.fixed_input_size and published.input_size[-1] != size else {}
