@@ -13,7 +13,7 @@ from vitexp.nn.attention import LAYERS
 from vitexp.nn.position import Layout
 from vitexp.nn.resnet import pad_same
 from vitexp.nn.vit import ViTConfig, build
-from vitexp.train.plan import train_flops
+from vitexp.train.identity import train_flops
 
 B, L, H = (768, 12, 3072), (1024, 24, 4096), (1280, 32, 5120)
 R50, R50_AT_16, R101, R152, R200 = (3, 4, 6, 3), (3, 4, 9), (3, 4, 23, 3), (3, 8, 36, 3), (3, 24, 36, 3)

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from vitexp.data.module import ShardData, Split
 
-# Frozen features of a network over a split of a data set: each image goes through it once, on any number of ranks.
-
 
 @torch.no_grad()
 def read_features(
@@ -23,7 +21,7 @@ def read_features(
     `middle` shows it the middle square of this many pixels. Shapes: (n, D), (n).
     """
     start = (data.size - middle) // 2 if middle else 0
-    seen = slice(start, start + middle) if middle else slice(None)
+    seen = slice(start, start + middle if middle else None)
     read = cast(Callable[[Tensor], Tensor], network.features)
     parts = []
     for batch in data.eval_loader(split):
@@ -43,9 +41,8 @@ def gathered(parts: list[Any]) -> list[Any]:
     return [part for rank in everywhere for part in rank]
 
 
-# Names of classes: which of a network's are those of a data set.
-
 _SHOWN = 8
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def class_places(known: Sequence[str], given: Sequence[str], data: str, network: str) -> list[int]:
@@ -86,10 +83,6 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-_HEX = 16
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
 @dataclass(frozen=True)
 class Measured:
     """The images that were measured, in the order of their sample numbers."""
@@ -119,23 +112,20 @@ class Answers:
     def take(self) -> Measured:
         """All ranks' answers since the last time."""
         parts, self._parts = self._parts, []
-        here = [torch.cat([samples for samples, _ in parts]).cpu()] if parts else []
-        bits = [torch.cat([right for _, right in parts if right is not None]).cpu()] if _has_bits(parts) else []
-        everywhere = gathered([(here, bits)])
-        samples = _joined([one for these, _ in everywhere for one in these], torch.int64)
-        right = _joined([one for _, these in everywhere for one in these], torch.bool)
-        order = samples.argsort(kind="stable")
-        samples = samples[order]
-        assert len(np.unique(samples)) == len(samples), "an image was measured twice"
-        return Measured(samples, right[order] if len(right) == len(samples) else None)
+        here = [(samples.cpu(), right if right is None else right.cpu()) for samples, right in _joined(parts)]
+        everywhere = _joined(gathered(here))
+        samples, right = everywhere[0] if everywhere else (torch.empty(0, dtype=torch.int64), None)
+        order = samples.argsort()
+        numbers = samples[order].numpy()
+        assert len(np.unique(numbers)) == len(numbers), "an image was measured twice"
+        return Measured(numbers, None if right is None else right[order].numpy())
 
 
-def _has_bits(parts: list[tuple[Tensor, Tensor | None]]) -> bool:
-    return any(right is not None for _, right in parts)
-
-
-def _joined(tensors: list[Tensor], kind: torch.dtype) -> np.ndarray:
-    return (torch.cat(tensors) if tensors else torch.empty(0, dtype=kind)).numpy()
+def _joined(parts: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
+    """The parts as one, where there are any."""
+    rights = [right for _, right in parts if right is not None]
+    joined = torch.cat(rights) if rights else None
+    return [(torch.cat([samples for samples, _ in parts]), joined)] if parts else []
 
 
 def largest_class(labels: np.ndarray) -> float:
@@ -148,9 +138,6 @@ def weight_sums(network: nn.Module) -> list[int]:
     """One whole number for each tensor of a network: its bits, added up. Any single changed weight changes it, and it
     is the same on every device.
     """
-    sums = [_bits(value).sum(dtype=torch.int64) for value in network.state_dict().values()]
+    bits = (value.detach().contiguous().view(_WHOLE[value.element_size()]) for value in network.state_dict().values())
+    sums = [value.sum(dtype=torch.int64) for value in bits]
     return [int(one) for one in torch.stack(sums).tolist()]
-
-
-def _bits(value: Tensor) -> Tensor:
-    return value.detach().contiguous().view(_WHOLE[value.element_size()])
