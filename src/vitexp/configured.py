@@ -61,10 +61,5 @@ def from_config(
         command = TrainingCommand(["fit", "--config", str(config), *flags], groups(), until="built")
     finally:
         KIND.reset(token)
-    return ConfiguredRun(
-        module=command.model,
-        data=command.datamodule,
-        recorder=command.recorder,
-        callbacks=command.callbacks,
-        trainer_options=command.trainer_options,
-    )
+    parts = command.model, command.datamodule, command.recorder
+    return ConfiguredRun(*parts, command.callbacks, command.trainer_options)

@@ -158,7 +158,7 @@ _VIEWS = (
 )
 _FEWSHOT = Verb(
     "fewshot",
-    "few-shot linear probes on the frozen features of a network",
+    "few-shot linear probes, by ridge regression, on the frozen features of a network, measured on the test split",
     "vitexp.tools.fewshot:fewshot",
     (
         *_NETWORK,
@@ -172,8 +172,6 @@ _FEWSHOT = Verb(
         _row("--json", metavar="FILE", help="write the numbers, with what they were made of"),
         _row("--csv", metavar="FILE", help="write one line per draw"),
     ),
-    "Solves a ridge regression on the frozen features of a few images per class, and measures it on the test split. "
-    "Features are computed once for all numbers of shots and all draws.",
 )
 
 _FORMATS = (
@@ -250,10 +248,9 @@ _SWEEP = Verb(
 _REPORTS = (
     Verb(
         "table",
-        "mean, interval and paired difference of a study's arms, beside the paper's numbers",
+        "mean, interval and paired difference of a study's arms, beside the paper's; as Markdown, CSV and LaTeX too",
         "vitexp.report.command:show_table",
         (*_STUDY, _flag("--figure", "draw the table too: dots.png and dots.svg")),
-        "Prints the table of a study and writes it as Markdown, CSV and LaTeX. Trains nothing.",
     ),
     Verb(
         "curve",

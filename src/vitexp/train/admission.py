@@ -9,33 +9,14 @@ import lightning as L
 from vitexp.data.module import ShardData
 from vitexp.train.checkpoint import BestWeights
 from vitexp.train.config import RunConfig, described
-from vitexp.train.identity import RunIdentity, differences, identity_of, listed
+from vitexp.train.identity import RunIdentity, differences, identity_of, in_words
 from vitexp.train.measure import FewShotProbe, callback_of
 from vitexp.train.module import Classifier
+from vitexp.train.trainer_flags import SHOWN
 
-_DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(("max_epochs", "min_epochs", "min_steps")),
-    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"), 1.0),
-    **dict.fromkeys(("accumulate_grad_batches", "check_val_every_n_epoch"), 1),
-    **dict.fromkeys(("num_sanity_val_steps", "reload_dataloaders_every_n_epochs"), 0),
-    **{"max_steps": -1, "overfit_batches": 0.0},
-}
-"""The trainer's options that decide what is trained and measured and that it shows, as they are where a config leaves
-them unset."""
 _NO_BOUND = {"max_epochs": -1, "min_epochs": 0}
 """Lightning's signs for no bound."""
 _PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-
-
-def own_parts(trainer: Any, module: Any) -> tuple[Classifier, ShardData]:
-    """The module and the data of a run. Raises: ValueError where they are of other kinds."""
-    data = trainer.datamodule
-    if not (isinstance(module, Classifier) and isinstance(data, ShardData)):
-        raise ValueError(
-            f"RunRecorder records a Classifier that trains on a ShardData, and here {type(module).__name__} trains on "
-            f"{type(data).__name__}; give the data as trainer.fit(module, datamodule=data)"
-        )
-    return module, data
 
 
 def checked_identity(
@@ -61,7 +42,7 @@ def checked_identity(
     }
     plain, plain_given = (json.loads(json.dumps(one, default=str)) for one in (config, given))
     if apart := differences(plain, plain_given):
-        raise ValueError(f"the config of the recorder is not what trains: here {listed(apart)}")
+        raise ValueError(f"the config of the recorder is not what trains: here {in_words(apart)}")
     _check_measured(run, trainer, data)
     own = config if type(module) is Classifier else config | {"module": _part(module)}
     if more := [_part(one) for one in trainer.callbacks if one not in configured and not _is_ours(one)]:
@@ -72,7 +53,7 @@ def checked_identity(
 def _changed(config: Mapping[str, Any], trainer: Any, data: ShardData) -> dict[str, Any]:
     """The trainer's options, as far as it shows them, that are others than those that the config sets."""
     options = {}
-    for name, default in _DEFAULTS.items():
+    for name, default in {**SHOWN, "overfit_batches": 0.0, "reload_dataloaders_every_n_epochs": 0}.items():
         given = getattr(trainer, name)
         if name in _NO_BOUND and given == _NO_BOUND[name]:
             given = None

@@ -41,10 +41,6 @@ def gathered(parts: list[Any]) -> list[Any]:
     return [part for rank in everywhere for part in rank]
 
 
-_SHOWN = 8
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
 def class_places(known: Sequence[str], given: Sequence[str], data: str, network: str) -> list[int]:
     """The network's class for each label of a data set.
 
@@ -77,10 +73,9 @@ def check_resumed(known: Sequence[str] | None, given: Sequence[str]) -> None:
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def listed(words: Sequence[str], most: int = 8) -> str:
+    """The first few of them."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 @dataclass(frozen=True)
@@ -92,52 +87,24 @@ class Measured:
     right: np.ndarray | None
     """bool (n,): whether the class was right; None where no classes are predicted."""
 
-    @property
-    def accuracy(self) -> float:
-        """The share that is right, exactly `right / images`."""
-        assert self.right is not None
-        return int(self.right.sum()) / len(self.right)
+
+Part = tuple[Tensor, Tensor | None]
+"""The answers to a batch: its samples, int64 (B,), and whether each was right, bool (B,)."""
 
 
-class Answers:
-    """Collects the answers of one measurement; nothing waits for the device before its end."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor | None]] = []
-
-    def add(self, samples: Tensor, right: Tensor | None) -> None:
-        """Takes the answers to a batch. Shapes: int64 (B,), bool (B,)."""
-        self._parts.append((samples, right))
-
-    def take(self) -> Measured:
-        """All ranks' answers since the last time."""
-        parts, self._parts = self._parts, []
-        here = [(samples.cpu(), right if right is None else right.cpu()) for samples, right in _joined(parts)]
-        everywhere = _joined(gathered(here))
-        samples, right = everywhere[0] if everywhere else (torch.empty(0, dtype=torch.int64), None)
-        order = samples.argsort()
-        numbers = samples[order].numpy()
-        assert len(np.unique(numbers)) == len(numbers), "an image was measured twice"
-        return Measured(numbers, None if right is None else right[order].numpy())
+def collected(parts: list[Part]) -> Measured:
+    """The answers of one measurement on all ranks; nothing waits for the device before."""
+    here = [(samples.cpu(), right if right is None else right.cpu()) for samples, right in _joined(parts)]
+    everywhere = _joined(gathered(here))
+    samples, right = everywhere[0] if everywhere else (torch.empty(0, dtype=torch.int64), None)
+    order = samples.argsort()
+    numbers = samples[order].numpy()
+    assert len(np.unique(numbers)) == len(numbers), "an image was measured twice"
+    return Measured(numbers, None if right is None else right[order].numpy())
 
 
-def _joined(parts: list[tuple[Tensor, Tensor | None]]) -> list[tuple[Tensor, Tensor | None]]:
+def _joined(parts: list[Part]) -> list[Part]:
     """The parts as one, where there are any."""
     rights = [right for _, right in parts if right is not None]
     joined = torch.cat(rights) if rights else None
     return [(torch.cat([samples for samples, _ in parts]), joined)] if parts else []
-
-
-def largest_class(labels: np.ndarray) -> float:
-    """The share of the most frequent class: what is reached by always answering it."""
-    return int(np.bincount(labels).max()) / len(labels)
-
-
-@torch.no_grad()
-def weight_sums(network: nn.Module) -> list[int]:
-    """One whole number for each tensor of a network: its bits, added up. Any single changed weight changes it, and it
-    is the same on every device.
-    """
-    bits = (value.detach().contiguous().view(_WHOLE[value.element_size()]) for value in network.state_dict().values())
-    sums = [value.sum(dtype=torch.int64) for value in bits]
-    return [int(one) for one in torch.stack(sums).tolist()]

@@ -25,7 +25,6 @@ from torch import Tensor, distributed
 
 from vitexp.lightning_private import accumulates, leave_sigterm_to, validates_after_this_batch
 from vitexp.record import write_atomically
-from vitexp.train.module import Classifier
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -122,9 +121,8 @@ class BestWeights(L.Callback):
         self.metrics: dict[str, float] = {}
         self.weights: dict[str, Tensor] = {}
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Keeps the weights if they are better than any before."""
-        assert isinstance(pl_module, Classifier)
         found = pl_module.measurements
         if trainer.state.fn != TrainerFn.FITTING or "val_acc" not in found:
             return

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
+from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -195,12 +197,15 @@ class TrainingCommand(LightningCLI):
     def _own_callbacks(self) -> list[Callback]:
         """Those that the run's options ask for; checkpoints come last, after what they hold."""
         run, last = self.run, self.identity.last_checkpoint
+        due: dict[str, Any] = {"train_time_interval": timedelta(minutes=run.checkpoint_minutes)}
+        if run.checkpoint_steps:
+            due = {"every_n_train_steps": run.checkpoint_steps}
         found: list[Callback] = [Bar()] if self.options["enable_progress_bar"] is not False else []
         found += [BestWeights()] if run.keep == "best" else []
         found += [FewShotProbe(run.shots, run.shot_seeds)] if run.shots else []
         if run.checkpoint:
             where: dict[str, Any] = {"dirpath": last.parent, "filename": last.stem, "enable_version_counter": False}
-            found.append(RunCheckpoint(**where, save_on_train_epoch_end=False, **run.checkpoint_trigger()))
+            found.append(RunCheckpoint(**where, save_on_train_epoch_end=False, **due))
         return found
 
     def after_instantiate_classes(self) -> None:
@@ -209,8 +214,8 @@ class TrainingCommand(LightningCLI):
             self.subcommand = None
 
     fit = session.fit
-    validate = session.validate
-    test = session.test
+    validate = partialmethod(session.measure, "validate")
+    test = partialmethod(session.measure, "test")
     predict = session.predict
 
     def done(self) -> bool:

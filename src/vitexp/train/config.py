@@ -5,7 +5,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -165,12 +164,6 @@ class RunConfig:
             raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
         if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
             raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}; give more than 0, up to a year")
-
-    def checkpoint_trigger(self) -> dict[str, Any]:
-        """When a checkpoint is due, in the words of Lightning's ModelCheckpoint."""
-        if self.checkpoint_steps:
-            return {"every_n_train_steps": self.checkpoint_steps}
-        return {"train_time_interval": timedelta(minutes=self.checkpoint_minutes)}
 
 
 def network_config(config: ClassifyConfig) -> ViTConfig:

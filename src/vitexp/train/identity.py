@@ -29,6 +29,7 @@ from vitexp.record import (
     result_config,
     run_directory,
 )
+from vitexp.train.answers import listed
 from vitexp.train.config import RunConfig, with_sources
 from vitexp.train.initial import NONE, content_of
 
@@ -179,7 +180,6 @@ _LENGTH = {"trainer.max_epochs", "trainer.max_steps"}
 _COMPUTES = [field.name for field in fields(ViTConfig) if field.name != "classes"] + ["objective", "loss", "polyak"]
 """Options of the model that decide what a checkpoint computes."""
 _WANTED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "vitexp")
-_MOST_LISTED = 6
 _OTHERWISE = "to begin with its weights alone give --run.init"
 
 
@@ -271,7 +271,9 @@ def _check_continues(origin: Origin, config: Mapping[str, Any], steps: int) -> N
     """Raises: ValueError unless a run of this config and of so many steps is only a longer one."""
     path, apart = origin.path, origin.differences(config)
     if not apart.keys() <= _LENGTH:
-        raise ValueError(f"{path} continues only the run that wrote it, and here {listed(apart)}; {_OTHERWISE} {path}")
+        raise ValueError(
+            f"{path} continues only the run that wrote it, and here {in_words(apart)}; {_OTHERWISE} {path}"
+        )
     if steps <= origin.step:
         raise ValueError(
             f"{path} is from step {origin.step} already, and this run ends with step {steps}; train longer "
@@ -291,14 +293,14 @@ def _check_continues(origin: Origin, config: Mapping[str, Any], steps: int) -> N
 def check_own(path: Path, config: Mapping[str, Any]) -> None:
     """Raises: ValueError when the checkpoint in a run's folder is that of another run."""
     if apart := read_origin(path).differences(config):
-        raise ValueError(f"{path} was written by another run: here {listed(apart)}; give another --run.dir")
+        raise ValueError(f"{path} was written by another run: here {in_words(apart)}; give another --run.dir")
 
 
 def check_network(path: str, model: Mapping[str, Any]) -> None:
     """Raises: ValueError when the checkpoint holds another network than the one to be measured."""
     its = {name: value for name, value in read_origin(path).model.items() if name in _COMPUTES}
     if apart := differences({"model": its}, {"model": {name: model[name] for name in its}}):
-        raise ValueError(f"{path} holds another network: here {listed(apart)}; give the options it was trained with")
+        raise ValueError(f"{path} holds another network: here {in_words(apart)}; give the options it was trained with")
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -308,8 +310,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
     return {key: values for key, values in both.items() if values[0] != values[1]}
 
 
-def listed(apart: Mapping[str, tuple[Any, Any]]) -> str:
-    """In words, what is different here and there."""
+def in_words(apart: Mapping[str, tuple[Any, Any]]) -> str:
+    """What is different here and there."""
     named = [(key, *("unset" if value is None else value for value in values)) for key, values in apart.items()]
-    words = [f"{key} is {here} (there {there})" for key, there, here in named[:_MOST_LISTED]]
-    return ", ".join(words) + (f" and {len(named) - len(words)} more" if len(named) > len(words) else "")
+    return listed([f"{key} is {here} (there {there})" for key, there, here in named], most=6)

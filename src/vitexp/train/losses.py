@@ -92,23 +92,20 @@ class TrainingLoss:
             into.images += images
 
     def end_step(self, trainer: Any, planned: int, images_seen: int, logged: bool) -> None:
-        """Writes the row of the step that was just taken, where one is due, and closes a tenth of the planned steps."""
+        """Writes the row of the step that was just taken, where one is due: its mean loss, and the speed since the last
+        row. Closes a tenth of the planned steps.
+        """
         if logged:
             rate = trainer.optimizers[0].param_groups[0]["lr"]  # still that of this step
-            log_row(trainer, {"lr": rate, **self._take_row(trainer, images_seen)}, trainer.global_step)
+            values = {"lr": rate, "train_loss": _means([self.row], trainer)[0]}
+            self.row, now = _Sum(), time.perf_counter()
+            if self._clock is not None and now > self._clock[0]:
+                values["images_per_second"] = (images_seen - self._clock[1]) / (now - self._clock[0])
+            self._clock = now, images_seen
+            log_row(trainer, values, trainer.global_step)
         if (trainer.global_step + 1) % max(1, planned // _BLOCKS) == 0:
             self.blocks.append(self.block)
             self.block = _Sum()
-
-    def _take_row(self, trainer: Any, images_seen: int) -> dict[str, float]:
-        """The mean loss of the step, and the speed since the last row; waits for the device."""
-        row, self.row = self.row, _Sum()
-        values = {"train_loss": _means([row], trainer)[0]}
-        now = time.perf_counter()
-        if self._clock is not None and now > self._clock[0]:
-            values["images_per_second"] = (images_seen - self._clock[1]) / (now - self._clock[0])
-        self._clock = now, images_seen
-        return values
 
     def pause(self) -> None:
         """The time of a validation is not counted as training, up to `go_on`."""

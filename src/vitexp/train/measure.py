@@ -8,7 +8,7 @@ import numpy as np
 
 from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import fewshot_answers
-from vitexp.train.answers import largest_class, read_features
+from vitexp.train.answers import read_features
 from vitexp.train.config import RunConfig
 from vitexp.train.losses import log_row
 from vitexp.train.module import Classifier
@@ -53,18 +53,26 @@ class FewShotProbe(L.Callback):
             answers[f"fewshot_{count}"] = named
         return answers
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: L.LightningModule) -> None:
         """Measures, unless a recorder does so in the course of its own end.
 
-        Raises: TypeError for another module or data module.
+        Raises: ValueError for another module or data module.
         """
-        if self.metrics or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not (isinstance(pl_module, Classifier) and isinstance(data, ShardData)):
-            raise TypeError(f"FewShotProbe measures a Classifier on a ShardData, not {type(pl_module)} on {type(data)}")
-        self.measure(trainer, pl_module, data)
-        log_row(trainer, dict(self.metrics), trainer.global_step)
+        if not (self.metrics or trainer.fast_dev_run):
+            self.measure(trainer, *own_parts(trainer, pl_module))
+            log_row(trainer, dict(self.metrics), trainer.global_step)
+
+
+def own_parts(trainer: Any, module: Any) -> tuple[Classifier, ShardData]:
+    """The module and the data of a run. Raises: ValueError where they are of other kinds."""
+    data = trainer.datamodule
+    if not (isinstance(module, Classifier) and isinstance(data, ShardData)):
+        raise ValueError(
+            f"RunRecorder and FewShotProbe need a Classifier that trains on a ShardData, and here "
+            f"{type(module).__name__} trains on {type(data).__name__}; give the data as trainer.fit(module, "
+            "datamodule=data)"
+        )
+    return module, data
 
 
 def callback_of(trainer: Any, kind: type[T]) -> T | None:
@@ -117,4 +125,5 @@ def chance(module: Classifier, data: ShardData) -> dict[str, float]:
     split = next((split for split in ("test", "val") if data.count(split)), None)
     if split is None or module.masked is not None:
         return {}
-    return {"chance_acc": largest_class(data.index_of(split).labels[data.samples(split)])}
+    labels = data.index_of(split).labels[data.samples(split)]
+    return {"chance_acc": int(np.bincount(labels).max()) / len(labels)}

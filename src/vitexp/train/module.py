@@ -17,7 +17,7 @@ from vitexp.lightning_private import attached_trainer
 from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
 from vitexp.nn.vit import build, resolve
-from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
+from vitexp.train.answers import Measured, Part, check_resumed, collected
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, network_config, plain
 from vitexp.train.identity import read_checkpoint
 from vitexp.train.losses import TrainingLoss, averaged, batch_losses, image_losses, log_row, probabilities_of, take_in
@@ -90,7 +90,7 @@ class Classifier(L.LightningModule):
         self._seed = torch.initial_seed()
         self.masked = None if self.config.objective == "classify" else self._masked(self.config.objective)
         self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
-        self.answers = {split: Answers() for split in ("val", "test")}
+        self.answers: dict[str, list[Part]] = {"val": [], "test": []}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing in the file is ever executed
@@ -192,9 +192,16 @@ class Classifier(L.LightningModule):
         for network in filter(None, (self.network, self.average)):
             network.load_state_dict(state)
 
+    @torch.no_grad()
     def weight_sums(self) -> list[int]:
-        """What the measured weights are, as whole numbers that tell them from any others."""
-        return weight_sums(self.measured if self.masked is None else self)
+        """One whole number for each tensor of what is measured: its bits, added up; the same on every device.
+
+        Any single changed weight changes it.
+        """
+        whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        state = (self.measured if self.masked is None else self).state_dict().values()
+        bits = (value.detach().contiguous().view(whole[value.element_size()]) for value in state)
+        return [int(one) for one in torch.stack([value.sum(dtype=torch.int64) for value in bits]).tolist()]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -269,7 +276,7 @@ class Classifier(L.LightningModule):
             right = logits.argmax(-1) == labels
             metrics.update(readings, logits, labels)
         readings["loss"].update(losses)
-        self.answers[split].add(batch.samples, right)
+        self.answers[split].append((batch.samples, right))
 
     def _classes_of(self, batch: Batch) -> Tensor:
         """The network's classes of the images, whose labels count the classes of the data set."""
@@ -307,8 +314,8 @@ class Classifier(L.LightningModule):
 
     def _report(self, split: str) -> None:
         """The numbers of a split under their names: `limited_val_acc` where not all of its images were measured."""
-        measured = self.answers[split].take()
-        found = {} if measured.right is None else {"acc": measured.accuracy}
+        measured, self.answers[split] = collected(self.answers[split]), []
+        found = {} if measured.right is None else {"acc": int(measured.right.sum()) / len(measured.right)}
         for name, reading in self.readings[split].items():  # type: ignore[operator]
             found[name] = float(reading.compute())
             reading.reset()

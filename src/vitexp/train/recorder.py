@@ -21,14 +21,14 @@ from vitexp.answers import write_answers
 from vitexp.data.module import ShardData
 from vitexp.record import RunRecord, write_record
 from vitexp.source import package_versions, source_hash
-from vitexp.train.admission import checked_identity, own_parts
+from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
 from vitexp.train.config import RunConfig
 from vitexp.train.ending import INTERRUPTED, ending, exit_code, failure, interruption
 from vitexp.train.identity import KEY, LAST_CHECKPOINT, RunIdentity, claim, train_flops
 from vitexp.train.loggers import run_loggers
 from vitexp.train.losses import log_row
-from vitexp.train.measure import callback_of, chance, final_numbers
+from vitexp.train.measure import callback_of, chance, final_numbers, own_parts
 from vitexp.train.module import Classifier
 from vitexp.train.trainer_flags import Limits
 
@@ -60,7 +60,6 @@ class RunRecorder(L.Callback):
         self.train_seconds = 0.0
         self._since: float | None = None
         self._record: RunRecord | None = None
-        self._ending: dict[str, Any] = {"status": "stopped", "reason": "training did not come to its end"}
         self._folder: int | None = None
 
     @property
@@ -70,9 +69,9 @@ class RunRecorder(L.Callback):
             raise RuntimeError("there is no record before training begins")
         return self._record
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Begins the record, unless `vitexp fit` has done so."""
-        if stage != "fit" or self._record is not None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if stage != "fit" or self._record is not None or trainer.fast_dev_run:
             return
         module, data = own_parts(trainer, pl_module)
         self.identity = checked_identity(self.identity, self.run, trainer, module, data, self.configured)
@@ -123,25 +122,25 @@ class RunRecorder(L.Callback):
         for logger in run_loggers(trainer):
             logger.log_end(self.record)
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """The clock of training starts."""
         self._since = time.perf_counter()
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """The clock of training stops, and why it did; then the network is measured, and the record ended."""
         if self._record is None:
             return
-        self._ending = ending(trainer, self.record.planned_steps or 0)
+        ended = ending(trainer, self.record.planned_steps or 0)
         self.train_seconds, self._since = self._seconds(), None
         if stop := callback_of(trainer, Stop):
             stop.trained()
         state = trainer.state.fn
-        self._conclude(trainer, *own_parts(trainer, pl_module))
+        self._conclude(trainer, *own_parts(trainer, pl_module), ended)
         trainer.state.fn = state  # measuring was a stage of its own, and Lightning has yet to end this one
 
-    def _conclude(self, trainer: Any, module: Classifier, data: ShardData) -> None:
+    def _conclude(self, trainer: Any, module: Classifier, data: ShardData, ended: dict[str, Any]) -> None:
         """What follows training: the weights that are kept, their numbers, the record."""
-        best, stopped = callback_of(trainer, BestWeights), self._ending["status"] == "stopped"
+        best, stopped = callback_of(trainer, BestWeights), ended["status"] == "stopped"
         # Lightning has taken an epoch that was cut off for a whole one: a checkpoint from before it did is better
         cut_off = any(isinstance(c, RunCheckpoint) and c.cut_off == trainer.global_step for c in trainer.callbacks)
         if stopped and not cut_off:
@@ -154,7 +153,7 @@ class RunRecorder(L.Callback):
             self._save(trainer)
         self._measure(trainer, module, data, {} if best is None else {"best_step": float(best.step)})
         if trainer.is_global_zero:
-            self._end(trainer, **self._ending)
+            self._end(trainer, **ended)
 
     def _save(self, trainer: Any) -> None:
         if self.run.checkpoint:
@@ -190,7 +189,7 @@ class RunRecorder(L.Callback):
                 self.keep(metrics=dict(metrics), answers=dict(answers))
         log_row(trainer, {"data_size": float(data.train_count)} | metrics, trainer.global_step)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""
         if self._record is None or self.record.finished or not trainer.is_global_zero:
             return
@@ -204,24 +203,22 @@ class RunRecorder(L.Callback):
         with suppress(OSError):  # a full disk ends the run; it must not hide why
             self._end(trainer, status=status, reason=reason, **facts)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Lets go of the folder after training."""
         if stage == "fit":
             self.release()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Keeps the epoch's mean training loss."""
-        assert isinstance(pl_module, Classifier)
         self.curves.setdefault("train_loss", []).append((trainer.global_step, pl_module.train_loss.take_epoch(trainer)))
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Keeps the validation numbers on the way."""
-        assert isinstance(pl_module, Classifier)
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             for name, value in pl_module.measurements.items():
                 self.curves.setdefault(name, []).append((trainer.global_step, value))
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Says in the checkpoint which run it is of, in plain words and numbers."""
         config = json.loads(json.dumps(self.record.config, default=str))
         checkpoint[KEY] = {"fingerprint": self.record.fingerprint, "config": config}

@@ -18,8 +18,7 @@ from vitexp.train.answers import class_places, gathered, listed
 from vitexp.train.checkpoint import Stop, set_aside
 from vitexp.train.config import plain
 from vitexp.train.ending import INTERRUPTED, exit_code, raised_for
-from vitexp.train.identity import RunIdentity, check_network, check_own, claim, differences, read_checkpoint
-from vitexp.train.identity import listed as listed_options
+from vitexp.train.identity import RunIdentity, check_network, check_own, claim, differences, in_words, read_checkpoint
 from vitexp.train.initial import NONE
 from vitexp.train.loggers import RunLogger, run_loggers, tell_agent
 from vitexp.train.module import Classifier
@@ -148,18 +147,8 @@ def _line(metrics: Mapping[str, float], split: str, prefix: str, count: int | No
     return f"{split:<11} {shares}{loss}" + (f"   ({measured}{count} images)" if count is not None else "")
 
 
-def validate(command: "TrainingCommand", **arguments: Any) -> None:
-    """Measures the validation slice with kept weights."""
-    _measure(command, "validate", arguments)
-
-
-def test(command: "TrainingCommand", **arguments: Any) -> None:
-    """Measures the test split with kept weights."""
-    _measure(command, "test", arguments)
-
-
-def _measure(command: "TrainingCommand", verb: str, arguments: dict[str, Any]) -> None:
-    """Measures the weights given or else this run's own last ones; prints, and writes nothing."""
+def measure(command: "TrainingCommand", verb: str, **arguments: Any) -> None:
+    """validate or test: measures the weights given or else this run's own last ones; prints, and writes nothing."""
     module = _take_checkpoint(command, arguments)
     getattr(command.trainer, verb)(**arguments)
     counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
@@ -228,7 +217,7 @@ def _nearest(identity: RunIdentity) -> str:
     if not apart:
         return ""
     nearest = min(apart, key=lambda place: len(apart[place]))
-    return f"; the nearest run, {nearest}, is another: here {listed_options(apart[nearest])}"
+    return f"; the nearest run, {nearest}, is another: here {in_words(apart[nearest])}"
 
 
 def _with_classes(command: "TrainingCommand", path: str) -> Classifier:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
@@ -72,19 +72,16 @@ class _Unbreakable:
 
     def write(self, text: str) -> int:
         """Writes what is still read."""
-        with self._leaving():
-            self._stream.write(text)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Sends what is still read."""
-        with self._leaving():
-            self._stream.flush()
+        self._try(self._stream.flush)
 
-    @contextlib.contextmanager
-    def _leaving(self) -> Iterator[None]:
+    def _try(self, send: Callable[..., Any], *text: str) -> None:
         try:
-            yield
+            send(*text)
         except BrokenPipeError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -101,16 +101,21 @@ def check_shots(run: RunConfig, data: ShardData) -> None:
         )
 
 
-HONOURED = frozenset(
-    (
-        *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),  # the schedule follows them
-        *("min_epochs", "min_steps"),  # early stopping waits for them
-        *("limit_val_batches", "limit_test_batches"),  # a number from fewer images is called limited_val_acc
-        *("val_check_interval", "check_val_every_n_epoch"),  # run.keep best and early stopping choose by validation
-        *("precision", "deterministic", "benchmark", "inference_mode", "num_sanity_val_steps"),
-        "fast_dev_run",  # a trial of a few batches, which leaves no record
-    )
-)
+SHOWN: dict[str, Any] = {
+    "max_epochs": None,
+    "max_steps": -1,
+    "min_epochs": None,  # early stopping waits for these two
+    "min_steps": None,
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,  # a number from fewer images is called limited_val_acc
+    "limit_test_batches": 1.0,
+    "val_check_interval": 1.0,  # when validation comes: run.keep best and early stopping choose by it
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
+}
+"""Options that count and that a trainer shows, as it has them where a config leaves them unset."""
+HONOURED = {*SHOWN, "precision", "deterministic", "benchmark", "inference_mode", "fast_dev_run"}
 """Options that do what they say, and count."""
 
 REFUSED: dict[str, tuple[Any, str]] = {
