@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 import vitexp
 from vitexp.cli import main
-from vitexp.train.admission import checked_plan
+from vitexp.train.admission import checked_identity
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "experiments/pos_ablation.yaml"
@@ -150,8 +150,9 @@ def test_a_callback_that_the_config_does_not_name_counts(by_command, tmp_path):
     for callbacks in ([Nudge(1)], [Nudge(2)], [LearningRateMonitor()]):
         run = configured(tmp_path / str(len(found)))
         trainer = run.trainer(callbacks, logger=CSVLogger(tmp_path))
-        plan = checked_plan(run.recorder.plan, run.recorder.run, trainer, run.module, run.data, run.recorder.configured)
-        found.append(plan.fingerprint)
+        own = run.recorder
+        identity = checked_identity(own.identity, own.run, trainer, run.module, run.data, own.configured)
+        found.append(identity.fingerprint)
     assert len(set(found)) == 3
     assert found[2] == by_command[0].fingerprint
 

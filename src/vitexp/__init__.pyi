@@ -12,9 +12,9 @@ from vitexp.weights.load import load_weights as load_weights
 # data and training, with Lightning
 from vitexp.data.module import ShardData as ShardData
 from vitexp.train.module import Classifier as Classifier
-from vitexp.train.callbacks.best import BestWeights as BestWeights
-from vitexp.train.callbacks.probe import FewShotProbe as FewShotProbe
-from vitexp.train.callbacks.record import RunRecorder as RunRecorder
+from vitexp.train.checkpoint import BestWeights as BestWeights
+from vitexp.train.measure import FewShotProbe as FewShotProbe
+from vitexp.train.recorder import RunRecorder as RunRecorder
 from vitexp.configured import ConfiguredRun as ConfiguredRun
 from vitexp.configured import from_config as from_config
 

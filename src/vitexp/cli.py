@@ -5,6 +5,7 @@ What connects the floors is here as well: commands of a lower floor that need so
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -59,11 +60,11 @@ def guarded(work: Callable[[], int | None]) -> int:
         status = BAD_INPUT if isinstance(error, ValueError | OSError) else getattr(error, "exit_status", None)
         if status is None:
             raise
-        print(f"vitexp: {sentence_of(error)}", file=sys.stderr)
+        print(f"vitexp: {_sentence(error)}", file=sys.stderr)
         return int(status)
 
 
-def sentence_of(error: BaseException) -> str:
+def _sentence(error: BaseException) -> str:
     """The error in one line, with control characters replaced."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -73,9 +74,9 @@ def sentence_of(error: BaseException) -> str:
 
 
 def _dispatch(given: list[str]) -> int | None:
-    verb = next((verb for verb in VERBS if verb.own_parser and verb.name in given[:1]), None)
-    if verb is not None:
-        return function(verb)(given)
+    for verb in VERBS:
+        if verb.own_parser and verb.name in given[:1]:
+            return function(verb)(given)
     parser = build_parser()
     chosen = parser.parse_args(given)
     if not hasattr(chosen, "verb"):
@@ -87,8 +88,6 @@ def _dispatch(given: list[str]) -> int | None:
 def function(verb: Verb) -> Callable[[Any], int | None]:
     """What runs a command, imported."""
     module, _, name = verb.run.partition(":")
-    if module.startswith("vitexp.tools"):
-        from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
     found: Callable[[Any], int | None] = getattr(import_module(module), name)
     return found
 
@@ -105,7 +104,7 @@ def _add(parser: argparse.ArgumentParser, verbs: Sequence[Verb], required: bool 
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=required)
     for verb in verbs:
         added = commands.add_parser(
-            verb.name, help=verb.help, description=verb.description, add_help=not verb.own_parser
+            verb.name, help=verb.help, description=verb.description or verb.help, add_help=not verb.own_parser
         )
         if verb.verbs:
             _add(added, verb.verbs, required=True)
@@ -120,55 +119,38 @@ def _add(parser: argparse.ArgumentParser, verbs: Sequence[Verb], required: bool 
 
 def train(given: Sequence[str]) -> None:
     """fit, finetune, validate, test, predict."""
-    from vitexp import torch_ops  # noqa: F401  (before lightning, timm and torchmetrics)
-    from vitexp.train.command import TrainingCommand
-    from vitexp.train.finetune import Finetune, as_fit
-
-    if given[0] == "finetune":
-        Finetune(as_fit(given[1:]), groups())
-    else:
-        TrainingCommand(given, groups())
-
-
-def plan(given: Sequence[str], weights: bool = False) -> dict[str, Any]:
-    """What `train` would run, found through the real parser; nothing trains."""
-    from vitexp import torch_ops  # noqa: F401
     from vitexp.train.command import TrainingCommand
 
-    command = TrainingCommand(given, groups(), plan_only=True, weights=weights)
-    return command.plan.plain() | command.facts
+    TrainingCommand(given, groups())
 
 
-def examine(given: Sequence[str]) -> dict[str, Any]:
-    """`plan`, and what the run starts from: its initial weights, and its first epoch's order of images."""
-    return plan(given, weights=True)
+def plan(given: Sequence[str], weights: bool = False, published: bool = False) -> dict[str, Any]:
+    """What `train` would run, found through the real parser; nothing trains.
 
-
-def estimate(given: Sequence[str]) -> dict[str, Any]:
-    """`plan` for its costs alone: a set whose shards are not here counts by its published size, where that is known."""
-    from vitexp import torch_ops  # noqa: F401
+    With `weights` also what the run starts from: its initial weights, and its first epoch's order of images. With
+    `published` a set whose shards are not here counts by its published size, where that is known.
+    """
     from vitexp.data.sources.published_sizes import PublishedData
     from vitexp.train.command import TrainingCommand
 
-    command = TrainingCommand(given, groups(), plan_only=True, weights=False, data=PublishedData)
-    return command.plan.plain() | command.facts | {"published": command.datamodule.opened.published}
+    data = {"data": PublishedData} if published else {}
+    command = TrainingCommand(given, groups(), until="planned", weights=weights, **data)
+    return command.facts() | ({"published": command.datamodule.opened.published} if published else {})
+
+
+examine = functools.partial(plan, weights=True)
+estimate = functools.partial(plan, published=True)
 
 
 def verify_resume(given: Sequence[str]) -> int:
     """Kills and resumes a run of a config, and compares."""
-    from vitexp import torch_ops  # noqa: F401
-    from vitexp.train.command import TrainingCommand
-    from vitexp.train.verify_resume import Outline, verify_resume
+    from vitexp.train.verify_resume import verify_resume
 
-    def outline(fit: Sequence[str]) -> Outline:
-        return TrainingCommand(fit, groups(), plan_only=True, weights=False).outline
-
-    return verify_resume(given[1:], outline)
+    return verify_resume(given[1:], groups())
 
 
 def attention(chosen: argparse.Namespace) -> int:
     """Pictures of what a network attends to; the pictures are drawn by a floor above the numbers."""
-    from vitexp import torch_ops  # noqa: F401
     from vitexp.report.draw_attention import write_look
     from vitexp.tools.attention import attention
 

@@ -11,9 +11,9 @@ import lightning as L
 
 from vitexp.cli import groups
 from vitexp.data.module import ShardData
-from vitexp.train.callbacks.record import RunRecorder
 from vitexp.train.command import KIND, TrainingCommand
 from vitexp.train.module import Classifier
+from vitexp.train.recorder import RunRecorder
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,12 @@ def from_config(
 
     Raises: ValueError as `vitexp fit` does, in one sentence.
     """
-    flags = [f"--{name}={_text(value)}" for name, value in (options or {}).items()]
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (options or {}).items()}
+    flags = [f"--{name}={text}" for name, text in texts.items()]
     token = KIND.set(module)
     try:
-        command = TrainingCommand(["fit", "--config", str(config), *flags], groups(), start=False)
+        command = TrainingCommand(["fit", "--config", str(config), *flags], groups(), until="built")
     finally:
         KIND.reset(token)
-    command.recorder.configured = command.callbacks
-    return ConfiguredRun(
-        module=command.model,
-        data=command.datamodule,
-        recorder=command.recorder,
-        callbacks=command.callbacks,
-        trainer_options=command.trainer_options,
-    )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    parts = command.model, command.datamodule, command.recorder
+    return ConfiguredRun(*parts, command.callbacks, command.trainer_options)

@@ -1,7 +1,9 @@
 """Imported once by the process from which the runs of a study are forked: libraries, and the parser of `vitexp fit`."""
 
-from vitexp import torch_ops  # noqa: F401  (before the three libraries that import torchvision)
+import contextlib
+
 from vitexp.cli import groups
 from vitexp.train.command import TrainingCommand
 
-TrainingCommand.prepare("fit", groups())
+with contextlib.suppress(ValueError):  # a parser is built before it can refuse a word
+    TrainingCommand(["fit", "--no-such-flag"], groups())

@@ -5,7 +5,6 @@ command is called. A new command is one more entry of VERBS.
 """
 
 import argparse
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ Argument = tuple[tuple[str, ...], dict[str, Any]]
 """What argparse's `add_argument` takes, and `group`: the heading under which `--help` shows it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Verb:
     """One command.
 
@@ -25,8 +24,9 @@ class Verb:
     name: str
     help: str
     run: str = ""
-    description: str | None = None
     arguments: tuple[Argument, ...] = ()
+    description: str | None = None
+    """What its own `--help` says first, if that is more than `help`"""
     verbs: tuple["Verb", ...] = ()
     """Commands below this one, such as `shards make`"""
     own_parser: bool = False
@@ -47,33 +47,28 @@ def _count(text: str) -> int:
 
 
 def _share(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= (share := float(text)) < float("inf"):
-            return share
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0, such as 0.5")
+    if not text.replace(".", "", 1).isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 0, such as 0.5")
+    return float(text)
 
 
 def _typed(name: str, help: str, run: str = "vitexp.cli:train") -> Verb:
-    return Verb(name=name, help=help, run=run, own_parser=True)
+    return Verb(name, help, run, own_parser=True)
 
 
 # Arguments that several commands share.
 _ROOT = _row("--root", default="runs", help="folder of the records (default: runs)")
 _RESULTS = _row("--results", default="results", help="folder for what is written (default: results)")
-_FROM = _row(
-    "--from",
-    dest="source",
-    nargs="+",
-    default=[],
-    metavar=("wandb", "ENTITY/PROJECT/SWEEP"),
-    help="the runs of a W&B sweep instead of those below --root; without FILE the study is the sweep's own",
-)
+_WANDB = "the runs of a W&B sweep instead of those below --root; without FILE the study is the sweep's own"
+_PLACE = ("wandb", "ENTITY/PROJECT/SWEEP")
+_FROM = _row("--from", dest="source", nargs="+", default=[], metavar=_PLACE, help=_WANDB)
+_WHERE = "only runs with this in their config"
 _STUDY = (
     _row("file", metavar="FILE", nargs="?", help="the study's sweep file, such as sweeps/pos_embed.yaml"),
     _FROM,
     _ROOT,
     _RESULTS,
-    _row("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this in their config"),
+    _row("--where", action="append", default=[], metavar="KEY=VALUE", help=_WHERE),
 )
 _DIRECTORY = _row("directory", metavar="DIR", type=Path)
 _THREADS = _row("--workers", type=int, default=0, help="threads (default: one per processor)")
@@ -81,13 +76,10 @@ _FILES_OF_NETWORKS = (
     "a checkpoint of ours (.ckpt, .safetensors), a Google .npz, weights by the names of timm, Hugging Face or "
     "torchvision (.safetensors, .pt, .pth, .bin), FILE#prefix where a file holds several networks"
 )
+_GELU = "the activation of weights by the names of timm and others, if not the exact GELU of the published ones"
 _UNSTATED = (
     _row("--pos-embed", choices=["sincos2d", "none"], help="what a file without a position table does not say"),
-    _row(
-        "--gelu",
-        choices=["tanh", "exact"],
-        help="the activation of weights by the names of timm and others, if not the exact GELU of the published ones",
-    ),
+    _row("--gelu", choices=["tanh", "exact"], help=_GELU),
     _row("--arch", help="the network's sizes, where a file does not say its heads: w384d12m1536h12/16"),
 )
 _NETWORK = (
@@ -98,7 +90,6 @@ _NETWORK = (
     _flag("--download", "timm: fetch weights that are not on this machine"),
 )
 
-
 TRAINING = (
     _typed("fit", "train one network, measure it, write its record"),
     _typed("finetune", "fit from given weights, as the paper fine-tunes"),
@@ -107,98 +98,75 @@ TRAINING = (
     _typed("predict", "write class probabilities of the test split"),
 )
 
-_SHARDS_MAKE = Verb(
-    name="make",
-    help="write a data set as WebDataset shards with their index",
-    description="Writes a data set as WebDataset shards: the same bytes every time, whole or not at all. To resume a "
-    "run that was stopped, give the same command again.",
-    run="vitexp.data.shards.command:run_make",
-    arguments=(
-        _row(
-            "source",
-            metavar="SOURCE",
-            help="digits, cifar10, cifar100, mnist, fashion-mnist, hf:NAME, a folder or .tar of class folders (with "
-            "train/ and test/ above them, or not), or an .npz with x_train, y_train, x_test, y_test",
-        ),
+_SOURCES = (
+    "digits, cifar10, cifar100, mnist, fashion-mnist, hf:NAME, a folder or .tar of class folders (with train/ and "
+    "test/ above them, or not), or an .npz with x_train, y_train, x_test, y_test"
+)
+_HELD_OUT = "held out of train as {}, class by class (default: {})"
+_NO_TEST, _NO_VAL = "0.2 where the source has neither test nor val", "none; data.val_fraction does so at training time"
+_MAKE = Verb(
+    "make",
+    "write a data set as WebDataset shards with their index",
+    "vitexp.data.shards.command:run_make",
+    (
+        _row("source", metavar="SOURCE", help=_SOURCES),
         _row("out", metavar="OUT", type=Path, help="the directory to write, such as shards/cifar10"),
         _row("--folder", type=Path, help="where the official files are, or go (default: downloads/SOURCE)"),
         _flag("--download", "fetch the official files where they are missing"),
         _row("--seed", type=int, default=0, help="seed of the one shuffle, written to recipe.json (default: 0)"),
         _row("--shard-images", type=int, default=10_000, help="most images in a shard (default: 10000)"),
         _row("--shard-bytes", type=int, default=10**9, help="most bytes in a shard (default: 10^9)"),
-        _row(
-            "--test-fraction",
-            type=float,
-            help="held out of train as test, class by class (default: 0.2 where the source has neither test nor val)",
-        ),
-        _row(
-            "--val-fraction",
-            type=float,
-            help="held out of train as val, class by class (default: none; data.val_fraction holds out at training "
-            "time)",
-        ),
+        _row("--test-fraction", type=float, help=_HELD_OUT.format("test", _NO_TEST)),
+        _row("--val-fraction", type=float, help=_HELD_OUT.format("val", _NO_VAL)),
         _row("--max-bad", type=int, default=0, help="unreadable images that may be left out (default: 0)"),
         _flag("--no-check", "do not decode every image while writing"),
         _row("--workers", type=int, default=0, help="encoding threads (default: one per processor)"),
     ),
+    "Writes a data set as WebDataset shards: the same bytes every time, whole or not at all. To resume a run that was "
+    "stopped, give the same command again.",
 )
-
-_SHARDS = Verb(
-    name="shards",
-    help="make, verify, describe or index a directory of shards",
-    verbs=(
-        _SHARDS_MAKE,
-        Verb(
-            name="verify",
-            help="check shards against their index: checksums, counts, every image decoded",
-            description="Checks shards against their index and decodes every image. Prints all problems; exit status "
-            "1 if there are any.",
-            run="vitexp.data.shards.command:run_verify",
-            arguments=(_DIRECTORY, _flag("--no-decode", "checksums, samples and headers only"), _THREADS),
-        ),
-        Verb(
-            name="info",
-            help="print counts, classes and sizes of a directory of shards",
-            run="vitexp.data.shards.command:run_info",
-            arguments=(
-                _DIRECTORY,
-                _row("--contact-sheet", metavar="PNG", type=Path, help="draw a few training images of each class"),
-            ),
-        ),
-        Verb(
-            name="index",
-            help="make the index of shards that were written elsewhere",
-            run="vitexp.data.shards.command:run_index",
-            arguments=(_DIRECTORY, _THREADS),
-        ),
+_SHEET = "draw a few training images of each class"
+_SHARDS = (
+    _MAKE,
+    Verb(
+        "verify",
+        "check shards against their index: checksums, counts, every image decoded; exit status 1 for any problem",
+        "vitexp.data.shards.command:run_verify",
+        (_DIRECTORY, _flag("--no-decode", "checksums, samples and headers only"), _THREADS),
+    ),
+    Verb(
+        "info",
+        "print counts, classes and sizes of a directory of shards",
+        "vitexp.data.shards.command:run_info",
+        (_DIRECTORY, _row("--contact-sheet", metavar="PNG", type=Path, help=_SHEET)),
+    ),
+    Verb(
+        "index",
+        "make the index of shards that were written elsewhere",
+        "vitexp.data.shards.command:run_index",
+        (_DIRECTORY, _THREADS),
     ),
 )
 
+_PROTOCOLS = (
+    "drawn: images drawn at random, penalty 1024, as big_vision does; first: the first images of each class, the "
+    "penalty that ranks best over all --data on their test images, as Google's code of 2020-21 did"
+)
+_VIEWS = (
+    "the whole image resized; its middle square; or resized to 8/7 of the size and then the middle, as big_vision does "
+    "(256 and 224)"
+)
 _FEWSHOT = Verb(
-    name="fewshot",
-    help="few-shot linear probes on the frozen features of a network",
-    description="Solves a ridge regression on the frozen features of a few images per class, and measures it on the "
-    "test split. Features are computed once for all numbers of shots and all draws.",
-    run="vitexp.tools.fewshot:fewshot",
-    arguments=(
+    "fewshot",
+    "few-shot linear probes, by ridge regression, on the frozen features of a network, measured on the test split",
+    "vitexp.tools.fewshot:fewshot",
+    (
         *_NETWORK,
         _row("--data", nargs="+", required=True, metavar="SHARDS", help="data sets, as data.shards takes them"),
         _row("--shots", nargs="+", type=int, default=[1, 5, 10, 25], help="images per class (1 5 10 25)"),
         _row("--seeds", type=int, help="draws of the images, with seeds from 0 on (default: 3)"),
-        _row(
-            "--protocol",
-            choices=["drawn", "first"],
-            default="drawn",
-            help="drawn: images drawn at random, penalty 1024, as big_vision does; first: the first images of each "
-            "class, the penalty that ranks best over all --data on their test images, as Google's code of 2020-21 did",
-        ),
-        _row(
-            "--view",
-            choices=["resize", "crop", "resize_crop"],
-            default="resize",
-            help="the whole image resized; its middle square; or resized to 8/7 of the size and then the middle, as "
-            "big_vision does (256 and 224)",
-        ),
+        _row("--protocol", choices=["drawn", "first"], default="drawn", help=_PROTOCOLS),
+        _row("--view", choices=["resize", "crop", "resize_crop"], default="resize", help=_VIEWS),
         _row("--batch-size", type=int, default=256, help="images at a time (default: 256)"),
         _row("--workers", type=int, default=0, help="processes that read images (default: 0)"),
         _row("--json", metavar="FILE", help="write the numbers, with what they were made of"),
@@ -206,42 +174,38 @@ _FEWSHOT = Verb(
     ),
 )
 
+_FORMATS = (
+    "timm: a folder with model.safetensors and config.json, which timm loads as local-dir:OUT; npz: Google's names; "
+    "onnx: for any number of images; safetensors: our own names with the config (default: by the ending of OUT, timm "
+    "where it has none)"
+)
 _EXPORT = Verb(
-    name="export",
-    help="write a network for timm, ONNX or Google's code",
-    description="Writes a network in another format and compares the logits read back with its own. A network that "
-    "the format cannot express is refused with the reason, and nothing is written.",
-    run="vitexp.tools.export:export",
-    arguments=(
+    "export",
+    "write a network for timm, ONNX or Google's code",
+    "vitexp.tools.export:export",
+    (
         _row("network", metavar="NETWORK", help=_FILES_OF_NETWORKS),
         _row("out", metavar="OUT", help="the file to write; for timm the folder"),
-        _row(
-            "--format",
-            choices=["timm", "npz", "onnx", "safetensors"],
-            help="timm: a folder with model.safetensors and config.json, which timm loads as local-dir:OUT; npz: "
-            "Google's names; onnx: for any number of images; safetensors: our own names with the config "
-            "(default: by the ending of OUT, timm where it has none)",
-        ),
+        _row("--format", choices=["timm", "npz", "onnx", "safetensors"], help=_FORMATS),
         _row("--image-size", type=int, help="resize the network's positions to this many pixels"),
         *_UNSTATED,
     ),
+    "Writes a network in another format and compares the logits read back with its own. A network that the format "
+    "cannot express is refused with the reason, and nothing is written.",
 )
 
+_LOOKS = (
+    "mean attention distance of each head and layer (Fig. 7 right, 11); how much of each patch reaches the readout "
+    "(Fig. 6); similarity of position embeddings (Fig. 7 centre); components of the patch embedding (Fig. 7 left)"
+)
+_LOOK_NAMES = ["distance", "rollout", "similarity", "filters"]
 _ATTENTION = Verb(
-    name="attention",
-    help="what a network attends to: attention distance, rollout, position similarity, filters",
-    description="Draws one of the ViT paper's pictures of a trained network, and writes its numbers as CSV.",
-    run="vitexp.cli:attention",
-    arguments=(
+    "attention",
+    "draw what a network attends to, as the ViT paper does, and write the numbers as CSV",
+    "vitexp.cli:attention",
+    (
         *_NETWORK,
-        _row(
-            "--what",
-            choices=["distance", "rollout", "similarity", "filters"],
-            default="distance",
-            help="mean attention distance of each head and layer (Fig. 7 right, 11); how much of each patch reaches "
-            "the readout (Fig. 6); similarity of position embeddings (Fig. 7 centre); components of the patch "
-            "embedding (Fig. 7 left)",
-        ),
+        _row("--what", choices=_LOOK_NAMES, default="distance", help=_LOOKS),
         _row("--data", metavar="SHARDS", help="images for distance and rollout: the first of the test split"),
         _row("--images", type=int, help="how many (default: 128 for distance, 8 for rollout)"),
         _row("--out", default="results/attention", help="folder (default: results/attention)"),
@@ -249,102 +213,91 @@ _ATTENTION = Verb(
 )
 
 _RAY = "beyond this machine"
+_STALE = (
+    "finished cells made by other code or other versions of libraries: keep them, or set them aside (in ROOT-aside) "
+    "and train them again (default: keep)"
+)
+_QUICK = (
+    "lint: leave out initial weights and orders (large networks take seconds), and take published sizes for known data "
+    "sets that are not here"
+)
+_MODES = ["off", "offline", "online", "auto"]
+_ENGINES = ["local", "ray"]
 _SWEEP = Verb(
-    name="sweep",
-    help="run every cell of a study that has no finished record (sweep lint FILE only checks it)",
-    description="Runs the cells of a W&B sweep file on this machine, without an account. Finished cells are skipped; "
-    "interrupted ones resume. `vitexp sweep lint FILE` parses every cell and trains nothing.",
-    run="vitexp.cli:sweep",
-    arguments=(
+    "sweep",
+    "run every cell of a study that has no finished record (sweep lint FILE only checks it)",
+    "vitexp.cli:sweep",
+    (
         _row("files", nargs="+", metavar="[lint] FILE", help="a sweep file, such as sweeps/pos_embed.yaml"),
         _row("--workers", type=_count, help="cells at a time (default: one per core)"),
         _row("--threads", type=_count, default=1, help="threads per cell (default: 1)"),
         _ROOT,
         _flag("--retry", "run failed cells again, from their first step"),
-        _row(
-            "--stale",
-            choices=["keep", "rerun"],
-            default="keep",
-            help="finished cells made by other code or other versions of libraries: keep them, or set them aside (in "
-            "ROOT-aside) and train them again (default: keep)",
-        ),
-        _row("--wandb", choices=["off", "offline", "online", "auto"], default="off", help="W&B mode (default: off)"),
-        _flag(
-            "--quick",
-            "lint: leave out initial weights and orders (large networks take seconds), and take published sizes for "
-            "known data sets that are not here",
-        ),
-        _row(
-            "--engine", group=_RAY, choices=["local", "ray"], default="local", help="what runs cells (default: local)"
-        ),
+        _row("--stale", choices=["keep", "rerun"], default="keep", help=_STALE),
+        _row("--wandb", choices=_MODES, default="off", help="W&B mode (default: off)"),
+        _flag("--quick", _QUICK),
+        _row("--engine", group=_RAY, choices=_ENGINES, default="local", help="what runs cells (default: local)"),
         _row("--ray-address", group=_RAY, help="a running cluster, such as auto or HOST:6379 (default: a new one)"),
         _row("--cpus-per-run", group=_RAY, type=_share, help="Ray: CPUs per cell (default: --threads)"),
         _row("--gpus-per-run", group=_RAY, type=_share, help="Ray: GPUs per cell, such as 0.5 (default: 0)"),
     ),
+    "Runs the cells of a W&B sweep file on this machine, without an account. Finished cells are skipped; interrupted "
+    "ones resume. `vitexp sweep lint FILE` parses every cell and trains nothing.",
 )
 
 _REPORTS = (
     Verb(
-        name="table",
-        help="mean, interval and paired difference of a study's arms, beside the paper's numbers",
-        description="Prints the table of a study and writes it as Markdown, CSV and LaTeX. Trains nothing.",
-        run="vitexp.report.command:show_table",
-        arguments=(*_STUDY, _flag("--figure", "draw the table too: dots.png and dots.svg")),
+        "table",
+        "mean, interval and paired difference of a study's arms, beside the paper's; as Markdown, CSV and LaTeX too",
+        "vitexp.report.command:show_table",
+        (*_STUDY, _flag("--figure", "draw the table too: dots.png and dots.svg")),
     ),
     Verb(
-        name="curve",
-        help="accuracy against data size or training compute, as PNG, SVG and CSV",
-        description="Draws a study's metrics against data size, or against the cost of its runs (study.x), and writes "
-        "the numbers beside them. Trains nothing.",
-        run="vitexp.report.command:show_curve",
-        arguments=_STUDY,
+        "curve",
+        "accuracy against data size, or against the cost of the runs (study.x), as PNG, SVG and CSV",
+        "vitexp.report.command:show_curve",
+        _STUDY,
     ),
     Verb(
-        name="report",
-        help="one offline HTML file: table, figures and every run behind them",
-        description="Writes a study's table, figures and runs as one HTML file. Trains nothing.",
-        run="vitexp.report.command:show_report",
-        arguments=_STUDY,
+        "report",
+        "one offline HTML file: table, figures and every run behind them",
+        "vitexp.report.command:show_report",
+        _STUDY,
     ),
     Verb(
-        name="claims",
-        help="what the runs say about each claim of the ViT paper: supported, contradicted, undecided",
-        description="Tests every claim of the ViT paper that a study touches against its runs, and writes the ledger "
-        "as Markdown, CSV and JSON. Without a PLACE it reads every study below --root. Trains nothing.",
-        run="vitexp.report.command:show_claims",
-        arguments=(
+        "claims",
+        "what the runs say about each claim of the ViT paper: supported, contradicted, undecided",
+        "vitexp.report.command:show_claims",
+        (
             _row("places", nargs="*", metavar="PLACE", help="sweep files, or folders of runs"),
             _FROM,
             _ROOT,
             _RESULTS,
         ),
+        "Tests every claim of the ViT paper that a study touches against its runs, and writes the ledger as Markdown, "
+        "CSV and JSON. Without a PLACE it reads every study below --root. Trains nothing.",
     ),
     Verb(
-        name="diff",
-        help="what makes two runs different: config, code, data, versions, numbers",
-        description="Compares two runs: what differs in their configs, code, data, versions and devices, their "
-        "numbers, and on how many images they disagree. Trains and writes nothing.",
-        run="vitexp.report.command:show_diff",
-        arguments=tuple(_row(side, metavar="RUN", help="a run's folder or record") for side in ("one", "other")),
+        "diff",
+        "what makes two runs different: config, code, data, versions, devices, numbers, answers to images",
+        "vitexp.report.command:show_diff",
+        tuple(_row(side, metavar="RUN", help="a run's folder or record") for side in ("one", "other")),
     ),
-)
-
-_INIT = Verb(
-    name="init",
-    help="write the experiments and sweeps into a folder",
-    description="Writes experiments/ and sweeps/ into DIR. A file of yours is never overwritten.",
-    run="vitexp.starter:run",
-    arguments=(_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
 )
 
 VERBS = (
     *TRAINING,
     _typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
-    _SHARDS,
+    Verb("shards", "make, verify, describe or index a directory of shards", verbs=_SHARDS),
     _FEWSHOT,
     _EXPORT,
     _ATTENTION,
     _SWEEP,
     *_REPORTS,
-    _INIT,
+    Verb(
+        "init",
+        "write the experiments and sweeps into a folder; a file of yours is never overwritten",
+        "vitexp.starter:run",
+        (_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
+    ),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitexp.train.callbacks.bar import Bar
+from vitexp.train.terminal import Bar
 
 TINY = ["--model.arch=micro/4", "--data.batch_size=200", "--trainer.accelerator=cpu", "--run.wandb=off"]  # 7 batches
 

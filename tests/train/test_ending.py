@@ -56,10 +56,10 @@ def test_a_run_that_anything_else_ends_is_stopped_with_both_numbers_of_steps(fit
 
 def test_a_record_says_its_planned_steps_from_the_start_and_what_made_it(fit, monkeypatch):
     from vitexp.source import package_versions, source_hash
-    from vitexp.train.callbacks.record import RunRecorder
+    from vitexp.train.recorder import RunRecorder
 
     begun = []
-    monkeypatch.setattr(RunRecorder, "start", lambda recorder, trainer: begun.append(recorder.record))
+    monkeypatch.setattr(RunRecorder, "on_fit_start", lambda recorder, *_: begun.append(read_record("run")))
     assert fit("--trainer.max_steps=2", *STOP) == 0
     assert (begun[0].status, begun[0].planned_steps) == ("running", 2)
     record = read_record("run")

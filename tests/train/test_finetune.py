@@ -13,7 +13,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from vitexp import cli
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.record import read_record
-from vitexp.train.finetune import DEFAULTS
+from vitexp.train.command import FINETUNE
 from vitexp.train.initial import file_of
 from vitexp.weights import google as weights_npz
 from vitexp.weights import timm as weights_timm
@@ -77,7 +77,7 @@ def test_the_papers_recipe_is_the_default_and_flags_overrule_it(run, tmp_path):
     assert run("finetune", "--init=own.pt", "--config=mine.yaml", "--model.lr=0.01") == 0
     config = read_record("run").config
     flat = {f"{group}.{name}": value for group in ("model", "data") for name, value in config[group].items()}
-    wanted = DEFAULTS | {"model.clip_norm": "0.5", "data.batch_size": "200"}
+    wanted = FINETUNE | {"model.clip_norm": "0.5", "data.batch_size": "200"}
     assert {name: str(flat[name]) for name in wanted} == wanted
 
 
@@ -194,7 +194,7 @@ def test_other_weights_under_the_same_name_are_another_run(run, capsys):
     [
         ([], "starts from given weights"),
         (["--init=absent.ckpt"], "absent.ckpt', which is no file"),
-        (["--init=timm/vit_tiny_patch16_224"], "for weights of timm's write timm:vit_tiny_patch16_224"),
+        (["--init=timm/vit_tiny_patch16_224"], "or timm:NAME for weights of timm's"),
         (["--init=timm:vit_tinny"], "timm has no model 'vit_tinny'"),
         (["--init=timm:local-dir:absent"], "absent/model.safetensors is no file"),
         (["--init=text"], "no weights file"),

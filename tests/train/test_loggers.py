@@ -7,6 +7,7 @@ import wandb
 
 from vitexp import wandb_record
 from vitexp.train.config import RunConfig
+from vitexp.train.identity import RunIdentity
 from vitexp.train.loggers import RunLogger, build_loggers, kept_run, wandb_mode
 
 
@@ -32,15 +33,19 @@ def test_the_environment_overrules_auto_but_not_a_word_given(monkeypatch):
     assert wandb_mode(RunConfig(wandb="off")) == "disabled"
 
 
+def identity(folder):
+    return RunIdentity(study="g", cell="n", seed=0, fingerprint="f", directory=folder, config={})
+
+
 def test_csv_comes_first_and_off_means_csv_alone(tmp_path):
-    loggers = build_loggers(RunConfig(wandb="off"), tmp_path, group="g", name="n", resumed=False)
+    loggers = build_loggers(RunConfig(wandb="off"), identity(tmp_path), resumed=False)
     assert [type(logger).__name__ for logger in loggers] == ["CSVLogger"]
-    loggers = build_loggers(RunConfig(wandb="offline"), tmp_path, group="g", name="n", resumed=False)
+    loggers = build_loggers(RunConfig(wandb="offline"), identity(tmp_path), resumed=False)
     assert [type(logger).__name__ for logger in loggers] == ["CSVLogger", "RunLogger"]
 
 
 def offline(folder, resumed=False):
-    return RunLogger(RunConfig(), folder, mode="offline", group="g", name="n", resumed=resumed)
+    return RunLogger(RunConfig(), identity(folder), mode="offline", resumed=resumed)
 
 
 def test_a_resumed_run_goes_on_with_the_run_that_its_folder_began_with_and_a_fresh_one_does_not(tmp_path):
@@ -80,7 +85,7 @@ def test_a_server_that_is_not_there_leaves_an_offline_run(monkeypatch, tmp_path,
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(wandb_record, "ATTEMPTS", 1)
     wandb.teardown()  # the client reads its settings once
-    logger = RunLogger(RunConfig(), tmp_path, mode="online", group="g", name="n", resumed=False)
+    logger = RunLogger(RunConfig(), identity(tmp_path), mode="online", resumed=False)
     logger.log_metrics({"val_acc": 0.5}, step=1)
     kind, place = logger.describe()
     logger.finish(0)

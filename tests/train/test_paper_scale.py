@@ -16,13 +16,13 @@ from vitexp.data.batch import Batch
 from vitexp.data.shards import write
 from vitexp.data.shards.write import Layout
 from vitexp.data.sources.published_sizes import SIZES
+from vitexp.eval.flops import train_flops
 from vitexp.record import flatten
 from vitexp.study.lint import lint
 from vitexp.study.resolve import changed_values, resolved_cell
 from vitexp.study.spec import read_study
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig
-from vitexp.train.plan import train_flops
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted(ROOT.glob("sweeps/*_paper.yaml"))
@@ -140,21 +140,23 @@ def words(stand_ins, monkeypatch, tmp_path):
 @pytest.fixture
 def command(words):
     """A cell parsed by the real parser, its network on the meta device."""
-    return lambda path, cell: TrainingCommand([*words(path, cell), *TRIAL], cli.groups(), plan_only=True, weights=False)
+    return lambda path, cell: TrainingCommand(
+        [*words(path, cell), *TRIAL], cli.groups(), until="planned", weights=False
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_passes_the_door_and_has_the_papers_size(name, command):
     path, cell = NETWORKS[name]
     parsed = command(path, cell)
-    resolved = flatten(parsed.plan.config)
+    resolved = flatten(parsed.identity.config)
     asked = settings(path, cell)
     assert {key: resolved[key] for key in asked if key in resolved and not key.startswith("study")} == {
         key: value for key, value in asked.items() if key in resolved and not key.startswith("study")
     }
-    config, found = parsed.model.config, parsed.facts["parameters"]
+    config, found = parsed.model.config, parsed.facts()["parameters"]
     arch = f"R50+{config.arch}" if config.stem == "resnet50" else config.arch
-    assert parsed.facts["steps"] > 0
+    assert parsed.facts()["steps"] > 0
     if config.arch in TRUNKS:
         head = (2048 * int(config.arch[-1]) + 1) * config.classes
         assert found - head == pytest.approx(TRUNKS[config.arch] * 1e6, rel=0.005)
@@ -179,7 +181,10 @@ def test_a_loss_and_its_gradients_have_the_right_shapes(name, command):
     config, meta = module.config, torch.device("meta")
     images = torch.empty(2, 3, config.image_size, config.image_size, device=meta)
     batch = Batch(images, torch.zeros(2, dtype=torch.long, device=meta), torch.arange(2), 2)
-    losses = module._losses(batch)
+    if module.masked is None:
+        losses = module.loss(module(images), batch)
+    else:
+        losses, _ = module.masked(module.network, batch, 0)
     assert losses.shape == (2,)
     losses.sum().backward()
     assert all(parameter.is_meta and parameter.grad.shape == parameter.shape for _, parameter in module.trained())

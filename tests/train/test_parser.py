@@ -5,8 +5,8 @@ import yaml
 
 from vitexp import cli
 from vitexp.data.module import ShardData
-from vitexp.train.command import _BUILT, TrainingCommand
-from vitexp.train.parser import Parser, joined, plain_words, sentence
+from vitexp.train.command import _BUILT
+from vitexp.train.parser import Parser, joined, sentence
 
 KNOWN = ["model.pos_embed", "model.pos_at", "model.pool", "data.train_images", "data.batch_size", "trainer.max_epochs"]
 
@@ -39,7 +39,8 @@ def test_an_unknown_flag_is_answered_with_its_group():
 
 @pytest.mark.parametrize("extra", ["--_wandb={}", "--_wandb=x"])
 def test_the_word_of_a_resumed_sweep_run_is_taken_out(extra):
-    assert plain_words(["fit", extra, "--model.pool=gap"]) == (["fit", "--model.pool=gap"], [extra])
+    words = ["fit", extra, "--model.arch=micro/2", "--model.pool=gap", "--trainer.max_epochs=1"]
+    assert cli.plan(words)["config"]["model"]["pool"] == "gap"
 
 
 BLOCK = {"model": {"pos_embed": "2d"}}
@@ -89,7 +90,8 @@ def test_an_arm_that_is_none_or_is_contradicted_is_refused(config):
 @pytest.fixture(scope="module")
 def parser():
     """The parser of `vitexp fit`, which every test here asks for one more wrong value."""
-    TrainingCommand.prepare("fit", cli.groups())
+    import vitexp.preload  # noqa: F401
+
     return _BUILT["fit", ShardData][0]
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vitexp import cli
-from vitexp.train import session
-from vitexp.train.plan import weight_digest
+from vitexp.train.command import TrainingCommand
+from vitexp.train.identity import weight_digest
 
 WORDS = ["fit", "--model.arch=micro/4", "--data.train_images=150", "--trainer.max_epochs=1", "--data.augment=flip"]
 
@@ -16,7 +16,7 @@ def fitted(monkeypatch, tmp_path):
 
     def start(*words):
         caught = []
-        monkeypatch.setattr(session, "fit", lambda command, arguments: caught.append(command))
+        monkeypatch.setattr(TrainingCommand, "fit", lambda command, **_: caught.append(command))
         cli.main([*WORDS, "--run.wandb=off", "--trainer.accelerator=cpu", f"--run.root={tmp_path}", *words])
         return caught[0]
 

@@ -1,0 +1,1 @@
+from vitexp import torch_ops  # noqa: F401  (before timm)

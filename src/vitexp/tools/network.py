@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitexp.data.locate import open_all
+from vitexp.data.opened import open_all
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.weights.config import config_of

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from vitexp.data.module import ShardData, Split
 
-# Frozen features of a network over a split of a data set: each image goes through it once, on any number of ranks.
-
 
 @torch.no_grad()
 def read_features(
@@ -23,7 +21,7 @@ def read_features(
     `middle` shows it the middle square of this many pixels. Shapes: (n, D), (n).
     """
     start = (data.size - middle) // 2 if middle else 0
-    seen = slice(start, start + middle) if middle else slice(None)
+    seen = slice(start, start + middle if middle else None)
     read = cast(Callable[[Tensor], Tensor], network.features)
     parts = []
     for batch in data.eval_loader(split):
@@ -41,11 +39,6 @@ def gathered(parts: list[Any]) -> list[Any]:
     everywhere: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everywhere, parts)
     return [part for rank in everywhere for part in rank]
-
-
-# Names of classes: which of a network's are those of a data set.
-
-_SHOWN = 8
 
 
 def class_places(known: Sequence[str], given: Sequence[str], data: str, network: str) -> list[int]:
@@ -80,14 +73,9 @@ def check_resumed(known: Sequence[str] | None, given: Sequence[str]) -> None:
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-_HEX = 16
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+def listed(words: Sequence[str], most: int = 8) -> str:
+    """The first few of them."""
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 @dataclass(frozen=True)
@@ -99,58 +87,24 @@ class Measured:
     right: np.ndarray | None
     """bool (n,): whether the class was right; None where no classes are predicted."""
 
-    @property
-    def accuracy(self) -> float:
-        """The share that is right, exactly `right / images`."""
-        assert self.right is not None
-        return int(self.right.sum()) / len(self.right)
+
+Part = tuple[Tensor, Tensor | None]
+"""The answers to a batch: its samples, int64 (B,), and whether each was right, bool (B,)."""
 
 
-class Answers:
-    """Collects the answers of one measurement; nothing waits for the device before its end."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor | None]] = []
-
-    def add(self, samples: Tensor, right: Tensor | None) -> None:
-        """Takes the answers to a batch. Shapes: int64 (B,), bool (B,)."""
-        self._parts.append((samples, right))
-
-    def take(self) -> Measured:
-        """All ranks' answers since the last time."""
-        parts, self._parts = self._parts, []
-        here = [torch.cat([samples for samples, _ in parts]).cpu()] if parts else []
-        bits = [torch.cat([right for _, right in parts if right is not None]).cpu()] if _has_bits(parts) else []
-        everywhere = gathered([(here, bits)])
-        samples = _joined([one for these, _ in everywhere for one in these], torch.int64)
-        right = _joined([one for _, these in everywhere for one in these], torch.bool)
-        order = samples.argsort(kind="stable")
-        samples = samples[order]
-        assert len(np.unique(samples)) == len(samples), "an image was measured twice"
-        return Measured(samples, right[order] if len(right) == len(samples) else None)
+def collected(parts: list[Part]) -> Measured:
+    """The answers of one measurement on all ranks; nothing waits for the device before."""
+    here = [(samples.cpu(), right if right is None else right.cpu()) for samples, right in _joined(parts)]
+    everywhere = _joined(gathered(here))
+    samples, right = everywhere[0] if everywhere else (torch.empty(0, dtype=torch.int64), None)
+    order = samples.argsort()
+    numbers = samples[order].numpy()
+    assert len(np.unique(numbers)) == len(numbers), "an image was measured twice"
+    return Measured(numbers, None if right is None else right[order].numpy())
 
 
-def _has_bits(parts: list[tuple[Tensor, Tensor | None]]) -> bool:
-    return any(right is not None for _, right in parts)
-
-
-def _joined(tensors: list[Tensor], kind: torch.dtype) -> np.ndarray:
-    return (torch.cat(tensors) if tensors else torch.empty(0, dtype=kind)).numpy()
-
-
-def largest_class(labels: np.ndarray) -> float:
-    """The share of the most frequent class: what is reached by always answering it."""
-    return int(np.bincount(labels).max()) / len(labels)
-
-
-@torch.no_grad()
-def weight_sums(network: nn.Module) -> list[int]:
-    """One whole number for each tensor of a network: its bits, added up. Any single changed weight changes it, and it
-    is the same on every device.
-    """
-    sums = [_bits(value).sum(dtype=torch.int64) for value in network.state_dict().values()]
-    return [int(one) for one in torch.stack(sums).tolist()]
-
-
-def _bits(value: Tensor) -> Tensor:
-    return value.detach().contiguous().view(_WHOLE[value.element_size()])
+def _joined(parts: list[Part]) -> list[Part]:
+    """The parts as one, where there are any."""
+    rights = [right for _, right in parts if right is not None]
+    joined = torch.cat(rights) if rights else None
+    return [(torch.cat([samples for samples, _ in parts]), joined)] if parts else []

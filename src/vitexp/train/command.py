@@ -1,12 +1,13 @@
-"""fit, validate, test and predict: a parsed config becomes a trained network and a record."""
+"""fit, finetune, validate, test and predict: words become a config, and a config the parts of one run."""
 
-import contextlib
 import json
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -14,76 +15,85 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vitexp.data.module import ShardData
+from vitexp.eval.flops import train_flops
 from vitexp.lightning_private import option, parser_of, parsers_of, set_parsers
-from vitexp.record import RECORD_NAME, read_record
+from vitexp.record import RunRecord
 from vitexp.train import session
-from vitexp.train import trainer_flags as slurm
-from vitexp.train.admission import claim
-from vitexp.train.callbacks.bar import Bar
-from vitexp.train.callbacks.best import BestWeights, check_averages, validates_all
-from vitexp.train.callbacks.checkpoint import AtomicCheckpoints, RunCheckpoint
-from vitexp.train.callbacks.probe import FewShotProbe
-from vitexp.train.callbacks.record import LAST_CHECKPOINT, RunRecorder
+from vitexp.train import trainer_flags as flags
+from vitexp.train.checkpoint import AtomicCheckpoints, BestWeights, RunCheckpoint
 from vitexp.train.config import ClassifyConfig, RunConfig, plain
-from vitexp.train.continuation import adopt, check_own, continued, read_origin, with_continued
-from vitexp.train.failure import one_sentence
-from vitexp.train.initial import begin
+from vitexp.train.ending import one_sentence
+from vitexp.train.identity import RunIdentity, check_own, claim, continuing, identify, start_of
+from vitexp.train.initial import NONE, begin
 from vitexp.train.loggers import build_loggers
+from vitexp.train.measure import FewShotProbe
 from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, settled
-from vitexp.train.parser import Parser, plain_words
-from vitexp.train.plan import RunPlan, make_plan, plan_of, start_of, train_flops
-from vitexp.train.terminal import quieten
-from vitexp.train.trainer_flags import (
-    Limits,
-    as_list,
-    check_flags,
-    check_limits,
-    check_minimum,
-    check_monitors,
-    check_shots,
-    monitored,
-)
-from vitexp.train.verify_resume import Outline, first_validation
+from vitexp.train.parser import Parser
+from vitexp.train.recorder import RunRecorder
+from vitexp.train.terminal import Bar, quieten
+
+FINETUNE = {
+    "model.optimizer": "sgd",
+    "model.schedule": "cosine",
+    "model.weight_decay": "0.0",
+    "model.clip_norm": "1.0",
+    "model.loss": "softmax",
+    "model.head": "linear",
+    "data.batch_size": "512",
+}
+"""Source: paper sheet 2.3, Table 4 and what is common to it; momentum is always 0.9."""
+_SHORT = {"--init": "--run.init", "--download": "--run.download"}
+"""Flags that finetune knows under shorter names too."""
+
+
+def as_fit(words: Sequence[str]) -> list[str]:
+    """A finetune in the words of fit: its defaults first, so that a config or a flag overrules them."""
+    words = ["--download=true" if word == "--download" else word for word in words]  # flags of fit all take a value
+    split = [word.partition("=") for word in words]
+    long = [f"{_SHORT.get(name, name)}{equals}{value}" for name, equals, value in split]
+    return ["fit", *(f"--{name}={value}" for name, value in FINETUNE.items()), *long]
+
 
 _BUILT: dict[tuple[str, Any], Any] = {}
-
-
+"""The parsers that this process has built, which takes longer than a short plan."""
 KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
+"""The class of the module; the parser, which is built once, cannot be told it."""
 
 
 def classifier(**kwargs: Any) -> Classifier:
     """The module of a run; its flags, with their help, are the fields of `ClassifyConfig`."""
-    config = ClassifyConfig(**kwargs)
-    return KIND.get()(**vars(config))
+    return KIND.get()(**vars(ClassifyConfig(**kwargs)))
 
 
 class TrainingCommand(LightningCLI):
-    """LightningCLI with this project's groups, run directory, loggers and record."""
+    """LightningCLI with this project's groups, run directory, loggers and record.
+
+    It runs the command; or ends once the run is planned, or once its parts are built for somebody else's Trainer.
+    """
 
     def __init__(
         self,
         arguments: Sequence[str],
         groups: dict[str, type],
         *,
-        plan_only: bool = False,
-        start: bool = True,
+        until: Literal["planned", "built", "done"] = "done",
         weights: bool = True,
         data: type[ShardData] = ShardData,
     ) -> None:
-        self.groups = groups
-        self.plan_only = plan_only
-        self.start = start and not plan_only
-        self.weights = weights
-        words, dropped = plain_words(list(arguments))
+        self.groups, self.until, self.weights = groups, until, weights
+        self.earlier: RunRecord | None = None
+        """What this very run left in its folder before."""
+        self.transfer = arguments[0] == "finetune"
+        words = as_fit(arguments[1:]) if self.transfer else list(arguments)
         self.verb = words[0]
-        if dropped:
+        if dropped := [word for word in words if word.startswith("--_wandb")]:
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
         quieten()
         super().__init__(
             classifier,
             data,
-            args=words,
+            args=[word for word in words if word not in dropped],
             parser_class=Parser,
             save_config_callback=None,
             seed_everything_default=0,
@@ -95,12 +105,6 @@ class TrainingCommand(LightningCLI):
                 "enable_model_summary": False,
             },
         )
-
-    @classmethod
-    def prepare(cls, verb: str, groups: dict[str, type]) -> None:
-        """Builds the parser of a verb ahead of its use."""
-        with contextlib.suppress(ValueError):  # a parser is built before it can refuse a word
-            cls([verb, "--no-such-flag"], groups)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one verb that is asked for: building the parsers of all four would take longer than a short plan."""
@@ -120,8 +124,7 @@ class TrainingCommand(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the run's and the study's groups, and the facts that the data set tells the network."""
-        parser.add_class_arguments(RunConfig, "run")
-        for name, group in self.groups.items():
+        for name, group in {"run": RunConfig, **self.groups}.items():
             parser.add_class_arguments(group, name)
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
         parser.link_arguments("data.size", "model.image_size", apply_on="instantiate")
@@ -133,95 +136,88 @@ class TrainingCommand(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
-        """Plans the run and builds the trainer with its loggers."""
+        """Finds out which run it is and whether it may begin, and builds the trainer with its loggers."""
         self.run: RunConfig = option(self, self.config_init, "run")
-        chosen = option(self, self.config_init, "trainer")
-        check_flags(chosen)
+        self.options = chosen = option(self, self.config_init, "trainer")
+        self.ckpt_path = self.config[self.verb].get("ckpt_path")
+        flags.check_flags(chosen)
         self.model.configure(settled(self.model.config, self.steps))
-        self.plan = self._plan()
-        check_limits(str(self.subcommand), chosen, self.datamodule, self.run.test)
-        if self.subcommand == "fit":
-            self._check_fit(chosen)
-        if self.plan_only:
-            self.facts, self.outline = self._facts(), self._outline()
+        self.identity = self._identify()
+        flags.check_limits(self.verb, chosen, self.datamodule, self.run.test)
+        if self.verb == "fit":
+            self._check_fit()
+        if self.until == "planned":
             return None
         if chosen["enable_checkpointing"] is False:
             self.run = replace(self.run, checkpoint=False)
-        if self.subcommand != "fit" or chosen["fast_dev_run"]:
-            return super().instantiate_trainer(**({"logger": False} if chosen["logger"] is None else {}) | kwargs)
-        self.earlier = claim(self.plan, self.datamodule.describe())  # before a logger writes into the folder
+        unlogged = {"logger": False} if chosen["logger"] is None else {}
+        if self.verb != "fit" or chosen["fast_dev_run"]:
+            return super().instantiate_trainer(**unlogged | kwargs)
+        self.earlier = claim(self.identity, self.datamodule.describe())  # before a logger writes into the folder
         if self.resumes_own() and not self.done():
-            check_own(read_origin(self.last_checkpoint), self.plan.config)
-        if chosen["logger"] is None:
-            kwargs["logger"] = False if self.done() else self._loggers()
-        plugins = as_list(chosen["plugins"])
-        kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *slurm.environment(plugins)]
-        kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.plan.directory)
-        self.recorder = RunRecorder(self.plan, self.run, self.save_config)
-        # first, before the checkpoints, which hold what it has collected
-        kwargs["callbacks"] = [self.recorder, *as_list(chosen["callbacks"]), *self._callbacks(chosen)]
-        if not self.start:
-            left_out = ("callbacks", "logger") if chosen["logger"] is None else ("callbacks",)
+            check_own(self.identity.last_checkpoint, self.identity.config)
+        self.recorder = RunRecorder(self.identity, self.run, self.save_config)
+        self.callbacks = self.recorder.configured = [*flags.as_list(chosen["callbacks"]), *self._own_callbacks()]
+        plugins = flags.as_list(chosen["plugins"])
+        kwargs["plugins"] = [*plugins, AtomicCheckpoints(), *flags.environment(plugins)]
+        kwargs["default_root_dir"] = chosen["default_root_dir"] or str(self.identity.directory)
+        if self.until == "built":
+            left_out = {"callbacks", *unlogged}
             self.trainer_options = {k: v for k, v in {**chosen, **kwargs}.items() if k not in left_out}
-            self.callbacks = kwargs["callbacks"][1:]
             return None
-        return super().instantiate_trainer(**kwargs)
+        if unlogged and not self.done():
+            kwargs["logger"] = build_loggers(self.run, self.identity, resumed=bool(self.ckpt_path))
+        # the recorder first, before the checkpoints, which hold what it has collected
+        return super().instantiate_trainer(**unlogged | kwargs, callbacks=[self.recorder, *self.callbacks])
 
-    def check_start(self) -> None:
-        """Any start will do: a seed, or given weights."""
+    def _identify(self) -> RunIdentity:
+        study = str(option(self, self.config, "study")["name"])
+        parsed = json.loads(parser_of(self, self.verb).dump(self.config[self.verb], format="json", skip_none=False))
+        for name in ("config", *parsers_of(self)[2][self.verb]):  # what only this verb takes
+            parsed.pop(name, None)
+        found = identify(parsed, plain(self.model.config), self.datamodule.describe(), self.run, study)
+        given = self.ckpt_path if self.verb == "fit" and self.ckpt_path != "last" else None
+        return continuing(found, self.run, given, self.steps)
 
-    def _check_fit(self, chosen: Any) -> None:
+    def _check_fit(self) -> None:
         """What training needs, and the weights it begins with."""
-        self.check_start()
-        known = monitored(chosen, self.datamodule, self.model.config.objective)
-        check_monitors(as_list(chosen["callbacks"]), known)
-        if not chosen["fast_dev_run"]:
-            check_length(self.model.config, self.steps())
-            check_minimum(chosen, self.steps())
-            check_shots(self.run, self.datamodule)
-        check_averages(chosen["callbacks"], self.run.keep, self.model.config.polyak)
-        if self.run.keep == "best" and not self.datamodule.val_count:
-            raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
-        if self.run.keep == "best" and not validates_all(chosen):
+        run, data, config, chosen = self.run, self.datamodule, self.model.config, self.options
+        if self.transfer and run.init == NONE:
             raise ValueError(
-                "run.keep best chooses by all validation images, and the trainer limits them; leave out "
-                "trainer.limit_val_batches and trainer.overfit_batches, or keep the last weights"
+                "finetune starts from given weights; add --init CHECKPOINT, .safetensors, .npz or timm:NAME"
             )
-        if self.run.keep == "best" and self.model.masked is not None:
-            raise ValueError("run.keep best chooses by the accuracy over classes; use last where patches are predicted")
+        flags.check_monitors(chosen, data, config.objective)
+        if not chosen["fast_dev_run"]:
+            check_length(config, self.steps())
+            flags.check_minimum(chosen, self.steps())
+            flags.check_shots(run, data)
+        flags.check_keep(run.keep, chosen, config, data)
         if self.weights:
-            begin(self.model, self.run.init, self.run.download, quiet=self.plan_only)
+            begin(self.model, run.init, run.download, quiet=self.until == "planned")
+
+    def _own_callbacks(self) -> list[Callback]:
+        """Those that the run's options ask for; checkpoints come last, after what they hold."""
+        run, last = self.run, self.identity.last_checkpoint
+        due: dict[str, Any] = {"train_time_interval": timedelta(minutes=run.checkpoint_minutes)}
+        if run.checkpoint_steps:
+            due = {"every_n_train_steps": run.checkpoint_steps}
+        found: list[Callback] = [Bar()] if self.options["enable_progress_bar"] is not False else []
+        found += [BestWeights()] if run.keep == "best" else []
+        found += [FewShotProbe(run.shots, run.shot_seeds)] if run.shots else []
+        if run.checkpoint:
+            where: dict[str, Any] = {"dirpath": last.parent, "filename": last.stem, "enable_version_counter": False}
+            found.append(RunCheckpoint(**where, save_on_train_epoch_end=False, **due))
+        return found
 
     def after_instantiate_classes(self) -> None:
         """Ends here when nothing is to run."""
-        if not self.start:
+        if self.until != "done":
             self.subcommand = None
 
-    def fit(self, **arguments: Any) -> None:
-        """Trains, measures, and writes the record."""
-        session.fit(self, arguments)
-
-    def validate(self, **arguments: Any) -> None:
-        """Measures the validation slice with kept weights."""
-        session.measure(self, "validate", arguments)
-
-    def test(self, **arguments: Any) -> None:
-        """Measures the test split with kept weights."""
-        session.measure(self, "test", arguments)
-
-    def predict(self, **arguments: Any) -> None:
-        """Writes class probabilities of the test split as CSV."""
-        session.predict(self, arguments)
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """Where this run's newest checkpoint lies."""
-        return self.plan.directory / LAST_CHECKPOINT
-
-    @property
-    def study(self) -> str:
-        """The study this run belongs to."""
-        return str(option(self, self.config, "study")["name"])
+    fit = session.fit
+    validate = partialmethod(session.measure, "validate")
+    test = partialmethod(session.measure, "test")
+    predict = session.predict
 
     def done(self) -> bool:
         """Whether this very run has finished before."""
@@ -231,30 +227,19 @@ class TrainingCommand(LightningCLI):
 
     def resumes_own(self) -> bool:
         """Whether this run's own newest checkpoint is to be continued, and there is one."""
-        return self.config[self.subcommand].get("ckpt_path") == "last" and self.last_checkpoint.is_file()
-
-    def asked_to_resume(self) -> bool:
-        """Whether a checkpoint is to be continued."""
-        return bool(self.config[self.subcommand].get("ckpt_path"))
+        return self.ckpt_path == "last" and self.identity.last_checkpoint.is_file()
 
     def steps(self) -> int:
         """Optimiser steps the run will take."""
-        return self._limits().steps(self.datamodule)
+        return flags.Limits.of(self.options).steps(self.datamodule)
 
-    def _limits(self) -> Limits:
-        return Limits.of(option(self, self.config_init, "trainer"))
-
-    def _outline(self) -> Outline:
-        """What a check of its resuming needs to know."""
-        trainer, limits, data = option(self, self.config_init, "trainer"), self._limits(), self.datamodule
-        validation = first_validation(trainer, limits.batches(data)) if data.val_count else 0
-        return Outline(self.steps(), limits.steps_per_epoch(data), data.workers, validation)
-
-    def _facts(self) -> dict[str, Any]:
-        """What is known of a run beforehand: its size, its length and its cost."""
+    def facts(self) -> dict[str, Any]:
+        """What is known of a run beforehand, in words and numbers: its identity, its size, length and cost."""
         steps, data = self.steps(), self.datamodule
-        images = self._limits().images(data, steps)
-        return {
+        images = flags.Limits.of(self.options).images(data, steps)
+        return asdict(self.identity) | {
+            "directory": str(self.identity.directory),
+            "run_directory": str(self.identity.directory),
             "parameters": sum(p.numel() for p in self.model.network.parameters()),
             "steps": steps,
             "images_seen": images,
@@ -269,49 +254,3 @@ class TrainingCommand(LightningCLI):
         path.parent.mkdir(parents=True, exist_ok=True)
         parser = parser_of(self, self.verb)
         parser.save(self.config[self.verb], path, skip_none=False, overwrite=True, multifile=False, skip_check=True)
-
-    def _plan(self) -> RunPlan:
-        verb = str(self.subcommand)
-        parsed = json.loads(parser_of(self, verb).dump(self.config[verb], format="json", skip_none=False))
-        for name in ("config", *parsers_of(self)[2][verb]):  # what only this verb takes
-            parsed.pop(name, None)
-        plan = make_plan(parsed, plain(self.model.config), self.datamodule.describe(), self.run, self.study)
-        before = self._continued(plan)
-        return plan_of(with_continued(plan.config, before), self.run, self.study) if before else plan
-
-    def _continued(self, plan: RunPlan) -> dict[str, Any] | None:
-        """From which run this one goes on: by the checkpoint that is given, or by what its folder holds."""
-        given = self.config[self.subcommand].get("ckpt_path")
-        if self.subcommand == "fit" and given and given != "last":
-            return continued(plan.config, self.steps(), Path(given))
-        if not (plan.directory / RECORD_NAME).is_file():
-            return None
-        earlier = read_record(plan.directory)
-        return adopt(plan.config, earlier.fingerprint, earlier.config)
-
-    def _loggers(self) -> list[Any]:
-        name = f"{self.plan.cell}-seed{self.plan.seed}"
-        return list(
-            build_loggers(self.run, self.plan.directory, group=self.study, name=name, resumed=self.asked_to_resume())
-        )
-
-    def _callbacks(self, chosen: Any) -> list[Callback]:
-        """The bar, the holder of the best weights, and the keeper of checkpoints, which comes last."""
-        bar = [Bar()] if chosen["enable_progress_bar"] is not False else []
-        keeper = [self._keeper()] if self.run.checkpoint else []
-        return [*bar, *self.measuring(), *keeper]
-
-    def measuring(self) -> list[Callback]:
-        """The callbacks that the run's options ask for: the best weights, and the few-shot probe."""
-        best = [BestWeights()] if self.run.keep == "best" else []
-        probes = [FewShotProbe(self.run.shots, self.run.shot_seeds)] if self.run.shots else []
-        return [*best, *probes]
-
-    def _keeper(self) -> RunCheckpoint:
-        return RunCheckpoint(
-            dirpath=self.last_checkpoint.parent,
-            filename=self.last_checkpoint.stem,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-            **self.run.checkpoint_trigger(),
-        )

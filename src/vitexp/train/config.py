@@ -5,7 +5,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -14,17 +13,14 @@ from vitexp.neutral import PARTS
 from vitexp.nn.vit import ViTConfig
 from vitexp.train.optim import OptimConfig
 
-# Code that a config names by its class: callbacks, plugins and their like, and what identifies them.
-
 _OURS = ("vitexp", "lightning", "torch")
 """Packages whose version, or source, a record holds anyway."""
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def with_sources(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer's options, in which each part of your own carries a digest of its source."""
-    parts = {name.partition(".")[2] for name in PARTS}
-    return {name: described(value) if name in parts else value for name, value in trainer.items()}
+    """The trainer's options, in which callbacks, plugins and their like of your own carry a digest of their source."""
+    return {name: described(value) if f"trainer.{name}" in PARTS else value for name, value in trainer.items()}
 
 
 def described(part: Any) -> Any:
@@ -33,20 +29,34 @@ def described(part: Any) -> Any:
         return [described(item) for item in part]
     if not isinstance(part, Mapping) or "class_path" not in part:
         return part
-    modules = {module.__name__: module for name in _strings(part) if (module := _module_of(name))}
-    named = {**part, "class_path": _shortest(str(part["class_path"]))}
-    return named | ({"source": _digest(_reached(modules))} if modules else {})
+    named, digest = {**part, "class_path": _shortest(str(part["class_path"]))}, hashlib.sha256()
+    modules = _modules_of(part)
+    for name, module in sorted(modules.items()):
+        digest.update(f"{name}\0".encode() + Path(str(module.__file__)).read_bytes())
+    return named | ({"source": digest.hexdigest()[:16]} if modules else {})
+
+
+def _modules_of(part: Any) -> dict[str, ModuleType]:
+    """Where a part's code lies that is not ours, and what that imports in turn and no one has installed."""
+    found = {module.__name__: module for word in _strings(part) if (module := _module_of(word))}
+    waiting = list(found.values())
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            if module and module.__name__ not in found and _has_source(module) and not _is_installed(module):
+                found[module.__name__] = module
+                waiting.append(module)
+    return found
 
 
 def _strings(value: Any) -> Iterator[str]:
     """Every word in a part: its class, and classes and functions among its arguments."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
-    elif isinstance(value, str):
+    if isinstance(value, str):
         yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item)
 
 
 def _module_of(path: str) -> ModuleType | None:
@@ -54,36 +64,16 @@ def _module_of(path: str) -> ModuleType | None:
     words = path.split(".")
     names = (".".join(words[:end]) for end in range(len(words) - 1, 0, -1))
     module = next((sys.modules[name] for name in names if name in sys.modules), None)
-    return module if module and _has_source(module) and words[0] not in (*_OURS, *sys.stdlib_module_names) else None
-
-
-def _reached(modules: dict[str, ModuleType]) -> dict[str, ModuleType]:
-    """The modules, and those that they import in turn and that no one has installed."""
-    found, waiting = dict(modules), list(modules.values())
-    while waiting:
-        for value in list(vars(waiting.pop()).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            module = sys.modules.get(name) if isinstance(name, str) else None
-            if module and module.__name__ not in found and _is_own(module):
-                found[module.__name__] = module
-                waiting.append(module)
-    return found
+    return module if module and _has_source(module) and words[0] not in sys.stdlib_module_names else None
 
 
 def _has_source(module: ModuleType) -> bool:
-    return Path(getattr(module, "__file__", None) or "").suffix == ".py"
-
-
-def _is_own(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None) or ""
-    return _has_source(module) and not file.startswith(_INSTALLED) and module.__name__.partition(".")[0] not in _OURS
+    return file.endswith(".py") and module.__name__.partition(".")[0] not in _OURS
 
 
-def _digest(modules: Mapping[str, ModuleType]) -> str:
-    digest = hashlib.sha256()
-    for name, module in sorted(modules.items()):
-        digest.update(f"{name}\0".encode() + Path(str(module.__file__)).read_bytes())
-    return digest.hexdigest()[:16]
+def _is_installed(module: ModuleType) -> bool:
+    return str(module.__file__).startswith(_INSTALLED)
 
 
 def _shortest(path: str) -> str:
@@ -174,12 +164,6 @@ class RunConfig:
             raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
         if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
             raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}; give more than 0, up to a year")
-
-    def checkpoint_trigger(self) -> dict[str, Any]:
-        """When a checkpoint is due, in the words of Lightning's ModelCheckpoint."""
-        if self.checkpoint_steps:
-            return {"every_n_train_steps": self.checkpoint_steps}
-        return {"train_time_interval": timedelta(minutes=self.checkpoint_minutes)}
 
 
 def network_config(config: ClassifyConfig) -> ViTConfig:

@@ -3,61 +3,55 @@
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
-from vitexp.train.module import Classifier
 from vitexp.weights.config import config_of
 from vitexp.weights.load import Stored, load_stored, read_weights
 from vitexp.weights.read import choose, split_name
 
+if TYPE_CHECKING:
+    from vitexp.train.module import Classifier
+
 NONE = "none"
 TIMM = "timm:"
-_ONCE = "timm/"
-"""How TIMM was spelt before."""
-_HEX = 16
 _OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "window", "resnet", "gelu")
 """What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
 _SAY_NOTHING = ("own", "own resnet", "timm resnet")
 """Names from which no config follows: the run's own is taken for theirs."""
 
 
-def begin(module: Classifier, init: str, download: bool = False, *, quiet: bool = False) -> None:
+def begin(module: "Classifier", init: str, download: bool = False, *, quiet: bool = False) -> None:
     """Fills the network from what `run.init` names, and says so; positions are resized, the head starts at zero.
 
     Raises: ValueError for a file that is absent, damaged, or holds another network.
     """
     if init == NONE:
         return
-    stored = _read(init, download)
     network: Any = module.network
+    stored = _read(init, download)
     _check_same(stored, network.config)
     notes = load_stored(network, stored, new_head=True)
     if module.average is not None:
-        module.average.load_state_dict(module.network.state_dict())
+        module.average.load_state_dict(network.state_dict())
     if not quiet:
-        _say(stored, notes)
+        lines = [f"weights     {stored.name}; the head starts at zero", *(f"note: {note}" for note in notes)]
+        rank_zero_only(print)("\n".join(lines))
 
 
 def _read(init: str, download: bool) -> Stored:
     path = file_of(init, download)
-    prefix = "" if init.startswith(TIMM) else split_name(init)[1]
-    stored = read_weights(f"{path}#{prefix}" if prefix else path)
-    if init.startswith(TIMM) and stored.config is None:
-        from vitexp.weights.timm_hub import facts_of
+    if not init.startswith(TIMM):
+        return read_weights(f"{path}#{split_name(init)[1]}" if split_name(init)[1] else path)
+    stored = read_weights(path)
+    if stored.config is not None:
+        return stored
+    from vitexp.weights.timm_hub import facts_of
 
-        stored = stored._replace(beside=facts_of(init.removeprefix(TIMM), stored.beside or {}), name=init)
-    return stored
-
-
-@rank_zero_only
-def _say(stored: Stored, notes: list[str]) -> None:
-    print(f"weights     {stored.name}; the head starts at zero")
-    for note in notes:
-        print(f"note: {note}")
+    return stored._replace(beside=facts_of(init.removeprefix(TIMM), stored.beside or {}), name=init)
 
 
 def _check_same(stored: Stored, wanted: ViTConfig) -> None:
@@ -89,6 +83,12 @@ def content_of(init: str, download: bool = False) -> str | None:
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
 
+@lru_cache(maxsize=8)
+def _digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def file_of(init: str, download: bool = False) -> Path:
     """The file behind `run.init`; weights of timm's lie in its cache, or are fetched with `download`.
 
@@ -101,16 +101,7 @@ def file_of(init: str, download: bool = False) -> Path:
         from vitexp.weights.timm_hub import weights_file
 
         return weights_file(init.removeprefix(TIMM), download=download)
-    if init.startswith(_ONCE):
-        name = init.removeprefix(_ONCE)
-        raise ValueError(f"run.init is {init!r}, which is no file; for weights of timm's write {TIMM}{name}")
     raise ValueError(
         f"run.init is {init!r}, which is no file; train it first (experiments/pretrain_tiny.yaml), "
         f"or give a checkpoint, .safetensors, .npz, or {TIMM}NAME for weights of timm's"
     )
-
-
-@lru_cache(maxsize=8)
-def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_HEX]

@@ -13,66 +13,58 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vitexp.record import ANSWERS, RunRecord, write_atomically
 from vitexp.train.config import RunConfig
+from vitexp.train.identity import RunIdentity
 from vitexp.wandb_record import end_summary, start_config, unreachable
 
-INIT_SECONDS = 30.0
-"""How long the start waits for a server that listens but does not answer; WANDB_INIT_TIMEOUT overrules it."""
-FINISH_SECONDS = 120.0
-"""How long the end waits for what is not yet sent; WANDB_FINISH_TIMEOUT overrules it."""
+_SECONDS = {"init_timeout": 30.0, "finish_timeout": 120.0}
+"""How long the start waits for a server that listens but does not answer, and the end for what is not yet sent;
+WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT overrule it."""
 _ID_FILE = "wandb_id.txt"
 
 
-def build_loggers(run: RunConfig, directory: Path, *, group: str, name: str, resumed: bool) -> list[Logger]:
+def build_loggers(run: RunConfig, identity: RunIdentity, *, resumed: bool) -> list[Logger]:
     """CSV first, because the trainer's own folder follows the first logger; W&B second, unless it is off."""
-    loggers: list[Logger] = [CSVLogger(save_dir=directory, name="metrics")]
+    loggers: list[Logger] = [CSVLogger(save_dir=identity.directory, name="metrics")]
     mode = wandb_mode(run)
-    if mode != "disabled":
-        loggers.append(RunLogger(run, directory, mode=mode, group=group, name=name, resumed=resumed))
-    return loggers
+    return loggers if mode == "disabled" else [*loggers, RunLogger(run, identity, mode=mode, resumed=resumed)]
 
 
 def wandb_mode(run: RunConfig) -> str:
     """The W&B mode this run will use: online, offline or disabled."""
     if run.wandb != "auto":
         return {"off": "disabled"}.get(run.wandb, run.wandb)
-    spoken = os.environ.get("WANDB_MODE", "")
-    if spoken:
+    if spoken := os.environ.get("WANDB_MODE", ""):
         return {"dryrun": "offline"}.get(spoken, spoken)
-    return "online" if _has_key() else "offline"
-
-
-def _has_key() -> bool:
-    """Whether the client knows an API key; nothing is asked of a person or of the network."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
-    try:
-        return bool(wandb.login(prompt=False, verify=False))
+    try:  # nothing is asked of a person or of the network
+        return "online" if wandb.login(prompt=False, verify=False) else "offline"
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
         _tell(f"{error}; logging offline")
-        return False
+        return "offline"
 
 
 class RunLogger(WandbLogger):
     """The W&B logger, made so that a missing key, server or network leaves an offline run and not a dead one."""
 
-    def __init__(self, run: RunConfig, directory: Path, *, mode: str, group: str, name: str, resumed: bool) -> None:
-        kept = kept_run(directory) if resumed else {}
-        made: dict[str, Any] = {"project": run.project, "id": uuid.uuid4().hex[:12]} | kept
-        super().__init__(name=name, save_dir=directory, group=group, **made)
-        self.mode = mode
-        self.directory = directory
-        self._broken = False
+    def __init__(self, run: RunConfig, identity: RunIdentity, *, mode: str, resumed: bool) -> None:
+        self.mode, self.directory, self._broken = mode, identity.directory, False
+        made: dict[str, Any] = {"project": run.project, "id": uuid.uuid4().hex[:12]}
+        made |= kept_run(self.directory) if resumed else {}
+        name = f"{identity.cell}-seed{identity.seed}"
+        super().__init__(name=name, save_dir=self.directory, group=identity.study, **made)
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run, started at its first use and then noted in the run's folder, so that a resume continues it."""
         if self._experiment is None:
-            self._experiment = _start(self._wandb_init, self.mode)
-            self._experiment.define_metric("trainer/global_step")
-            self._experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-            keep_run(self.directory, self._experiment)
+            self._experiment = started = _start(self._wandb_init, self.mode)
+            started.define_metric("trainer/global_step")
+            started.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+            path = "/".join(filter(None, (started.entity, started.project, started.id)))  # no entity before a server
+            write_atomically(self.directory / _ID_FILE, path + "\n")
         return self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -80,7 +72,7 @@ class RunLogger(WandbLogger):
         self._harmlessly(lambda: super(RunLogger, self).log_metrics(metrics, step))
 
     def log_start(self, record: RunRecord) -> None:
-        """The hyper-parameters as flat dotted keys, and who this run is; what a sweep has set stays as it set it."""
+        """The hyper-parameters as flat dotted keys, and which run this is; what a sweep has set stays as it set it."""
 
         def log() -> None:
             known = dict(self.experiment.config)
@@ -104,20 +96,22 @@ class RunLogger(WandbLogger):
 
     def describe(self) -> tuple[str, str] | None:
         """Kind and place of the run, for the last lines a person reads; None when it never started."""
-        started = self._experiment
-        if started is None or getattr(started, "disabled", False):
+        if (started := self._started()) is None:
             return None
-        folder = _folder(started)
-        if started.offline:
-            pieces = sorted(map(str, Path(folder).parent.glob(f"offline-run-*-{started.id}")))  # one for each resume
-            return "W&B offline", f"{folder}   (upload: wandb sync {' '.join(pieces)})"
-        return "W&B online", str(started.url)
+        if not started.offline:
+            return "W&B online", str(started.url)
+        folder = Path(started.dir).parent
+        pieces = sorted(map(str, folder.parent.glob(f"offline-run-*-{started.id}")))  # one for each resume
+        return "W&B offline", f"{folder}   (upload: wandb sync {' '.join(pieces)})"
 
     def finish(self, exit_code: int) -> None:
         """Ends the W&B run; waits for the server no longer than two minutes, and says how to send the rest."""
-        started = self._experiment
-        if started is not None and not getattr(started, "disabled", False):
+        if (started := self._started()) is not None:
             self._harmlessly(lambda: _finish(started, exit_code))
+
+    def _started(self) -> Any:
+        started = self._experiment
+        return None if getattr(started, "disabled", False) else started
 
     def _harmlessly(self, work: Callable[[], None]) -> None:
         """Training goes on whatever W&B's client meets; what it cannot take is in the CSV and in the record."""
@@ -130,12 +124,16 @@ class RunLogger(WandbLogger):
             _tell(f"{type(error).__name__}: {' '.join(str(error).split())}; it gets no more numbers of this run")
 
 
-def tell_agent(record: RunRecord, run: RunConfig, directory: Path) -> None:
+def run_loggers(trainer: Any) -> list[RunLogger]:
+    """The W&B loggers; on other ranks than the first they do nothing."""
+    return [logger for logger in trainer.loggers if isinstance(logger, RunLogger)]
+
+
+def tell_agent(record: RunRecord, run: RunConfig, identity: RunIdentity) -> None:
     """Where a W&B agent asks for a run that is finished already, its numbers become those of the agent's run."""
     if "WANDB_SWEEP_ID" not in os.environ or (mode := wandb_mode(run)) == "disabled":
         return
-    name = f"{record.cell}-seed{record.seed}"
-    logger = RunLogger(run, directory, mode=mode, group=record.study, name=name, resumed=False)
+    logger = RunLogger(run, identity, mode=mode, resumed=False)
     logger.log_start(record)
     rows: dict[int, dict[str, float]] = {}
     for metric, points in record.curves.items():
@@ -155,17 +153,12 @@ def kept_run(directory: Path) -> dict[str, str]:
     return dict(zip(("id", "project", "entity"), reversed([word for word in words if word]), strict=False))
 
 
-def keep_run(directory: Path, started: Any) -> None:
-    """Writes whose W&B run this is: ENTITY/PROJECT/ID, or without the entity when no server has named it."""
-    path = "/".join(filter(None, (started.entity, started.project, started.id)))
-    write_atomically(directory / _ID_FILE, path + "\n")
-
-
 def _start(arguments: Mapping[str, Any], mode: str) -> Any:
     """The run in the first mode that works: as wanted, offline, not at all."""
     import wandb
 
-    settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True, **_waits())
+    waits: dict[str, Any] = {k: v for k, v in _SECONDS.items() if f"WANDB_{k.upper()}" not in os.environ}
+    settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True, **waits)
     arguments = {name: value for name, value in arguments.items() if name != "anonymous"}
     for tried, then in ((mode, "offline"), ("offline", "disabled")):
         try:
@@ -180,31 +173,17 @@ def _start(arguments: Mapping[str, Any], mode: str) -> Any:
 
 def _finish(started: Any, exit_code: int) -> None:
     """Ends the run; what the server did not take lies in the run's folder, and the command that sends it is printed."""
-    folder, why = _folder(started), None
+    folder, why = Path(started.dir).parent, None
     try:
         started.finish(exit_code=exit_code)
     except TimeoutError:
         why = "did not take everything in time"
-    if why is None and not started.offline and _refused(Path(folder)):
-        why = "refused some of the numbers"
+    log = folder / "logs" / "debug-internal.log"
+    if why is None and not started.offline and log.is_file():
+        # the client gives up sending for good, and with success, when a server answers 404 or 403
+        why = "refused some of the numbers" if "filestream: fatal error" in log.read_text(errors="replace") else None
     if why is not None:
         _tell(f"the server {why}; upload the rest: wandb sync --include-online {folder}")
-
-
-def _refused(folder: Path) -> bool:
-    """Whether the client gave up sending: it does so for good, and with success, when a server answers 404 or 403."""
-    log = folder / "logs" / "debug-internal.log"
-    return log.is_file() and "filestream: fatal error" in log.read_text(errors="replace")
-
-
-def _waits() -> dict[str, Any]:
-    """The bounds of waiting that the environment does not set itself."""
-    bounds = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
-    return {name: seconds for name, seconds in bounds.items() if f"WANDB_{name.upper()}" not in os.environ}
-
-
-def _folder(started: Any) -> str:
-    return str(Path(started.dir).parent)
 
 
 def _tell(text: str) -> None:

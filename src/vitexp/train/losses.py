@@ -1,6 +1,15 @@
-"""The loss of each image, and the average of the weights (EMA) that may be measured in place of the weights."""
+"""The loss of each image; its means on the way, for loggers and records; and the average of the weights (EMA).
+
+Row s of a logger is about the weights after s optimiser steps: `train_loss` is their mean loss over the images of the
+next step, `lr` the rate of that step, and `val_acc` what they reach on the validation images. There is a row for every
+s that `trainer.log_every_n_steps` divides, at any length of an epoch and across a resume.
+"""
 
 import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,3 +61,114 @@ def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> 
     """
     share = (1 - decay) / (1 - decay**step)
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
+
+
+_BLOCKS = 10
+"""The first and the last of this many parts of the planned steps show whether a run trained."""
+
+
+@dataclass
+class _Sum:
+    """Losses added up on this rank, and the number of images over all ranks."""
+
+    total: Tensor | float = 0.0
+    images: int = 0
+
+
+class TrainingLoss:
+    """Adds up the losses of the batches on the device, which nobody waits for; gives means over all ranks."""
+
+    def __init__(self) -> None:
+        self.epoch, self.block, self.row = _Sum(), _Sum(), _Sum()
+        self.blocks: list[_Sum] = []
+        self._clock: tuple[float, int] | None = None
+        self._away = 0.0
+
+    def add(self, losses: Tensor, images: int, logged: bool) -> None:
+        """Takes the losses of this rank's part of a batch of `images` images."""
+        part = losses.detach().sum(dtype=_exact(losses.device))
+        for into in (self.epoch, self.block, *([self.row] if logged else [])):
+            into.total = into.total + part
+            into.images += images
+
+    def end_step(self, trainer: Any, planned: int, images_seen: int, logged: bool) -> None:
+        """Writes the row of the step that was just taken, where one is due: its mean loss, and the speed since the last
+        row. Closes a tenth of the planned steps.
+        """
+        if logged:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]  # still that of this step
+            values = {"lr": rate, "train_loss": _means([self.row], trainer)[0]}
+            self.row, now = _Sum(), time.perf_counter()
+            if self._clock is not None and now > self._clock[0]:
+                values["images_per_second"] = (images_seen - self._clock[1]) / (now - self._clock[0])
+            self._clock = now, images_seen
+            log_row(trainer, values, trainer.global_step)
+        if (trainer.global_step + 1) % max(1, planned // _BLOCKS) == 0:
+            self.blocks.append(self.block)
+            self.block = _Sum()
+
+    def pause(self) -> None:
+        """The time of a validation is not counted as training, up to `go_on`."""
+        self._away = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Ends the pause."""
+        if self._clock is not None:
+            self._clock = self._clock[0] + time.perf_counter() - self._away, self._clock[1]
+
+    def take_epoch(self, trainer: Any) -> float:
+        """The mean over the images trained on since this was last asked; NaN for none."""
+        epoch, self.epoch = self.epoch, _Sum()
+        return _means([epoch], trainer)[0]
+
+    def learning(self, trainer: Any) -> dict[str, float]:
+        """The mean loss over the first and over the last tenth of the planned steps.
+
+        Of a run that ended in its second tenth, the end is what it took of that; one that ended before has neither.
+        """
+        parts = [*self.blocks, self.block] if len(self.blocks) == 1 and self.block.images else self.blocks
+        if len(parts) < 2:
+            return {}
+        start, end = _means([parts[0], parts[-1]], trainer)
+        return {"train_loss_start": start, "train_loss_end": end}
+
+    def state(self, trainer: Any) -> dict[str, Any]:
+        """Plain numbers for a checkpoint: sums over all ranks."""
+        parts = [self.epoch, self.block, *self.blocks]
+        pairs = [[total, part.images] for total, part in zip(_summed(parts, trainer), parts, strict=True)]
+        return {"epoch": pairs[0], "block": pairs[1], "blocks": pairs[2:]}
+
+    def load(self, state: Mapping[str, Any], rank: int) -> None:
+        """Takes the sums up again: they are over all ranks, so they belong to one of them."""
+        self.epoch, self.block, *self.blocks = (
+            _Sum(float(total) if rank == 0 else 0.0, int(images))
+            for total, images in (state["epoch"], state["block"], *state["blocks"])
+        )
+
+
+def _means(parts: list[_Sum], trainer: Any) -> list[float]:
+    """The mean of each over the images of all ranks; NaN for none."""
+    sums = _summed(parts, trainer)
+    return [total / part.images if part.images else float("nan") for total, part in zip(sums, parts, strict=True)]
+
+
+def _summed(parts: list[_Sum], trainer: Any) -> list[float]:
+    """The totals over all ranks, with one wait for the device."""
+    device = trainer.strategy.root_device
+    totals = torch.stack([torch.as_tensor(part.total, dtype=_exact(device), device=device) for part in parts])
+    if trainer.world_size > 1:
+        totals = trainer.strategy.reduce(totals, reduce_op="sum")
+    return [float(one) for one in totals.tolist()]
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """What losses are added up in: Apple's GPUs know no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def log_row(trainer: Any, values: Mapping[str, float], step: int) -> None:
+    """Writes one row to every logger, at this step whatever Lightning's own count is."""
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "epoch": trainer.current_epoch}, step=step)
+            logger.save()

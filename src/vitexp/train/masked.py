@@ -92,9 +92,10 @@ class MaskedPatches(nn.Module):
         self.grid, self.prefix = network.layout.grid, network.layout.prefix
         self.patch = tuple(size // count for size, count in zip(network.stem.image_size, self.grid, strict=True))
         self._check()
-        width = network.layout.width
+        width, values = network.layout.width, 3 * self.patch[0] * self.patch[1]
         self.mask = nn.Parameter(torch.empty(width))
-        self.predict = Linear(width, self._outputs(), weight=zeros)
+        outputs = values if target == "masked_pixels" else CELLS[target] ** 2 * LEVELS**3
+        self.predict = Linear(width, outputs, weight=zeros)
         self.init_rules: dict[str, Rule] = {"mask": normal(0.02)}
         initialise(self)
 
@@ -119,11 +120,6 @@ class MaskedPatches(nn.Module):
         tokens: Tensor = network.norm(network.encode_patches(patches))
         return tokens[:, self.prefix :]
 
-    def _outputs(self) -> int:
-        if self.target == "masked_pixels":
-            return 3 * self.patch[0] * self.patch[1]
-        return CELLS[self.target] ** 2 * LEVELS**3
-
     def _check(self) -> None:
         patches = self.grid[0] * self.grid[1]
         if patches < 2 or not 1 <= corrupted(patches, self.share) <= patches:
@@ -131,12 +127,11 @@ class MaskedPatches(nn.Module):
                 f"model.masked_share {self.share} of {patches} patches leaves nothing to predict, or no other patch; "
                 "give a share above 0 and up to 1, and an arch with smaller patches"
             )
-        cells = CELLS.get(self.target, 1)
-        if any(size % cells for size in self.patch):
-            size = f"{self.patch[0]}x{self.patch[1]}"
+        cells, (rows, columns) = CELLS.get(self.target, 1), self.patch
+        if rows % cells or columns % cells:
             raise ValueError(
-                f"model.objective {self.target} cuts a patch in {cells}x{cells} cells, and {size} pixels cannot be; "
-                "choose another arch or objective"
+                f"model.objective {self.target} cuts a patch in {cells}x{cells} cells, and {rows}x{columns} pixels "
+                "cannot be; choose another arch or objective"
             )
 
 

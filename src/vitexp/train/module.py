@@ -17,12 +17,11 @@ from vitexp.lightning_private import attached_trainer
 from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
 from vitexp.nn.vit import build, resolve
-from vitexp.train.answers import Answers, Measured, check_resumed, weight_sums
+from vitexp.train.answers import Measured, Part, check_resumed, collected
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, network_config, plain
-from vitexp.train.continuation import read_checkpoint
-from vitexp.train.course import Course, log_row
-from vitexp.train.losses import averaged, batch_losses, image_losses, probabilities_of, take_in
-from vitexp.train.masked import MaskedPatches, unused
+from vitexp.train.identity import read_checkpoint
+from vitexp.train.losses import TrainingLoss, averaged, batch_losses, image_losses, log_row, probabilities_of, take_in
+from vitexp.train.masked import MaskedPatches, Target, unused
 from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, clip, lr_factor
 from vitexp.train.trainer_flags import Limits
 
@@ -87,11 +86,11 @@ class Classifier(L.LightningModule):
         self.class_names: tuple[str, ...] = ()
         self.register_buffer("places", None, persistent=False)  # the class for each label of a data set
         self.images_seen = 0
-        self.course = Course()
+        self.train_loss = TrainingLoss()
         self._seed = torch.initial_seed()
-        self.masked = self._masked()
+        self.masked = None if self.config.objective == "classify" else self._masked(self.config.objective)
         self.readings = nn.ModuleDict({split: self._readings() for split in ("val", "test")})
-        self.answers = {split: Answers() for split in ("val", "test")}
+        self.answers: dict[str, list[Part]] = {"val": [], "test": []}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # nothing in the file is ever executed
@@ -139,13 +138,17 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
         batch = self._whole(batch, batch_index)
-        if self.config.dropout:
-            self._seed_step()
-        losses = self._losses(batch)
+        if self.config.dropout:  # depends on (seed, step, rank) alone: a resumed run draws what an unbroken one does
+            step = (self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank
+            torch.manual_seed(step % 2**63)
+        if self.masked is None:
+            losses = self.loss(self(batch.images), batch)
+        else:
+            losses, _ = self.masked(self.network, batch, self.current_epoch)
         loss = losses.sum() * (self.trainer.world_size / batch.total)
         self.images_seen += batch.total
         logged = self._is_logged()
-        self.course.add(losses, batch.total, logged)
+        self.train_loss.add(losses, batch.total, logged)
         if logged:  # for callbacks that watch it; the loggers get it from `optimizer_step`, in the row of its step
             self.log("train_loss", loss.detach(), sync_dist=True, logger=False)
         return loss
@@ -179,7 +182,7 @@ class Classifier(L.LightningModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """The step, which the average of the weights takes in; its row in the loggers, where one is due."""
         super().optimizer_step(*arguments, **options)
-        self.course.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
+        self.train_loss.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
         if self.average is not None:
             take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
 
@@ -189,9 +192,16 @@ class Classifier(L.LightningModule):
         for network in filter(None, (self.network, self.average)):
             network.load_state_dict(state)
 
+    @torch.no_grad()
     def weight_sums(self) -> list[int]:
-        """What the measured weights are, as whole numbers that tell them from any others."""
-        return weight_sums(self.measured if self.masked is None else self)
+        """One whole number for each tensor of what is measured: its bits, added up; the same on every device.
+
+        Any single changed weight changes it.
+        """
+        whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        state = (self.measured if self.masked is None else self).state_dict().values()
+        bits = (value.detach().contiguous().view(whole[value.element_size()]) for value in state)
+        return [int(one) for one in torch.stack([value.sum(dtype=torch.int64) for value in bits]).tolist()]
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -199,9 +209,11 @@ class Classifier(L.LightningModule):
         """Clips by the global norm, where `clip_norm` is set. Raises: NonFinite when the norm is not finite."""
         if gradient_clip_val is not None:
             raise ValueError("trainer.gradient_clip_val has no effect here; set model.clip_norm instead")
-        if self.config.clip_norm or self._looks_now():
+        # a look at a number waits for an accelerator, so there it is taken only when something is logged anyway
+        look = self.device.type == "cpu" or self._is_logged()
+        if self.config.clip_norm or look:
             where = f"step {self.global_step} (epoch {self.current_epoch})"
-            clip([parameter for _, parameter in self.trained()], self.config.clip_norm, where, look=self._looks_now())
+            clip([parameter for _, parameter in self.trained()], self.config.clip_norm, where, look=look)
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that gradients reach, by name."""
@@ -218,7 +230,7 @@ class Classifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""
-        kept = {"images_seen": self.images_seen, "course": self.course.state(self.trainer)}
+        kept = {"images_seen": self.images_seen, "course": self.train_loss.state(self.trainer)}
         names = list(self.shard_data.class_names) if self.shard_data else None
         checkpoint["vitexp"] = kept | {"model": plain(self.config), "classes": names}
 
@@ -229,7 +241,7 @@ class Classifier(L.LightningModule):
             check_resumed(kept.get("classes"), self.shard_data.class_names)
         self.images_seen = int(kept.get("images_seen", 0))
         if "course" in kept:
-            self.course.load(kept["course"], self.global_rank)
+            self.train_loss.load(kept["course"], self.global_rank)
 
     @property
     def shard_data(self) -> ShardData | None:
@@ -264,41 +276,33 @@ class Classifier(L.LightningModule):
             right = logits.argmax(-1) == labels
             metrics.update(readings, logits, labels)
         readings["loss"].update(losses)
-        self.answers[split].add(batch.samples, right)
+        self.answers[split].append((batch.samples, right))
 
     def _classes_of(self, batch: Batch) -> Tensor:
         """The network's classes of the images, whose labels count the classes of the data set."""
         return batch.labels if self.places is None else self.places[batch.labels]
 
-    def _losses(self, batch: Batch) -> Tensor:
-        """One loss per image of a training batch."""
-        if self.masked is None:
-            return self.loss(self(batch.images), batch)
-        losses: Tensor = self.masked(self.network, batch, self.current_epoch)[0]
-        return losses
-
-    def _masked(self) -> MaskedPatches | None:
+    def _masked(self, objective: Target) -> MaskedPatches:
         """What predicts patches; the parts of the network that only classes need then rest."""
-        if self.config.objective == "classify":
-            return None
-        masked = MaskedPatches(self.network, self.config.objective, self.config.masked_share, self._seed)
+        masked = MaskedPatches(self.network, objective, self.config.masked_share, self._seed)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not unused(name, self.network))
         return masked
 
     def _readings(self) -> nn.ModuleDict:
-        """What is measured over a split besides the classes."""
-        colours = self.masked is not None and self.config.objective != "masked_pixels"
-        means = {name: MeanMetric() for name in (["colour_acc"] if colours else []) + ["loss"]}
-        return nn.ModuleDict(means | dict({} if self.masked else metrics.of_logits(self.config.classes)))
+        """What is measured over a split besides the share of right classes."""
+        if self.masked is None:
+            return nn.ModuleDict({"loss": MeanMetric(), **metrics.of_logits(self.config.classes)})
+        colours = {} if self.config.objective == "masked_pixels" else {"colour_acc": MeanMetric()}
+        return nn.ModuleDict({**colours, "loss": MeanMetric()})
 
     def on_validation_start(self) -> None:
         """The clock of training stops."""
-        self.course.pause()
+        self.train_loss.pause()
 
     def on_validation_end(self) -> None:
         """The clock of training goes on."""
-        self.course.go_on()
+        self.train_loss.go_on()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation numbers."""
@@ -310,8 +314,8 @@ class Classifier(L.LightningModule):
 
     def _report(self, split: str) -> None:
         """The numbers of a split under their names: `limited_val_acc` where not all of its images were measured."""
-        measured = self.answers[split].take()
-        found = {} if measured.right is None else {"acc": measured.accuracy}
+        measured, self.answers[split] = collected(self.answers[split]), []
+        found = {} if measured.right is None else {"acc": int(measured.right.sum()) / len(measured.right)}
         for name, reading in self.readings[split].items():  # type: ignore[operator]
             found[name] = float(reading.compute())
             reading.reset()
@@ -319,12 +323,9 @@ class Classifier(L.LightningModule):
         if limited:
             found["images"] = float(len(measured.samples))
         values = {f"{LIMITED if limited else ''}{split}_{name}": value for name, value in found.items()}
-        if not self.trainer.sanity_checking:  # what Lightning measures to try the loop is nobody's number
-            self.measured_images[split] = measured
-            self._publish(split, values)
-
-    def _publish(self, split: str, values: dict[str, float]) -> None:
-        """To callbacks, the bar and the loggers."""
+        if self.trainer.sanity_checking:  # what Lightning measures to try the loop is nobody's number
+            return
+        self.measured_images[split] = measured
         others = {name: value for name, value in self.measurements.items() if f"{split}_" not in name}
         self.measurements = others | values
         for name, value in values.items():
@@ -337,14 +338,6 @@ class Classifier(L.LightningModule):
         """Whether the step that is being taken has a row in the loggers."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and self.global_step % every == 0
-
-    def _looks_now(self) -> bool:
-        """A look at a number waits for an accelerator, so there it is taken only when something is logged anyway."""
-        return self.device.type == "cpu" or self._is_logged()
-
-    def _seed_step(self) -> None:
-        """Dropout depends on (seed, step, rank) alone, so a resumed run draws what an unbroken one would have drawn."""
-        torch.manual_seed(((self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank) % 2**63)
 
 
 Classify = Classifier  # its name before

@@ -64,17 +64,16 @@ def seed(value: Any) -> int:
     return int(value)
 
 
-def _load_strictly(load: Any) -> Any:
+_load = get_loader("yaml")
+
+
+def _load_strictly(content: str) -> Any:
     """Every YAML text that the parser reads, be it a file or the value of a flag, is checked before it is built."""
-
-    def checked(content: str) -> Any:
-        strict.check(content)
-        return load(content)
-
-    return checked
+    strict.check(content)
+    return _load(content)
 
 
-set_loader("yaml", _load_strictly(get_loader("yaml")), exceptions=(yaml.YAMLError,))
+set_loader("yaml", _load_strictly, exceptions=(yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):
@@ -122,10 +121,8 @@ class Parser(LightningArgumentParser):
     def flags(self) -> list[str]:
         """Every dotted name this parser and its subcommands know."""
         names = [option[2:] for action in self._actions for option in action.option_strings if option.startswith("--")]
-        for action in self._actions:
-            for sub in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
-                names += sub.flags() if isinstance(sub, Parser) else []
-        return names
+        below = [action.choices.values() for action in self._actions if isinstance(action.choices, dict)]
+        return names + [name for subs in below for sub in subs if isinstance(sub, Parser) for name in sub.flags()]
 
 
 def joined(content: str) -> str:
@@ -136,7 +133,7 @@ def joined(content: str) -> str:
 
     Raises: ValueError for a value that is given in both ways, and for what is no mapping.
     """
-    config = get_loader("yaml")(content)
+    config = _load_strictly(content)
     if not isinstance(config, dict):
         given = "is empty" if not content.strip() else f"holds {_shown(content)}"
         raise ValueError(f"the config {given}; give a mapping of groups or dotted names, such as model.lr: 1.0e-3")
@@ -167,11 +164,7 @@ def sentence(message: str, known: list[str]) -> str:
     """The parser's complaint as given, allowed, where, what to do."""
     text = " ".join(str(message).split())
     if argument := _ARGUMENT.match(text):
-        return (
-            f"{argument[1]} needs a value"
-            if argument[2] == "expected one argument"
-            else f"{argument[1]}: {argument[2]}"
-        )
+        return f"{argument[1]}: {argument[2]}".replace(": expected one argument", " needs a value")
     key = _KEY.search(text)
     if not key and (unknown := _UNKNOWN.search(text)):
         return _unknown(next(filter(None, unknown.groups())).split("=")[0].lstrip("-"), known)
@@ -189,8 +182,8 @@ def _allowed(text: str) -> str:
     """The types that the parser expected, in words."""
     types = _TYPE.findall(text.split("Given value type")[0])
     literals = [part.strip(" '\"") for _, listed, _ in types for part in listed.split(",") if listed]
-    kinds = [_WORDS.get(kind) or f"the class_path of a {kind.rpartition('.')[2]}" for kind, _, _ in types if kind]
     parents = [f"the class_path of a {parent}" for *_, parent in types if parent]
+    kinds = [_WORDS.get(kind) or f"the class_path of a {kind.rpartition('.')[2]}" for kind, _, _ in types if kind]
     words = list(dict.fromkeys([*literals, *parents, *kinds]))
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
@@ -217,9 +210,3 @@ def _unknown(name: str, known: list[str]) -> str:
     else:
         hint = "`vitexp fit --help` lists every flag"
     return f"--{name} is no flag; {hint}"
-
-
-def plain_words(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Splits off what a resumed W&B sweep run adds (`--_wandb...`), which is no flag of ours."""
-    extra = [word for word in arguments if word.startswith("--_wandb")]
-    return [word for word in arguments if not word.startswith("--_wandb")], extra

@@ -1,33 +1,63 @@
-"""Standard output that a reader may leave, as `| head` does: training goes on, and its record is written."""
+"""What a run shows: its progress bar, nothing that Lightning says about itself, and no end where nobody reads on."""
 
 import contextlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
-# Keeps Lightning from talking about itself, so that what a run prints is about the run.
+
+class Bar(RichProgressBar):
+    """Lightning's bar, without the logger's version number, and with the true numbers of epochs and batches.
+
+    Lightning counts max_steps as batches, also where gradients are added up, and shows max_epochs -1 as it is.
+    """
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """What is shown beside the bar."""
+        return {name: shown for name, shown in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The batches of this epoch, of which the last one may be cut short."""
+        steps, per_epoch = self._steps()
+        left = (steps - self.trainer.current_epoch * per_epoch) * self.trainer.accumulate_grad_batches
+        return max(0, min(self.trainer.num_training_batches, left))
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        steps, per_epoch = self._steps()
+        return f"{f'Epoch {current_epoch}/{-(-steps // per_epoch) - 1}':{len(self.validation_description)}}"
+
+    def _steps(self) -> tuple[int, int]:
+        """Optimiser steps of the run, and of an epoch."""
+        module: Any = self.trainer.lightning_module
+        return module.total_steps(), -int(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
+
+
+_ADVICE = (
+    ".*does not have many workers.*",
+    ".*LightningCLI's args parameter is intended.*",
+    ".*treespec, LeafSpec.*",
+    ".*callbacks used to create the checkpoint.*",
+    "The dirpath has changed from.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+_TALKERS = ("pytorch.utilities.rank_zero", "fabric.utilities.seed", "pytorch.trainer.connectors.checkpoint_connector")
 
 
 def quieten() -> None:
     """Leaves out what Lightning says about itself: advice on workers, on its other products, on the seed."""
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's calls, not ours
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter is intended.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    warnings.filterwarnings("ignore", message="The dirpath has changed from.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    for name in (
-        "pytorch.utilities.rank_zero",
-        "fabric.utilities.seed",
-        "pytorch.trainer.connectors.checkpoint_connector",
-    ):
+    for message in _ADVICE:
+        warnings.filterwarnings("ignore", message=message)
+    for name in _TALKERS:
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 
 
@@ -42,28 +72,25 @@ class _Unbreakable:
 
     def write(self, text: str) -> int:
         """Writes what is still read."""
-        try:
-            self._stream.write(text)
-        except BrokenPipeError:
-            self._leave()
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Sends what is still read."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            self._leave()
+        self._try(self._stream.flush)
 
-    def _leave(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+    def _try(self, send: Callable[..., Any], *text: str) -> None:
+        try:
+            send(*text)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
 def unbreakable_output() -> Iterator[None]:
-    """Standard output, for the time of a run."""
+    """For the time of a run, standard output that a reader may leave, as `| head` does: its record is written still."""
     if sys.stdout is None:
         yield
         return

@@ -4,21 +4,19 @@ Each option stands in one of the three, and a test walks the parser's own list, 
 to be placed. Those that change no number are the `trainer.` ones of `vitexp.neutral`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment
 
 from vitexp.data.module import ShardData
 from vitexp.data.order import steps
-from vitexp.train.config import RunConfig
-
-# How long a run is: batches, optimiser steps and images, as the trainer's options limit them.
+from vitexp.train.config import ClassifyConfig, RunConfig
 
 
 class Limits(NamedTuple):
-    """The options of the trainer that decide the length."""
+    """How long a run is: batches, optimiser steps and images, as these options of the trainer limit them."""
 
     max_epochs: int | None
     max_steps: int
@@ -86,9 +84,6 @@ def environment(chosen: Sequence[Any]) -> list[ClusterEnvironment]:
     return [SLURMEnvironment(auto_requeue=False)]
 
 
-# What can be known before the first step: whether all that is to be measured after the last one can be measured.
-
-
 def check_shots(run: RunConfig, data: ShardData) -> None:
     """Raises: ValueError when a class has fewer training images than the few-shot probe draws."""
     if not (run.shots and data.test_count):
@@ -105,24 +100,21 @@ def check_shots(run: RunConfig, data: ShardData) -> None:
         )
 
 
-HONOURED = {
-    "max_epochs": "the schedule ends with it",
-    "max_steps": "the schedule ends with it",
-    "limit_train_batches": "an epoch, and with it the schedule, has so many batches",
-    "accumulate_grad_batches": "an epoch, and with it the schedule, has fewer steps",
-    "min_epochs": "early stopping waits for it",
-    "min_steps": "early stopping waits for it",
-    "limit_val_batches": "a number from fewer images is called limited_val_acc",
-    "limit_test_batches": "a number from fewer images is called limited_test_acc",
-    "val_check_interval": "when validation comes: run.keep best and early stopping choose by it",
-    "check_val_every_n_epoch": "when validation comes: run.keep best and early stopping choose by it",
-    "num_sanity_val_steps": "validation is tried before the first step",
-    "precision": "rounding is part of the numbers",
-    "deterministic": "chooses the kernels",
-    "benchmark": "chooses the kernels",
-    "inference_mode": "how evaluation runs",
-    "fast_dev_run": "a trial of a few batches, which leaves no record",
+SHOWN: dict[str, Any] = {
+    "max_epochs": None,
+    "max_steps": -1,
+    "min_epochs": None,  # early stopping waits for these two
+    "min_steps": None,
+    "accumulate_grad_batches": 1,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,  # a number from fewer images is called limited_val_acc
+    "limit_test_batches": 1.0,
+    "val_check_interval": 1.0,  # when validation comes: run.keep best and early stopping choose by it
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": 0,
 }
+"""Options that count and that a trainer shows, as it has them where a config leaves them unset."""
+HONOURED = {*SHOWN, "precision", "deterministic", "benchmark", "inference_mode", "fast_dev_run"}
 """Options that do what they say, and count."""
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -144,12 +136,7 @@ CALLBACKS = {
 }
 """Callbacks of Lightning's that are refused, and what to use instead."""
 
-_LIMITS = {
-    "fit": ("val", "test"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("predict",),
-}
+_LIMITS = {"fit": ("val", "test"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 _WITHOUT = {"val": "data.val_fraction 0", "test": "run.test false", "predict": "another command"}
 
 
@@ -195,9 +182,13 @@ def check_limits(verb: str, options: Any, data: ShardData, test: bool) -> None:
             )
 
 
-def check_monitors(callbacks: Iterable[Any], known: list[str]) -> None:
+def check_monitors(options: Any, data: ShardData, objective: str) -> None:
     """Raises: ValueError for a callback that watches a number which no run of this config logs."""
-    for callback in callbacks:
+    accuracy = {"classify": ["acc"], "masked_pixels": []}.get(objective, ["colour_acc"])
+    batches = steps(data.val_count, data.batch_size)
+    prefix = "limited_" if limited(batches, options["limit_val_batches"]) < batches else ""
+    known = ["train_loss", *(f"{prefix}val_{name}" for name in [*accuracy, "loss"] if data.val_count)]
+    for callback in as_list(options["callbacks"]):
         monitor = getattr(callback, "monitor", None)
         if isinstance(monitor, str) and monitor not in known:
             raise ValueError(
@@ -208,12 +199,27 @@ def check_monitors(callbacks: Iterable[Any], known: list[str]) -> None:
             callback.strict = False  # the number is logged, but not yet in an epoch that trainer.max_steps cuts short
 
 
-def monitored(options: Any, data: ShardData, objective: str) -> list[str]:
-    """The numbers that a callback can watch while a run trains."""
-    accuracy = {"classify": ["acc"], "masked_pixels": []}.get(objective, ["colour_acc"])
-    batches = steps(data.val_count, data.batch_size)
-    prefix = "limited_" if limited(batches, options["limit_val_batches"]) < batches else ""
-    return ["train_loss", *(f"{prefix}val_{name}" for name in [*accuracy, "loss"] if data.val_count)]
+def check_keep(keep: str, options: Any, config: ClassifyConfig, data: ShardData) -> None:
+    """Raises: ValueError where nothing could choose the best weights, or where two choose the weights: a checkpoint
+    would hold others than were measured.
+    """
+    averages = (StochasticWeightAveraging, WeightAveraging)
+    found = [type(one).__name__ for one in as_list(options["callbacks"]) if isinstance(one, averages)]
+    if found and (keep == "best" or config.polyak):
+        other = "run.keep best" if keep == "best" else f"model.polyak {config.polyak}"
+        raise ValueError(f"{found[0]} and {other} both choose the weights that are kept; leave one of them out")
+    if keep != "best":
+        return
+    if not data.val_count:
+        raise ValueError("run.keep best chooses by validation images, and there are none; set data.val_fraction")
+    limit = options["limit_val_batches"]
+    if limit is not None and not (isinstance(limit, float) and limit == 1.0):  # a whole number is a count of batches
+        raise ValueError(
+            "run.keep best chooses by all validation images, and the trainer limits them; leave out "
+            "trainer.limit_val_batches, or keep the last weights"
+        )
+    if config.objective != "classify":
+        raise ValueError("run.keep best chooses by the accuracy over classes; use last where patches are predicted")
 
 
 def as_list(value: Any) -> list[Any]:

@@ -8,21 +8,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from vitexp.data.batch import Batch
-from vitexp.train.callbacks.best import BestWeights
+from vitexp.train.checkpoint import BestWeights
+from vitexp.train.command import TrainingCommand
+from vitexp.train.trainer_flags import Limits
 
-# Watches a run: which batches it took, which weights it came to; and cuts it off at a given step.
-
-WEIGHTS = "weights"
+STEPS = 24
+LONGEST_EPOCH = 60
+"""Steps of an epoch up to which its end is part of the check unless --steps says otherwise."""
 
 
 class BatchLog(L.Callback):
@@ -52,20 +53,21 @@ class BatchLog(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Notes the batch; behind the last one also the weights."""
+        """Notes the batch; behind the last one also the weights, and a norm for each to tell how far apart two are."""
         pixels = digest([batch.images, batch.labels])
-        line = {"epoch": trainer.current_epoch, "batch": batch_idx, "samples": batch.samples.tolist(), "pixels": pixels}
-        self._note(trainer, line)
-        if trainer.global_step >= self.stop:
-            self._note(trainer, {WEIGHTS: digest(_state(pl_module, trainer)), "sums": _sums(pl_module)})
+        lines: list[dict[str, Any]] = [{"epoch": trainer.current_epoch, "batch": batch_idx}]
+        lines[0] |= {"samples": batch.samples.tolist(), "pixels": pixels}
+        ended = trainer.global_step >= self.stop
+        if ended:
+            norms = [parameter.detach().double().norm().item() for parameter in pl_module.parameters()]
+            lines.append({"weights": digest(_state(pl_module, trainer)), "sums": norms})
+        with Path(f"{self.file}.{trainer.global_rank}").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        if ended:
             try:
                 trainer.strategy.barrier()
             finally:  # all ranks have noted what they had to; one that is gone already may end the barrier of others
                 os._exit(0)
-
-    def _note(self, trainer: L.Trainer, line: dict[str, Any]) -> None:
-        with Path(f"{self.file}.{trainer.global_rank}").open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
@@ -78,27 +80,13 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 def _state(module: L.LightningModule, trainer: L.Trainer) -> Iterable[Tensor]:
     """What the next step and the end depend on: weights, buffers, what the optimiser remembers, the best so far."""
-    yield from (value for _, value in sorted(module.state_dict().items()))
-    for optimizer in trainer.optimizers:
-        for state in optimizer.state.values():
-            yield from (value for _, value in sorted(state.items()) if isinstance(value, Tensor))
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, BestWeights):
-            yield from (value for _, value in sorted(callback.weights.items()))
+    states: list[Mapping[str, Any]] = [module.state_dict()]
+    states += [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
+    states += [one.weights for one in trainer.callbacks if isinstance(one, BestWeights)]  # type: ignore[attr-defined]
+    return [value for state in states for _, value in sorted(state.items()) if isinstance(value, Tensor)]
 
 
-def _sums(module: L.LightningModule) -> list[float]:
-    """One number for each parameter, to tell how far apart two runs are."""
-    return [parameter.detach().double().norm().item() for parameter in module.parameters()]
-
-
-STEPS = 24
-LONGEST_EPOCH = 60
-"""Steps of an epoch up to which its end is part of the check unless --steps says otherwise."""
-
-
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """Where a run is killed; at 0 it is not."""
 
     step: int = 0
@@ -106,11 +94,10 @@ class Cut:
 
     def __str__(self) -> str:
         where = "in the validation after" if self.in_validation else "between gradients and update of"
-        return f"SIGKILL {where} step {self.step}" if self.step else "not killed"
+        return f"SIGKILL {where} step {self.step}"
 
 
-@dataclass(frozen=True)
-class Outline:
+class Outline(NamedTuple):
     """What the check needs to know of the run."""
 
     steps: int
@@ -121,55 +108,42 @@ class Outline:
     """Optimiser steps before the first validation; 0 where none comes."""
 
 
-@dataclass(frozen=True)
-class Trace:
-    """What a run's witness noted: its batches by epoch and number, and at its end its weights."""
+class Trace(NamedTuple):
+    """What was noted of a run: its batches by epoch and number, and at its end its weights."""
 
     batches: dict[tuple[int, int], tuple[list[int], str]]
     weights: str | None
     sums: list[float]
 
+    def others(self, whole: "Trace") -> list[tuple[int, int]]:
+        """The batches that the whole run has otherwise, or not at all."""
+        return sorted(place for place, batch in self.batches.items() if whole.batches.get(place) != batch)
 
-def verify_resume(words: Sequence[str], outline_of: Callable[[Sequence[str]], Outline]) -> int:
+
+def verify_resume(words: Sequence[str], groups: dict[str, type]) -> int:
     """The command: prints what was done and found; exit status 1 when anything differs."""
-    chosen, rest = arguments().parse_known_args(list(words))
-    outline = outline_of(["fit", *rest])
-    steps = min(chosen.steps or default_steps(outline), outline.steps)
-    if steps < 4:
-        raise ValueError(f"{steps} steps are too few to be interrupted; at least 4 are needed (--steps, trainer.max_*)")
-    with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder:
-        return _verify(Path(folder), rest, outline, steps, chosen.workers)
-
-
-def arguments() -> argparse.ArgumentParser:
-    """The flags of its own; all others are those of fit."""
     parser = argparse.ArgumentParser(
         prog="vitexp verify-resume",
         allow_abbrev=False,
         description="Trains a few steps of a run, unbroken and killed again and again; compares batches and weights.",
         epilog="All other flags are those of `vitexp fit`. Nothing is written but to the folder for temporary files.",
     )
-    parser.add_argument(
-        "--steps", type=int, help="optimiser steps; by default past the end of an epoch, if that is near"
-    )
+    parser.add_argument("--steps", type=int, help="optimiser steps; by default past the end of an epoch, if it is near")
     parser.add_argument("--workers", type=int, help="data.workers after the last kill; by default another number")
-    return parser
+    chosen, rest = parser.parse_known_args(list(words))
+    outline = _outline_of(TrainingCommand(["fit", *rest], groups, until="planned", weights=False))
+    steps = min(chosen.steps or default_steps(outline), outline.steps)
+    if steps < 4:
+        raise ValueError(f"{steps} steps are too few to be interrupted; at least 4 are needed (--steps, trainer.max_*)")
+    workers = chosen.workers if chosen.workers is not None else 0 if outline.workers else 2
+    with tempfile.TemporaryDirectory(prefix="verify-resume-") as folder:
+        return _verify(Path(folder), rest, outline, steps, workers)
 
 
-def default_steps(outline: Outline) -> int:
-    """Past the end of an epoch and the first validation where they are near."""
-    near = [step for step in (outline.epoch, outline.validation) if 0 < step <= LONGEST_EPOCH]
-    return max(near) + 4 if near else STEPS
-
-
-def cuts(outline: Outline, steps: int) -> list[Cut]:
-    """Early, in the first validation, behind the first epoch's end, or else in the middle, and late."""
-    validation = [Cut(outline.validation, True)] if 0 < outline.validation < steps else []
-    ends = outline.epoch < steps and outline.epoch != outline.validation
-    middle = validation + ([Cut(outline.epoch + 1)] if ends else []) or [Cut(steps // 2)]
-    first = min(cut.step for cut in middle)
-    every = {*middle, *([Cut(first // 2 + 1)] if first > 2 else []), Cut(steps - 1)}
-    return sorted((cut for cut in every if cut.step < steps), key=lambda cut: (cut.step, cut.in_validation))
+def _outline_of(command: TrainingCommand) -> Outline:
+    limits, data = Limits.of(command.options), command.datamodule
+    validation = first_validation(command.options, limits.batches(data)) if data.val_count else 0
+    return Outline(command.steps(), limits.steps_per_epoch(data), data.workers, validation)
 
 
 def first_validation(trainer: Mapping[str, Any], epoch_batches: int) -> int:
@@ -189,42 +163,53 @@ def first_validation(trainer: Mapping[str, Any], epoch_batches: int) -> int:
     return int(epochs * whole + (whole if left == epoch_batches else left // accumulated))
 
 
-def _verify(folder: Path, words: list[str], outline: Outline, steps: int, workers: int | None) -> int:
-    other = workers if workers is not None else 0 if outline.workers else 2
-    print(
-        f"{steps} steps, an epoch has {outline.epoch}" + ("" if outline.epoch < steps else ": no epoch ends in these")
-    )
-    whole = _run(folder / "whole", words, steps, Cut(), [])
+def default_steps(outline: Outline) -> int:
+    """Past the end of an epoch and the first validation where they are near."""
+    near = [step for step in (outline.epoch, outline.validation) if 0 < step <= LONGEST_EPOCH]
+    return max(near) + 4 if near else STEPS
+
+
+def cuts(outline: Outline, steps: int) -> list[Cut]:
+    """Early, in the first validation, behind the first epoch's end, or else in the middle, and late."""
+    validation = [Cut(outline.validation, True)] if 0 < outline.validation < steps else []
+    ends = outline.epoch < steps and outline.epoch != outline.validation
+    middle = validation + ([Cut(outline.epoch + 1)] if ends else []) or [Cut(steps // 2)]
+    first = min(middle).step
+    every = {*middle, *([Cut(first // 2 + 1)] if first > 2 else []), Cut(steps - 1)}
+    return sorted(cut for cut in every if cut.step < steps)
+
+
+def _verify(folder: Path, words: list[str], outline: Outline, steps: int, workers: int) -> int:
+    no_end = "" if outline.epoch < steps else ": no epoch ends in these"
+    print(f"{steps} steps, an epoch has {outline.epoch}{no_end}")
+    whole = _run(folder / "whole", words, steps, Cut())
     print(f"  unbroken: {len(whole.batches)} batches, weights {whole.weights}")
-    done: list[Trace] = []
+    parts: list[Trace] = []
     for cut in cuts(outline, steps):
-        done.append(_run(folder / "cut", words, steps, cut, ["--ckpt_path=last"] if done else []))
-        print(f"  {cut}: {_compared(done[-1], whole)}")
-    last = _run(folder / "cut", words, steps, Cut(), ["--ckpt_path=last", f"--data.workers={other}"])
-    print(f"  resumed with data.workers {other}: {_compared(last, whole)}, weights {last.weights}")
-    return _verdict(whole, [*done, last])
+        parts.append(_run(folder / "cut", [*words, *(["--ckpt_path=last"] if parts else [])], steps, cut))
+        print(f"  {cut}: {_compared(parts[-1], whole)}")
+    last = _run(folder / "cut", [*words, "--ckpt_path=last", f"--data.workers={workers}"], steps, Cut())
+    print(f"  resumed with data.workers {workers}: {_compared(last, whole)}, weights {last.weights}")
+    return _verdict(whole, [*parts, last])
 
 
-def _run(folder: Path, words: list[str], steps: int, cut: Cut, more: list[str]) -> Trace:
+def _run(folder: Path, words: list[str], steps: int, cut: Cut) -> Trace:
     """One piece of a run, in a process of its own; what it noted."""
-    notes = folder / "notes"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("notes.*"):
         old.unlink()
-    witness = {"file": notes, "stop": steps, "kill": cut.step, "kill_in_validation": str(cut.in_validation).lower()}
-    command = [
-        sys.executable,
-        "-m",
-        "vitexp.cli",
-        "fit",
-        *words,
-        *more,
-        f"--run.dir={folder / 'run'}",
-        "--run.wandb=off",
-    ]
-    command += [f"--run.checkpoint_steps={max(1, steps // 8)}", "--trainer.enable_progress_bar=false"]
-    command += [f"--trainer.callbacks+={BatchLog.__module__}.BatchLog"]
-    command += [f"--trainer.callbacks.{name}={value}" for name, value in witness.items()]
+    own = {
+        "run.dir": folder / "run",
+        "run.wandb": "off",
+        "run.checkpoint_steps": max(1, steps // 8),
+        "trainer.enable_progress_bar": "false",
+        "trainer.callbacks+": f"{BatchLog.__module__}.BatchLog",
+        "trainer.callbacks.file": folder / "notes",
+        "trainer.callbacks.stop": steps,
+        "trainer.callbacks.kill": cut.step,
+        "trainer.callbacks.kill_in_validation": str(cut.in_validation).lower(),
+    }
+    command = [sys.executable, "-m", "vitexp.cli", "fit", *words, *(f"--{name}={value}" for name, value in own.items())]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != (-signal.SIGKILL if cut.step else 0):
         said = (done.stdout.strip().splitlines() or ["nothing"])[-1].removeprefix("vitexp: ")
@@ -238,31 +223,27 @@ def _read(folder: Path) -> Trace:
     last: dict[str, Any] = {}
     for path in sorted(folder.glob("notes.*"), key=lambda path: int(path.suffix[1:])):
         for line in map(json.loads, path.read_text().splitlines()):
-            if WEIGHTS in line:
+            if "weights" in line:
                 last = last or line
                 continue
             samples, pixels = batches.get((line["epoch"], line["batch"]), ([], ""))
             batches[line["epoch"], line["batch"]] = samples + line["samples"], pixels + line["pixels"]
-    return Trace(batches, last.get(WEIGHTS), last.get("sums", []))
+    return Trace(batches, last.get("weights"), last.get("sums", []))
 
 
 def _compared(part: Trace, whole: Trace) -> str:
     if not part.batches:
         return "no batch before that"
-    (epoch, batch), others = min(part.batches), _others(part, whole)
-    came = f"{len(part.batches)} batches from epoch {epoch}, batch {batch}"
-    return f"{came}: " + (f"{len(others)} of them others" if others else "the same")
-
-
-def _others(part: Trace, whole: Trace) -> list[tuple[int, int]]:
-    return sorted(place for place, batch in part.batches.items() if whole.batches.get(place) != batch)
+    (epoch, batch), others = min(part.batches), part.others(whole)
+    how = f"{len(others)} of them others" if others else "the same"
+    return f"{len(part.batches)} batches from epoch {epoch}, batch {batch}: {how}"
 
 
 def _verdict(whole: Trace, parts: list[Trace]) -> int:
-    wrong = sorted(place for part in parts for place in _others(part, whole))
-    missing = sorted(set(whole.batches) - {place for part in parts for place in part.batches})
+    wrong = [place for part in parts for place in part.others(whole)]
+    missing = set(whole.batches) - {place for part in parts for place in part.batches}
     if wrong or missing:
-        epoch, batch = min(wrong + missing)
+        epoch, batch = min([*wrong, *missing])
         print(f"DIFFERENT: from batch {batch} of epoch {epoch} on the resumed run takes other batches")
         return 1
     if parts[-1].weights != whole.weights:

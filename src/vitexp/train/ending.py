@@ -1,4 +1,4 @@
-"""How a run ended that did not finish: its exit status, and one sentence for its record and for the terminal."""
+"""How a run ended: finished or stopped, or with which error; its exit status, and one sentence for its record."""
 
 import signal
 import sysconfig
@@ -6,18 +6,22 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vitexp.record import write_atomically
-from vitexp.train.callbacks.checkpoint import Interrupted
+from vitexp.train.checkpoint import Interrupted
 
 INTERRUPTED = 128
 """Exit statuses of an interrupted run: this plus the signal's number, as shells do. Lightning itself would say 0."""
 TRACEBACK = "traceback.txt"
 _MOST = 300
 _LIBRARIES = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), "<")
+_NO_RULE = (EarlyStoppingReason.NOT_STOPPED, EarlyStoppingReason.NON_FINITE_METRIC)
 
 
 class RunFailed(RuntimeError):
@@ -26,13 +30,34 @@ class RunFailed(RuntimeError):
     exit_status = 1
 
 
+def ending(trainer: Any, planned: int) -> dict[str, Any]:
+    """Status and reason of a run whose training has just ended: "finished" after its last planned step, or by a rule of
+    the config's own.
+    """
+    taken = trainer.global_step
+    if taken >= planned:
+        return {"status": "finished", "reason": None}
+    where = f"after {taken} of {planned} planned steps"
+    timers = (callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer))
+    if any(seconds is not None and seconds <= 0 for seconds in timers):
+        why = "the time of trainer.max_time was up; --ckpt_path last goes on from there"
+        return {"status": "stopped", "reason": f"{where}: {why}"}
+    stops = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
+    ruled = next((stop for stop in stops if stop.stopping_reason not in _NO_RULE), None)
+    if trainer.should_stop and ruled is not None:
+        rule = str(ruled.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
+        return {"status": "finished", "reason": f"early stopping {where}: {rule}"}
+    why = "a callback ended training" if trainer.should_stop else "the epochs were shorter than planned"
+    if any(stop.stopping_reason is EarlyStoppingReason.NON_FINITE_METRIC for stop in stops):
+        why = "the number that early stopping watches was not finite"
+    return {"status": "stopped", "reason": f"{where}: {why}"}
+
+
 def exit_code(error: BaseException) -> int:
     """128 and the signal for a run that was cut off; Lightning turns KeyboardInterrupt into SystemExit."""
     if isinstance(error, Interrupted):
         return INTERRUPTED + error.signum
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return INTERRUPTED + signal.SIGINT
-    return 1
+    return INTERRUPTED + signal.SIGINT if isinstance(error, KeyboardInterrupt | SystemExit) else 1
 
 
 def interruption(code: int, step: int, planned: int, kept_step: int, checkpoint: bool) -> str:
@@ -43,8 +68,7 @@ def interruption(code: int, step: int, planned: int, kept_step: int, checkpoint:
         where = "after its last step, before all was measured"
     if not checkpoint:
         return f"{how} {where}; it left no checkpoint"
-    start = "there" if kept_step == step else "an earlier checkpoint"
-    return f"{how} {where}; --ckpt_path last goes on from {start}"
+    return f"{how} {where}; --ckpt_path last goes on from {'there' if kept_step == step else 'an earlier checkpoint'}"
 
 
 def failure(error: BaseException, step: int) -> str:
@@ -72,21 +96,18 @@ def one_sentence() -> Iterator[None]:
     """
     try:
         yield
-    except ValueError as error:
-        raised = error.__cause__ or error.__context__
-        if "Union subtypes" not in str(error) or raised is None:
-            raise
-        raise ValueError(_not_set_up(raised)) from error  # jsonargparse tries each type, and lists what each says
     except OSError:
         raise
     except MisconfigurationException as error:
         raise ValueError(f"the trainer refuses its settings: {_text(error)}") from error
     except Exception as error:
-        raise ValueError(_not_set_up(error)) from error
-
-
-def _not_set_up(error: BaseException) -> str:
-    return f"the run cannot be set up: {type(error).__name__}: {_text(error)}{_place(error)}"
+        raised: BaseException = error
+        if isinstance(error, ValueError):  # jsonargparse tries each type of an option, and lists what each says
+            raised = error.__cause__ or error.__context__ or error
+            if "Union subtypes" not in str(error) or raised is error:
+                raise
+        sentence = f"{type(raised).__name__}: {_text(raised)}{_place(raised)}"
+        raise ValueError(f"the run cannot be set up: {sentence}") from error
 
 
 def _text(error: BaseException) -> str:

@@ -1,4 +1,7 @@
-"""Checkpoints that are whole or not there, and of a moment that a run can go on from."""
+"""What is kept of a run while it trains: whole checkpoints of moments to go on from, and the best weights.
+
+Also how a signal ends a run: after a whole step, with a checkpoint of it, and all ranks at the same step.
+"""
 
 import fcntl
 import io
@@ -7,19 +10,18 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import distributed
+from torch import Tensor, distributed
 
 from vitexp.lightning_private import accumulates, leave_sigterm_to, validates_after_this_batch
 from vitexp.record import write_atomically
@@ -78,7 +80,10 @@ class RunCheckpoint(BetweenSteps, ModelCheckpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         """Keeps one at once where training is asked to stop and no validation comes first."""
         if trainer.should_stop and not (_is_last(trainer) or accumulates(trainer)):
-            if not _validation_is_due(trainer):
+            trainer.should_stop = False  # else Lightning counts the validation that it adds where it is asked to stop
+            due = validates_after_this_batch(trainer)
+            trainer.should_stop = True
+            if not due:
                 self._cut_off(trainer)
         else:
             super().on_train_batch_end(trainer, pl_module, *batch)
@@ -100,6 +105,49 @@ class RunCheckpoint(BetweenSteps, ModelCheckpoint):
         ModelCheckpoint.on_train_batch_end(self, trainer, pl_module, None, None, 0)
 
 
+def _is_last(trainer: Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+
+
+class BestWeights(L.Callback):
+    """Holds the weights that were measured best on the validation slice, the first of equals.
+
+    This is early stopping as the paper means it: training goes on. The weights travel in the checkpoint, so a run that
+    is resumed chooses among the same.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keeps the weights if they are better than any before."""
+        found = pl_module.measurements
+        if trainer.state.fn != TrainerFn.FITTING or "val_acc" not in found:
+            return
+        if not self.metrics or found["val_acc"] > self.metrics["val_acc"]:
+            self.step, self.metrics = trainer.global_step, {k: v for k, v in found.items() if k.startswith("val_")}
+            self.weights = {k: v.detach().cpu().clone() for k, v in pl_module.measured.state_dict().items()}
+
+    def chosen(self) -> dict[str, Tensor]:
+        """The weights to keep. Raises: ValueError when no validation of all images came before the end."""
+        if not self.weights:
+            raise ValueError(
+                "run.keep best found no val_acc: no validation measured all of its images before training ended; "
+                "validate more often (trainer.val_check_interval), or keep the last weights"
+            )
+        return self.weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on from."""
+        return {"step": self.step, "metrics": self.metrics, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best so far."""
+        self.step, self.metrics, self.weights = (state_dict[name] for name in ("step", "metrics", "weights"))
+
+
 def set_aside(checkpoint: Path) -> Path:
     """Gives the checkpoint of an unfinished run another name, so that a run that starts anew does not overwrite it."""
     numbers = itertools.count(1)
@@ -107,15 +155,11 @@ def set_aside(checkpoint: Path) -> Path:
     return checkpoint.rename(next(free))
 
 
-@contextmanager
-def alone_in(directory: Path, checkpoint: Path | None, first_rank: bool) -> Iterator[None]:
-    """Holds a run's folder, which can be written to, for the time of a run; the first of its ranks does so.
+def take_folder(directory: Path, checkpoint: Path | None) -> int:
+    """Holds a run's folder, which can be written to, until the file descriptor that it gives is closed.
 
     Raises: ValueError when another run holds it; OSError when it cannot be written to.
     """
-    if not first_rank:
-        yield
-        return
     for folder in (directory, checkpoint.parent) if checkpoint else (directory,):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # better now than after the last step
@@ -127,28 +171,7 @@ def alone_in(directory: Path, checkpoint: Path | None, first_rank: bool) -> Iter
         raise ValueError(f"another run is at work in {directory}; wait for it, or give another --run.dir") from None
     except OSError:
         pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(handle)
-
-
-def _is_last(trainer: Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-
-
-def _validation_is_due(trainer: Trainer) -> bool:
-    """The same without the validation that Lightning adds where it is asked to stop."""
-    trainer.should_stop = False
-    due = validates_after_this_batch(trainer)
-    trainer.should_stop = True
-    return due
-
-
-# Ctrl-C and SIGTERM: a run ends after a whole step, with a checkpoint of it, and all its ranks at the same step.
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_STDERR = 2
+    return handle
 
 
 class Interrupted(BaseException):
@@ -160,7 +183,7 @@ class Interrupted(BaseException):
 
 
 class Stop(BetweenSteps):
-    """Takes note of a signal while the network trains, and ends the run where it can go on from later.
+    """Takes note of Ctrl-C or SIGTERM while the network trains, and ends the run where it can go on from later.
 
     A second Ctrl-C, and any signal outside training, ends it at once. Lightning itself would raise KeyboardInterrupt in
     the middle of whatever is being done; on SIGTERM it broadcasts inside the handler, which meets whatever exchange the
@@ -180,7 +203,7 @@ class Stop(BetweenSteps):
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
@@ -192,14 +215,12 @@ class Stop(BetweenSteps):
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises: Interrupted on all ranks, when one of them was sent a signal."""
-        due = self.noted if trainer.world_size == 1 else self.agreed
-        if not due:
-            return
-        self.ending = True
-        if self.checkpoint is not None:
-            trainer.save_checkpoint(self.checkpoint)
-            self.kept_step = trainer.global_step
-        raise Interrupted(due)
+        if due := self.noted if trainer.world_size == 1 else self.agreed:
+            self.ending = True
+            if self.checkpoint is not None:
+                trainer.save_checkpoint(self.checkpoint)
+                self.kept_step = trainer.global_step
+            raise Interrupted(due)
 
     def trained(self) -> None:
         """Training is over. Raises: Interrupted for a signal that came too late to be seen in it."""
@@ -225,7 +246,7 @@ class Stop(BetweenSteps):
             self.noted = signum
             if self.trainer.is_global_zero:
                 again = "; Ctrl-C again ends at once" if signum == signal.SIGINT else ""
-                os.write(_STDERR, f"vitexp: ending after this step{again}\n".encode())
+                os.write(2, f"vitexp: ending after this step{again}\n".encode())  # print is not safe in a handler
             return
         self.ending = True
         raise Interrupted(signum)

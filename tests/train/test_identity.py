@@ -4,7 +4,7 @@ from vitexp import cli
 from vitexp.neutral import NEUTRAL
 from vitexp.record import fingerprint, flatten
 from vitexp.train.config import RunConfig
-from vitexp.train.plan import make_plan, slug
+from vitexp.train.identity import identify, slug
 
 MODEL = {"arch": "R50+B/16", "pos_embed": "1d", "pos_at": "stem", "pool": "cls", "attention": "full", "lr": 0.1}
 MODEL |= {"stem": "auto", "objective": "classify"}
@@ -13,7 +13,7 @@ DATA = {"shards_fingerprint": "abc", "subset_fingerprint": "def"}
 
 def plan(parsed=None, model=MODEL, data=DATA, **run):
     parsed = {"seed_everything": 3, "trainer": {"max_epochs": 2, "profiler": None}, "data": {}} | (parsed or {})
-    return make_plan(parsed, model, data, RunConfig(**run), "study")
+    return identify(parsed, model, data, RunConfig(**run), "study")
 
 
 def test_the_folder_is_root_study_cell_seed():
