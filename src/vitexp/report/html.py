@@ -13,8 +13,9 @@ from vitexp.report.draw_dots import draw_dots
 from vitexp.report.escape import as_html as escape
 from vitexp.report.view import NOTHING, CellView, Section, arm_words, make_view
 from vitexp.study.arm import Arm
-from vitexp.study.claims.claims import CLAIMS, Claim
-from vitexp.study.claims.ledger import Line, make_ledger
+from vitexp.study.claims.claims import CLAIMS
+from vitexp.study.claims.findings import Claim
+from vitexp.study.claims.verdicts import ClaimVerdict, make_ledger
 from vitexp.study.cost_curve import against_cost, make_cost_curve
 from vitexp.study.curve import make_curve, varies_size
 from vitexp.study.select import Root, Runs, select
@@ -32,7 +33,7 @@ def claims_section(study: Study, runs: Root, where: Mapping[str, Any] | None = N
     selection = select(study, runs, where)
     records = tuple(run for arm in selection.arms for run in arm.runs.values())
     ledger = make_ledger(read=[(study, Runs(place=selection.place, records=records))])
-    if not ledger.lines:
+    if not ledger.verdicts:
         return f'<h2>{TITLE}</h2><p class="faint">Nothing: no claim of the paper is about what this study compares.</p>'
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     body = "".join(_rows(claim, lines) for claim in CLAIMS if (lines := ledger.of(claim)))
@@ -41,14 +42,14 @@ def claims_section(study: Study, runs: Root, where: Mapping[str, Any] | None = N
     return f"<h2>{TITLE}</h2>{table}<ul>{notes}</ul>"
 
 
-def _rows(claim: Claim, lines: Sequence[Line]) -> str:
+def _rows(claim: Claim, lines: Sequence[ClaimVerdict]) -> str:
     """The claim, and below it every line about it."""
     said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
     first = f'<tr><td colspan="{len(_COLUMNS)}">{said}</td></tr>'
     return first + "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
 
 
-def _cells(line: Line) -> str:
+def _cells(line: ClaimVerdict) -> str:
     verdict = f'<b class="{line.verdict.split()[0]}">{escape(line.verdict)}</b>'
     place = claims_text.heading(line).removeprefix(f"{line.study.name} · ")
     found = [map(escape, claims_text.contrast_words(line, one)) for one in line.judged]

@@ -132,11 +132,15 @@ def write_table(
     """
     table = make_table(as_study(sweep), runs, where)
     view = make_view(table)
-    folder = Path(results) / view.name
     contents = {"table.md": markdown.table(view), "table.csv": tidy.table(table), "table.tex": latex.table(view)}
+    return write_all(Path(results) / view.name, contents, TerminalTable(view))
+
+
+def write_all(folder: Path, contents: Mapping[str, str], shown: RenderableType) -> Written:
+    """Writes each content to the file of its name."""
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    return Written(TerminalTable(view), tuple(folder / name for name in contents))
+    return Written(shown, tuple(folder / name for name in contents))
 
 
 def print_written(written: Written, console: Console | None = None) -> None:
