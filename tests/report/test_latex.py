@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from vitexp.report import latex
+from vitexp.report.markup import as_latex, study_as_latex
 from vitexp.report.view import make_view
 from vitexp.study.table import make_table
 
@@ -13,17 +13,15 @@ HOSTILE = r"50 % & $x$ #1 a_b {c} ~^ \input{/etc/passwd} <|> [1] *x* ± − – 
 
 
 def source(filled, **changes):
-    return latex.table(replace(make_view(make_table(filled.study, filled.root)), **changes))
+    return study_as_latex(replace(make_view(make_table(filled.study, filled.root)), **changes))
 
 
 def test_every_sign_that_latex_reads_as_its_own_is_escaped():
-    assert latex.escape("5 % & $ # _ { }") == r"5 \% \& \$ \# \_ \{ \}"
-    assert latex.escape("\\input{x}") == r"\textbackslash{}input\{x\}"
-    assert latex.escape("~^<>|[]*") == (
-        r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}{[}{]}{*}"
-    )
-    assert latex.escape("1 ± 2 − 3 – 4 ◆") == r"1 $\pm$ 2 $-$ 3 -- 4 $\diamond$"
-    assert latex.escape("é ł 漢 ﬁ") == "é ł ? fi"
+    assert as_latex("5 % & $ # _ { }") == r"5 \% \& \$ \# \_ \{ \}"
+    assert as_latex("\\input{x}") == r"\textbackslash{}input\{x\}"
+    assert as_latex("~^<>|[]*") == (r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}\textbar{}{[}{]}{*}")
+    assert as_latex("1 ± 2 − 3 – 4 ◆") == r"1 $\pm$ 2 $-$ 3 -- 4 $\diamond$"
+    assert as_latex("é ł 漢 ﬁ") == "é ł ? fi"
 
 
 def test_every_line_of_a_tabular_has_the_same_number_of_cells(filled):

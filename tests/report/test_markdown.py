@@ -1,12 +1,12 @@
 from dataclasses import replace
 
-from vitexp.report import markdown
+from vitexp.report.markup import study_as_markdown
 from vitexp.report.view import make_view
 from vitexp.study.table import make_table
 
 
 def lines_of(filled, **changes):
-    return markdown.table(replace(make_view(make_table(filled.study, filled.root)), **changes)).splitlines()
+    return study_as_markdown(replace(make_view(make_table(filled.study, filled.root)), **changes)).splitlines()
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_header(filled):
@@ -36,7 +36,7 @@ def test_a_list_of_arms_is_one_table(lab):
     )
     lab.fill(study, lambda cell: {"test_acc": 0.9 + 0.01 * cell.seed * (cell.overrides["model.pool"] == "gap")})
     rows = [
-        line for line in markdown.table(make_view(make_table(study, lab.root))).splitlines() if line.startswith("|")
+        line for line in study_as_markdown(make_view(make_table(study, lab.root))).splitlines() if line.startswith("|")
     ]
     assert rows == [
         "| arm | mean | difference | verdict | p (Holm) |",

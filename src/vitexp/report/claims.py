@@ -12,9 +12,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.report import claims_text as text
-from vitexp.report import tidy, words
-from vitexp.report.escape import as_markdown as escape
-from vitexp.report.markdown import lines_of_table
+from vitexp.report import tidy
+from vitexp.report.markup import as_markdown as escape
+from vitexp.report.markup import csv_table, markdown_page, markdown_table
 from vitexp.report.tables import Written, caution, footnote, write_all
 from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH
 from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Ledger, make_ledger
@@ -76,17 +76,14 @@ def _verdict(found: ClaimVerdict) -> list[RenderableType]:
 
 def markdown(ledger: Ledger) -> str:
     """The ledger as one table a claim."""
-    parts = [f"### {TITLE}", escape(text.summary(ledger))]
-    parts += [f"**{escape(said)}**" for said in text.cautions(ledger)]
+    header, parts = ["verdict", "measured on", "differences", "why", "runs"], []
     for claim in CLAIMS:
-        parts += [f"**{escape(claim.sentence)}** — {escape(text.paper_words(claim))}"]
-        rows = [_markdown_row(found) for found in ledger.of(claim)]
-        header = ["verdict", "measured on", "differences", "why", "runs"]
-        parts.append(lines_of_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}")
-    rows = [list(map(escape, one)) for one in OUT_OF_REACH]
-    parts += [f"**{BEYOND.capitalize()}**", lines_of_table(["claim", "source", "reason"], rows)]
-    parts.append("\n".join(f"- {escape(note)}" for note in text.footnotes(ledger)))
-    return "\n\n".join(parts) + "\n"
+        rows = list(map(_markdown_row, ledger.of(claim)))
+        found = markdown_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}"
+        parts.append((f"**{escape(claim.sentence)}** — {escape(text.paper_words(claim))}", found))
+    beyond = markdown_table(["claim", "source", "reason"], [list(map(escape, one)) for one in OUT_OF_REACH])
+    parts.append((f"**{BEYOND.capitalize()}**", beyond))
+    return markdown_page(TITLE, text.summary(ledger), text.cautions(ledger), parts, text.footnotes(ledger))
 
 
 def _markdown_row(found: ClaimVerdict) -> list[str]:
@@ -107,7 +104,7 @@ def table(ledger: Ledger) -> str:
     rows += [
         {"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason} for one in OUT_OF_REACH
     ]
-    return tidy.write(rows)
+    return csv_table(rows)
 
 
 def _csv_rows(found: ClaimVerdict) -> list[dict[str, Any]]:
@@ -123,7 +120,7 @@ def _csv_rows(found: ClaimVerdict) -> list[dict[str, Any]]:
         "runs": len(found.runs),
         "place": selection.place,
         "margin": found.study.config.margin,
-        "notes": " ".join((*words.cautions(selection.cautions), *map(words.sentence, selection.notes))),
+        "notes": tidy.notes(selection),
     }
     return [first | numbers for numbers in _numbers(found)] or [first]
 

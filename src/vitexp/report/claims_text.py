@@ -94,9 +94,7 @@ def reason(found: ClaimVerdict) -> str:
         return found.objection
     parts = [_undecided(found) if found.verdict == UNDECIDED else _decided(found)]
     if found.verdict == DIFFER:  # what was measured, beside what the paper has measured
-        parts.insert(
-            0, f"under another protocol: {', '.join(setting(found))} (the paper: {_cited(_paper(found.claim))})"
-        )
+        parts.insert(0, f"under another protocol: {', '.join(setting(found))} (the paper: {_paper(found.claim).cited})")
     if found.finding.absent:
         missing = " or ".join(words.value_words(found.claim.axis, value) for value in found.finding.absent)
         parts.append(f"no arm {missing} here")
@@ -189,7 +187,7 @@ def paper_words(claim: Claim) -> str:
             if (difference := _paper_difference(claim, *pair, place)) is not None:
                 sides = MINUS.join(words.value_words(claim.axis, side) for side in pair)
                 found.append(f"{kind}{sides} {words.signed(difference, 'fewshot_5')}")
-    return _cited(paper) + (f": {', '.join(found)} points" if found else "")
+    return paper.cited + (f": {', '.join(found)} points" if found else "")
 
 
 def paper_difference(found: ClaimVerdict, one: JudgedContrast) -> float | None:
@@ -213,10 +211,6 @@ def _beside(claim: Claim) -> tuple[str, str]:
 
 def _paper(claim: Claim) -> Published:
     return published(claim.source.lower().replace(" ", ""))
-
-
-def _cited(paper: Published) -> str:
-    return f"{paper.source}, {paper.caveat}"
 
 
 def summary(ledger: Ledger) -> str:

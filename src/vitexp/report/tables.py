@@ -7,107 +7,20 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.record import write_atomically
-from vitexp.report import latex, markdown, tidy
-from vitexp.report.escape import Visible
+from vitexp.report import tidy
+from vitexp.report.markup import study_as_latex, study_as_markdown, visible
 from vitexp.report.view import NOTHING, CellView, Section, View, make_view
 from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import make_table
 
-# A table on the terminal: verdicts stand beside their differences where there is room, beneath them elsewhere.
-
 STYLES = {"worse": "red", "better": "green", "equivalent": "cyan"}
-_BETWEEN = 3  # blanks between two columns
-
-
-@dataclass(frozen=True)
-class TerminalTable:
-    """A table that lays itself out for the console that prints it."""
-
-    view: View
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        yield Text(self.view.title, style="bold")
-        yield Text(self.view.setting, style="dim")
-        yield from map(caution, self.view.cautions)
-        for section in self.view.sections:
-            yield Text()
-            yield Text(section.title, style="bold")
-            yield _grid(section, options.max_width) if section.columns else _list(section)
-        for note in self.view.footnotes:
-            yield footnote(note)
-        yield Text()
-
-
-def caution(text: str) -> RenderableType:
-    """A sentence above the numbers that no reader may miss."""
-    return Text(text, style="bold yellow")
-
-
-def footnote(note: str) -> RenderableType:
-    """One sentence below a table, with its point at the left."""
-    grid = RichTable.grid(padding=(0, 1))
-    grid.add_row("·", Text(note))
-    return grid
-
-
-def _grid(section: Section, width: int) -> RichTable:
-    labels = max(len(word) for text in (section.corner, *(label for label, _ in section.rows)) for word in text.split())
-    beside = labels + sum(_BETWEEN + _widest(section, index) for index in range(len(section.columns))) + 2 <= width
-    table = RichTable(box=box.HORIZONTALS, show_lines=True, pad_edge=False, header_style="")
-    table.add_column(section.corner, style="bold", width=labels)
-    for column in section.columns:
-        table.add_column(column)
-    for label, row in section.rows:
-        table.add_row(label, *(Text(NOTHING, style="dim") if cell is None else _cell(cell, beside) for cell in row))
-    return table
-
-
-def _widest(section: Section, column: int) -> int:
-    """What a column takes with its verdicts beside the differences."""
-    cells = [row[column] for _, row in section.rows]
-    lines = [line for cell in cells if cell is not None for line in _cell(cell, beside=True).plain.split("\n")]
-    return max(map(len, (section.columns[column], *lines)))
-
-
-def _list(section: Section) -> RichTable:
-    """One line per arm."""
-    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    columns = section.listed()
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("mean", "difference", "p (Holm)"))
-    for texts in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(text, style=_list_style(name, text)) for name, text in zip(columns, texts, strict=True)))
-    return table
-
-
-def _list_style(name: str, text: str) -> str:
-    return {"mean": "bold", "verdict": _style(text)}.get(name, "")
-
-
-def _cell(cell: CellView, beside: bool) -> Text:
-    text = Text(cell.mean, style="bold")
-    if cell.baseline:
-        text.append("  ◆ baseline", style="not bold")
-    if cell.count:
-        text.append(("  " if beside or not cell.baseline else "\n") + cell.count, style="not bold dim")
-    if cell.difference:
-        text.append(f"\n{cell.difference}" + ("  " if beside else "\n"), style="not bold")
-        text.append(cell.verdict, style=f"not bold {_style(cell.verdict)}")
-    for more in (cell.tuned, cell.paper):
-        if more:
-            text.append(f"\n{more}", style="not bold dim")
-    return text
-
-
-def _style(verdict: str) -> str:
-    return STYLES.get(verdict.split(",")[0], "default")
-
-
 PLAIN_COLUMNS = 120
 """Width where there is no terminal to ask."""
 
@@ -132,8 +45,9 @@ def write_table(
     """
     table = make_table(as_study(sweep), runs, where)
     view = make_view(table)
-    contents = {"table.md": markdown.table(view), "table.csv": tidy.table(table), "table.tex": latex.table(view)}
-    return write_all(Path(results) / view.name, contents, TerminalTable(view))
+    contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
+    files = {f"table.{kind}": content for kind, content in contents.items()}
+    return write_all(Path(results) / view.name, files, TerminalTable(view))
 
 
 def write_all(folder: Path, contents: Mapping[str, str], shown: RenderableType) -> Written:
@@ -156,3 +70,92 @@ def show(renderable: RenderableType, console: Console | None = None) -> None:
     if not console.is_terminal:
         console = Console(file=console.file, width=PLAIN_COLUMNS, **plain)
     console.print(Visible(renderable))
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What is printed on a terminal, with the control characters in its texts made visible."""
+
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.inner, options):
+            lines = "\n".join(map(visible, segment.text.split("\n")))  # a text that was wrapped holds its line ends
+            yield segment if segment.control else Segment(lines, segment.style)
+
+
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table that lays itself out for the console that prints it.
+
+    Verdicts stand beside their differences where there is room, beneath them elsewhere.
+    """
+
+    view: View
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield Text(self.view.title, style="bold")
+        yield Text(self.view.setting, style="dim")
+        yield from map(caution, self.view.cautions)
+        for section in self.view.sections:
+            yield Text()
+            yield Text(section.title, style="bold")
+            table = _grid(section, beside=True) if section.columns else _list(section)
+            wide = Measurement.get(console, options.update(max_width=10**6), table).maximum > options.max_width
+            yield _grid(section, beside=False) if section.columns and wide else table
+        yield from map(footnote, self.view.footnotes)
+        yield Text()
+
+
+def caution(text: str) -> RenderableType:
+    """A sentence above the numbers that no reader may miss."""
+    return Text(text, style="bold yellow")
+
+
+def footnote(note: str) -> RenderableType:
+    """One sentence below a table, with its point at the left."""
+    grid = RichTable.grid(padding=(0, 1))
+    grid.add_row("·", Text(note))
+    return grid
+
+
+def _grid(section: Section, beside: bool) -> RichTable:
+    labels = max(len(word) for text in (section.corner, *(label for label, _ in section.rows)) for word in text.split())
+    table = RichTable(box=box.HORIZONTALS, show_lines=True, pad_edge=False, header_style="")
+    table.add_column(section.corner, style="bold", width=labels)
+    for column in section.columns:
+        table.add_column(column)
+    for label, row in section.rows:
+        table.add_row(label, *(Text(NOTHING, style="dim") if cell is None else _cell(cell, beside) for cell in row))
+    return table
+
+
+def _list(section: Section) -> RichTable:
+    """One line per arm."""
+    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
+    columns = section.listed()
+    for name in columns:
+        table.add_column(name, no_wrap=name in ("mean", "difference", "p (Holm)"), style="bold" * (name == "mean"))
+    for row in zip(*columns.values(), strict=True):
+        styles = [_style(text) if name == "verdict" else "" for name, text in zip(columns, row, strict=True)]
+        table.add_row(*map(Text, row, styles))
+    return table
+
+
+def _cell(cell: CellView, beside: bool) -> Text:
+    text = Text(cell.mean, style="bold")
+    if cell.baseline:
+        text.append("  ◆ baseline", style="not bold")
+    if cell.count:
+        text.append(("  " if beside or not cell.baseline else "\n") + cell.count, style="not bold dim")
+    if cell.difference:
+        text.append(f"\n{cell.difference}" + ("  " if beside else "\n"), style="not bold")
+        text.append(cell.verdict, style=f"not bold {_style(cell.verdict)}")
+    for more in (cell.tuned, cell.paper):
+        if more:
+            text.append(f"\n{more}", style="not bold dim")
+    return text
+
+
+def _style(verdict: str) -> str:
+    return STYLES.get(verdict.split(",")[0], "default")

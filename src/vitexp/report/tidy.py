@@ -1,18 +1,16 @@
 """Numbers as CSV: one line per arm and metric, in full precision, nothing rounded and nothing in words alone."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from vitexp.report import words
-from vitexp.report.escape import as_csv
+from vitexp.report.markup import csv_table
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
 from vitexp.study.cost_curve import CostCurve
 from vitexp.study.curve import Curve
-from vitexp.study.frame import cost_rows, curve_rows, table_rows
+from vitexp.study.frame import Row, cost_rows, curve_rows, table_rows
 from vitexp.study.powerlaw import PowerLaw
+from vitexp.study.select import Selection
 from vitexp.study.table import Table
 
 
@@ -31,7 +29,7 @@ def table(table: Table) -> str:
             "paper_source": paper.source if paper and figure is not None else None,
         }
         lines.append(row | {"values": by_seed(entry.values)} | beside | {"notes": notes(table)})
-    return write(lines)
+    return csv_table(lines)
 
 
 def points(curve: Curve | CostCurve) -> str:
@@ -39,76 +37,52 @@ def points(curve: Curve | CostCurve) -> str:
     rows = cost_rows(curve) if isinstance(curve, CostCurve) else curve_rows(curve)
     texts = {"images_seen": lambda steps: " ".join(map(str, steps)), "values": by_seed}
     lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in rows]
-    return write([line | {"notes": notes(curve)} for line in lines])
+    return csv_table([line | {"notes": notes(curve)} for line in lines])
 
 
 def fits(curve: Curve | CostCurve) -> str:
     """What is read off a curve: power laws and crossovers, or the factors of cost at equal accuracy."""
-    if isinstance(curve, CostCurve):
-        return _cost_fits(curve)
-    lines: list[dict[str, Any]] = []
+    lines = _cost_fits(curve) if isinstance(curve, CostCurve) else _size_fits(curve)
+    return csv_table([line | {"notes": notes(curve)} for line in lines]) if lines else "kind\n"
+
+
+def _size_fits(curve: Curve) -> list[Row]:
+    lines: list[Row] = []
     for metric, series in curve.series.items():
         for one, fit in zip(series, curve.fits[metric], strict=True):
             lines.append({"kind": "power law", "metric": metric, **dict(one.label), **_of_fit(fit)})
         for one, base, crossover in curve.crossovers[metric]:
-            found = {
-                "against": " ".join(map(str, dict(base.label).values())),
-                **vars(crossover),
-                "shown": crossover.shown,
-            }
+            against = " ".join(map(str, dict(base.label).values()))
+            found = {"against": against, **vars(crossover), "shown": crossover.shown}
             lines.append({"kind": "crossover", "metric": metric, **dict(one.label), **found})
-    return write([{**line, "notes": notes(curve)} for line in lines])
+    return lines
 
 
-def _cost_fits(curve: CostCurve) -> str:
-    """What is read off a curve: the factor of cost between two lines at equal accuracy."""
-    found: list[dict[str, Any]] = []
+def _of_fit(fit: PowerLaw | str) -> Row:
+    if isinstance(fit, str):
+        return {"absent": fit}
+    bounds = dict(zip(("b_low", "b_high", "c_low", "c_high"), (*fit.b_interval, *fit.c_interval), strict=True))
+    return {"a": fit.a, "b": fit.b, "c": fit.c, **bounds, "miss": fit.miss, "outside": fit.outside, "seeds": fit.seeds}
+
+
+def _cost_fits(curve: CostCurve) -> list[Row]:
+    """The factor of cost between two lines at equal accuracy."""
+    found: list[Row] = []
     for metric, compared in curve.equal.items():
         for line, base, equal in compared:
             low, high = equal.interval or (None, None)
             accuracy_low, accuracy_high = equal.accuracies or (None, None)
-            found.append(
-                {
-                    "kind": "equal accuracy",
-                    "metric": metric,
-                    "line": line.name,
-                    "against": base.name,
-                    "cost": curve.x,
-                    "factor": equal.factor,
-                    "low": low,
-                    "high": high,
-                    "seeds": len(equal.log_factors),
-                    "seeds_without": len(equal.apart),
-                    "accuracy_low": accuracy_low,
-                    "accuracy_high": accuracy_high,
-                    "log_factors": by_seed(equal.log_factors),
-                    "notes": notes(curve),
-                }
-            )
-    return write(found) if found else "kind\n"
+            row: Row = {"kind": "equal accuracy", "metric": metric, "line": line.name, "against": base.name}
+            row |= {"cost": curve.x, "factor": equal.factor, "low": low, "high": high}
+            row |= {"seeds": len(equal.log_factors), "seeds_without": len(equal.apart)}
+            row |= {"accuracy_low": accuracy_low, "accuracy_high": accuracy_high}
+            found.append(row | {"log_factors": by_seed(equal.log_factors)})
+    return found
 
 
-def notes(shown: Table | Curve | CostCurve) -> str:
+def notes(shown: Table | Curve | CostCurve | Selection) -> str:
     """Everything that the reader of any number of a table or curve must know, cautions first."""
     return " ".join((*words.cautions(shown.cautions), *map(words.sentence, shown.notes)))
-
-
-def _of_fit(fit: PowerLaw | str) -> dict[str, Any]:
-    if isinstance(fit, str):
-        return {"absent": fit}
-    (b_low, b_high), (c_low, c_high) = fit.b_interval, fit.c_interval
-    bounds = {"b_low": b_low, "b_high": b_high, "c_low": c_low, "c_high": c_high}
-    return {"a": fit.a, "b": fit.b, "c": fit.c, **bounds, "miss": fit.miss, "outside": fit.outside, "seeds": fit.seeds}
-
-
-def write(lines: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with one column for each key of any line; what is absent stays empty."""
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(as_csv, names))
-    writer.writerows([as_csv(line.get(name, "")) for name in names] for line in lines)
-    return file.getvalue()
 
 
 def by_seed(values: Mapping[int, float]) -> str:

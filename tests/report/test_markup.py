@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from vitexp import cli
-from vitexp.report.escape import as_csv, as_html, as_markdown, visible
+from vitexp.report.markup import as_csv, as_html, as_markdown, visible
 
 HOSTILE = ("<script>alert(1)</script>", "[red]a[/red]", "\x1b[31mb\x1b[0m", "=1+1", "a|b", "$\\frac", ":smile:", "c\nd")
 
