@@ -1,7 +1,6 @@
 """`vitexp claims`: the ledger on the terminal, and as Markdown, CSV and JSON beside it."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from vitexp.report.markup import as_markdown as escape
 from vitexp.report.markup import csv_table, markdown_page, markdown_table
 from vitexp.report.tables import Written, caution, footnote, write_all
 from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH
-from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Ledger, make_ledger
-from vitexp.study.select import Runs
-from vitexp.study.spec import Study
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Ledger
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
@@ -27,17 +24,8 @@ STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta",
 COLUMNS = 100
 
 
-def write_claims(
-    places: Sequence[str | Path] = (),
-    runs: str | Path = "runs",
-    results: str | Path = "results",
-    read: Sequence[tuple[Study, Runs]] = (),
-) -> Written:
-    """The ledger of the studies in `places` and `read`, or below `runs`; writes results/claims.{md,csv,json}.
-
-    Raises: ValueError where there is nothing to read, or a named sweep file is not sound.
-    """
-    ledger = make_ledger(places, runs, read)
+def write_claims(ledger: Ledger, results: str | Path) -> Written:
+    """Writes results/claims.{md,csv,json}."""
     contents = {"claims.md": markdown(ledger), "claims.csv": table(ledger), "claims.json": as_json(ledger)}
     return write_all(Path(results), contents, Constrain(terminal(ledger), COLUMNS))
 
@@ -97,32 +85,20 @@ def table(ledger: Ledger) -> str:
     """The ledger as CSV: one line a contrast, and one for each verdict or claim without any."""
     rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
-        verdicts = ledger.of(claim)
-        rows += [row for found in verdicts for row in _csv_rows(found)]
-        if not verdicts:
-            rows.append({"claim": claim.name, "source": claim.source, "verdict": UNTOUCHED, "reason": claim.needs})
-    rows += [
-        {"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason} for one in OUT_OF_REACH
-    ]
+        first = {"claim": claim.name, "source": claim.source}
+        rows += [first | row for found in ledger.of(claim) for row in _csv_rows(found)]
+        if not ledger.of(claim):
+            rows.append(first | {"verdict": UNTOUCHED, "reason": claim.needs})
+    for one in OUT_OF_REACH:
+        rows.append({"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason})
     return csv_table(rows)
 
 
 def _csv_rows(found: ClaimVerdict) -> list[dict[str, Any]]:
-    selection = found.selection
-    first = {
-        "claim": found.claim.name,
-        "source": found.claim.source,
-        "verdict": found.verdict,
-        "reason": text.reason(found),
-        "study": found.study.name,
-        "setting": " · ".join(text.setting(found)),
-        "metric": found.metric,
-        "runs": len(found.runs),
-        "place": selection.place,
-        "margin": found.study.config.margin,
-        "notes": tidy.notes(selection),
-    }
-    return [first | numbers for numbers in _numbers(found)] or [first]
+    row: dict[str, Any] = {"verdict": found.verdict, "reason": text.reason(found), "study": found.study.name}
+    row |= {"setting": " · ".join(text.setting(found)), "metric": found.metric, "runs": len(found.runs)}
+    row |= {"place": found.selection.place, "margin": found.study.config.margin, "notes": tidy.notes(found.selection)}
+    return [row | numbers for numbers in _numbers(found)] or [row]
 
 
 def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
@@ -143,23 +119,18 @@ def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
 
 def as_json(ledger: Ledger) -> str:
     """The ledger with the record of every run behind each verdict."""
-    claims = [
-        {
-            "claim": claim.name,
-            "sentence": claim.sentence,
-            "source": claim.source,
-            "paper": text.paper_words(claim),
-            "lines": list(map(_json_verdict, ledger.of(claim))),
-            "needs": claim.needs,
-        }
-        for claim in CLAIMS
-    ]
+    claims = []
+    for claim in CLAIMS:
+        named = {"claim": claim.name, "sentence": claim.sentence, "source": claim.source}
+        found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, ledger.of(claim)))}
+        claims.append(named | found | {"needs": claim.needs})
     beyond = [one._asdict() for one in OUT_OF_REACH]
     whole = {"studies": ledger.studies, "claims": claims, "out_of_reach": beyond, "left_out": ledger.unread}
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _json_verdict(found: ClaimVerdict) -> dict[str, Any]:
+    runs = [(found.path_of(run), run.seed, run.fingerprint) for run in found.runs]
     return {
         "study": found.study.name,
         "setting": text.setting(found),
@@ -170,7 +141,5 @@ def _json_verdict(found: ClaimVerdict) -> dict[str, Any]:
         "notes": [*found.selection.cautions, *found.selection.notes],
         "contrasts": _numbers(found),
         "tuned": [dict(arm.tuned) for arm in found.finding.arms],
-        "records": [
-            {"path": found.path_of(run), "seed": run.seed, "fingerprint": run.fingerprint} for run in found.runs
-        ],
+        "records": [dict(zip(("path", "seed", "fingerprint"), run, strict=True)) for run in runs],
     }

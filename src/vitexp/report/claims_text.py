@@ -1,29 +1,19 @@
 """The ledger of claims in words: what every rendering of a verdict says."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from vitexp import stats
-from vitexp.record import RunRecord, flatten
+from vitexp.record import flatten
 from vitexp.report import words
 from vitexp.report.paper import Published, published
 from vitexp.study.claims.findings import Claim
-from vitexp.study.claims.verdicts import (
-    ALPHA,
-    CONTRADICT,
-    DIFFER,
-    SUPPORT,
-    UNDECIDED,
-    ClaimVerdict,
-    JudgedContrast,
-    Ledger,
-)
+from vitexp.study.claims.verdicts import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Judged, Ledger
 from vitexp.study.curve import Crossover
 
 MINUS = " − "
 _MOST_NAMES = 6  # of networks in the heading of a verdict
 _IN_SETTING = ("data.shards", "data.name", "data.train_images", "model.arch", "trainer.max_epochs", "trainer.max_steps")
-_CHANCE = "shown with 80 % probability from"
 
 
 def heading(found: ClaimVerdict) -> str:
@@ -37,35 +27,30 @@ def setting(found: ClaimVerdict) -> list[str]:
     """The data, network and length of training that the runs of a verdict share, then its own factors."""
     runs = found.runs
     networks = _distinct(words.arch_words(str(flatten(run.config).get("model.arch", ""))) for run in runs)
-    images = sorted({run.data["train_images"] for run in runs if "train_images" in run.data})
+    images = _range(run.data["train_images"] for run in runs if "train_images" in run.data)
+    epochs = {round(run.epochs, 2) for run in runs if run.epochs}
+    steps = _range(run.steps for run in runs if run.steps)
     context = [(key, value) for key, value in found.finding.context if key not in _IN_SETTING and value is not None]
     named = [
         ", ".join(_distinct(str(run.data["name"]) for run in runs if "name" in run.data)),
-        f"{_range(images)} images" if images else "",
+        f"{images} images" if images else "",
         ", ".join(networks) if len(networks) <= _MOST_NAMES else f"{len(networks)} networks",
-        _length(runs),
+        f"{steps} steps" if steps and len(epochs) != 1 else f"{min(epochs):g} epochs" if epochs else "",
         words.label_words(tuple(context)),
     ]
     return [text for text in named if text]
 
 
-def _length(runs: Sequence[RunRecord]) -> str:
-    epochs = sorted({round(run.epochs, 2) for run in runs if run.epochs})
-    steps = sorted({run.steps for run in runs if run.steps})
-    if len(epochs) == 1 or not steps:
-        return f"{epochs[0]:g} epochs" if epochs else ""
-    return f"{_range(steps)} steps"
-
-
-def _range(values: Sequence[int]) -> str:
-    return " to ".join(f"{value:,}" for value in dict.fromkeys((values[0], values[-1])))
+def _range(values: Iterable[int]) -> str:
+    known = sorted(values)
+    return " to ".join(_distinct(f"{value:,}" for value in (known[0], known[-1]))) if known else ""
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def contrast_words(found: ClaimVerdict, one: JudgedContrast) -> tuple[str, str, str]:
+def contrast_words(found: ClaimVerdict, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
     contrast, judged, difference = one.contrast, one.judgement, one.judgement.difference
     tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
@@ -84,17 +69,17 @@ def contrast_words(found: ClaimVerdict, one: JudgedContrast) -> tuple[str, str, 
 
 def factors(difference: stats.Difference) -> list[float | None]:
     """How many times less compute, with the ends of the interval, where a difference is one of logarithms."""
-    ends = (difference.mean, difference.low, difference.high)
-    return [None if end is None else math.exp(end) for end in ends]
+    return [None if end is None else math.exp(end) for end in (difference.mean, difference.low, difference.high)]
 
 
 def reason(found: ClaimVerdict) -> str:
     """Why a verdict is what it is, where its contrasts do not say it by themselves."""
     if found.objection:
         return found.objection
-    parts = [_undecided(found) if found.verdict == UNDECIDED else _decided(found)]
+    parts = []
     if found.verdict == DIFFER:  # what was measured, beside what the paper has measured
-        parts.insert(0, f"under another protocol: {', '.join(setting(found))} (the paper: {_paper(found.claim).cited})")
+        parts.append(f"under another protocol: {', '.join(setting(found))} (the paper: {_paper(found.claim).cited})")
+    parts.append(_undecided(found) if found.verdict == UNDECIDED else _decided(found))
     if found.finding.absent:
         missing = " or ".join(words.value_words(found.claim.axis, value) for value in found.finding.absent)
         parts.append(f"no arm {missing} here")
@@ -109,17 +94,17 @@ def _undecided(found: ClaimVerdict) -> str:
     if any(judged.difference.n < stats.MINIMUM_SEEDS for judged in undecided):
         return f"fewer than {stats.MINIMUM_SEEDS} common seeds"
     text = "no difference is shown"
-    if found.claim.expected == "alike" and margin:
-        text += f", nor likeness within ±{words.points(margin)}"
-    elif found.claim.expected == "alike":
-        text += "; without a margin (study.margin) nothing can be shown to be alike"
+    if found.claim.expected == "alike":
+        without = "; without a margin (study.margin) nothing can be shown to be alike"
+        text += f", nor likeness within ±{words.points(margin)}" if margin else without
     known = [judged.detectable for judged in undecided if judged.detectable]
     if not known:
         return text
-    if found.claim.unit == "compute":
-        return f"{text}; factors are {_CHANCE} {math.exp(max(known)):.2f} on"
     ends = _distinct(words.number(end, found.metric) for end in (min(known), max(known)))
-    return f"{text}; differences are {_CHANCE} {' to '.join(ends)} points on"
+    shown, what = f"{' to '.join(ends)} points", "differences"
+    if found.claim.unit == "compute":
+        shown, what = f"{math.exp(max(known)):.2f}", "factors"
+    return f"{text}; {what} are shown with 80 % probability from {shown} on"
 
 
 def _decided(found: ClaimVerdict) -> str:
@@ -132,16 +117,13 @@ def _decided(found: ClaimVerdict) -> str:
         if margin is None or not within:
             return ""
         return f"within ±{points}" if alike else f"though by less than {points}"
-    if alike:
-        small = margin is not None and any(_nearest_to_zero(one.difference) < margin for one in judged)
-        return "a difference is shown" + (f", which may still lie within ±{points}" if small else "")
-    opposite = any((one.p_holm or 0.0) <= ALPHA for one in judged)
-    return "the opposite is shown" if opposite else f"shown to be alike within ±{points}"
-
-
-def _nearest_to_zero(difference: stats.Difference) -> float:
-    """The smallest difference that the interval holds, where it does not hold zero."""
-    return min(abs(end) for end in (difference.mean, difference.low, difference.high) if end is not None)
+    if not alike:
+        opposite = any((one.p_holm or 0.0) <= ALPHA for one in judged)
+        return "the opposite is shown" if opposite else f"shown to be alike within ±{points}"
+    ends = [(one.difference.mean, one.difference.low, one.difference.high) for one in judged]
+    nearest = min(abs(end) for interval in ends for end in interval if end is not None)  # none of them holds zero
+    small = margin is not None and nearest < margin
+    return "a difference is shown" + (f", which may still lie within ±{points}" if small else "")
 
 
 def _crossing(found: Crossover) -> str:
@@ -155,21 +137,21 @@ def _crossing(found: Crossover) -> str:
     return f"{text} (95 % interval {low} to {high})"
 
 
-def why(found: ClaimVerdict) -> str:
-    """The reason of a verdict, with the values that tuning chose."""
-    return "; ".join(text for text in (reason(found), tuned_words(found)) if text)
-
-
 def tuned_words(found: ClaimVerdict) -> str:
     """The values that tuning chose in each arm, and from how many runs; nothing of arms with a single value."""
-    chosen = []
+    axis, chosen = found.claim.axis, []
     for arm in found.finding.arms:
         if arm.tuned and arm.tuning_runs > len(arm.runs):
-            name = words.label_words(tuple((k, v) for k, v in arm.factors.items() if k == found.claim.axis))
+            name = words.label_words(((axis, arm.factors[axis]),)) if axis in arm.factors else ""
             values = ", ".join(f"{words.key_words(key)} {words.value_words(key, v)}" for key, v in arm.tuned.items())
             chosen.append(f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)")
     where = words.metric_words(found.study.config.select)
     return f"tuned on {where}: {'; '.join(_distinct(chosen))}" if chosen else ""
+
+
+def why(found: ClaimVerdict) -> str:
+    """The reason of a verdict, with the values that tuning chose."""
+    return "; ".join(text for text in (reason(found), tuned_words(found)) if text)
 
 
 def runs_words(found: ClaimVerdict) -> str:
@@ -190,13 +172,12 @@ def paper_words(claim: Claim) -> str:
     return paper.cited + (f": {', '.join(found)} points" if found else "")
 
 
-def paper_difference(found: ClaimVerdict, one: JudgedContrast) -> float | None:
+def paper_difference(found: ClaimVerdict, one: Judged) -> float | None:
     """The paper's difference for the same pair at the same place, if it prints it in this metric."""
     claim, (place, usual) = found.claim, _beside(found.claim)
-    if _paper(claim).metric != found.metric:
-        return None
     at = str(dict(found.finding.context).get(place, usual))
-    return _paper_difference(claim, one.contrast.one, one.contrast.other, at)
+    same = _paper(claim).metric == found.metric
+    return _paper_difference(claim, one.contrast.one, one.contrast.other, at) if same else None
 
 
 def _paper_difference(claim: Claim, one: str, other: str, place: str) -> float | None:
@@ -221,28 +202,31 @@ def summary(ledger: Ledger) -> str:
     return f"{studies} ({', '.join(ledger.studies)}) · {len(verdicts)} lines: {counted}"
 
 
-def footnotes(ledger: Ledger) -> list[str]:
-    """What a reader must know of every line, and what was left out."""
-    found = [
-        "Differences are in points of accuracy, paired by seed, with their own 95 % intervals. p: no difference; "
-        "p alike: the difference exceeds the margin of the study (two one-sided tests). Both are Holm-corrected over "
-        f"all contrasts that a study gives to a claim, and judged at {100 * ALPHA:g} %.",
-        "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise on "
-        "the paper's own data and networks. Differs from the paper here: one is shown to be otherwise on others, of "
-        "which the paper says nothing. Cannot decide: nothing is shown, or the runs cannot, for the cause given.",
-    ]
-    if any(one.claim.unit == "compute" for one in ledger.verdicts):
-        found.append(
-            "Times less compute: the horizontal distance of two lines of networks, averaged over accuracies that both "
-            "reach, seed by seed; the tests are on its logarithm."
-        )
-    if ledger.silent:
-        found.append(f"No claim is touched by: {', '.join(ledger.silent)}.")
-    notes = _distinct(f"{one.study.name}: {note}." for one in ledger.verdicts for note in one.selection.notes)
-    return [*found, *notes, *(f"Left out: {sentence}." for sentence in ledger.unread)]
-
-
 def cautions(ledger: Ledger) -> tuple[str, ...]:
     """What stands above the first claim, by study."""
     said = _distinct(f"{one.study.name}: {text}" for one in ledger.verdicts for text in one.selection.cautions)
     return words.cautions(said)
+
+
+_DIFFERENCES = (
+    "Differences are in points of accuracy, paired by seed, with their own 95 % intervals. p: no difference; p alike: "
+    "the difference exceeds the margin of the study (two one-sided tests). Both are Holm-corrected over all contrasts "
+    f"that a study gives to a claim, and judged at {100 * ALPHA:g} %."
+)
+_VERDICTS = (
+    "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise on the "
+    "paper's own data and networks. Differs from the paper here: one is shown to be otherwise on others, of which the "
+    "paper says nothing. Cannot decide: nothing is shown, or the runs cannot, for the cause given."
+)
+_COMPUTE = (
+    "Times less compute: the horizontal distance of two lines of networks, averaged over accuracies that both reach, "
+    "seed by seed; the tests are on its logarithm."
+)
+
+
+def footnotes(ledger: Ledger) -> list[str]:
+    """What a reader must know of every line, and what was left out."""
+    compute = [_COMPUTE] if any(one.claim.unit == "compute" for one in ledger.verdicts) else []
+    silent = [f"No claim is touched by: {', '.join(ledger.silent)}."] if ledger.silent else []
+    notes = _distinct(f"{one.study.name}: {note}." for one in ledger.verdicts for note in one.selection.notes)
+    return [_DIFFERENCES, _VERDICTS, *compute, *silent, *notes, *(f"Left out: {why}." for why in ledger.unread)]

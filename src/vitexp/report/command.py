@@ -7,6 +7,7 @@ from vitexp.report.claims import write_claims
 from vitexp.report.diff import show_difference
 from vitexp.report.markup import visible
 from vitexp.report.tables import Written, print_written, show, write_table
+from vitexp.study.claims.verdicts import make_ledger
 from vitexp.study.found import read_sweep
 from vitexp.study.select import parse_where
 
@@ -45,7 +46,7 @@ def show_claims(chosen: argparse.Namespace) -> int:
     if chosen.source:
         chosen.file, *places = chosen.places or [None]
         read.append(_study_and_runs(chosen))
-    print_written(write_claims(places, chosen.root, chosen.results, read))
+    print_written(write_claims(make_ledger(places, chosen.root, read), chosen.results))
     return 0
 
 

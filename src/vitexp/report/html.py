@@ -1,9 +1,8 @@
 """One offline file about a study: its table, pictures, claims, every run. No script, nothing from outside."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -14,6 +13,7 @@ from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
 from vitexp.report.markup import as_html as escape
 from vitexp.report.markup import html_table
+from vitexp.report.tables import Sweep, Where
 from vitexp.report.view import NOTHING, CellView, arm_words, make_view
 from vitexp.study.claims.claims import CLAIMS
 from vitexp.study.claims.verdicts import ClaimVerdict, make_ledger
@@ -47,12 +47,7 @@ thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img
 """
 
 
-def write_html(
-    sweep: str | Path | Study,
-    runs: Root = "runs",
-    results: str | Path = "results",
-    where: Mapping[str, Any] | None = None,
-) -> Path:
+def write_html(sweep: Sweep, runs: Root = "runs", results: str | Path = "results", where: Where = None) -> Path:
     """The report of the study in `sweep` from the records in `runs`, as results/NAME/report.html.
 
     Raises: ValueError when the study file is not sound, or the records do not make a table.
@@ -97,7 +92,7 @@ def _picture(title: str, figure: Figure) -> str:
     return f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}">'
 
 
-def _claims(study: Study, runs: Root, where: Mapping[str, Any] | None) -> str:
+def _claims(study: Study, runs: Root, where: Where) -> str:
     """The claims that the finished runs speak to, as markup; one sentence where they speak to none."""
     selection = select(study, runs, where)
     records = tuple(run for arm in selection.arms for run in arm.runs.values())

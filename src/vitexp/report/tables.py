@@ -20,6 +20,8 @@ from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import make_table
 
+Sweep = str | Path | Study
+Where = Mapping[str, Any] | None
 STYLES = {"worse": "red", "better": "green", "equivalent": "cyan"}
 PLAIN_COLUMNS = 120
 """Width where there is no terminal to ask."""
@@ -33,12 +35,7 @@ class Written:
     paths: tuple[Path, ...]
 
 
-def write_table(
-    sweep: str | Path | Study,
-    runs: Root = "runs",
-    results: str | Path = "results",
-    where: Mapping[str, Any] | None = None,
-) -> Written:
+def write_table(sweep: Sweep, runs: Root = "runs", results: str | Path = "results", where: Where = None) -> Written:
     """The table of the study in `sweep`, from the records in `runs`; writes results/NAME/table.{md,csv,tex}.
 
     Raises: ValueError when the study file is not sound, or the records do not make a table.

@@ -59,7 +59,7 @@ class Finding:
     crossover: Crossover | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Claim:
     """One claim of the paper.
 
@@ -89,49 +89,46 @@ def by_values(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> I
     for context, group in _by_context(arms, [claim.axis]):
         held = {str(arm.factors[claim.axis]): arm for arm in group if claim.axis in arm.factors}
         measured = {value: arm.values(metric) for value, arm in held.items()}
-        contrasts = tuple(
-            Contrast(
-                one, other, claim.expected, stats.paired_difference(measured[one], measured[other]),
-                (held[one], held[other]),
-            )
-            for one, other in claim.pairs
-            if measured.get(one, {}).keys() & measured.get(other, {}).keys()
-        )  # fmt: skip
+        contrasts = []
+        for one, other in claim.pairs:
+            if measured.get(one, {}).keys() & measured.get(other, {}).keys():
+                difference = stats.paired_difference(measured[one], measured[other])
+                contrasts.append(Contrast(one, other, claim.expected, difference, (held[one], held[other])))
         if contrasts:
             behind = tuple(arm for value, arm in held.items() if value in values)
-            yield Finding(context, behind, contrasts, absent=tuple(value for value in values if value not in held))
+            absent = tuple(value for value in values if value not in held)
+            yield Finding(context, behind, tuple(contrasts), absent=absent)
 
 
 def hybrid_lead(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The smallest hybrid that a plain ViT of equal compute can be set beside, minus that ViT."""
-    for context, hybrids, plain in _hybrids_and_plain(arms):
-        leads = _leads(hybrids, plain, metric)
-        if not leads:
-            spans = [_span([flops_of(arm) / 1e12 for arm in side]) for side in (plain, hybrids)]
+    for context, hybrids, plain, leads in _leads(arms, metric):
+        if leads:
+            hybrid, beside, values = leads[0]
+            difference, behind = stats.paired_difference(hybrid.values(metric), values), (hybrid, *beside)
+            contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, difference, behind)
+            yield Finding(context, behind, (contrast,))
+        else:
+            costs = [[flops_of(side[place]) / 1e12 for place in (0, -1)] for side in (plain, hybrids)]
+            spans = [" to ".join(f"{cost:.2g}" for cost in dict.fromkeys(ends)) for ends in costs]
             why = f"no plain ViT costs what a hybrid does: {' beside '.join(spans)} TFLOP a run"
             yield Finding(context, (*hybrids, *plain), objection=why)
-            continue
-        hybrid, beside, values = leads[0]
-        difference = stats.paired_difference(hybrid.values(metric), values)
-        behind = (hybrid, *beside)
-        contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, difference, behind)
-        yield Finding(context, behind, (contrast,))
 
 
 def hybrid_fade(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The lead of the largest hybrid minus the lead of the smallest, each over a plain ViT of equal compute."""
-    for context, hybrids, plain in _hybrids_and_plain(arms):
-        leads = _leads(hybrids, plain, metric)
-        if len(leads) < 2:
+    for context, hybrids, plain, leads in _leads(arms, metric):
+        if len(leads) > 1:
+            (small, at_small), (large, at_large) = (
+                (hybrid, _minus(hybrid.values(metric), values)) for hybrid, _, values in (leads[0], leads[-1])
+            )
+            one, other = (f"lead of {network(hybrid)}" for hybrid in (large, small))
+            behind = (small, *leads[0][1], large, *leads[-1][1])
+            difference = stats.paired_difference(at_large, at_small)
+            yield Finding(context, behind, (Contrast(one, other, claim.expected, difference, behind),))
+        else:
             why = "it takes hybrids of two sizes, each beside plain ViTs that cost as much"
             yield Finding(context, (*hybrids, *plain), objection=why)
-            continue
-        (small, beside_small, at_small), (large, beside_large, at_large) = leads[0], leads[-1]
-        large_lead, small_lead = _minus(large.values(metric), at_large), _minus(small.values(metric), at_small)
-        difference = stats.paired_difference(large_lead, small_lead)
-        behind = (small, *beside_small, large, *beside_large)
-        one, other = (f"lead of {network(hybrid)}" for hybrid in (large, small))
-        yield Finding(context, behind, (Contrast(one, other, claim.expected, difference, behind),))
 
 
 def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
@@ -141,13 +138,12 @@ def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
         vits, resnets = (_by_size(group, family, key) for family in (VIT, RESNET))
         for name, vit in vits.items() if resnets else ():
             other = min(resnets, key=lambda resnet: _times_apart(vit, resnets[resnet]))
-            yield _hunger(context, (name, vit), (other, resnets[other]), metric)
+            yield _hunger(context, name, vit, other, resnets[other], metric)
 
 
 def _hunger(
-    context: Label, one: tuple[str, Mapping[float, Arm]], beside: tuple[str, Mapping[float, Arm]], metric: str
+    context: Label, name: str, vit: Mapping[float, Arm], other: str, resnet: Mapping[float, Arm], metric: str
 ) -> Finding:
-    (name, vit), (other, resnet) = one, beside
     behind = (*vit.values(), *resnet.values())
     sizes = sorted(vit.keys() & resnet.keys())
     seeds = sorted(set.intersection(*(set(arm.values(metric)) for arm in behind)))
@@ -226,22 +222,20 @@ def _by_context(arms: Sequence[Arm], axes: Sequence[str]) -> list[tuple[Label, l
     return list(groups.values())
 
 
-def _hybrids_and_plain(arms: Sequence[Arm]) -> Iterator[tuple[Label, list[Arm], list[Arm]]]:
-    """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
+def _leads(
+    arms: Sequence[Arm], metric: str
+) -> Iterator[tuple[Label, list[Arm], list[Arm], list[tuple[Arm, tuple[Arm, ...], BySeed]]]]:
+    """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both.
+
+    Then each hybrid with the plain arms around its cost, and what a plain ViT that costs as much reaches by seed.
+    """
     for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
         known = sorted(filter(flops_of, group), key=flops_of)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
+        beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
+        found = [(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
         if hybrids and plain:
-            yield context, hybrids, plain
-
-
-def _leads(
-    hybrids: Sequence[Arm], plain: Sequence[Arm], metric: str
-) -> list[tuple[Arm, tuple[Arm, ...], dict[int, float]]]:
-    """Each hybrid with the plain arms around its cost, and what a plain ViT that costs as much reaches by seed."""
-    beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
-    found = [(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
-    return [lead for lead in found if lead[0].values(metric).keys() & lead[2].keys()]
+            yield context, hybrids, plain, [lead for lead in found if lead[0].values(metric).keys() & lead[2].keys()]
 
 
 def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -260,10 +254,6 @@ def _at_compute(flops: float, around: Sequence[Arm], metric: str) -> dict[int, f
     held = [arm.values(metric) for arm in around]
     seeds = set.intersection(*map(set, held)) if held else set()
     return {seed: float(np.interp(math.log(flops), known, [values[seed] for values in held])) for seed in seeds}
-
-
-def _span(costs: Sequence[float]) -> str:
-    return " to ".join(f"{cost:.2g}" for cost in dict.fromkeys((min(costs), max(costs))))
 
 
 def _by_size(arms: Sequence[Arm], family: str, key: str) -> dict[str, dict[float, Arm]]:
