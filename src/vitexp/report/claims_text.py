@@ -1,7 +1,8 @@
 """The ledger of claims in words: what every rendering of a verdict says."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vitexp import stats
 from vitexp.record import flatten
@@ -162,32 +163,29 @@ def runs_words(found: ClaimVerdict) -> str:
 def paper_words(claim: Claim) -> str:
     """What the paper measured, with its differences where it prints numbers."""
     paper, found = _paper(claim), []
-    places = ["stem"] if claim.axis == "model.pos_embed" else ["1d", "2d"]
-    for place in places:
-        kind = "" if len(places) == 1 else f"{words.value_words('model.pos_embed', place)} "
+    for kind in ("",) if claim.axis == "model.pos_embed" else ("1d", "2d"):
         for pair in claim.pairs:
-            if (difference := _paper_difference(claim, *pair, place)) is not None:
+            difference = _paper_difference(claim, *pair, {"model.pos_embed": kind} if kind else {})
+            if difference is not None:
                 sides = MINUS.join(words.value_words(claim.axis, side) for side in pair)
-                found.append(f"{kind}{sides} {words.signed(difference, 'fewshot_5')}")
+                named = f"{words.value_words('model.pos_embed', kind)} {sides}" if kind else sides
+                found.append(f"{named} {words.signed(difference, 'fewshot_5')}")
     return paper.cited + (f": {', '.join(found)} points" if found else "")
 
 
 def paper_difference(found: ClaimVerdict, one: Judged) -> float | None:
     """The paper's difference for the same pair at the same place, if it prints it in this metric."""
-    claim, (place, usual) = found.claim, _beside(found.claim)
-    at = str(dict(found.finding.context).get(place, usual))
-    same = _paper(claim).metric == found.metric
-    return _paper_difference(claim, one.contrast.one, one.contrast.other, at) if same else None
+    if _paper(found.claim).metric != found.metric:
+        return None
+    return _paper_difference(found.claim, one.contrast.one, one.contrast.other, dict(found.finding.context))
 
 
-def _paper_difference(claim: Claim, one: str, other: str, place: str) -> float | None:
-    first, second = (_paper(claim).figure({claim.axis: side, _beside(claim)[0]: place}) for side in (one, other))
+def _paper_difference(claim: Claim, one: str, other: str, context: Mapping[str, Any]) -> float | None:
+    """At the value that the context has of the other axis of Table 8, or that of a study which does not name it."""
+    beside, usual = ("model.pos_at", "stem") if claim.axis == "model.pos_embed" else ("model.pos_embed", "1d")
+    place = str(context.get(beside, usual))
+    first, second = (_paper(claim).figure({claim.axis: side, beside: place}) for side in (one, other))
     return None if first is None or second is None else first - second
-
-
-def _beside(claim: Claim) -> tuple[str, str]:
-    """The other axis of Table 8, and the value of it in a study that does not name it."""
-    return ("model.pos_at", "stem") if claim.axis == "model.pos_embed" else ("model.pos_embed", "1d")
 
 
 def _paper(claim: Claim) -> Published:

@@ -54,7 +54,12 @@ def _latex_sign(sign: str) -> str:
 
 
 def as_csv(value: Any) -> Any:
-    """A value of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe; numbers stay."""
+    """A value of a CSV file: text that a spreadsheet would run as a formula gets an apostrophe; numbers stay.
+
+    Values by seed become `0:0.951 1:0.944`.
+    """
+    if isinstance(value, Mapping):
+        return " ".join(f"{seed}:{one!r}" for seed, one in sorted(value.items()))
     if not isinstance(value, str):
         return value
     text = visible(value)

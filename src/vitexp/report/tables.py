@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
-from rich.segment import Segment
+from rich.segment import Segment, Segments
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -54,31 +54,23 @@ def write_all(folder: Path, contents: Mapping[str, str], shown: RenderableType) 
     return Written(shown, tuple(folder / name for name in contents))
 
 
-def print_written(written: Written, console: Console | None = None) -> None:
+def print_written(written: Written) -> None:
     """Shows a result and where it lies."""
-    where = Text("Written: " + ", ".join(str(path) for path in written.paths), style="dim")
-    show(Group(written.renderable, where), console)
+    show(written.renderable, Text("Written: " + ", ".join(map(str, written.paths)), style="dim"))
 
 
-def show(renderable: RenderableType, console: Console | None = None) -> None:
-    """Prints on a terminal as wide as it is, and elsewhere at a fixed width."""
+def show(*parts: RenderableType) -> None:
+    """Prints on a terminal as wide as it is, and elsewhere at a fixed width; control characters in texts are seen."""
     plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}  # names in brackets are no styles
-    console = console or Console(**plain)
+    console = Console(**plain)
     if not console.is_terminal:
-        console = Console(file=console.file, width=PLAIN_COLUMNS, **plain)
-    console.print(Visible(renderable))
+        console = Console(width=PLAIN_COLUMNS, **plain)
+    console.print(Segments(map(_visible, console.render(Group(*parts)))), end="")
 
 
-@dataclass(frozen=True)
-class Visible:
-    """What is printed on a terminal, with the control characters in its texts made visible."""
-
-    inner: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        for segment in console.render(self.inner, options):
-            lines = "\n".join(map(visible, segment.text.split("\n")))  # a text that was wrapped holds its line ends
-            yield segment if segment.control else Segment(lines, segment.style)
+def _visible(segment: Segment) -> Segment:
+    lines = segment.text.split("\n")  # a text that was wrapped holds its line ends
+    return segment if segment.control else Segment("\n".join(map(visible, lines)), segment.style)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Numbers as CSV: one line per arm and metric, in full precision, nothing rounded and nothing in words alone."""
 
-from collections.abc import Mapping
-
 from vitexp.report import words
 from vitexp.report.markup import csv_table
 from vitexp.report.paper import published
@@ -28,16 +26,16 @@ def table(table: Table) -> str:
             "paper_difference": None if figure is None or base is None else figure - base,
             "paper_source": paper.source if paper and figure is not None else None,
         }
-        lines.append(row | {"values": by_seed(entry.values)} | beside | {"notes": notes(table)})
+        lines.append(row | beside | {"notes": notes(table)})
     return csv_table(lines)
 
 
 def points(curve: Curve | CostCurve) -> str:
     """The points of a curve: one line per metric, arm and data size, or per metric, line and arm."""
     rows = cost_rows(curve) if isinstance(curve, CostCurve) else curve_rows(curve)
-    texts = {"images_seen": lambda steps: " ".join(map(str, steps)), "values": by_seed}
-    lines = [row | {name: text(row[name]) for name, text in texts.items() if name in row} for row in rows]
-    return csv_table([line | {"notes": notes(curve)} for line in lines])
+    for row in rows:
+        row |= {"images_seen": " ".join(map(str, row["images_seen"]))} if "images_seen" in row else {}
+    return csv_table([row | {"notes": notes(curve)} for row in rows])
 
 
 def fits(curve: Curve | CostCurve) -> str:
@@ -76,15 +74,10 @@ def _cost_fits(curve: CostCurve) -> list[Row]:
             row |= {"cost": curve.x, "factor": equal.factor, "low": low, "high": high}
             row |= {"seeds": len(equal.log_factors), "seeds_without": len(equal.apart)}
             row |= {"accuracy_low": accuracy_low, "accuracy_high": accuracy_high}
-            found.append(row | {"log_factors": by_seed(equal.log_factors)})
+            found.append(row | {"log_factors": equal.log_factors})
     return found
 
 
 def notes(shown: Table | Curve | CostCurve | Selection) -> str:
     """Everything that the reader of any number of a table or curve must know, cautions first."""
     return " ".join((*words.cautions(shown.cautions), *map(words.sentence, shown.notes)))
-
-
-def by_seed(values: Mapping[int, float]) -> str:
-    """The single values behind a mean: `0:0.951 1:0.944`."""
-    return " ".join(f"{seed}:{value!r}" for seed, value in sorted(values.items()))

@@ -13,7 +13,7 @@ _SIZES = re.compile(r"(?:(\w+)\+)?w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 
 def family_of(arm: Arm) -> str:
     """The kind of an arm's network: a ViT is B/16, a hybrid R50+B/16, a ResNet R50x1."""
-    arch, stem = str(setting_of(arm, "model.arch")), setting_of(arm, "model.stem")
+    arch, stem = str(_setting(arm, "model.arch")), _setting(arm, "model.stem")
     if is_resnet(arch):
         return RESNET
     return HYBRID if "+" in arch or stem not in (None, "patch", "auto") else VIT
@@ -29,9 +29,15 @@ def sizes_in(name: str) -> re.Match[str] | None:
     return _SIZES.fullmatch(name)
 
 
+def sizes_of(arm: Arm) -> tuple[str, ...]:
+    """Width, depth, MLP width, heads and patch of a plain ViT that is named by them; nothing of any other network."""
+    match = sizes_in(str(_setting(arm, "model.arch")))
+    return match.groups()[1:] if match and not match[1] else ()
+
+
 def network(arm: Arm) -> str:
     """The network of an arm in a word; the stem is named, as in R50+B/16, where the architecture does not tell it."""
-    arch, stem = str(setting_of(arm, "model.arch")), str(setting_of(arm, "model.stem"))
+    arch, stem = str(_setting(arm, "model.arch")), str(_setting(arm, "model.stem"))
     return arch if "+" in arch or family_of(arm) != HYBRID else f"{stem.replace('resnet', 'R')}+{arch}"
 
 
@@ -40,6 +46,6 @@ def flops_of(arm: Arm) -> float:
     return next((run.train_flops for run in arm.runs.values() if run.train_flops), 0.0)
 
 
-def setting_of(arm: Arm, key: str) -> Any:
+def _setting(arm: Arm, key: str) -> Any:
     """A value of an arm: from the config of its runs, which is resolved, or else from its factors."""
     return next((flatten(run.config).get(key) for run in arm.runs.values()), arm.factors.get(key))

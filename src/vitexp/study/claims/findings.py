@@ -13,17 +13,7 @@ import numpy as np
 
 from vitexp import stats
 from vitexp.study.arm import Arm, is_number, spelling
-from vitexp.study.claims.families import (
-    HYBRID,
-    NETWORK,
-    RESNET,
-    VIT,
-    family_of,
-    flops_of,
-    network,
-    setting_of,
-    sizes_in,
-)
+from vitexp.study.claims.families import HYBRID, NETWORK, RESNET, VIT, family_of, flops_of, network, sizes_of
 from vitexp.study.cost_curve import equal_accuracy
 from vitexp.study.curve import Crossover, find_crossover, size_key, varies_size
 from vitexp.study.lines import LENGTHS
@@ -205,8 +195,7 @@ def _at_equal_accuracy(
 
 def _around(arms: Sequence[Arm]) -> Iterator[tuple[list[Arm], list[Arm]]]:
     """For each network that is named by its sizes, those that differ from it in depth, and in width (and heads)."""
-    named = [(sizes_in(str(setting_of(arm, "model.arch"))), arm) for arm in arms]
-    sized = [(match.groups()[1:], arm) for match, arm in named if match and not match[1]]
+    sized = [(sizes, arm) for arm in arms if (sizes := sizes_of(arm))]
     for (width, depth, mlp, heads, patch), _ in sized:
         deep = [arm for (w, _, m, h, p), arm in sized if (w, m, h, p) == (width, mlp, heads, patch)]
         wide = [arm for (_, d, m, _, p), arm in sized if (d, m, p) == (depth, mlp, patch)]

@@ -223,18 +223,14 @@ def _level(claim: Claim, study: Study, arms: Sequence[Arm], metric: str) -> Iter
     """All arms are at the level of guessing, short of where they would come, or so good that no difference can show."""
     means = [fmean(arm.values(metric).values()) for arm in arms]
     first = [next(iter(arm.runs.values())) for arm in arms]
-    if all(_guesses(mean, run) for mean, run in zip(means, first, strict=True)):
+    guessed = [(mean, chance_of(run), run) for mean, run in zip(means, first, strict=True)]
+    if all(chance is not None and at_chance(mean, chance, run) for mean, chance, run in guessed):
         yield f"not trained: no arm is better than guessing in {metric}"
     if short := [*_short_runs(arms), *_rising_arms(arms)]:
         yield f"too short: {cut(short)}"
     room = max(1 - CEILING, (study.config.margin or 0.0) if claim.expected == "alike" else 0.0)
     if min(means) >= 1 - room:
         yield f"ceiling: every arm reaches {100 * min(means):.2f} % or more in {metric}"
-
-
-def _guesses(accuracy: float, run: RunRecord) -> bool:
-    chance = chance_of(run)
-    return chance is not None and at_chance(accuracy, chance, run)
 
 
 def _short_runs(arms: Sequence[Arm]) -> Iterator[str]:
