@@ -23,6 +23,7 @@ from vitexp.study.table import make_table
 Sweep = str | Path | Study
 Where = Mapping[str, Any] | None
 STYLES = {"worse": "red", "better": "green", "equivalent": "cyan"}
+_UNBROKEN = ("mean", "difference", "p (Holm)")
 PLAIN_COLUMNS = 120
 """Width where there is no terminal to ask."""
 
@@ -89,9 +90,9 @@ class TerminalTable:
         for section in self.view.sections:
             yield Text()
             yield Text(section.title, style="bold")
-            table = _grid(section, beside=True) if section.columns else _list(section)
+            table = _table(section, beside=True)
             wide = Measurement.get(console, options.update(max_width=10**6), table).maximum > options.max_width
-            yield _grid(section, beside=False) if section.columns and wide else table
+            yield _table(section, beside=False) if wide else table
         yield from map(footnote, self.view.footnotes)
         yield Text()
 
@@ -108,27 +109,22 @@ def footnote(note: str) -> RenderableType:
     return grid
 
 
-def _grid(section: Section, beside: bool) -> RichTable:
+def _table(section: Section, beside: bool) -> RichTable:
+    """A grid of cells, or one line per arm."""
+    header, rows = section.as_table(_text, lambda cell: _cell(cell, beside))
     labels = max(len(word) for text in (section.corner, *(label for label, _ in section.rows)) for word in text.split())
-    table = RichTable(box=box.HORIZONTALS, show_lines=True, pad_edge=False, header_style="")
-    table.add_column(section.corner, style="bold", width=labels)
-    for column in section.columns:
-        table.add_column(column)
-    for label, row in section.rows:
-        table.add_row(label, *(Text(NOTHING, style="dim") if cell is None else _cell(cell, beside) for cell in row))
+    table = RichTable(box=box.HORIZONTALS, show_lines=bool(section.columns), pad_edge=False, header_style="")
+    for name in header:
+        first = bool(section.columns) and not table.columns
+        bold = first or (name == "mean" and not section.columns)
+        table.add_column(name, style="bold" * bold, width=labels if first else None, no_wrap=name in _UNBROKEN)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _list(section: Section) -> RichTable:
-    """One line per arm."""
-    table = RichTable(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    columns = section.listed()
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("mean", "difference", "p (Holm)"), style="bold" * (name == "mean"))
-    for row in zip(*columns.values(), strict=True):
-        styles = [_style(text) if name == "verdict" else "" for name, text in zip(columns, row, strict=True)]
-        table.add_row(*map(Text, row, styles))
-    return table
+def _text(text: str) -> Text:
+    return Text(text, style="dim" if text == NOTHING else STYLES.get(text.split(",")[0], ""))
 
 
 def _cell(cell: CellView, beside: bool) -> Text:
@@ -139,12 +135,8 @@ def _cell(cell: CellView, beside: bool) -> Text:
         text.append(("  " if beside or not cell.baseline else "\n") + cell.count, style="not bold dim")
     if cell.difference:
         text.append(f"\n{cell.difference}" + ("  " if beside else "\n"), style="not bold")
-        text.append(cell.verdict, style=f"not bold {_style(cell.verdict)}")
+        text.append(cell.verdict, style=f"not bold {STYLES.get(cell.verdict.split(',')[0], 'default')}")
     for more in (cell.tuned, cell.paper):
         if more:
             text.append(f"\n{more}", style="not bold dim")
     return text
-
-
-def _style(verdict: str) -> str:
-    return STYLES.get(verdict.split(",")[0], "default")

@@ -211,7 +211,7 @@ def _objections(claim: Claim, study: Study, finding: Finding, metric: str, every
     causes = (
         finding.objection,
         *(f"not trained: {text.partition(': ')[2]}" for text in untrained(arms)),
-        *_level(claim, study, arms, metric),
+        *_training(claim, study, arms, metric),
         *_tuning(claim, study, arms),
         *_unequal_lengths([arms] if claim.find is by_values else [[arm] for arm in arms]),
         *_confounded(study, finding, every),
@@ -219,7 +219,7 @@ def _objections(claim: Claim, study: Study, finding: Finding, metric: str, every
     return "; ".join(dict.fromkeys(filter(None, causes)))
 
 
-def _level(claim: Claim, study: Study, arms: Sequence[Arm], metric: str) -> Iterator[str]:
+def _training(claim: Claim, study: Study, arms: Sequence[Arm], metric: str) -> Iterator[str]:
     """All arms are at the level of guessing, short of where they would come, or so good that no difference can show."""
     means = [fmean(arm.values(metric).values()) for arm in arms]
     first = [next(iter(arm.runs.values())) for arm in arms]
