@@ -7,7 +7,7 @@ to the claim: by pairs of values of one factor, or by families of networks where
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -94,8 +94,8 @@ def hybrid_lead(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
     """The smallest hybrid that a plain ViT of equal compute can be set beside, minus that ViT."""
     for context, hybrids, plain, leads in _leads(arms, metric):
         if leads:
-            hybrid, beside, values = leads[0]
-            difference, behind = stats.paired_difference(hybrid.values(metric), values), (hybrid, *beside)
+            hybrid, beside, equal = leads[0]
+            difference, behind = stats.paired_difference(hybrid.values(metric), equal), (hybrid, *beside)
             contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, difference, behind)
             yield Finding(context, behind, (contrast,))
         else:
@@ -109,12 +109,11 @@ def hybrid_fade(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
     """The lead of the largest hybrid minus the lead of the smallest, each over a plain ViT of equal compute."""
     for context, hybrids, plain, leads in _leads(arms, metric):
         if len(leads) > 1:
-            (small, at_small), (large, at_large) = (
-                (hybrid, _minus(hybrid.values(metric), values)) for hybrid, _, values in (leads[0], leads[-1])
-            )
-            one, other = (f"lead of {network(hybrid)}" for hybrid in (large, small))
-            behind = (small, *leads[0][1], large, *leads[-1][1])
+            small, large = leads[0], leads[-1]
+            at_large, at_small = (_minus(lead.hybrid.values(metric), lead.equal) for lead in (large, small))
             difference = stats.paired_difference(at_large, at_small)
+            one, other = (f"lead of {network(lead.hybrid)}" for lead in (large, small))
+            behind = (small.hybrid, *small.beside, large.hybrid, *large.beside)
             yield Finding(context, behind, (Contrast(one, other, claim.expected, difference, behind),))
         else:
             why = "it takes hybrids of two sizes, each beside plain ViTs that cost as much"
@@ -211,20 +210,23 @@ def _by_context(arms: Sequence[Arm], axes: Sequence[str]) -> list[tuple[Label, l
     return list(groups.values())
 
 
-def _leads(
-    arms: Sequence[Arm], metric: str
-) -> Iterator[tuple[Label, list[Arm], list[Arm], list[tuple[Arm, tuple[Arm, ...], BySeed]]]]:
-    """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both.
+class _Lead(NamedTuple):
+    """A hybrid, the plain arms around its cost, and what a plain ViT of equal cost reaches by seed."""
 
-    Then each hybrid with the plain arms around its cost, and what a plain ViT that costs as much reaches by seed.
-    """
+    hybrid: Arm
+    beside: tuple[Arm, ...]
+    equal: BySeed
+
+
+def _leads(arms: Sequence[Arm], metric: str) -> Iterator[tuple[Label, list[Arm], list[Arm], list[_Lead]]]:
+    """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
     for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
         known = sorted(filter(flops_of, group), key=flops_of)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
         beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
-        found = [(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
+        leads = [_Lead(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
         if hybrids and plain:
-            yield context, hybrids, plain, [lead for lead in found if lead[0].values(metric).keys() & lead[2].keys()]
+            yield context, hybrids, plain, [one for one in leads if one.hybrid.values(metric).keys() & one.equal.keys()]
 
 
 def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
