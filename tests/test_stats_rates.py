@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vitexp import stats
-from vitexp.study.claims.ledger import CONTRADICT, SUPPORT, verdict_of
+from vitexp.study.claims.verdicts import CONTRADICT, SUPPORT, verdict_of
 
 SEEDS, LEVEL = 5, 0.9
 

@@ -143,11 +143,10 @@ def test_equal_seeds_show_no_interval_and_the_footnote_says_why(lab):
     assert "left out where all seeds gave the same value" in " ".join(text.split())
 
 
-def test_the_files_lie_beside_each_other_and_the_last_line_says_where(filled, tmp_path):
+def test_the_files_lie_beside_each_other_and_the_last_line_says_where(filled, tmp_path, capsys):
     written = write_table(filled.study.path, filled.root, tmp_path / "results")
     assert [path.name for path in written.paths] == ["table.md", "table.csv", "table.tex"]
     assert all(path.parent == tmp_path / "results" / "pos" and path.stat().st_size for path in written.paths)
-    console = Console(file=io.StringIO(), width=60)
-    print_written(written, console)
-    assert "Written: " in console.file.getvalue()
-    assert str(written.paths[2]) in console.file.getvalue().replace("\n", "")
+    print_written(written)
+    last = capsys.readouterr().out.partition("Written: ")[2]
+    assert str(written.paths[2]) in last.replace("\n", "")

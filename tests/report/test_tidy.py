@@ -4,6 +4,7 @@ import io
 import pytest
 
 from vitexp.report import tidy
+from vitexp.report.markup import csv_table
 from vitexp.study.table import make_table
 
 
@@ -70,4 +71,4 @@ def test_tuned_values_are_columns(lab):
 
 
 def test_columns_are_the_union_of_the_lines():
-    assert tidy.write([{"a": 1}, {"b": None, "a": 'x,"y"'}]) == 'a,b\n1,\n"x,""y""",\n'
+    assert csv_table([{"a": 1}, {"b": None, "a": 'x,"y"'}]) == 'a,b\n1,\n"x,""y""",\n'

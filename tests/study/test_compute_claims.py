@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from vitexp.study.claims.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.verdicts import DIFFER, SUPPORT, UNDECIDED, read_verdicts
 
 SEEDS = [0, 1, 2, 3, 4]
 
@@ -22,7 +22,7 @@ def fill(lab, networks, swept=None, seeds=SEEDS, noise=0.002, apart=None, **sett
 
 
 def line_of(study, lab, claim):
-    found = [line for line in read_lines(study, lab.root / "c") if line.claim.name == claim]
+    found = [line for line in read_verdicts(study, lab.root) if line.claim.name == claim]
     assert len(found) <= 1
     return found[0] if found else None
 
@@ -44,7 +44,7 @@ def test_what_a_vit_saves_is_read_at_equal_accuracy(lab, factor, verdict):
 
 def test_the_test_is_that_of_scipy_on_the_logarithm_of_the_factor(lab):
     line = line_of(fill(lab, families(1.1), noise=0.02), lab, "compute saving")
-    values = {arm.factors["model.arch"]: arm.values("test_acc") for arm in line.arms}
+    values = {arm.factors["model.arch"]: arm.values("test_acc") for arm in line.finding.arms}
 
     def log_cost(names, seed, levels):
         known = sorted((values[name][seed], np.log(families(1.1)[name][0])) for name in names)
@@ -71,13 +71,13 @@ def test_families_that_reach_no_common_accuracy_are_not_decided(lab):
     low = {name: (cost, value - 0.4 * name.startswith("S")) for name, (cost, value) in families(1).items()}
     line = line_of(fill(lab, low), lab, "compute saving")
     assert (line.verdict, line.judged) == (UNDECIDED, ())
-    assert line.hindrance == "ViT and ResNet reach no common accuracy"
+    assert line.objection == "ViT and ResNet reach no common accuracy"
 
 
 def test_a_seed_at_which_they_share_none_leaves_it_open(lab):
     line = line_of(fill(lab, families(3), apart=0.5), lab, "compute saving")
     assert line.verdict == UNDECIDED
-    assert line.hindrance.startswith("at 1 of 5 seeds ViT and ResNet reach no common accuracy")
+    assert line.objection.startswith("at 1 of 5 seeds ViT and ResNet reach no common accuracy")
 
 
 def test_longer_training_is_more_compute_and_no_other_setting(lab):
@@ -99,7 +99,7 @@ def test_depth_is_set_beside_width_around_the_network_that_has_both(lab):
         "w16d2m64h1/4": (0.5, 0.6), "w64d2m64h4/4": (8.0, 0.8), "w64d4m64h4/4": (16.0, 0.9), "w32d2m64h2/8": (0.2, 0.3),
     }  # fmt: skip
     line = line_of(fill(lab, sized), lab, "depth over width")
-    behind = {arm.factors["model.arch"] for arm in line.arms}
+    behind = {arm.factors["model.arch"] for arm in line.finding.arms}
     assert behind == set(list(sized)[:5])
     # No distance from 0.6 to 0.7; from 0.7 to 0.8 it grows from nothing to log(8 / 2).
     assert line.judged[0].judgement.difference.mean == pytest.approx(np.log(4) / 4, rel=0.1)

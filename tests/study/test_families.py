@@ -3,7 +3,7 @@ import pytest
 from scipy import stats as reference
 
 from vitexp.study.claims.families import HYBRID, RESNET, VIT, family_of, network
-from vitexp.study.claims.ledger import DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.verdicts import DIFFER, SUPPORT, UNDECIDED, read_verdicts
 from vitexp.study.select import select
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -28,7 +28,7 @@ def fill(lab, arms, swept=None, **settings):
 
 
 def lines_of(study, lab, claim):
-    return [line for line in read_lines(study, lab.root / "f") if line.claim.name == claim]
+    return [line for line in read_verdicts(study, lab.root) if line.claim.name == claim]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_nothing_is_extrapolated(lab, cost):
     study, _ = fill(lab, {"S/32": (1.0, 0.7), "S/16": (100.0, 0.9), "R26+S/32": (cost, 0.85)})
     (line,) = lines_of(study, lab, "hybrid lead")
     assert line.verdict == UNDECIDED
-    assert f"1 to 1e+02 beside {cost:.2g} TFLOP a run" in line.hindrance
+    assert f"1 to 1e+02 beside {cost:.2g} TFLOP a run" in line.objection
 
 
 @pytest.mark.parametrize(("late", "verdict"), [(0.90, SUPPORT), (0.97, DIFFER)])
@@ -108,7 +108,7 @@ def test_one_hybrid_cannot_fade(lab):
     study, _ = fill(lab, {"S/32": (1.0, 0.7), "S/16": (100.0, 0.9), "R26+S/32": (10.0, 0.85)})
     (line,) = lines_of(study, lab, "hybrid fade")
     assert (line.verdict, line.judged) == (UNDECIDED, ())
-    assert "hybrids of two sizes" in line.hindrance
+    assert "hybrids of two sizes" in line.objection
 
 
 SIZES = {"data.train_images": [100, 400]}
@@ -132,7 +132,7 @@ def test_networks_of_other_cost_are_not_compared_on_data(lab):
     study, _ = fill(lab, {"S/32": (1.0, 0.5, 0.8), "R50x1": (3.0, 0.6, 0.7)}, SIZES)
     (line,) = lines_of(study, lab, "data hunger")
     assert (line.verdict, line.judged) == (UNDECIDED, ())
-    assert "differ 3.0 times in compute" in line.hindrance
+    assert "differ 3.0 times in compute" in line.objection
 
 
 def test_each_vit_meets_the_resnet_nearest_in_cost(lab):

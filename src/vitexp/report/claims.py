@@ -1,22 +1,22 @@
 """`vitexp claims`: the ledger on the terminal, and as Markdown, CSV and JSON beside it."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.constrain import Constrain
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitexp.record import write_atomically
-from vitexp.report import claims_text, tidy, words
-from vitexp.report.escape import as_markdown as escape
-from vitexp.report.markdown import lines_of_table
-from vitexp.report.tables import Written, caution, footnote
-from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH, Claim
-from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, Judged, Known, Ledger, Line, make_ledger
+from vitexp.report import claims_text as text
+from vitexp.report import tidy
+from vitexp.report.markup import as_markdown as escape
+from vitexp.report.markup import csv_table, markdown_page, markdown_table
+from vitexp.report.tables import Written, caution, footnote, write_all
+from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Ledger
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
@@ -24,171 +24,122 @@ STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta",
 COLUMNS = 100
 
 
-def write_claims(
-    places: Sequence[str | Path] = (),
-    runs: str | Path = "runs",
-    results: str | Path = "results",
-    read: Sequence[Known] = (),
-) -> Written:
-    """The ledger of the studies in `places` and `read`, or below `runs`; writes results/claims.{md,csv,json}.
-
-    Raises: ValueError where there is nothing to read, or a named sweep file is not sound.
-    """
-    ledger = make_ledger(places, runs, read)
+def write_claims(ledger: Ledger, results: str | Path) -> Written:
+    """Writes results/claims.{md,csv,json}."""
     contents = {"claims.md": markdown(ledger), "claims.csv": table(ledger), "claims.json": as_json(ledger)}
-    for name, content in contents.items():
-        write_atomically(Path(results) / name, content)
-    return Written(Constrain(terminal(ledger), COLUMNS), tuple(Path(results) / name for name in contents))
+    return write_all(Path(results), contents, Constrain(terminal(ledger), COLUMNS))
 
 
 def terminal(ledger: Ledger) -> RenderableType:
     """The ledger claim by claim."""
-    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(claims_text.summary(ledger), style="dim")]
-    parts += map(caution, claims_text.cautions(ledger))
+    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(text.summary(ledger), style="dim")]
+    parts += map(caution, text.cautions(ledger))
     for claim in CLAIMS:
-        parts += [Text(), Text(claim.sentence, style="bold"), _indented(claims_text.paper_words(claim), 2, "dim")]
-        for line in ledger.of(claim):
-            parts += _line(line)
+        parts += [
+            Text(),
+            Text(claim.sentence, style="bold"),
+            Padding.indent(Text(text.paper_words(claim), style="dim"), 2),
+        ]
+        for found in ledger.of(claim):
+            parts += _verdict(found)
         if not ledger.of(claim):
-            parts.append(_indented(f"{UNTOUCHED}: it takes {claim.needs}", 2, "yellow"))
-    parts += [Text(), Text(f"{BEYOND[0].upper()}{BEYOND[1:]}", style="bold")]
-    parts += [_indented(f"{one.sentence} ({one.source}): {one.reason}", 2) for one in OUT_OF_REACH]
-    return Group(*parts, Text(), *map(footnote, claims_text.footnotes(ledger)), Text())
+            parts.append(Padding.indent(Text(f"{UNTOUCHED}: it takes {claim.needs}", style="yellow"), 2))
+    parts += [Text(), Text(BEYOND.capitalize(), style="bold")]
+    parts += [Padding.indent(Text(f"{one.sentence} ({one.source}): {one.reason}"), 2) for one in OUT_OF_REACH]
+    return Group(*parts, Text(), *map(footnote, text.footnotes(ledger)), Text())
 
 
-def _line(line: Line) -> list[RenderableType]:
-    head = Text.assemble((line.verdict.upper(), STYLES[line.verdict]), f"  {claims_text.heading(line)}")
-    parts: list[RenderableType] = [_indented(head, 2)]
-    if line.judged:
+def _verdict(found: ClaimVerdict) -> list[RenderableType]:
+    head = Text.assemble((found.verdict.upper(), STYLES[found.verdict]), f"  {text.heading(found)}")
+    parts: list[RenderableType] = [Padding.indent(head, 2)]
+    if found.judged:
         grid = RichTable.grid(padding=(0, 2))
-        for one in line.judged:
-            sides, effect, tests = claims_text.contrast_words(line, one)
+        for one in found.judged:
+            sides, effect, tests = text.contrast_words(found, one)
             grid.add_row("   ", sides, Text(effect, style="bold"), Text(tests, style="dim"))
         parts.append(grid)
-    texts = (claims_text.reason(line), claims_text.tuned_words(line), claims_text.runs_words(line))
-    return parts + [_indented(text, 5, "dim") for text in texts if text]
-
-
-def _indented(text: str | Text, blanks: int, style: str = "") -> RenderableType:
-    grid = RichTable.grid()
-    grid.add_column(width=blanks)
-    grid.add_row("", Text(text, style=style) if isinstance(text, str) else text)
-    return grid
+    more = (text.reason(found), text.tuned_words(found), text.runs_words(found))
+    return parts + [Padding.indent(Text(said, style="dim"), 5) for said in more if said]
 
 
 def markdown(ledger: Ledger) -> str:
     """The ledger as one table a claim."""
-    parts = [f"### {TITLE}", escape(claims_text.summary(ledger))]
-    parts += [f"**{escape(text)}**" for text in claims_text.cautions(ledger)]
+    header, parts = ["verdict", "measured on", "differences", "why", "runs"], []
     for claim in CLAIMS:
-        parts += [f"**{escape(claim.sentence)}** — {escape(claims_text.paper_words(claim))}"]
-        rows = [_markdown_row(line) for line in ledger.of(claim)]
-        header = ["verdict", "measured on", "differences", "why", "runs"]
-        parts.append(lines_of_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}")
-    rows = [[escape(one.sentence), escape(one.source), escape(one.reason)] for one in OUT_OF_REACH]
-    parts += [f"**{BEYOND[0].upper()}{BEYOND[1:]}**", lines_of_table(["claim", "source", "reason"], rows)]
-    parts.append("\n".join(f"- {escape(note)}" for note in claims_text.footnotes(ledger)))
-    return "\n\n".join(parts) + "\n"
+        rows = list(map(_markdown_row, ledger.of(claim)))
+        found = markdown_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}"
+        parts.append((f"**{escape(claim.sentence)}** — {escape(text.paper_words(claim))}", found))
+    beyond = markdown_table(["claim", "source", "reason"], [list(map(escape, one)) for one in OUT_OF_REACH])
+    parts.append((f"**{BEYOND.capitalize()}**", beyond))
+    return markdown_page(TITLE, text.summary(ledger), text.cautions(ledger), parts, text.footnotes(ledger))
 
 
-def _markdown_row(line: Line) -> list[str]:
-    found = [claims_text.contrast_words(line, one) for one in line.judged]
-    effects = "<br>".join(f"{escape(sides)}: **{escape(effect)}** ({escape(tests)})" for sides, effect, tests in found)
-    return [
-        f"**{line.verdict}**",
-        escape(claims_text.heading(line)),
-        effects,
-        escape(claims_text.why(line)),
-        escape(claims_text.runs_words(line)),
-    ]
+def _markdown_row(found: ClaimVerdict) -> list[str]:
+    contrasts = [map(escape, text.contrast_words(found, one)) for one in found.judged]
+    effects = "<br>".join(f"{sides}: **{effect}** ({tests})" for sides, effect, tests in contrasts)
+    place, why, runs = map(escape, (text.heading(found), text.why(found), text.runs_words(found)))
+    return [f"**{found.verdict}**", place, effects, why, runs]
 
 
 def table(ledger: Ledger) -> str:
-    """The ledger as CSV: one line a contrast, and one for each line or claim without any."""
+    """The ledger as CSV: one line a contrast, and one for each verdict or claim without any."""
     rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
-        lines = ledger.of(claim)
-        rows += [row for line in lines for row in _csv_rows(line)]
-        if not lines:
-            rows.append({"claim": claim.name, "source": claim.source, "verdict": UNTOUCHED, "reason": claim.needs})
-    rows += [
-        {"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason} for one in OUT_OF_REACH
-    ]
-    return tidy.write(rows)
+        first = {"claim": claim.name, "source": claim.source}
+        rows += [first | row for found in ledger.of(claim) for row in _csv_rows(found)]
+        if not ledger.of(claim):
+            rows.append(first | {"verdict": UNTOUCHED, "reason": claim.needs})
+    for one in OUT_OF_REACH:
+        rows.append({"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason})
+    return csv_table(rows)
 
 
-def _csv_rows(line: Line) -> list[dict[str, Any]]:
-    first: dict[str, Any] = {
-        "claim": line.claim.name,
-        "source": line.claim.source,
-        "verdict": line.verdict,
-        "reason": claims_text.reason(line),
-    }
-    first |= {"study": line.study.name, "setting": " · ".join(claims_text.setting(line)), "metric": line.metric}
-    first |= {"runs": len(line.runs), "place": line.place, "margin": line.study.config.margin}
-    first["notes"] = " ".join((*words.cautions(line.cautions), *map(words.sentence, line.notes)))
-    return [{**first, **_numbers(line, one)} for one in line.judged] or [first]
+def _csv_rows(found: ClaimVerdict) -> list[dict[str, Any]]:
+    row: dict[str, Any] = {"verdict": found.verdict, "reason": text.reason(found), "study": found.study.name}
+    row |= {"setting": " · ".join(text.setting(found)), "metric": found.metric, "runs": len(found.runs)}
+    row |= {"place": found.selection.place, "margin": found.study.config.margin, "notes": tidy.notes(found.selection)}
+    return [row | numbers for numbers in _numbers(found)] or [row]
 
 
-def _numbers(line: Line, one: Judged) -> dict[str, Any]:
-    difference, judged = one.judgement.difference, one.judgement
-    return {
-        "one": one.contrast.one,
-        "other": one.contrast.other,
-        "expected": one.contrast.expected,
-        "contrast_verdict": one.verdict,
-        "n": difference.n,
-        "seeds": " ".join(map(str, difference.seeds)),
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "sd": difference.sd,
-        "p": difference.p,
-        "p_holm": judged.p_holm,
-        "p_equivalence_holm": judged.p_equivalence,
-        "detectable": judged.detectable,
-        "paper_difference": claims_text.paper_difference(line, one),
-        **_factor(line, one),
-    }
-
-
-def _factor(line: Line, one: Judged) -> dict[str, Any]:
-    """Where compute is compared, the difference is one of natural logarithms, and these are the factors."""
-    if line.claim.unit != "compute":
-        return {}
-    return dict(
-        zip(("factor", "factor_low", "factor_high"), claims_text.factors(one.judgement.difference), strict=True)
-    )
+def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
+    """Every contrast; where compute is compared, the difference is one of natural logarithms, beside its factors."""
+    rows = []
+    for one in found.judged:
+        contrast, judged, difference = one.contrast, one.judgement, one.judgement.difference
+        row: dict[str, Any] = {"one": contrast.one, "other": contrast.other, "expected": contrast.expected}
+        row |= {"contrast_verdict": one.verdict, "n": difference.n, "seeds": " ".join(map(str, difference.seeds))}
+        row |= {"difference": difference.mean, **{key: getattr(difference, key) for key in ("low", "high", "sd", "p")}}
+        row |= {"p_holm": judged.p_holm, "p_equivalence_holm": judged.p_equivalence, "detectable": judged.detectable}
+        row |= {"paper_difference": text.paper_difference(found, one)}
+        if found.claim.unit == "compute":
+            row |= dict(zip(("factor", "factor_low", "factor_high"), text.factors(difference), strict=True))
+        rows.append(row)
+    return rows
 
 
 def as_json(ledger: Ledger) -> str:
-    """The ledger with the record of every run behind each line."""
-    claims = [_json_claim(claim, ledger.of(claim)) for claim in CLAIMS]
-    beyond = [vars(one) for one in OUT_OF_REACH]
+    """The ledger with the record of every run behind each verdict."""
+    claims = []
+    for claim in CLAIMS:
+        named = {"claim": claim.name, "sentence": claim.sentence, "source": claim.source}
+        found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, ledger.of(claim)))}
+        claims.append(named | found | {"needs": claim.needs})
+    beyond = [one._asdict() for one in OUT_OF_REACH]
     whole = {"studies": ledger.studies, "claims": claims, "out_of_reach": beyond, "left_out": ledger.unread}
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _json_claim(claim: Claim, lines: Sequence[Line]) -> dict[str, Any]:
-    named = {
-        "claim": claim.name,
-        "sentence": claim.sentence,
-        "source": claim.source,
-        "paper": claims_text.paper_words(claim),
-    }
-    return named | {"lines": [_json_line(line) for line in lines], "needs": claim.needs}
-
-
-def _json_line(line: Line) -> dict[str, Any]:
+def _json_verdict(found: ClaimVerdict) -> dict[str, Any]:
+    runs = [(found.path_of(run), run.seed, run.fingerprint) for run in found.runs]
     return {
-        "study": line.study.name,
-        "setting": claims_text.setting(line),
-        "metric": line.metric,
-        "verdict": line.verdict,
-        "reason": claims_text.reason(line),
-        "margin": line.study.config.margin,
-        "notes": [*line.cautions, *line.notes],
-        "contrasts": [_numbers(line, one) for one in line.judged],
-        "tuned": [dict(arm.tuned) for arm in line.arms],
-        "records": [{"path": line.path_of(run), "seed": run.seed, "fingerprint": run.fingerprint} for run in line.runs],
+        "study": found.study.name,
+        "setting": text.setting(found),
+        "metric": found.metric,
+        "verdict": found.verdict,
+        "reason": text.reason(found),
+        "margin": found.study.config.margin,
+        "notes": [*found.selection.cautions, *found.selection.notes],
+        "contrasts": _numbers(found),
+        "tuned": [dict(arm.tuned) for arm in found.finding.arms],
+        "records": [dict(zip(("path", "seed", "fingerprint"), run, strict=True)) for run in runs],
     }

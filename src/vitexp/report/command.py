@@ -5,8 +5,9 @@ from typing import Any
 
 from vitexp.report.claims import write_claims
 from vitexp.report.diff import show_difference
-from vitexp.report.escape import visible
+from vitexp.report.markup import visible
 from vitexp.report.tables import Written, print_written, show, write_table
+from vitexp.study.claims.verdicts import make_ledger
 from vitexp.study.select import parse_where, read_sweep
 
 
@@ -44,7 +45,7 @@ def show_claims(chosen: argparse.Namespace) -> int:
     if chosen.source:
         chosen.file, *places = chosen.places or [None]
         read.append(_study_and_runs(chosen))
-    print_written(write_claims(places, chosen.root, chosen.results, read))
+    print_written(write_claims(make_ledger(places, chosen.root, read), chosen.results))
     return 0
 
 
@@ -64,12 +65,12 @@ def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:
 
     Raises: ValueError when neither is named, or --from is given something else than a W&B sweep.
     """
-    kind, colon, place = (chosen.source or [""])[0].partition(":")
-    names = [*([place] if colon else []), *chosen.source[1:], *([chosen.file] if chosen.file else [])]
-    if not chosen.source and chosen.file:
-        return chosen.file, chosen.root
     if not chosen.source:
+        if chosen.file:
+            return chosen.file, chosen.root
         raise ValueError("no study is named; give its sweep file, or --from wandb ENTITY/PROJECT/SWEEP")
+    kind, _, place = chosen.source[0].partition(":")
+    names = [name for name in (place, *chosen.source[1:], chosen.file) if name]
     if kind != "wandb" or not 1 <= len(names) <= 2:
         raise ValueError(f"--from got {' '.join(chosen.source)!r}; write --from wandb ENTITY/PROJECT/SWEEP")
     return read_sweep(*names)

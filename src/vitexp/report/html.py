@@ -1,62 +1,30 @@
 """One offline file about a study: its table, pictures, claims, every run. No script, nothing from outside."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from matplotlib.figure import Figure
 
 from vitexp.record import RunRecord, write_atomically
 from vitexp.report import claims_text, style, words
 from vitexp.report.curve_text import readings
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
-from vitexp.report.escape import as_html as escape
-from vitexp.report.view import NOTHING, CellView, Section, arm_label, make_view
-from vitexp.study.arm import Arm
-from vitexp.study.claims.claims import CLAIMS, Claim
-from vitexp.study.claims.ledger import Line, make_ledger
+from vitexp.report.markup import as_html as escape
+from vitexp.report.markup import html_table
+from vitexp.report.tables import Sweep, Where
+from vitexp.report.view import NOTHING, CellView, arm_label, make_view
+from vitexp.study.claims.claims import CLAIMS
+from vitexp.study.claims.verdicts import ClaimVerdict, make_ledger
 from vitexp.study.curve import has_curve, make_curve
 from vitexp.study.select import Root, Runs, select
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Table, make_table
 
-# What a study says about the claims of the ViT paper, as a part of its page.
-
-TITLE = "What it says about the claims of the ViT paper"
+_CLAIMS = "What it says about the claims of the ViT paper"
 _COLUMNS = ("verdict", "measured on", "differences", "why")
-
-
-def claims_section(study: Study, runs: Root, where: Mapping[str, Any] | None = None) -> str:
-    """The claims that the finished runs speak to, as markup; one sentence where they speak to none."""
-    selection = select(study, runs, where)
-    records = tuple(run for arm in selection.arms for run in arm.runs.values())
-    ledger = make_ledger(read=[(study, Runs(place=selection.place, records=records))])
-    if not ledger.lines:
-        return f'<h2>{TITLE}</h2><p class="faint">Nothing: no claim of the paper is about what this study compares.</p>'
-    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-    body = "".join(_rows(claim, lines) for claim in CLAIMS if (lines := ledger.of(claim)))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in claims_text.footnotes(ledger))
-    table = f'<div class="wide"><table class="claims"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f"<h2>{TITLE}</h2>{table}<ul>{notes}</ul>"
-
-
-def _rows(claim: Claim, lines: Sequence[Line]) -> str:
-    """The claim, and below it every line about it."""
-    said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
-    first = f'<tr><td colspan="{len(_COLUMNS)}">{said}</td></tr>'
-    return first + "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
-
-
-def _cells(line: Line) -> str:
-    verdict = f'<b class="{line.verdict.split()[0]}">{escape(line.verdict)}</b>'
-    place = claims_text.heading(line).removeprefix(f"{line.study.name} · ")
-    found = [map(escape, claims_text.contrast_words(line, one)) for one in line.judged]
-    effects = "".join(
-        f'<span>{sides}: <b>{effect}</b> <i class="faint">{tests}</i></span>' for sides, effect, tests in found
-    )
-    return "".join(f"<td>{cell}</td>" for cell in (verdict, escape(place), effects, escape(claims_text.why(line))))
-
-
+_FACTS = ("parameters", "steps", "images seen", "seconds", "run", "commit")
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
@@ -78,12 +46,7 @@ thead th {{ border-bottom: 1px solid #9a9a9a }} td span {{ display: block }} img
 """
 
 
-def write_html(
-    sweep: str | Path | Study,
-    runs: Root = "runs",
-    results: str | Path = "results",
-    where: Mapping[str, Any] | None = None,
-) -> Path:
+def write_html(sweep: Sweep, runs: Root = "runs", results: str | Path = "results", where: Where = None) -> Path:
     """The report of the study in `sweep` from the records in `runs`, as results/NAME/report.html.
 
     Raises: ValueError when the study file is not sound, or the records do not make a table.
@@ -92,79 +55,84 @@ def write_html(
     table = make_table(study, runs, where)
     view = make_view(table)
     parts = [f'<p class="caution">{escape(caution)}</p>' for caution in view.cautions]
-    parts += [_section(section) for section in view.sections]
+    parts += [f"<h2>{escape(one.title)}</h2>{html_table(*one.as_table(escape, _cell))}" for one in view.sections]
     parts.append(_items(view.footnotes))
     with style.settings():
-        parts.append(_picture("Every arm, and its difference to the baseline", style.svg(draw_dots(table))))
+        parts.append(_picture("Every arm, and its difference to the baseline", draw_dots(table)))
         if has_curve(study):
             curve = make_curve(study, runs, where)
             parts += [
-                _picture(f"Against {words.key_label(curve.axis)}", style.svg(draw_curve(curve))),
+                _picture(f"Against {words.key_label(curve.axis)}", draw_curve(curve)),
                 _items(readings(curve)),
             ]
-    parts += [claims_section(study, runs, where), _runs(table)]
-    page = _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts))
+    parts += [_claims(study, runs, where), _runs(table)]
     path = Path(results) / study.name / "report.html"
-    write_atomically(path, page)
+    write_atomically(path, _PAGE.format(title=escape(view.title), setting=escape(view.setting), body="\n".join(parts)))
     return path
-
-
-def _section(section: Section) -> str:
-    return f"<h2>{escape(section.title)}</h2>{_table(*section.as_table(escape, _cell))}"
 
 
 def _cell(cell: CellView) -> str:
     note = " ".join(text for text in ("◆" if cell.baseline else "", cell.count) if text)
-    verdict = (
-        f'<span class="{escape(cell.verdict.split(",")[0].split()[0])}">{escape(cell.verdict)}</span>'
-        if cell.verdict
-        else ""
-    )
+    kind = cell.verdict.replace(",", " ").partition(" ")[0]
+    verdict = f'<span class="{escape(kind)}">{escape(cell.verdict)}</span>' if cell.verdict else ""
     faint = "".join(f'<span class="faint">{escape(text)}</span>' for text in (cell.tuned, cell.paper) if text)
     return f"<b>{escape(cell.mean)}</b> {escape(note)}<span>{escape(cell.difference)}</span>{verdict}{faint}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table whose header is text and whose cells are markup already."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _items(texts: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
-def _picture(title: str, svg: bytes) -> str:
+def _picture(title: str, figure: Figure) -> str:
     """As data of its own, so that the names inside two pictures do not meet."""
-    data = base64.b64encode(svg).decode()
+    data = base64.b64encode(style.svg(figure)).decode()
     return f'<h2>{escape(title)}</h2><img alt="{escape(title)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _claims(study: Study, runs: Root, where: Where) -> str:
+    """The claims that the finished runs speak to, as markup; one sentence where they speak to none."""
+    selection = select(study, runs, where)
+    records = tuple(run for arm in selection.arms for run in arm.runs.values())
+    ledger = make_ledger(read=[(study, Runs(place=selection.place, records=records))])
+    if not ledger.verdicts:
+        return (
+            f'<h2>{_CLAIMS}</h2><p class="faint">Nothing: no claim of the paper is about what this study compares.</p>'
+        )
+    rows: list[list[str]] = []
+    for claim in CLAIMS:
+        verdicts = ledger.of(claim)
+        said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
+        rows += [[said], *map(_claim_row, verdicts)] if verdicts else []
+    return f"<h2>{_CLAIMS}</h2>{html_table(_COLUMNS, rows, 'claims')}{_items(claims_text.footnotes(ledger))}"
+
+
+def _claim_row(found: ClaimVerdict) -> list[str]:
+    verdict = f'<b class="{found.verdict.split()[0]}">{escape(found.verdict)}</b>'
+    place = claims_text.heading(found).removeprefix(f"{found.study.name} · ")
+    contrasts = [map(escape, claims_text.contrast_words(found, one)) for one in found.judged]
+    effects = [
+        f'<span>{sides}: <b>{effect}</b> <i class="faint">{tests}</i></span>' for sides, effect, tests in contrasts
+    ]
+    return [verdict, escape(place), "".join(effects), escape(claims_text.why(found))]
 
 
 def _runs(table: Table) -> str:
     """Every run behind the numbers, and every one that is missing."""
-    measured = map(words.metric_label, table.study.config.metrics)
-    header = ["arm", "seed", *measured, "parameters", "steps", "images seen", "seconds", "run", "commit"]
-    rows = [row for arm in table.arms for row in _runs_of(table, arm)]
-    return f"<h2>Runs</h2>{_table(header, rows, 'runs')}"
-
-
-def _runs_of(table: Table, arm: Arm) -> list[list[str]]:
     metrics = table.study.config.metrics
-    label = escape(
-        ", ".join(text for text in (arm_label(table, arm), words.label_text(tuple(arm.tuned.items()))) if text)
-    )
-    done = [[label, str(seed), *_numbers(run, metrics), *_origin(run)] for seed, run in sorted(arm.runs.items())]
-    blank = [*([NOTHING] * len(metrics)), "", "", "", ""]
-    return done + [[label, str(seed), *blank, escape(why), ""] for seed, why in arm.unfinished.items()]
+    header = ["arm", "seed", *map(words.metric_label, metrics), *_FACTS]
+    rows = []
+    for arm in table.arms:
+        named = (arm_label(table, arm), words.label_text(tuple(arm.tuned.items())))
+        label = escape(", ".join(text for text in named if text))
+        rows += [[label, str(seed), *_facts(run, metrics)] for seed, run in sorted(arm.runs.items())]
+        blank = [*([NOTHING] * len(metrics)), "", "", "", ""]
+        rows += [[label, str(seed), *blank, escape(why), ""] for seed, why in arm.unfinished.items()]
+    return f"<h2>Runs</h2>{html_table(header, rows, 'runs')}"
 
 
-def _numbers(run: RunRecord, metrics: Sequence[str]) -> list[str]:
-    return [words.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING for metric in metrics]
-
-
-def _origin(run: RunRecord) -> list[str]:
+def _facts(run: RunRecord, metrics: Sequence[str]) -> list[str]:
+    values = [words.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING for metric in metrics]
     counts = [NOTHING if count is None else f"{count:,}" for count in (run.parameters, run.steps, run.images_seen)]
     seconds = NOTHING if run.train_seconds is None else f"{run.train_seconds:.1f}"
-    commit = str(run.code.get("commit") or NOTHING)[:7] + ("+" if run.code.get("dirty") else "")
-    return [*counts, seconds, f"<code>{escape(run.fingerprint)}</code>", f"<code>{escape(commit)}</code>"]
+    commit = str(run.code.get("commit") or NOTHING)[:7] + "+" * bool(run.code.get("dirty"))
+    return [*values, *counts, seconds, *(f"<code>{escape(text)}</code>" for text in (run.fingerprint, commit))]

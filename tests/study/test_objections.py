@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, read_lines
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, read_verdicts
 
 SEEDS = [0, 1, 2, 3, 4]
 WIGGLE = [0.0, 0.01, 0.02, 0.01, 0.0]
@@ -20,7 +20,7 @@ def kinds(lab, level_of, *, settings=None, changes=lambda kind, seed: {}, config
         value = level_of[kind] + WIGGLE[seed] + spread * (seed % 3) * (kind == "1d")
         given = {"metrics": {"test_acc": value}, "steps": 210, "learning": TRAINED, "curves": LEVEL}
         lab.run(cell, study="kinds", config=config, **{**given, **changes(kind, seed)})
-    return {line.claim.name: line for line in read_lines(study, lab.root / "kinds")}
+    return {line.claim.name: line for line in read_verdicts(study, lab.root)}
 
 
 def one(kind, seed, **changed):
@@ -52,15 +52,15 @@ def one(kind, seed, **changed):
 )
 def test_what_cannot_be_decided_is_said_with_its_cause(lab, levels, more, cause):
     line = kinds(lab, levels, **more)["no positions"]
-    assert (line.verdict, cause in line.hindrance) == (UNDECIDED if cause else SUPPORT, True)
+    assert (line.verdict, cause in line.objection) == (UNDECIDED if cause else SUPPORT, True)
     assert {judged.verdict for judged in line.judged} == {line.verdict}
-    assert bool(line.hindrance) == bool(cause)
+    assert bool(line.objection) == bool(cause)
 
 
 def test_likeness_at_the_ceiling_within_the_margin_decides_nothing(lab):
     line = kinds(lab, {"1d": 0.965, "2d": 0.965}, settings={"study.margin": 0.04})["kinds alike"]
     assert line.verdict == UNDECIDED
-    assert line.hindrance.startswith("ceiling: every arm reaches 97.")
+    assert line.objection.startswith("ceiling: every arm reaches 97.")
 
 
 def test_arms_of_other_settings_are_not_compared(lab):
@@ -70,9 +70,9 @@ def test_arms_of_other_settings_are_not_compared(lab):
         config = {"data.batch_size": {"none": 64, "1d": 128}[kind]}
         value = {"none": 0.8, "1d": 0.9}[kind] + WIGGLE[cell.seed]
         lab.run(cell, {"test_acc": value}, study="kinds", config=config)
-    (line,) = read_lines(study, lab.root / "kinds")
+    (line,) = read_verdicts(study, lab.root)
     assert line.verdict == UNDECIDED
-    assert line.hindrance == "confounded: pos_embed=none and pos_embed=1d also differ in data.batch_size"
+    assert line.objection == "confounded: pos_embed=none and pos_embed=1d also differ in data.batch_size"
 
 
 def test_a_verdict_is_that_of_the_corrected_p(lab):
@@ -88,7 +88,7 @@ def test_a_verdict_is_that_of_the_corrected_p(lab):
         kind = cell.overrides["model.pos_embed"]
         value = 0.8 + noise[kind][cell.seed] * (1 if kind in ("none", "1d") else 0.01)
         lab.run(cell, {"test_acc": value}, study="kinds")
-    line = next(line for line in read_lines(study, lab.root / "kinds") if line.claim.name == "no positions")
+    line = next(line for line in read_verdicts(study, lab.root) if line.claim.name == "no positions")
     first = line.judged[0].judgement
     assert first.difference.p <= 0.05 < first.p_holm == pytest.approx(3 * first.difference.p)
     assert line.judged[0].verdict == line.verdict == UNDECIDED
@@ -123,8 +123,8 @@ def test_tuned_is_what_was_chosen_from_within_a_grid(lab, rates, best, cause):
         level = 0.9 if cell.overrides["model.lr"] == best else 0.7
         value = level + WIGGLE[cell.seed] + 0.001 * (cell.seed % 2) * (cell.overrides["model.pool"] == "gap")
         lab.run(cell, {"test_acc": value, "val_acc": value}, study="pool")
-    (line,) = read_lines(study, lab.root / "pool")
-    assert (line.verdict, cause in line.hindrance) == (UNDECIDED if cause else SUPPORT, True)
+    (line,) = read_verdicts(study, lab.root)
+    assert (line.verdict, cause in line.objection) == (UNDECIDED if cause else SUPPORT, True)
 
 
 def test_one_rate_for_each_arm_is_no_tuning(lab):
@@ -132,6 +132,6 @@ def test_one_rate_for_each_arm_is_no_tuning(lab):
     pairs = [{"pool": "cls", "lr": 0.003}, {"pool": "gap", "lr": 0.001}]
     study = lab.study(settings, {"model": pairs, "seed_everything": SEEDS})
     lab.fill(study, lambda cell: {"test_acc": 0.9 + WIGGLE[cell.seed], "val_acc": 0.9})
-    (line,) = read_lines(study, lab.root / "pool")
+    (line,) = read_verdicts(study, lab.root)
     assert line.verdict == UNDECIDED
-    assert line.hindrance.startswith("not tuned: model.lr has a single value in pool=cls, pool=gap")
+    assert line.objection.startswith("not tuned: model.lr has a single value in pool=cls, pool=gap")

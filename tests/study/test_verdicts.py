@@ -6,7 +6,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from vitexp import stats
 from vitexp.record import read_records
-from vitexp.study.claims.ledger import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_lines, verdict_of
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_verdicts, verdict_of
 from vitexp.study.select import Runs
 
 RATES = [0.0003, 0.001, 0.003, 0.01]
@@ -31,7 +31,7 @@ def fill(lab, levels, *, settings=None, fixed=None, spread=0.001, seeds=SEEDS):
 
 
 def lines_of(study, lab, claim):
-    return [line for line in read_lines(study, lab.root / study.name) if line.claim.name == claim]
+    return [line for line in read_verdicts(study, lab.root) if line.claim.name == claim]
 
 
 def test_the_numbers_are_those_of_scipy_and_statsmodels_over_the_contrasts_of_the_claim(lab):
@@ -108,7 +108,8 @@ def test_every_size_gives_a_line_of_its_own_and_all_are_one_family(lab):
         {"data.train_images": 100}, {"data.train_images": 200},
     )  # fmt: skip
     assert (small.verdict, large.verdict) == (UNDECIDED, SUPPORT)
-    assert small.comparisons == large.comparisons == 2
+    assert small.judged[0].judgement.p_holm == pytest.approx(small.judged[0].judgement.difference.p)
+    assert large.judged[0].judgement.p_holm == pytest.approx(2 * large.judged[0].judgement.difference.p)
 
 
 def pooled(lab, rates, tune=("model.lr",), missing=()):
@@ -128,27 +129,27 @@ def pooled(lab, rates, tune=("model.lr",), missing=()):
 def test_readouts_are_compared_at_the_rate_that_each_has_chosen(lab):
     (line,) = lines_of(pooled(lab, RATES), lab, "readouts alike")
     assert line.verdict == SUPPORT
-    assert [dict(arm.tuned) for arm in line.arms] == [{"model.lr": 0.003}, {"model.lr": 0.001}]
-    assert [arm.tuning_runs for arm in line.arms] == [20, 20]
+    assert [dict(arm.tuned) for arm in line.finding.arms] == [{"model.lr": 0.003}, {"model.lr": 0.001}]
+    assert [arm.tuning_runs for arm in line.finding.arms] == [20, 20]
 
 
 def test_without_tuning_readouts_are_not_judged(lab):
     lines = lines_of(pooled(lab, RATES, tune=()), lab, "readouts alike")
     assert {line.verdict for line in lines} == {UNDECIDED}
-    assert all("not tuned in each arm" in line.hindrance for line in lines)
+    assert all("not tuned in each arm" in line.objection for line in lines)
 
 
 def test_unequal_tuning_budgets_are_not_judged(lab):
     (line,) = lines_of(pooled(lab, RATES, missing={("gap", 0.003, 4)}), lab, "readouts alike")
-    assert (line.verdict, line.hindrance) == (UNDECIDED, "the arms were tuned on unequal numbers of runs (19, 20)")
+    assert (line.verdict, line.objection) == (UNDECIDED, "the arms were tuned on unequal numbers of runs (19, 20)")
 
 
 def test_runs_that_were_read_elsewhere_speak_too(lab):
     study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
     runs = Runs(place="the W&B sweep a/b/c", records=tuple(read_records(lab.root)[0]))
-    (line,) = make_ledger(root=lab.folder / "nothing", read=[(study, runs)]).lines
-    assert (line.place, line.verdict, line.path_of(line.runs[0])) == (runs.place, SUPPORT, runs.place)
-    (here,) = make_ledger(root=lab.root).lines
+    (line,) = make_ledger(root=lab.folder / "nothing", read=[(study, runs)]).verdicts
+    assert (line.selection.place, line.verdict, line.path_of(line.runs[0])) == (runs.place, SUPPORT, runs.place)
+    (here,) = make_ledger(root=lab.root).verdicts
     assert [one.judgement for one in line.judged] == [one.judgement for one in here.judged]
 
 
@@ -165,7 +166,7 @@ def test_all_studies_below_the_root_are_read_and_a_damaged_one_is_left_out_by_na
     (lab.root / "broken" / "cell" / "seed-0" / "record.json").write_text("{")
     ledger = make_ledger(root=lab.root)
     assert ledger.studies == ("kinds", "pool")
-    assert [line.claim.name for line in ledger.lines] == ["no positions", "readouts alike"]
+    assert [line.claim.name for line in ledger.verdicts] == ["no positions", "readouts alike"]
     assert len(ledger.unread) == 1
     assert "broken" in ledger.unread[0]
 
@@ -174,7 +175,7 @@ def test_a_study_without_a_claim_is_named(lab):
     study = lab.study({"study.name": "rates"}, {"model.dropout": [0.0, 0.1], "seed_everything": SEEDS})
     lab.fill(study, lambda cell: {"test_acc": 0.9})
     ledger = make_ledger(root=lab.root)
-    assert (ledger.lines, ledger.silent) == ((), ("rates",))
+    assert (ledger.verdicts, ledger.silent) == ((), ("rates",))
 
 
 def test_where_there_is_nothing_it_says_so(lab):

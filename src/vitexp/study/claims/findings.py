@@ -1,0 +1,271 @@
+"""Which arms of a study a claim of the paper compares, at equal other factors, and how they differ.
+
+A finder takes the arms that hold a metric and yields a finding for each combination of the other factors that speaks
+to the claim: by pairs of values of one factor, or by families of networks where they cost alike (Figures 4, 5 and 8).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vitexp import stats
+from vitexp.study.arm import Arm, is_number, spelling
+from vitexp.study.claims.families import HYBRID, NETWORK, RESNET, VIT, family_of, flops_of, network, sizes_of
+from vitexp.study.curve import size_key
+from vitexp.study.fits import Crossover, equal_accuracy, find_crossover
+from vitexp.study.lines import LENGTHS
+from vitexp.study.spec import Study
+from vitexp.study.table import Label
+
+Expected = Literal["lower", "higher", "alike"]
+BySeed = Mapping[int, float]
+_NEAR, _COMPARABLE = 1.1, 2.0
+"""Factors of compute: up to the first it counts as equal, up to the second as comparable."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A paired difference that a claim expects to be lower or higher than zero, or alike; with the arms behind it."""
+
+    one: str
+    other: str
+    expected: Expected
+    difference: stats.Difference
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a claim finds in the arms of a study at equal other factors; `objection` says why nothing follows of it."""
+
+    context: Label
+    arms: tuple[Arm, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    objection: str = ""
+    absent: tuple[str, ...] = ()
+    crossover: Crossover | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper.
+
+    `find` compares the arms of a study, such as by the `pairs` of values of `axis`, of which the first is expected to
+    be lower than, or like, the second. `unit` is what is compared: accuracy, or compute, as the natural logarithm of
+    how many times less. `tuned` must be tuned in each arm, and `needs` says what a study must have.
+    """
+
+    name: str
+    sentence: str
+    source: str
+    expected: Expected
+    find: "Finder"
+    needs: str
+    axis: str = "model.arch"
+    pairs: tuple[tuple[str, str], ...] = ()
+    unit: Literal["accuracy", "compute"] = "accuracy"
+    tuned: str = ""
+
+
+Finder = Callable[[Claim, Sequence[Arm], str, Study], Iterator[Finding]]
+
+
+def by_values(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """The claim's pairs of values."""
+    values = tuple(dict.fromkeys(value for pair in claim.pairs for value in pair))
+    for context, group in _by_context(arms, [claim.axis]):
+        held = {str(arm.factors[claim.axis]): arm for arm in group if claim.axis in arm.factors}
+        measured = {value: arm.values(metric) for value, arm in held.items()}
+        contrasts = []
+        for one, other in claim.pairs:
+            if measured.get(one, {}).keys() & measured.get(other, {}).keys():
+                difference = stats.paired_difference(measured[one], measured[other])
+                contrasts.append(Contrast(one, other, claim.expected, difference, (held[one], held[other])))
+        if contrasts:
+            behind = tuple(arm for value, arm in held.items() if value in values)
+            absent = tuple(value for value in values if value not in held)
+            yield Finding(context, behind, tuple(contrasts), absent=absent)
+
+
+def hybrid_lead(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """The smallest hybrid that a plain ViT of equal compute can be set beside, minus that ViT."""
+    for context, hybrids, plain, leads in _leads(arms, metric):
+        if leads:
+            hybrid, beside, equal = leads[0]
+            difference, behind = stats.paired_difference(hybrid.values(metric), equal), (hybrid, *beside)
+            contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, difference, behind)
+            yield Finding(context, behind, (contrast,))
+        else:
+            costs = [[flops_of(side[place]) / 1e12 for place in (0, -1)] for side in (plain, hybrids)]
+            spans = [" to ".join(f"{cost:.2g}" for cost in dict.fromkeys(ends)) for ends in costs]
+            why = f"no plain ViT costs what a hybrid does: {' beside '.join(spans)} TFLOP a run"
+            yield Finding(context, (*hybrids, *plain), objection=why)
+
+
+def hybrid_fade(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """The lead of the largest hybrid minus the lead of the smallest, each over a plain ViT of equal compute."""
+    for context, hybrids, plain, leads in _leads(arms, metric):
+        if len(leads) > 1:
+            small, large = leads[0], leads[-1]
+            at_large, at_small = (_minus(lead.hybrid.values(metric), lead.equal) for lead in (large, small))
+            difference = stats.paired_difference(at_large, at_small)
+            one, other = (f"lead of {network(lead.hybrid)}" for lead in (large, small))
+            behind = (small.hybrid, *small.beside, large.hybrid, *large.beside)
+            yield Finding(context, behind, (Contrast(one, other, claim.expected, difference, behind),))
+        else:
+            why = "it takes hybrids of two sizes, each beside plain ViTs that cost as much"
+            yield Finding(context, (*hybrids, *plain), objection=why)
+
+
+def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """Each ViT with the ResNet nearest in cost: how far it is behind on the least data, and what more data changes."""
+    key = size_key(study)
+    for context, group in _by_context(arms, [*NETWORK, key]) if key else ():
+        vits, resnets = (_by_size(group, family, key) for family in (VIT, RESNET))
+        for name, vit in vits.items() if resnets else ():
+            other = min(resnets, key=lambda resnet: _times_apart(vit, resnets[resnet]))
+            yield _hunger(context, name, vit, other, resnets[other], metric)
+
+
+def _hunger(
+    context: Label, name: str, vit: Mapping[float, Arm], other: str, resnet: Mapping[float, Arm], metric: str
+) -> Finding:
+    behind = (*vit.values(), *resnet.values())
+    sizes = sorted(vit.keys() & resnet.keys())
+    seeds = sorted(set.intersection(*(set(arm.values(metric)) for arm in behind)))
+    if (apart := _times_apart(vit, resnet)) > _COMPARABLE:
+        why = f"{name} and {other} differ {apart:.1f} times in compute; up to {_COMPARABLE:g} is compared"
+        return Finding(context, behind, objection=why)
+    if len(sizes) < 2 or not seeds:
+        return Finding(context, behind, objection=f"{name} and {other} share too few sizes or seeds")
+    gaps = {size: _minus(vit[size].values(metric), resnet[size].values(metric)) for size in sizes}
+    least, most = sizes[0], sizes[-1]
+    at_least = stats.paired_difference(vit[least].values(metric), resnet[least].values(metric))
+    change = stats.paired_difference(gaps[most], gaps[least])
+    contrasts = (
+        Contrast(name, f"{other} on {least:,.0f} images", "lower", at_least, (vit[least], resnet[least])),
+        Contrast(f"{name} − {other} on {most:,.0f} images", f"the same on {least:,.0f}", "higher", change, behind),
+    )
+    crossover = find_crossover(sizes, np.array([[gaps[size][seed] for size in sizes] for seed in seeds]))
+    return Finding(context, behind, contrasts, crossover=crossover)
+
+
+def compute_saving(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """ViTs beside ResNets, of any size and trained for any time: how many times less compute for equal accuracy."""
+    for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
+        vits, resnets = ([arm for arm in group if family_of(arm) == family] for family in (VIT, RESNET))
+        yield from _at_equal_accuracy(claim, context, {"ViT": vits, "ResNet": resnets}, metric)
+
+
+def depth_over_width(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """Networks that differ from one base in depth alone, beside those that differ from it in width (and heads) alone.
+
+    The base is the network that has most of both.
+    """
+    for context, group in _by_context(arms, NETWORK):
+        deep, wide = max(_around(group), key=lambda sides: min(map(len, sides)), default=([], []))
+        yield from _at_equal_accuracy(claim, context, {"depth": deep, "width": wide}, metric)
+
+
+def _at_equal_accuracy(
+    claim: Claim, context: Label, sides: Mapping[str, Sequence[Arm]], metric: str
+) -> Iterator[Finding]:
+    """How many times less compute the first side takes; nothing where either lacks the two networks of a line."""
+    one, other = sides
+    lines = [[arm for arm in arms if flops_of(arm)] for arms in sides.values()]
+    if any(len(line) < 2 for line in lines):
+        return
+    behind = tuple({id(arm): arm for line in lines for arm in line}.values())
+    equal = equal_accuracy(*([(flops_of(arm), arm.values(metric)) for arm in line] for line in lines))
+    if not equal.gaps:
+        yield Finding(context, behind, objection=f"the networks of {one} and {other} share no seed")
+    elif not equal.log_factors:
+        yield Finding(context, behind, objection=f"{one} and {other} reach no common accuracy")
+    else:
+        difference = stats.paired_difference(equal.log_factors, dict.fromkeys(equal.log_factors, 0.0))
+        count = f"{len(equal.apart)} of {len(equal.gaps)} seeds"
+        why = f"at {count} {one} and {other} reach no common accuracy, and the others would be a choice"
+        contrast = Contrast(one, other, claim.expected, difference, behind)
+        yield Finding(context, behind, (contrast,), why if equal.apart else "")
+
+
+def _around(arms: Sequence[Arm]) -> Iterator[tuple[list[Arm], list[Arm]]]:
+    """For each network that is named by its sizes, those that differ from it in depth, and in width (and heads)."""
+    sized = [(sizes, arm) for arm in arms if (sizes := sizes_of(arm))]
+    for (width, depth, mlp, heads, patch), _ in sized:
+        deep = [arm for (w, _, m, h, p), arm in sized if (w, m, h, p) == (width, mlp, heads, patch)]
+        wide = [arm for (_, d, m, _, p), arm in sized if (d, m, p) == (depth, mlp, patch)]
+        yield deep, wide
+
+
+def _by_context(arms: Sequence[Arm], axes: Sequence[str]) -> list[tuple[Label, list[Arm]]]:
+    """The arms grouped by all factors that are not among `axes`."""
+    groups: dict[str, tuple[Label, list[Arm]]] = {}
+    for arm in arms:
+        label = tuple((key, value) for key, value in arm.factors.items() if key not in axes)
+        groups.setdefault(spelling(label), (label, []))[1].append(arm)
+    return list(groups.values())
+
+
+class _Lead(NamedTuple):
+    """A hybrid, the plain arms around its cost, and what a plain ViT of equal cost reaches by seed."""
+
+    hybrid: Arm
+    beside: tuple[Arm, ...]
+    equal: BySeed
+
+
+def _leads(arms: Sequence[Arm], metric: str) -> Iterator[tuple[Label, list[Arm], list[Arm], list[_Lead]]]:
+    """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
+    for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
+        known = sorted(filter(flops_of, group), key=flops_of)
+        hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
+        beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
+        leads = [_Lead(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
+        if hybrids and plain:
+            yield context, hybrids, plain, [one for one in leads if one.hybrid.values(metric).keys() & one.equal.keys()]
+
+
+def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
+    """The plain arms next below and next above in compute; one that costs the same stands alone."""
+    below = [arm for arm in plain if flops_of(arm) <= flops * _NEAR]
+    above = [arm for arm in plain if flops_of(arm) >= flops / _NEAR]
+    if not below or not above:
+        return ()
+    equal = [arm for arm in below if arm in above]
+    return (equal[-1],) if equal else (below[-1], above[0])
+
+
+def _at_compute(flops: float, around: Sequence[Arm], metric: str) -> dict[int, float]:
+    """By seed, the line between the arms in the logarithm of compute."""
+    known = [math.log(flops_of(arm)) for arm in around]
+    held = [arm.values(metric) for arm in around]
+    seeds = set.intersection(*map(set, held)) if held else set()
+    return {seed: float(np.interp(math.log(flops), known, [values[seed] for values in held])) for seed in seeds}
+
+
+def _by_size(arms: Sequence[Arm], family: str, key: str) -> dict[str, dict[float, Arm]]:
+    """The arms of a family by the name of the network and by the number of training images.
+
+    The number is that of the runs, or else the value of the key.
+    """
+    found: dict[str, dict[float, Arm]] = {}
+    for arm in arms:
+        told = [run.data["train_images"] for run in arm.runs.values() if "train_images" in run.data]
+        size = next((size for size in told if size is not None), arm.factors.get(key))
+        if family_of(arm) == family and size is not None and is_number(size):
+            found.setdefault(network(arm), {})[float(size)] = arm
+    return found
+
+
+def _times_apart(one: Mapping[float, Arm], other: Mapping[float, Arm]) -> float:
+    """How many times the compute of two series differs at their smallest sizes; infinite where it is not recorded."""
+    low, high = sorted(flops_of(series[min(series)]) for series in (one, other))
+    return high / low if low else math.inf
+
+
+def _minus(one: BySeed, other: BySeed) -> BySeed:
+    return {seed: one[seed] - other[seed] for seed in one.keys() & other.keys()}
