@@ -33,7 +33,7 @@ IN_METHODS = {"_subcommand_parsers", "_subcommand_method_arguments"}
 OVERRIDDEN = {"_parse_ckpt_path": LightningCLI, "_get_train_description": RichProgressBar}
 """Methods of Lightning that ours replace, which would silently not be called under another name."""
 OTHERS = {
-    "_replace",  # of named tuples
+    *("_replace", "_asdict"),  # of named tuples
     "_exit",  # of os
     *("_foreach_lerp_", "_upsample_bilinear2d_aa", "_dispatch_has_kernel"),  # of torch
     *("_iterator", "_shutdown_workers", "_error_if_any_worker_fails"),  # of torch's DataLoader

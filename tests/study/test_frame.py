@@ -20,7 +20,7 @@ def same(frame, text):
     for (_, ours), theirs in zip(frame.iterrows(), rows, strict=True):
         for name, value in ours.items():
             if isinstance(value, dict):
-                value = tidy.by_seed(value)
+                value = " ".join(f"{seed}:{one!r}" for seed, one in sorted(value.items()))
             elif isinstance(value, list):
                 value = " ".join(map(str, value))
             shown = "" if pandas.isna(value) else repr(float(value)) if isinstance(value, float) else str(value)
