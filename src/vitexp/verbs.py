@@ -337,6 +337,30 @@ _INIT = Verb(
     arguments=(_row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
 )
 
+_BENCH = Verb(
+    name="bench",
+    help="what a training step costs here, beside its matrix products and other libraries",
+    description="Trains steps of networks of several sizes in turn: ours, those of the libraries that are installed "
+    "(timm, vit-pytorch, transformers), and the matrix products alone. Prints ratios within this one run.",
+    run="vitexp.tools.bench:bench",
+    arguments=(
+        _row(
+            "--sizes",
+            nargs="+",
+            default=["digits", "cifar", "vit-s"],
+            choices=["digits", "cifar", "vit-s", "vit-b"],
+            help="which networks (default: digits cifar vit-s)",
+        ),
+        _row("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"], help="default: both"),
+        _row("--pos-embed", nargs="+", default=["1d"], metavar="WORD", help="positions to try (default: 1d)"),
+        _row("--gelu", default="tanh", choices=["tanh", "exact"], help="peers have the exact one (default: tanh)"),
+        _flag("--compile", "also our networks with torch.compile"),
+        _row("--seconds", type=float, default=3.0, help="for each candidate (default: 3)"),
+        _row("--threads", type=_count, default=1, help="default: 1"),
+        _row("--json", metavar="FILE", help="write the rows here too"),
+    ),
+)
+
 VERBS = (
     *TRAINING,
     _typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
@@ -346,5 +370,6 @@ VERBS = (
     _ATTENTION,
     _SWEEP,
     *_REPORTS,
+    _BENCH,
     _INIT,
 )

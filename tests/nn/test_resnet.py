@@ -127,4 +127,5 @@ def test_a_constant_kernel_is_standardised_to_zero(order: str) -> None:
     kernel = torch.full((2, 3, 3, 3), 0.25, requires_grad=True)
     standardise(kernel, order).sum().backward()
     assert not standardise(kernel, order).any()
-    assert kernel.grad is not None and bool(torch.isfinite(kernel.grad).all())
+    assert kernel.grad is not None
+    assert bool(torch.isfinite(kernel.grad).all())
