@@ -285,6 +285,23 @@ _REPORTS = (
     ),
 )
 
+_SIZES = ["digits", "cifar", "vit-s", "vit-b"]
+_BENCH = Verb(
+    "bench",
+    "what a training step costs here, beside its matrix products and beside other libraries",
+    "vitexp.tools.bench:bench",
+    (
+        _row("--sizes", nargs="+", default=_SIZES[:3], choices=_SIZES, help="default: digits cifar vit-s"),
+        _row("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"], help="default: both"),
+        _row("--pos-embed", nargs="+", default=["1d"], metavar="WORD", help="positions to try (default: 1d)"),
+        _row("--gelu", default="tanh", choices=["tanh", "exact"], help="peers have the exact one (default: tanh)"),
+        _flag("--compile", "also our networks with torch.compile"),
+        _row("--seconds", type=float, default=3.0, help="for each candidate (default: 3)"),
+        _row("--threads", type=_count, default=1, help="default: 1"),
+        _row("--json", metavar="FILE", help="write the rows here too"),
+    ),
+)
+
 VERBS = (
     *TRAINING,
     _typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
@@ -294,6 +311,7 @@ VERBS = (
     _ATTENTION,
     _SWEEP,
     *_REPORTS,
+    _BENCH,
     Verb(
         "init",
         "write the experiments and sweeps into a folder; a file of yours is never overwritten",

@@ -50,3 +50,12 @@ def test_the_two_kernels_agree(biased: bool) -> None:
     bias = skew(torch.randn(2, 3, 5, 9, dtype=torch.float64)) if biased else None
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=0.3)
     torch.testing.assert_close(plain_attention(query, key, value, attn_mask=bias, scale=0.3), expected)
+
+
+def test_softmax_of_bf16_is_taken_in_fp32() -> None:
+    query, key = torch.randn(2, 2, 3, 40, 8).bfloat16()
+    every = torch.eye(40).bfloat16().expand(2, 3, 40, 40)  # the values are then the probabilities
+    found = plain_attention(query, key, every, attn_mask=None, scale=0.5)
+    expected = torch.softmax((query * 0.5 @ key.transpose(-2, -1)).float(), dim=-1).bfloat16()
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)

@@ -108,3 +108,24 @@ def test_trunk_equals_timm(size: tuple[int, int], monkeypatch: pytest.MonkeyPatc
     with torch.no_grad():
         expected = theirs.forward_features(images)
         torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("order", ["postact", "preact"])
+def test_gradients_of_standardised_weights_are_those_of_the_formula(order: str) -> None:
+    kernel = torch.randn(5, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.01
+    along = torch.randn(5, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, written_out = kernel.clone().requires_grad_(), kernel.clone().requires_grad_()
+    (standardise(ours, order) * along).sum().backward()
+    std, mean = torch.std_mean(written_out, dim=(1, 2, 3), correction=0, keepdim=True)
+    scale = std + 1e-5 if order == "postact" else (std**2 + 1e-10).sqrt()
+    ((written_out - mean) / scale * along).sum().backward()
+    torch.testing.assert_close(ours.grad, written_out.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ["postact", "preact"])
+def test_a_constant_kernel_is_standardised_to_zero(order: str) -> None:
+    kernel = torch.full((2, 3, 3, 3), 0.25, requires_grad=True)
+    standardise(kernel, order).sum().backward()
+    assert not standardise(kernel, order).any()
+    assert kernel.grad is not None
+    assert bool(torch.isfinite(kernel.grad).all())

@@ -11,6 +11,8 @@ same numerics, and neither has those of other ports:
 Parameters are drawn by name and stored in the order in which a module defines them: neither may change.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +23,7 @@ from vitexp.nn.table import Table, part
 GROUPS = 32
 NORM_EPS = {"postact": 1e-6, "preact": 1e-5}
 STANDARDISE_EPS = {"postact": 1e-5, "preact": 1e-10}
+_NO_EPS = 1e-20  # a constant weight is standardised to 0, not to NaN
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -37,12 +40,42 @@ def pad_same(images: Tensor, kernel: int, stride: int, value: float = 0.0) -> Te
 
 
 def standardise(weight: Tensor, order: str = "postact") -> Tensor:
-    """Zero mean and unit deviation per output channel, over input channels and kernel."""
+    """Zero mean and unit deviation per output channel, over input channels and kernel. Shapes: (C', C, k, k).
+
+    Layer norm without scale computes (w - mean) / sqrt(variance + eps) in one kernel, forward and backward, where the
+    formula written out takes four and was a quarter of a hybrid's training step.
+    """
     if order == "preact":
-        variance, mean = torch.var_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
-        return (weight - mean) * torch.rsqrt(variance + STANDARDISE_EPS[order])
-    std, mean = torch.std_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
-    return (weight - mean) / (std + STANDARDISE_EPS[order])
+        flat = weight.flatten(1)
+        return F.layer_norm(flat, flat.shape[1:], eps=STANDARDISE_EPS[order]).view_as(weight)
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        std, mean = torch.std_mean(weight, dim=(1, 2, 3), correction=0, keepdim=True)
+        return (weight - mean) / (std + STANDARDISE_EPS[order])
+    result: Tensor = _ByDeviation.apply(weight, STANDARDISE_EPS[order])
+    return result
+
+
+class _ByDeviation(torch.autograd.Function):
+    """(w - mean) / (std + eps): what layer norm gives without an eps, times std / (std + eps)."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, eps: float) -> Tensor:
+        flat = weight.flatten(1)
+        normed, mean, inverse = torch.native_layer_norm(flat, flat.shape[1:], None, None, _NO_EPS)
+        share = 1 / (1 + eps * inverse)
+        ctx.save_for_backward(flat, normed, mean, inverse, share)
+        return (normed * share).view_as(weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        flat, normed, mean, inverse, share = ctx.saved_tensors
+        scaled = gradient.reshape(flat.shape) * share
+        through_norm = torch.ops.aten.native_layer_norm_backward(
+            scaled, flat, list(flat.shape[1:]), mean, inverse, None, None, [True, False, False]
+        )[0]
+        along = (scaled * normed).mean(dim=1, keepdim=True)
+        return through_norm.addcmul_(normed, along * inverse * (1 - share)).view_as(gradient), None
 
 
 class StandardisedConv(nn.Conv2d):

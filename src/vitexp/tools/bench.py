@@ -1,0 +1,328 @@
+"""`vitexp bench`: what a training step costs here, beside its own matrix products and beside other libraries.
+
+Absolute times say more of a machine than of code, so everything is a ratio within one run: all candidates take turns
+in one process, and the median of their steps is compared. Two things are the measure: `floor`, the matrix products of
+the same network alone, forward and backward, at the same precision and into memory that is there already; and peers,
+each a network of the same size with torch's fused AdamW.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitexp.nn.config import ViTConfig
+from vitexp.nn.vit import build
+from vitexp.record import write_atomically
+from vitexp.train.optim import OptimConfig, build_optimizer
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """A network and its batch. `goals`: the share of the floor to reach, by precision."""
+
+    image: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    batch: int
+    classes: int
+    goals: dict[str, float]
+
+    @property
+    def arch(self) -> str:
+        """As `--model.arch` has it."""
+        return f"w{self.width}d{self.depth}m{4 * self.width}h{self.heads}/{self.patch}"
+
+    @property
+    def patches(self) -> int:
+        """N."""
+        return (self.image // self.patch) ** 2
+
+
+SIZES = {
+    "digits": Size(
+        image=8, patch=2, width=64, depth=4, heads=4, batch=128, classes=10, goals={"fp32": 0.68, "bf16": 0.52}
+    ),
+    "cifar": Size(
+        image=32, patch=4, width=192, depth=6, heads=3, batch=128, classes=10, goals={"fp32": 0.88, "bf16": 0.83}
+    ),
+    "vit-s": Size(
+        image=224, patch=16, width=384, depth=12, heads=6, batch=8, classes=1000, goals={"fp32": 0.85, "bf16": 0.72}
+    ),
+    "vit-b": Size(
+        image=224, patch=16, width=768, depth=12, heads=12, batch=64, classes=1000, goals={"fp32": 0.85, "bf16": 0.55}
+    ),
+}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate: its median step, the spread of the middle half of them, and what it is compared with."""
+
+    size: str
+    precision: str
+    name: str
+    milliseconds: float
+    spread: float
+    steps: int
+    floor_share: float
+    times_timm: float | None
+    goal: float | None
+
+
+def bench(chosen: Any) -> int:
+    """Measures, prints a table, writes JSON where asked for."""
+    torch.set_num_threads(chosen.threads)
+    rows: list[Row] = []
+    print(_machine(), end="\n\n")
+    print("| network | precision | step of | ms | spread | share of floor | times timm | goal |")
+    print("|---|---|---|---|---|---|---|---|")
+    for size in chosen.sizes:
+        for precision in chosen.precisions:
+            found = _measure(size, precision, chosen)
+            print("\n".join(map(_line, found)), flush=True)
+            rows += found
+    noise = max(row.spread for row in rows if row.name == "floor")
+    print(f"\nThe floors' own steps spread by up to {noise:.0%}: differences below that are noise.")
+    if chosen.json:
+        written = {"machine": _machine(), "rows": [vars(row) for row in rows]}
+        write_atomically(chosen.json, json.dumps(written, indent=2) + "\n")
+        print(f"Written: {chosen.json}")
+    return 0
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    rates = ", ".join(f"{name} {_rate(dtype):,.2f}" for name, dtype in PRECISIONS.items())
+    return (
+        f"{platform.machine()}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads; "
+        f"matrix products, TFLOP/s: {rates}"
+    )
+
+
+def _rate(dtype: torch.dtype, side: int = 1024) -> float:
+    """TFLOP/s of one large product."""
+    one, other = torch.randn(2, side, side, device=_device()).to(dtype)
+    out = torch.empty_like(one)
+    times = _race({"product": lambda: torch.mm(one, other, out=out)}, 1.0)["product"]
+    return 2 * side**3 / statistics.median(times) / 1e12
+
+
+def _measure(name: str, precision: str, chosen: Any) -> list[Row]:
+    """The rows of one network at one precision."""
+    size = SIZES[name]
+    candidates = dict(_candidates(size, precision, chosen))
+    times = _race(candidates, chosen.seconds * len(candidates))
+    medians = {candidate: statistics.median(found) for candidate, found in times.items()}
+    return [
+        Row(
+            size=name,
+            precision=precision,
+            name=candidate,
+            milliseconds=1000 * medians[candidate],
+            spread=_spread(found),
+            steps=len(found),
+            floor_share=medians[_floor_of(candidate, medians)] / medians[candidate],
+            times_timm=medians["timm"] / medians[candidate] if "timm" in medians else None,
+            goal=size.goals[precision] if candidate.startswith("vitexp") else None,
+        )
+        for candidate, found in times.items()
+    ]
+
+
+def _floor_of(candidate: str, medians: dict[str, float]) -> str:
+    """Relative positions have products of their own, and are held against them."""
+    return "floor, relative" if "relative" in candidate and "floor, relative" in medians else "floor"
+
+
+def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:
+    yield "floor", _floor(size, PRECISIONS[precision], relative=False)
+    if "relative" in chosen.pos_embed:
+        yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
+    for name, make in (("timm", _timm), ("vit-pytorch", _vit_pytorch), ("transformers", _transformers)):
+        with suppress(ImportError):
+            peer = make(size)
+            yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
+    for word in chosen.pos_embed:
+        network = build(
+            ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, pos_embed=word, gelu=chosen.gelu)
+        )
+        optimizer = build_optimizer(OptimConfig(), network.named_parameters())
+        yield f"vitexp {word}", _step(network, optimizer, size, precision)
+        if chosen.compile:
+            yield f"vitexp {word}, compiled", _step(torch.compile(network), optimizer, size, precision)
+
+
+def _timm(size: Size) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(
+        img_size=size.image,
+        patch_size=size.patch,
+        embed_dim=size.width,
+        depth=size.depth,
+        num_heads=size.heads,
+        num_classes=size.classes,
+    )
+
+
+def _vit_pytorch(size: Size) -> nn.Module:
+    """It has no class token, so one token less."""
+    from vit_pytorch.simple_vit import SimpleViT
+
+    network: nn.Module = SimpleViT(
+        image_size=size.image,
+        patch_size=size.patch,
+        num_classes=size.classes,
+        dim=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        mlp_dim=4 * size.width,
+        dim_head=size.width // size.heads,
+    )
+    return network
+
+
+def _transformers(size: Size) -> nn.Module:
+    from transformers import ViTConfig as Config
+    from transformers import ViTForImageClassification
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = ViTForImageClassification(
+                Config(
+                    image_size=size.image,
+                    patch_size=size.patch,
+                    hidden_size=size.width,
+                    num_hidden_layers=size.depth,
+                    num_attention_heads=size.heads,
+                    intermediate_size=4 * size.width,
+                    num_labels=size.classes,
+                )
+            )
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.network(images).logits
+            return logits
+
+    return Logits()
+
+
+def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision: str) -> Step:
+    """A training step on a batch in memory: forward, backward, update."""
+    device = _device()
+    network.to(device)
+    images = torch.rand(size.batch, 3, size.image, size.image, device=device) * 2 - 1
+    labels = torch.randint(size.classes, (size.batch,), device=device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _floor(size: Size, dtype: torch.dtype, relative: bool) -> Step:
+    """All matrix products of a step and nothing else."""
+    width, tokens, batch = size.width, size.patches + 1, size.batch
+    heads, head_width = batch * size.heads, width // size.heads
+    products = _linear(batch * size.patches, 3 * size.patch**2, width, dtype)[:2]  # images need no gradient
+    for _ in range(size.depth):
+        for inward, outward in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+            products += _linear(batch * tokens, inward, outward, dtype)
+        products += _three((heads, tokens, head_width), (heads, head_width, tokens), dtype)
+        products += _three((heads, tokens, tokens), (heads, tokens, head_width), dtype)
+        if relative:
+            products += _linear(heads * tokens, head_width, 2 * tokens - 1, dtype)
+    products += _linear(batch, width, size.classes, dtype)
+
+    def step() -> None:
+        for product in products:
+            product()
+
+    return step
+
+
+def _linear(rows: int, inward: int, outward: int, dtype: torch.dtype) -> list[Step]:
+    """A dense layer: its output, the gradient of its weight, that of its input."""
+    x, weight, gradient = (_normal(shape, dtype) for shape in ((rows, inward), (outward, inward), (rows, outward)))
+    y, of_weight, of_x = torch.empty_like(gradient), torch.empty_like(weight), torch.empty_like(x)
+    return [
+        lambda: torch.mm(x, weight.t(), out=y),
+        lambda: torch.mm(gradient.t(), x, out=of_weight),
+        lambda: torch.mm(gradient, weight, out=of_x),
+    ]
+
+
+def _three(one: tuple[int, int, int], other: tuple[int, int, int], dtype: torch.dtype) -> list[Step]:
+    """A batch of products and its two gradients."""
+    a, b = _normal(one, dtype), _normal(other, dtype)
+    gradient = _normal((one[0], one[1], other[2]), dtype)
+    out, of_a, of_b = torch.empty_like(gradient), torch.empty_like(a), torch.empty_like(b)
+    return [
+        lambda: torch.bmm(a, b, out=out),
+        lambda: torch.bmm(gradient, b.transpose(1, 2), out=of_a),
+        lambda: torch.bmm(a.transpose(1, 2), gradient, out=of_b),
+    ]
+
+
+def _normal(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.randn(*shape, device=_device()).to(dtype)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _race(candidates: dict[str, Step], seconds: float) -> dict[str, list[float]]:
+    """Seconds of each step of each candidate, who take turns: CPU time of the process, or wall time on a GPU."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for step in candidates.values():
+        step(), step()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or min(map(len, times.values())) < 5:
+        for name, step in candidates.items():
+            before = _now()
+            step()
+            times[name].append(_now() - before)
+    return times
+
+
+def _now() -> float:
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _spread(times: Sequence[float]) -> float:
+    """How far apart the quartiles lie, as a share of the median."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return (high - low) / middle
+
+
+def _line(row: Row) -> str:
+    timm = "" if row.times_timm is None else f"{row.times_timm:.2f}"
+    goal = "" if row.goal is None else f"{row.goal:.2f} {'met' if row.floor_share >= row.goal else 'missed'}"
+    return (
+        f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} "
+        f"| {row.floor_share:.2f} | {timm} | {goal} |"
+    )
