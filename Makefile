@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 STUDIES := finetune compute adam_sgd pos_embed datasize_models scaling pooling_time attention vtab
 CURVES := compute datasize_models scaling pooling_time
 
-.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench-data lint clean clean-runs
+.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench bench-data lint clean clean-runs
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ test: $(STAMP) ## the suite: some 5 minutes on 2 cores, no network, no GPU
 
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing, the wheel
 	@$(BIN)/python -m pytest -q -m slow
+
+bench: $(STAMP) ## training steps beside their matrix products and other libraries: ratios in one run
+	@$(BIN)/vitexp bench --pos-embed none 1d 2d relative --compile
 
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
 	@$(BIN)/python bench/data.py $(DATA)

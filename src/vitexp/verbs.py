@@ -285,13 +285,13 @@ _REPORTS = (
     ),
 )
 
-_SIZES = ["digits", "cifar", "vit-s", "vit-b"]
+_SIZES = ["digits", "cifar", "vit-s", "r26-s", "vit-b"]
 _BENCH = Verb(
     "bench",
     "what a training step costs here, beside its matrix products and beside other libraries",
     "vitexp.tools.bench:bench",
     (
-        _row("--sizes", nargs="+", default=_SIZES[:3], choices=_SIZES, help="default: digits cifar vit-s"),
+        _row("--sizes", nargs="+", default=_SIZES[:4], choices=_SIZES, help="default: digits cifar vit-s r26-s"),
         _row("--precisions", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"], help="default: both"),
         _row("--pos-embed", nargs="+", default=["1d"], metavar="WORD", help="positions to try (default: 1d)"),
         _row("--gelu", default="tanh", choices=["tanh", "exact"], help="peers have the exact one (default: tanh)"),

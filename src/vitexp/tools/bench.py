@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,10 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A network and its batch. `goals`: the share of the floor to reach, by precision."""
+    """A network and its batch. `goals`: the share of the floor to reach, by precision.
+
+    `trunk`: the ResNet of a hybrid, whose convolutions have no floor here; its goal is a multiple of timm's speed.
+    """
 
     image: int
     patch: int
@@ -40,11 +43,12 @@ class Size:
     batch: int
     classes: int
     goals: dict[str, float]
+    trunk: str = ""
 
     @property
     def arch(self) -> str:
         """As `--model.arch` has it."""
-        return f"w{self.width}d{self.depth}m{4 * self.width}h{self.heads}/{self.patch}"
+        return f"{self.trunk}w{self.width}d{self.depth}m{4 * self.width}h{self.heads}/{self.patch}"
 
     @property
     def patches(self) -> int:
@@ -66,6 +70,7 @@ SIZES = {
         image=224, patch=16, width=768, depth=12, heads=12, batch=64, classes=1000, goals={"fp32": 0.85, "bf16": 0.55}
     ),
 }
+SIZES["r26-s"] = replace(SIZES["vit-s"], patch=32, batch=4, trunk="R26+", goals={"fp32": 1.0, "bf16": 1.0})
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -79,7 +84,7 @@ class Row:
     milliseconds: float
     spread: float
     steps: int
-    floor_share: float
+    floor_share: float | None
     times_timm: float | None
     goal: float | None
 
@@ -96,8 +101,8 @@ def bench(chosen: Any) -> int:
             found = _measure(size, precision, chosen)
             print("\n".join(map(_line, found)), flush=True)
             rows += found
-    noise = max(row.spread for row in rows if row.name == "floor")
-    print(f"\nThe floors' own steps spread by up to {noise:.0%}: differences below that are noise.")
+    noise = max(row.spread for row in rows if row.name in ("floor", "timm"))
+    print(f"\nSteps of the floors and of timm spread by up to {noise:.0%}: differences below that are noise.")
     if chosen.json:
         written = {"machine": _machine(), "rows": [vars(row) for row in rows]}
         write_atomically(chosen.json, json.dumps(written, indent=2) + "\n")
@@ -136,7 +141,7 @@ def _measure(name: str, precision: str, chosen: Any) -> list[Row]:
             milliseconds=1000 * medians[candidate],
             spread=_spread(found),
             steps=len(found),
-            floor_share=medians[_floor_of(candidate, medians)] / medians[candidate],
+            floor_share=None if size.trunk else medians[_floor_of(candidate, medians)] / medians[candidate],
             times_timm=medians["timm"] / medians[candidate] if "timm" in medians else None,
             goal=size.goals[precision] if candidate.startswith("vitexp") else None,
         )
@@ -150,10 +155,12 @@ def _floor_of(candidate: str, medians: dict[str, float]) -> str:
 
 
 def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:
-    yield "floor", _floor(size, PRECISIONS[precision], relative=False)
-    if "relative" in chosen.pos_embed:
-        yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
-    for name, make in (("timm", _timm), ("vit-pytorch", _vit_pytorch), ("transformers", _transformers)):
+    if not size.trunk:
+        yield "floor", _floor(size, PRECISIONS[precision], relative=False)
+        if "relative" in chosen.pos_embed:
+            yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
+    peers = {"timm": _timm, "vit-pytorch": _vit_pytorch, "transformers": _transformers}
+    for name, make in {"timm": _timm_hybrid}.items() if size.trunk else peers.items():
         with suppress(ImportError):
             peer = make(size)
             yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
@@ -178,6 +185,13 @@ def _timm(size: Size) -> nn.Module:
         num_heads=size.heads,
         num_classes=size.classes,
     )
+
+
+def _timm_hybrid(size: Size) -> nn.Module:
+    from timm import create_model
+
+    network: nn.Module = create_model("vit_small_r26_s32_224", num_classes=size.classes)
+    return network
 
 
 def _vit_pytorch(size: Size) -> nn.Module:
@@ -320,9 +334,11 @@ def _spread(times: Sequence[float]) -> float:
 
 
 def _line(row: Row) -> str:
-    timm = "" if row.times_timm is None else f"{row.times_timm:.2f}"
-    goal = "" if row.goal is None else f"{row.goal:.2f} {'met' if row.floor_share >= row.goal else 'missed'}"
+    reached = row.times_timm if row.floor_share is None else row.floor_share
+    met = "met" if row.goal is not None and reached is not None and reached >= row.goal else "missed"
+    goal = "" if row.goal is None else f"{row.goal:.2f} {met}"
+    share, timm = ("" if value is None else f"{value:.2f}" for value in (row.floor_share, row.times_timm))
     return (
         f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} "
-        f"| {row.floor_share:.2f} | {timm} | {goal} |"
+        f"| {share} | {timm} | {goal} |"
     )
