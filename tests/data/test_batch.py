@@ -231,3 +231,14 @@ def photograph(seed: int, height: int, width: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("augment", ["none", "inception", "randaugment"])
+@pytest.mark.parametrize("size", [5, 8, 12])
+def test_a_cache_changes_no_pixel_of_images_that_are_resized(digits, size, augment) -> None:
+    index = open_shards(digits, "train")
+    view = View(size, augment, seed=3)
+    cached, local = (Reader(index, view, cached) for cached in (True, False))
+    for epoch in (0, EVALUATION):
+        samples = np.arange(60)
+        assert np.array_equal(cached.read(samples, epoch), local.read(samples, epoch))

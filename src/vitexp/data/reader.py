@@ -106,7 +106,7 @@ class Reader:
 
     def __init__(self, index: ShardIndex, view: View, cached: bool) -> None:
         self._index, self._view = index, view
-        self._files = ShardFiles(index)
+        self._files, self._whole = ShardFiles(index), whole_size(index, view.size) is not None
         self.pixels = open_cache(index, view.size) if cached else None
 
     def __reduce__(self) -> Any:
@@ -116,7 +116,10 @@ class Reader:
         """Shapes: int64 (B,) -> uint8 (B, size, size, 3)."""
         if self.pixels is not None:
             return self._view.from_pixels(self.pixels[samples], epoch, samples)
-        return self._view.from_files(self._files.read(samples), epoch, samples)
+        files = self._files.read(samples)
+        if self._whole:  # what a cache would hold: the two ways to resize differ by a level here and there
+            return self._view.from_pixels(np.stack([decode_image(*file) for file in files]), epoch, samples)
+        return self._view.from_files(files, epoch, samples)
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
         """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""
