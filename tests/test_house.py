@@ -1,6 +1,7 @@
 """The house keeps its own rules: sizes, every YAML through the real parser, every axis value reachable from one."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def too_long(path):
 def test_files_and_functions_stay_short():
     assert SOURCES
     assert [name for path in SOURCES for name in too_long(path)] == []
+
+
+def test_what_imports_torchvision_comes_after_its_missing_operators():
+    """Each module can be imported by itself where a CPU build of torch stands beside the ordinary torchvision."""
+    heavy = re.compile(r"^(from|import) (lightning|torchmetrics|timm)\b", re.MULTILINE)
+    for path in SOURCES:
+        text = path.read_text()
+        if (first := heavy.search(text)) and "starter" not in path.parts:
+            before = text[: first.start()] + (path.parent / "__init__.py").read_text()
+            assert "import torch_ops" in before, path
 
 
 def test_there_is_no_attic():

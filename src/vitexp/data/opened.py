@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 

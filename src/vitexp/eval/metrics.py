@@ -10,6 +10,7 @@ arguments must be plain values. A metric that keeps sums rather than lists also 
 
 from collections.abc import Callable
 
+from vitexp import torch_ops  # noqa: F401  # isort: skip  (before torchmetrics)
 from torch import Tensor, nn
 from torchmetrics import Metric
 
