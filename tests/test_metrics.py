@@ -19,6 +19,7 @@ KNOWN = "known are val_acc, val_loss, .*test_acc, test_loss, .*fewshot_N"
         ("train_loss", "nats", "lower", "loss in training"),
         ("val_colour_acc", "share", "higher", "colours of masked patches that were right on the validation slice"),
         ("fewshot_5", "share", "higher", "5-shot linear accuracy"),
+        ("fewshot_5_images", "images", None, "images that a 5-shot probe was fitted on"),
         ("limited_test_images", "images", None, "images measured, over a part of its images"),
         ("best_step", "steps", None, "step of the best validation"),
     ],

@@ -1,8 +1,9 @@
 """The table of metrics: the unit of each, which direction is better, and its label. Only the standard library.
 
 A name in a record is made of parts: `val_acc` is the row `acc` on the split `val`; `limited_val_acc` is the same over a
-part of its images; `fewshot_5` is a linear probe on 5 images a class, measured on the test split. Rows for what is
-computed from logits and labels stand beside their code in `eval/metrics.py` and are read from there without torch.
+part of its images; `fewshot_5` is a linear probe on 5 images a class, measured on the test split, and
+`fewshot_5_images` how many it was fitted on where a class has fewer. Rows for what is computed from logits and labels
+stand beside their code in `eval/metrics.py` and are read from there without torch.
 """
 
 import re
@@ -19,7 +20,7 @@ GOALS = {"higher": "maximize", "lower": "minimize"}
 """W&B's words for the two directions."""
 
 _SPLITS = {"train": " in training", "val": " on the validation slice", "test": " on the test split"}
-_NAME = re.compile(rf"({LIMITED})?({'|'.join(_SPLITS)})_(\w+)|fewshot_([1-9]\d*)")
+_NAME = re.compile(rf"({LIMITED})?({'|'.join(_SPLITS)})_(\w+)|fewshot_([1-9]\d*)(_images)?")
 
 
 class Row(NamedTuple):
@@ -72,7 +73,9 @@ def find(name: str) -> Row | None:
     parts = _NAME.fullmatch(name)
     if parts is None:
         return None
-    limited, split, reading, shots = parts.groups()
+    limited, split, reading, shots, images = parts.groups()
+    if images:
+        return Row(name, "images", None, f"images that a {shots}-shot probe was fitted on")
     if shots:
         return Row(name, "share", "higher", f"{shots}-shot linear accuracy")
     row = next((row for row in (*_OWN, *of_logits()) if row.name == reading), None)

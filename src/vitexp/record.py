@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {"model.gelu": "tanh"}
+_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 
 _DEEPEST = 50

@@ -165,6 +165,7 @@ _FEWSHOT = Verb(
         _row("--data", nargs="+", required=True, metavar="SHARDS", help="data sets, as data.shards takes them"),
         _row("--shots", nargs="+", type=int, default=[1, 5, 10, 25], help="images per class (1 5 10 25)"),
         _row("--seeds", type=int, help="draws of the images, with seeds from 0 on (default: 3)"),
+        _row("--fewer", action="store_true", help="a class with fewer images than shots gives all it has"),
         _row("--protocol", choices=["drawn", "first"], default="drawn", help=_PROTOCOLS),
         _row("--view", choices=["resize", "crop", "resize_crop"], default="resize", help=_VIEWS),
         _row("--batch-size", type=int, default=256, help="images at a time (default: 256)"),

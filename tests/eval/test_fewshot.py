@@ -75,8 +75,9 @@ def test_shots_are_chosen_class_by_class_from_one_generator_and_are_nested(digit
 def test_both_gram_matrices_give_the_same_weights(rows):
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(rows, 9, generator=generator, dtype=torch.float64)
-    targets = torch.randn(rows, 4, generator=generator, dtype=torch.float64)
-    for penalty, weights in zip([0.5, 1024.0], fewshot.solve_ridge(z, targets, [0.5, 1024.0]), strict=True):
+    labels = torch.randint(0, 4, (rows,), generator=generator)
+    targets = torch.where(labels[:, None] == torch.arange(4), 1.0, -1.0).double()
+    for penalty, weights in zip([0.5, 1024.0], fewshot.solve_ridge(z, labels, 4, [0.5, 1024.0]), strict=True):
         expected = np.linalg.solve((z.T @ z).numpy() + penalty * np.eye(9), (z.T @ targets).numpy())
         np.testing.assert_allclose(weights.numpy(), expected, atol=1e-12)
 
@@ -84,7 +85,7 @@ def test_both_gram_matrices_give_the_same_weights(rows):
 @pytest.mark.parametrize(("rows", "width"), [(200, 3), (3, 200)])
 def test_the_smaller_gram_matrix_is_the_one_computed(rows, width):
     with FlopCounterMode(display=False) as counter:
-        fewshot.solve_ridge(torch.ones(rows, width).double(), torch.ones(rows, 2).double(), [1.0])
+        fewshot.solve_ridge(torch.ones(rows, width).double(), torch.arange(rows) % 2, 2, [1.0])
     assert counter.get_total_flops() <= 2 * 200 * 3 * (3 + 2 + 2)
 
 
@@ -103,6 +104,87 @@ def test_accuracy_does_not_depend_on_how_many_rows_are_scored_at_once(digits, mo
     whole = fewshot.fewshot_accuracy(*digits, shots=[5], seeds=[0, 1], classes=CLASSES)
     monkeypatch.setattr(fewshot, "_SCORES_AT_ONCE", 7 * 2 * CLASSES)
     assert fewshot.fewshot_accuracy(*digits, shots=[5], seeds=[0, 1], classes=CLASSES) == whole
+
+
+def close_scores(features=1.0, weights=1.0):
+    """Probes whose classes come in pairs that are closer than float32 tells apart; and the answers of NumPy's float64.
+
+    Pairs differ by 1e-9 of a weight, images by their label being the better or the worse of its pair.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(32, 20, generator=generator, dtype=torch.float64).repeat_interleave(2, dim=1)
+    weight[:, 1::2] += 1e-9 * torch.randn(32, 20, generator=generator, dtype=torch.float64)
+    x = torch.randn(500, 32, generator=generator).float() * features
+    probe = fewshot.Probe(weights * weight, weights * torch.randn(40, generator=generator, dtype=torch.float64) * 1e-12)
+    best = (x.double().numpy() @ probe.weight.numpy() + probe.bias.numpy()).argmax(axis=1)
+    labels = torch.from_numpy(np.where(np.arange(500) % 3 == 0, best ^ 1, best))
+    return probe, x, labels, best == labels.numpy()
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (1e25, 1e25), (1e-25, 1e-25), (1e25, 1e-25)])
+def test_answers_are_those_of_float64_where_float32_cannot_tell(scale):
+    probe, x, labels, right = close_scores(*scale)
+    assert fewshot.right_answers([probe, probe], x, labels).tolist() == [right.tolist()] * 2
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fewshot.right_answers([probe], x, labels).tolist() == [right.tolist()]
+
+
+def test_answers_do_not_follow_the_precision_that_products_are_allowed(digits, monkeypatch):
+    """Nor do they where scores are far apart for float32, and near for fewer digits."""
+    x, y, test_x, test_y = digits
+    rows = plain_rows(y, 5, 0)
+    (probe,) = fewshot.fit_probes(x[rows], y[rows], CLASSES, [1024.0])
+    expected = plain_scores(x[rows], y[rows], test_x, 1024.0).argmax(axis=1) == test_y.numpy()
+    product = torch.addmm
+
+    def coarse(bias, left, right):  # what processors with coarser products do with float32, and more of it
+        if left.dtype == torch.float64:
+            return product(bias, left, right)
+        return product(bias, left.to(torch.float8_e5m2).float(), right.to(torch.float8_e5m2).float())
+
+    monkeypatch.setattr(torch, "addmm", coarse)
+    assert fewshot.right_answers([probe], test_x, test_y)[0].tolist() != expected.tolist()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fewshot.right_answers([probe], test_x, test_y)[0].tolist() == expected.tolist()
+    monkeypatch.setenv("DNNL_DEFAULT_FPMATH_MODE", "BF16")
+    assert fewshot.right_answers([probe], test_x, test_y)[0].tolist() == expected.tolist()
+    monkeypatch.delenv("DNNL_DEFAULT_FPMATH_MODE")
+    allowed = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        assert fewshot.right_answers([probe], test_x, test_y)[0].tolist() == expected.tolist()
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = allowed
+
+
+def test_almost_all_images_are_scored_in_float32(digits):
+    x, y, test_x, test_y = digits
+    with pytest.MonkeyPatch.context() as patch:
+        scored, product = [], torch.addmm
+        patch.setattr(torch, "addmm", lambda b, x, w: scored.append((x.dtype, len(x))) or product(b, x, w))
+        fewshot.fewshot_accuracy(x, y, test_x, test_y, shots=[5], seeds=[0], classes=CLASSES)
+    assert sum(images for kind, images in scored if kind == torch.float32) == len(test_y)
+    assert sum(images for kind, images in scored if kind == torch.float64) < 0.02 * len(test_y)
+
+
+def test_a_class_gives_what_it_has_where_that_is_asked_for(digits):
+    """Draws of the others stay, and of this class all three images are taken in each."""
+    x, y, test_x, test_y = digits
+    keep = (y != 7) | (torch.cumsum(y == 7, dim=0) <= 3)
+    x, y = x[keep], y[keep]
+    rows = plain_rows(y, 5, 1)
+    assert len(rows) == 48
+    assert fewshot.draws(y, CLASSES, [5], [1], fewer=True)[5, 1].tolist() == rows
+    ask = {"shots": [5], "classes": CLASSES, "fewer": True}
+    right = plain_scores(x[rows], y[rows], test_x, 1024.0).argmax(axis=1) == test_y.numpy()
+    found = fewshot.fewshot_accuracy(x, y, test_x, test_y, seeds=[1], **ask)
+    assert found == {(5, 1): pytest.approx(right.mean(), abs=1e-12)}
+    rows = [row for label in range(CLASSES) for row in np.flatnonzero(y.numpy() == label)[:5]]
+    right = plain_scores(x[rows], y[rows], test_x, 1.0).argmax(axis=1) == test_y.numpy()
+    found = fewshot.accuracy_by_penalty(x, y, test_x, test_y, penalties=[1.0], **ask)
+    assert found == {(5, 1.0): pytest.approx(right.mean(), abs=1e-12)}
+    absent = y != 7
+    assert len(fewshot.draws(y[absent], CLASSES, [5], [0], fewer=True)[5, 0]) == 45
 
 
 def test_half_precision_features_are_probed_in_float64(digits):

@@ -16,7 +16,7 @@ TINY = ["--model.arch=micro/4", "--trainer.max_epochs=1", "--trainer.accelerator
         (
             ["--data.train_images=30", "--run.shots=[1,5]"],
             "run.shots asks for 5 images of each class, but class 0 has 3 of the 30 training images; "
-            "give --run.shots [1], or more images",
+            "give --run.shots [1], more images, or --run.fewer_shots true",
         ),
         (["--run.shots=[0]"], "run.shots is [0]; give different numbers of images a class, each at least 1"),
         (["--run.shots=[5,5]"], "run.shots is [5, 5]; give different numbers"),

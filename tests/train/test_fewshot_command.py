@@ -46,11 +46,15 @@ def features_by_hand(model, split):
     return features.double().numpy()[order], batch.labels.numpy()[order]
 
 
+def rows_by_hand(y, shots, seed):
+    generator = np.random.default_rng(seed)
+    return np.concatenate([generator.permutation(np.flatnonzero(y == label))[:shots] for label in range(10)])
+
+
 def accuracy_by_hand(train, test, shots, seed):
     """scikit-learn's ridge regression in float64 on the standardised features and a constant of 100."""
     (x, y), (test_x, test_y) = train, test
-    generator = np.random.default_rng(seed)
-    rows = np.concatenate([generator.permutation(np.flatnonzero(y == label))[:shots] for label in range(10)])
+    rows = rows_by_hand(y, shots, seed)
     mean, scale = x[rows].mean(axis=0), x[rows].std(axis=0) + 1e-5
     z, test_z = (np.hstack([(part - mean) / scale, np.full((len(part), 1), 100.0)]) for part in (x[rows], test_x))
     ridge = Ridge(alpha=1024.0, fit_intercept=False, solver="cholesky")
@@ -91,8 +95,25 @@ def test_every_image_goes_through_the_network_once(model, capsys, monkeypatch):
     monkeypatch.setattr(ViT, "features", counted)
     status, _, _ = run(capsys, "own.safetensors", "--data", "digits", "--batch-size", "500")
     assert status == 0
-    assert sum(seen) == 1797
-    assert max(seen) == 500
+    labels = features_by_hand(model, "train")[1]
+    taken = {row for seed in range(3) for row in rows_by_hand(labels, 25, seed)}
+    assert 250 < len(taken) < 1438
+    assert sum(seen[:-1]) == len(taken) + 359  # the last is the batch of this test itself
+    assert max(seen[:-1]) <= 500
+
+
+def test_a_class_gives_what_it_has_and_the_result_says_so(model, capsys, tmp_path):
+    out, words = tmp_path / "out.json", ["own.safetensors", "--data", "digits", "--shots", "100", "145"]
+    status, shown, _ = run(capsys, *words, "--seeds", "1", "--fewer", "--json", str(out))
+    assert status == 0
+    train, test = (features_by_hand(model, split) for split in ("train", "test"))
+    full, short = json.loads(out.read_text())["scores"]
+    taken = sum(min(145, (train[1] == label).sum()) for label in range(10))
+    assert (full["images"], short["images"]) == (1000, taken)
+    assert short["mean"] == pytest.approx(accuracy_by_hand(train, test, 145, 0), abs=1e-12)
+    notes = [line for line in shown.splitlines() if line.startswith("note")]
+    assert notes == [f"note: 145 shots are {taken} images, not 1450: a class with fewer images gave all it has"]
+    assert run(capsys, *words, "--protocol", "first", "--fewer")[1].count("gave all it has") == 1
 
 
 def test_one_network_in_two_formats_gives_the_same_table(model, capsys):

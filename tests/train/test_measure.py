@@ -1,13 +1,19 @@
 """Final numbers: what they were measured on, with which weights, and when they are in the record."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from vitexp import cli
+from vitexp.data.batch import Batches
+from vitexp.data.module import ShardData
 from vitexp.eval import fewshot
-from vitexp.record import read_answers, read_record
+from vitexp.record import fingerprint, read_answers, read_record
 from vitexp.train import measure
+from vitexp.train.answers import read_features, read_shots
+from vitexp.train.module import Classifier
 
 WORDS = [
     "--model.arch=micro/4", "--data.batch_size=100", "--trainer.max_epochs=2", "--model.warmup_steps=0",
@@ -136,3 +142,77 @@ def test_a_callback_that_exchanges_the_weights_for_the_test_is_refused(fit, monk
     monkeypatch.setattr(measure.Classifier, "weight_sums", exchanged)
     assert fit("--trainer.max_epochs=1") == 1
     assert "test measured other weights" in capsys.readouterr().err
+
+
+def test_the_probe_reads_no_other_training_image_and_answers_as_if_it_had(digits, monkeypatch):
+    """Draws and answers are those of the features of the whole training split."""
+    data = ShardData(shards=str(digits), batch_size=100, train_images=1000)
+    torch.manual_seed(0)
+    module = Classifier(arch="micro/4", image_size=8, classes=10)
+    (x, y), (test_x, test_y) = (read_features(module.network.eval(), data, split, "cpu") for split in ("train", "test"))
+    rows, expected = set(), {}
+    for seed in range(2):
+        generator = np.random.default_rng(seed)
+        drawn = np.concatenate([generator.permutation(np.flatnonzero(y == label))[:5] for label in range(10)])
+        rows |= set(drawn.tolist())
+        (probe,) = fewshot.fit_probes(x[drawn], y[drawn], 10, [1024.0])
+        scores = test_x.double().numpy() @ probe.weight.numpy() + probe.bias.numpy()
+        expected[f"fewshot_5/draw-{seed}"] = (scores.argmax(axis=1) == test_y.numpy()).tolist()
+    read, take = {"train": [], "test": []}, Batches.__getitem__
+
+    def noted(batches, place):
+        read[batches.index.split] += (batch := take(batches, place)).samples.tolist()
+        return batch
+
+    monkeypatch.setattr(Batches, "__getitem__", noted)
+    probe = measure.FewShotProbe([5], 2)
+    answers = probe.measure(SimpleNamespace(strategy=SimpleNamespace(root_device="cpu")), module, data)["fewshot_5"]
+    assert read["train"] == data.samples("train")[sorted(rows)].tolist()
+    assert read["test"] == data.samples("test").tolist()
+    assert {name: right.tolist() for name, (_, right) in answers.items()} == expected
+    assert probe.metrics == {"fewshot_5": np.mean(list(expected.values()))}
+    drawn, (some_x, some_y, *_) = read_shots(module.network, data, "cpu", shots=[5], seeds=[0, 1])
+    assert (some_x - x[sorted(rows)]).abs().max() < 1e-6
+    assert some_y[drawn[5, 1]].tolist() == [label for label in range(10) for _ in range(5)]
+
+
+def _rank(rank, store, shards, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    data = ShardData(shards=shards, batch_size=7, train_images=100)
+    keep = SimpleNamespace(convert_input=lambda images: images)
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=2, precision_plugin=keep)
+    torch.manual_seed(0)
+    network = Classifier(arch="micro/4", image_size=8, classes=10).network.eval()
+    torch.save(read_shots(network, data, "cpu", shots=[2], seeds=[0, 1]), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_read_what_one_does(digits, tmp_path):
+    torch.multiprocessing.spawn(_rank, (tmp_path / "store", str(digits), tmp_path), nprocs=2)
+    torch.manual_seed(0)
+    network = Classifier(arch="micro/4", image_size=8, classes=10).network.eval()
+    data = ShardData(shards=str(digits), batch_size=7, train_images=100)
+    drawn, parts = read_shots(network, data, "cpu", shots=[2], seeds=[0, 1])
+    for rank in range(2):
+        its_drawn, its_parts = torch.load(tmp_path / f"{rank}.pt")
+        assert all(torch.equal(its_drawn[key], rows) for key, rows in drawn.items())
+        for its, part in zip(its_parts, parts, strict=True):
+            torch.testing.assert_close(its, part, atol=1e-5, rtol=0)  # other batches round otherwise
+
+
+def test_a_class_with_fewer_images_gives_what_it_has_and_the_record_says_so(fit, capsys, digits):
+    words = ["--data.train_images=45", "--run.shots=[2,5]", "--run.shot_seeds=1", "--trainer.max_epochs=1"]
+    assert fit(*words) == cli.BAD_INPUT
+    assert "--run.fewer_shots true" in capsys.readouterr().err
+    assert fit(*words, "--run.fewer_shots=true") == 0
+    record, printed = read_record("run"), capsys.readouterr().out
+    taken = np.minimum(ShardData(shards=str(digits), train_images=45).class_counts("train"), 5).sum()
+    assert 40 < taken < 50
+    assert record.metrics["fewshot_5_images"] == taken
+    assert "fewshot_2_images" not in record.metrics
+    assert f"(linear probe on {taken} images: a class with fewer gave all it has)" in printed
+    assert "(linear probe)" in printed
+    off = {**record.config, "run": record.config["run"] | {"fewer_shots": False}}
+    before = {**off, "run": {name: value for name, value in off["run"].items() if name != "fewer_shots"}}
+    assert fingerprint(before) == fingerprint(off) != record.fingerprint

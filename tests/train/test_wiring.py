@@ -137,7 +137,7 @@ def test_features_come_in_the_order_of_the_samples_with_their_labels(colours, mo
     network = Classifier(arch="micro/4", image_size=8, classes=3).network.eval()
     features, labels = read_features(network, data, "train", "cpu")
     loader = data.eval_loader
-    monkeypatch.setattr(data, "eval_loader", lambda split: reversed(list(loader(split))))
+    monkeypatch.setattr(data, "eval_loader", lambda *asked: reversed(list(loader(*asked))))
     again = read_features(network, data, "train", "cpu")
     assert torch.equal(again[1], labels)
     torch.testing.assert_close(again[0], features)
@@ -225,6 +225,7 @@ ELSEWHERE = {
     "run.dir": "every test here",
     "run.wandb": "train/test_loggers.py",
     "run.shot_seeds": "below",
+    "run.fewer_shots": "train/test_measure.py",
 }
 NETWORK = {field.name for field in fields(ViTConfig)}
 QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]

@@ -212,10 +212,13 @@ class ShardData(L.LightningDataModule):
             "order_fingerprints": {split: self.order_fingerprint(split) for split in measured},
         }
 
+    def labels(self, split: str) -> np.ndarray:
+        """The labels of a split's images, as `samples`: from the index; no image is read."""
+        return self.index_of(split).labels[self.samples(split)] if self.count(split) else np.empty(0, np.int64)
+
     def class_counts(self, split: Split) -> np.ndarray:
         """How many images of each class a split has, of those that are used: int64 (classes,)."""
-        labels = self.index_of(split).labels[self.samples(split)] if self.count(split) else np.empty(0, np.int64)
-        return np.bincount(labels, minlength=self.classes)
+        return np.bincount(self.labels(split), minlength=self.classes)
 
     def order_fingerprint(self, split: str, samples: np.ndarray | None = None) -> str:
         """16 hexadecimal digits of which images are measured in which order: all of a split, or those of them given."""
@@ -261,20 +264,25 @@ class ShardData(L.LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    def eval_loader(self, split: Split) -> BatchLoader:
-        """The images of a split in their order, each once, unaugmented; for train those that are trained on."""
+    def eval_loader(self, split: Split, samples: np.ndarray | None = None) -> BatchLoader:
+        """The images of a split in their order, each once, unaugmented; for train those that are trained on.
+
+        `samples` are the numbers of those to read, ascending, where not all are.
+        """
         if not self.count(split):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self.opened.indexes)}")
-        return self._loader(split)
+        return self._loader(split, samples=samples)
 
-    def _loader(self, split: Split, place: Callable[[], tuple[int, int]] | None = None) -> BatchLoader:
+    def _loader(
+        self, split: Split, place: Callable[[], tuple[int, int]] | None = None, samples: np.ndarray | None = None
+    ) -> BatchLoader:
         self._announce()
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         index = self.index_of(split)
         if index.split not in self._readers:
             self._readers[index.split], why = choose_reader(index, self._view(self.size), self.reader)
             rank_zero_info(f"{index.name} {index.split}: {why}")
-        reader, order = self._readers[index.split], self.epoch_order(split)
+        reader, order = self._readers[index.split], self.epoch_order(split, samples)
         batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix)
         loader = BatchLoader(batches, self.workers, place)
         self._loaders.append(weakref.ref(loader))
@@ -287,9 +295,10 @@ class ShardData(L.LightningDataModule):
         loop: Any = self.trainer.fit_loop
         return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
 
-    def epoch_order(self, split: str) -> EpochOrder:
-        """Which image of a split comes when, in every epoch."""
-        return EpochOrder(self.samples(split), self.index_of(split).starts, self.seed)
+    def epoch_order(self, split: str, samples: np.ndarray | None = None) -> EpochOrder:
+        """Which image of a split, or of some of its samples, comes when, in every epoch."""
+        rows = self.samples(split) if samples is None else samples
+        return EpochOrder(rows, self.index_of(split).starts, self.seed)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], mixed where asked for, on the device."""

@@ -3,14 +3,17 @@
 Two protocols share one solver. The current one fixes the penalty and repeats the choice of examples over seeds; the
 older one takes the first examples of each class and picks the penalty that ranks best over a whole group of data sets.
 
-Everything is computed in float64 on the CPU: the answer then depends on the features alone, not on the device.
+The answers are those of float64 on the CPU, and depend on the features alone, not on the device. Scores are computed in
+float32 where the error of float32 cannot change the answer.
 
 Source: the ViT paper, Sec. 4.1, names the method only; the details are those of big_vision's `fewshot_lsr` and, for the
 older protocol, of scenic.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +26,12 @@ OLDER_PENALTIES = tuple(2.0**power for power in range(-10, 20))
 
 _BIAS_FEATURE = 100.0  # so large that the bias is almost free of the penalty
 _SMALLEST_SCALE = 1e-5
-_SCORES_AT_ONCE = 2**24  # 128 MiB of scores
+_SCORES_AT_ONCE = 2**21  # 8 MiB of scores
+_UNIT = 2.0**-24  # float32 rounds by at most this share
+_UNDERFLOW = 1e-30  # far more than what float32 loses where it has no smaller number
+
+Draws = dict[tuple[int, int | None], Tensor]
+"""The training rows that a probe is fitted on, by (shots, seed); the seed None takes the first of each class."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,12 @@ def fewshot_accuracy(
     seeds: Sequence[int] = SEEDS,
     classes: int,
     penalty: float = PENALTY,
+    fewer: bool = False,
 ) -> dict[tuple[int, int], float]:
     """Test accuracy (0 to 1) of a linear probe on frozen features, for each (shots, seed).
 
     `shots` are training images per class, drawn anew for each seed; averaging over seeds is left to the reader.
+    With `fewer`, a class with fewer images than that gives all it has, as in big_vision.
     Shapes: train_x (n, D), train_y (n), test_x (m, D), test_y (m).
 
     >>> x, y = torch.eye(4).repeat(5, 1), torch.arange(4).repeat(5)
@@ -59,36 +69,43 @@ def fewshot_accuracy(
 
     Raises: ValueError when a class has fewer than max(shots) examples. Source: ViT paper, Sec. 4.1, and big_vision.
     """
-    answers = fewshot_answers(
-        train_x, train_y, test_x, test_y, shots=shots, seeds=seeds, classes=classes, penalty=penalty
-    )
-    return {draw: _share(right) for draw, right in answers.items()}
+    _checked(train_x, train_y, classes, "training")
+    drawn = draws(train_y, classes, shots, seeds, fewer)
+    answers = drawn_answers(drawn, train_x, train_y, test_x, test_y, classes=classes, penalty=penalty)
+    return {(shots, int(seed or 0)): share(right) for (shots, seed), right in answers.items()}
 
 
-def fewshot_answers(
+def draws(
+    labels: Tensor, classes: int, shots: Sequence[int], seeds: Sequence[int | None], fewer: bool = False
+) -> Draws:
+    """The training rows of each (shots, seed), by their labels alone. Shapes: labels (n) -> int64 (rows of a draw).
+
+    Raises: ValueError when a class has fewer than max(shots) examples, unless `fewer` takes what it has.
+    """
+    drawn: Draws = {}
+    for seed in seeds:
+        order = stored_order(labels, classes) if seed is None else shuffled_order(labels, classes, seed)
+        drawn |= {(count, seed): first_shots(order, count, fewer) for count in shots}
+    return drawn
+
+
+def drawn_answers(
+    drawn: Draws,
     train_x: Tensor,
     train_y: Tensor,
     test_x: Tensor,
     test_y: Tensor,
     *,
-    shots: Sequence[int] = SHOTS,
-    seeds: Sequence[int] = SEEDS,
     classes: int,
     penalty: float = PENALTY,
-) -> dict[tuple[int, int], Tensor]:
-    """Whether each test image is answered rightly, for each (shots, seed).
+) -> dict[tuple[int, int | None], Tensor]:
+    """Whether each test image is answered rightly, for each draw of the training rows.
 
     Shapes: train_x (n, D), train_y (n), test_x (m, D), test_y (m) -> bool (m).
-    Raises: ValueError when a class has fewer than max(shots) examples.
     """
     train_x, test_x = _checked(train_x, train_y, classes, "training"), _checked(test_x, test_y, classes, "test")
-    probes = {}
-    for seed in seeds:
-        order = shuffled_order(train_y, classes, seed)
-        for count in shots:
-            rows = first_shots(order, count)
-            probes[count, seed] = fit_probes(train_x[rows], train_y[rows], classes, [penalty])[0]
-    return dict(zip(probes, right_answers(list(probes.values()), test_x, test_y), strict=True))
+    probes = [fit_probes(train_x[rows], train_y[rows], classes, [penalty])[0] for rows in drawn.values()]
+    return dict(zip(drawn, right_answers(probes, test_x, test_y), strict=True))
 
 
 def accuracy_by_penalty(
@@ -100,13 +117,12 @@ def accuracy_by_penalty(
     shots: Sequence[int] = SHOTS,
     classes: int,
     penalties: Sequence[float] = OLDER_PENALTIES,
+    fewer: bool = False,
 ) -> dict[tuple[int, float], float]:
     """The older protocol on one data set: test accuracy for each (shots, penalty), by the first examples per class."""
     train_x, test_x = _checked(train_x, train_y, classes, "training"), _checked(test_x, test_y, classes, "test")
-    order = stored_order(train_y, classes)
     results: dict[tuple[int, float], float] = {}
-    for count in shots:
-        rows = first_shots(order, count)
+    for (count, _), rows in draws(train_y, classes, shots, [None], fewer).items():
         probes = fit_probes(train_x[rows], train_y[rows], classes, penalties)
         found = accuracies(probes, test_x, test_y)
         results |= {(count, penalty): accuracy for penalty, accuracy in zip(penalties, found, strict=True)}
@@ -139,18 +155,19 @@ def shuffled_order(labels: Tensor, classes: int, seed: int) -> list[np.ndarray]:
 def stored_order(labels: Tensor, classes: int) -> list[np.ndarray]:
     """The rows of each class as they are stored."""
     found = labels.cpu().numpy()
-    return [np.flatnonzero(found == label) for label in range(classes)]
+    ends = np.bincount(found, minlength=classes).cumsum()
+    return np.split(np.argsort(found, kind="stable"), ends)[:classes]
 
 
-def first_shots(order: Sequence[np.ndarray], shots: int) -> Tensor:
+def first_shots(order: Sequence[np.ndarray], shots: int, fewer: bool = False) -> Tensor:
     """The first `shots` rows of every class, class by class, so that fewer shots are a part of more shots.
 
-    Raises: ValueError naming the class that has too few.
+    With `fewer`, a class gives what it has. Raises: ValueError naming the class that has too few.
     """
     if shots < 1:
         raise ValueError(f"{shots} shots were asked for; a class gives at least 1")
     for label, rows in enumerate(order):
-        if len(rows) < shots:
+        if len(rows) < shots and not fewer:
             raise ValueError(
                 f"class {label} has {len(rows)} training examples, fewer than the {shots} shots asked for; "
                 "ask for fewer shots or give more training images"
@@ -166,19 +183,22 @@ def fit_probes(features: Tensor, labels: Tensor, classes: int, penalties: Sequen
     x = features.to("cpu", torch.float64)
     mean, scale = x.mean(dim=0), x.std(dim=0, correction=0) + _SMALLEST_SCALE
     z = torch.cat([(x - mean) / scale, x.new_full((len(x), 1), _BIAS_FEATURE)], dim=1)
-    targets = 2 * torch.nn.functional.one_hot(labels.cpu().long(), classes).double() - 1
-    return [_unstandardised(weight, mean, scale) for weight in solve_ridge(z, targets, penalties)]
+    solved = solve_ridge(z, labels.cpu().long(), classes, penalties)
+    return [_unstandardised(weight, mean, scale) for weight in solved]
 
 
-def solve_ridge(z: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[Tensor]:
+def solve_ridge(z: Tensor, labels: Tensor, classes: int, penalties: Sequence[float]) -> list[Tensor]:
     """Weights that minimise |z w - targets|^2 + penalty |w|^2, through whichever Gram matrix of z is smaller.
 
-    Shapes: z (n, d), targets (n, classes); each result (d, classes).
+    The targets are 1 at the label and -1 elsewhere. Shapes: z (n, d), labels (n); each result (d, classes).
     """
     if min(penalties) <= 0:
         raise ValueError(f"penalty {min(penalties)} is not above 0; the ridge regression needs a positive one")
     primal = z.shape[0] >= z.shape[1]
-    gram, right = (z.T @ z, z.T @ targets) if primal else (z @ z.T, targets)
+    if primal:  # z^T targets by the sums of z over each class: most of the cost of a matrix product
+        gram, right = z.T @ z, (2 * z.new_zeros(classes, z.shape[1]).index_add_(0, labels, z) - z.sum(dim=0)).T
+    else:
+        gram, right = z @ z.T, 2.0 * torch.nn.functional.one_hot(labels, classes).to(z.dtype) - 1
     weights = []
     for penalty in penalties:
         shifted = gram.clone()
@@ -190,22 +210,48 @@ def solve_ridge(z: Tensor, targets: Tensor, penalties: Sequence[float]) -> list[
 
 def accuracies(probes: Sequence[Probe], features: Tensor, labels: Tensor) -> list[float]:
     """The share of rows whose highest score is at their label, per probe."""
-    return [_share(right) for right in right_answers(probes, features, labels)]
+    return [share(right) for right in right_answers(probes, features, labels)]
 
 
 def right_answers(probes: Sequence[Probe], features: Tensor, labels: Tensor) -> Tensor:
-    """Whether the highest score is at the label, per probe; one product scores all probes. Shapes: bool (probes, n)."""
-    weight = torch.cat([probe.weight for probe in probes], dim=1)
-    bias = torch.cat([probe.bias for probe in probes])
-    rows_at_once = max(1, _SCORES_AT_ONCE // len(bias))
-    parts = []
-    for x, y in zip(features.split(rows_at_once), labels.cpu().split(rows_at_once), strict=True):
-        scores = torch.addmm(bias, x.to("cpu", torch.float64), weight).unflatten(1, (len(probes), -1))
-        parts.append((scores.argmax(dim=2) == y[:, None]).T)
-    return torch.cat(parts, dim=1)
+    """Whether the highest score is at the label, per probe; of equal scores the first. Shapes: bool (probes, n)."""
+    rows_at_once = max(1, _SCORES_AT_ONCE // len(probes[0].bias))
+    parts = list(zip(features.detach().cpu().split(rows_at_once), labels.cpu().long().split(rows_at_once), strict=True))
+    return torch.stack([torch.cat([_right(probe, x, y) for x, y in parts]) for probe in probes])
 
 
-def _share(right: Tensor) -> float:
+def _rounds_as_float32() -> bool:
+    """Whether a product in float32 is one: settings allow torch fewer digits, on processors that have them."""
+    backend: Any = torch.backends.mkldnn
+    return (
+        backend.matmul.fp32_precision in ("none", "ieee")
+        and not torch.is_autocast_enabled("cpu")
+        and "DNNL_DEFAULT_FPMATH_MODE" not in os.environ
+    )
+
+
+def _right(probe: Probe, features: Tensor, labels: Tensor) -> Tensor:
+    """In float32, and again in float64 where the label and the best other class are closer than the error of float32.
+
+    A score is a sum of D + 1 products, whatever its order: Higham, "Accuracy and Stability of Numerical Algorithms",
+    sec. 3.1; a few more roundings are those of features, weights and bias themselves.
+    """
+    x = features.float()
+    scores = torch.addmm(probe.bias.float(), x, probe.weight.float())
+    own = scores.gather(1, labels[:, None])[:, 0]
+    lead = own - scores.scatter_(1, labels[:, None], -torch.inf).amax(dim=1)
+    most = x.double().norm(dim=1) * probe.weight.norm(dim=0).max() + probe.bias.abs().max()
+    error = 2 * 1.01 * (x.shape[1] + 8) * (_UNIT if _rounds_as_float32() else torch.inf) * most + _UNDERFLOW
+    sure = (lead.abs() > error) & lead.isfinite()  # float32 cannot hold all that float64 can
+    right, unsure = lead > 0, sure.logical_not().nonzero()[:, 0]
+    if len(unsure):
+        exact = torch.addmm(probe.bias, features[unsure].double(), probe.weight)
+        right[unsure] = exact.argmax(dim=1) == labels[unsure]
+    return right
+
+
+def share(right: Tensor) -> float:
+    """The share that is true."""
     return int(right.sum()) / right.numel()
 
 

@@ -71,10 +71,12 @@ def _changed(config: Mapping[str, Any], trainer: Any, data: ShardData) -> dict[s
 def _check_measured(run: RunConfig, trainer: Any, data: ShardData) -> None:
     """Raises: ValueError where the callbacks measure or keep something else than the config asks for."""
     asked, probe = tuple(run.shots if data.test_count else ()), callback_of(trainer, FewShotProbe)
-    if asked != (probe.shots if probe else ()) or (probe and asked and probe.draws != run.shot_seeds):
+    how = [run.shot_seeds, run.fewer_shots]
+    if asked != (probe.shots if probe else ()) or (probe and asked and [probe.draws, probe.fewer] != how):
         raise ValueError(
             f"the config asks for few-shot probes of run.shots {list(asked)} in {run.shot_seeds} draws; give the "
-            f"trainer FewShotProbe({list(asked)}, {run.shot_seeds}) beside the recorder, or the config run.shots []"
+            f"trainer FewShotProbe({', '.join(map(str, [list(asked), *how]))}) beside the recorder, or the config "
+            "run.shots []"
         )
     if (run.keep == "best") != (callback_of(trainer, BestWeights) is not None):
         raise ValueError("run.keep best and the callback BestWeights belong together; give both or neither")

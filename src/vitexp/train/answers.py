@@ -8,28 +8,65 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vitexp.data.module import ShardData, Split
+from vitexp.eval.fewshot import Draws, draws
 
 
 @torch.no_grad()
 def read_features(
-    network: nn.Module, data: ShardData, split: Split, device: str | torch.device, middle: int | None = None
+    network: nn.Module,
+    data: ShardData,
+    split: Split,
+    device: str | torch.device,
+    middle: int | None = None,
+    samples: np.ndarray | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Features and labels in the order of the samples, each image once; the network is in eval mode and on `device`.
 
-    `middle` shows it the middle square of this many pixels. Shapes: (n, D), (n).
+    `middle` shows it the middle square of this many pixels; `samples` are the numbers of the images to read, ascending,
+    where not all of the split are. Shapes: (n, D), (n).
     """
     start = (data.size - middle) // 2 if middle else 0
     seen = slice(start, start + middle if middle else None)
     read = cast(Callable[[Tensor], Tensor], network.features)
     parts = []
-    for batch in data.eval_loader(split):
+    for batch in data.eval_loader(split, samples):
         batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device(device), 0), 0)
         parts.append((read(batch.images[:, :, seen, seen]).float().cpu(), batch.labels.cpu(), batch.samples.cpu()))
-    features, labels, samples = (torch.cat(column) for column in zip(*gathered(parts), strict=True))
-    order = samples.argsort()
+    features, labels, numbers = (_everywhere(torch.cat(column), device) for column in zip(*parts, strict=True))
+    order = numbers.argsort()
     return features[order], labels[order]
+
+
+def read_shots(
+    network: nn.Module,
+    data: ShardData,
+    device: str | torch.device,
+    *,
+    shots: Sequence[int],
+    seeds: Sequence[int | None],
+    fewer: bool = False,
+    middle: int | None = None,
+) -> tuple[Draws, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What few-shot probes are fitted on and measured with: features and labels of the training images that some draw
+    takes, of no others, and of all test images; and which of these training images each draw takes.
+
+    Shapes: (n, D), (n), (m, D), (m).
+    """
+    drawn = draws(torch.from_numpy(data.labels("train")), data.classes, shots, seeds, fewer)
+    rows, places = torch.cat(list(drawn.values())).unique(return_inverse=True)
+    train = read_features(network, data, "train", device, middle, data.samples("train")[rows.numpy()])
+    split = places.split([len(one) for one in drawn.values()])
+    return dict(zip(drawn, split, strict=True)), (*train, *read_features(network, data, "test", device, middle))
+
+
+def _everywhere(rows: Tensor, device: str | torch.device) -> Tensor:
+    """The rows of all ranks, on the CPU."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    return torch.cat(gather_all_tensors(rows.to(device))).cpu()
 
 
 def gathered(parts: list[Any]) -> list[Any]:

@@ -203,7 +203,7 @@ class TrainingCommand(LightningCLI):
             due = {"every_n_train_steps": run.checkpoint_steps}
         found: list[Callback] = [Bar()] if self.options["enable_progress_bar"] is not False else []
         found += [BestWeights()] if run.keep == "best" else []
-        found += [FewShotProbe(run.shots, run.shot_seeds)] if run.shots else []
+        found += [FewShotProbe(run.shots, run.shot_seeds, run.fewer_shots)] if run.shots else []
         if run.checkpoint:
             where: dict[str, Any] = {"dirpath": last.parent, "filename": last.stem, "enable_version_counter": False}
             found.append(RunCheckpoint(**where, save_on_train_epoch_end=False, **due))

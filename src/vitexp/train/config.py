@@ -154,6 +154,8 @@ class RunConfig:
     """Few-shot linear probes after training: images per class; empty for none."""
     shot_seeds: int = 3
     """Draws of the few-shot images; the accuracy is their mean."""
+    fewer_shots: bool = False
+    """A class with fewer training images than the shots gives all it has, as in Google's protocol (else refused)."""
 
     def __post_init__(self) -> None:
         if any(shots < 1 for shots in self.shots) or len(set(self.shots)) < len(self.shots):

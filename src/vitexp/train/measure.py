@@ -7,8 +7,8 @@ import lightning as L
 import numpy as np
 
 from vitexp.data.module import ShardData, Split
-from vitexp.eval.fewshot import fewshot_answers
-from vitexp.train.answers import read_features
+from vitexp.eval.fewshot import drawn_answers
+from vitexp.train.answers import read_shots
 from vitexp.train.config import RunConfig
 from vitexp.train.losses import log_row
 from vitexp.train.module import Classifier
@@ -27,12 +27,14 @@ class FewShotProbe(L.Callback):
     Args:
         shots: Images of each class; one number for each.
         draws: Random draws of these images; a number is the mean over them.
+        fewer: A class with fewer training images than shots gives all it has, as in Google's protocol; `metrics` then
+            has `fewshot_N_images`, how many a draw takes in all. Otherwise it is an error.
 
     Source: ViT paper, section 4.1; the ridge regression is that of `vitexp.eval.fewshot`.
     """
 
-    def __init__(self, shots: Sequence[int] = (5,), draws: int = 3) -> None:
-        self.shots, self.draws = tuple(shots), draws
+    def __init__(self, shots: Sequence[int] = (5,), draws: int = 3, fewer: bool = False) -> None:
+        self.shots, self.draws, self.fewer = tuple(shots), draws, fewer
         self.metrics: dict[str, float] = {}
 
     def measure(self, trainer: Any, module: Classifier, data: ShardData) -> dict[str, Answers]:
@@ -41,14 +43,15 @@ class FewShotProbe(L.Callback):
         The shots come from the training subset.
         """
         module.to(trainer.strategy.root_device).eval()  # the trainer leaves it on the CPU
-        splits: tuple[Split, Split] = ("train", "test")
-        (train_x, train_y), (test_x, test_y) = (read_features(module.network, data, s, module.device) for s in splits)
-        seeds, classes = range(self.draws), module.config.classes
-        found = fewshot_answers(train_x, train_y, test_x, test_y, shots=self.shots, seeds=seeds, classes=classes)
+        asked: dict[str, Any] = {"shots": self.shots, "seeds": range(self.draws), "fewer": self.fewer}
+        drawn, parts = read_shots(module.network, data, module.device, **asked)
+        found = drawn_answers(drawn, *parts, classes=data.classes)
         samples, answers = data.samples("test"), {}
         for count in self.shots:
             rights = [found[count, draw].numpy() for draw in range(self.draws)]
             self.metrics[f"fewshot_{count}"] = sum(int(right.sum()) / len(samples) for right in rights) / self.draws
+            if (images := len(drawn[count, 0])) < count * data.classes:
+                self.metrics[f"fewshot_{count}_images"] = float(images)
             named = {f"fewshot_{count}/draw-{draw}": (samples, right) for draw, right in enumerate(rights)}
             answers[f"fewshot_{count}"] = named
         return answers
@@ -100,7 +103,7 @@ def final_numbers(
     probe = callback_of(trainer, FewShotProbe)
     if probe is not None and probe.shots and data.test_count:
         for name, answers in probe.measure(trainer, module, data).items():
-            yield "test", {name: probe.metrics[name]}, answers
+            yield "test", {key: probe.metrics[key] for key in (name, f"{name}_images") if key in probe.metrics}, answers
 
 
 def _run(verb: str, split: str, trainer: Any, module: Classifier, data: ShardData, weights: list[int]) -> None:
@@ -125,5 +128,5 @@ def chance(module: Classifier, data: ShardData) -> dict[str, float]:
     split = next((split for split in ("test", "val") if data.count(split)), None)
     if split is None or module.masked is not None:
         return {}
-    labels = data.index_of(split).labels[data.samples(split)]
+    labels = data.labels(split)
     return {"chance_acc": int(np.bincount(labels).max()) / len(labels)}

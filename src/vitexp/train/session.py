@@ -134,8 +134,11 @@ def results(metrics: Mapping[str, float], counts: Mapping[str, int | None]) -> l
     names = [(split, prefix) for split in SPLITS for prefix in ("", LIMITED) if f"{prefix}{split}_loss" in metrics]
     lines = [_line(metrics, split, prefix, counts.get(split)) for split, prefix in names]
     for name, value in sorted(metrics.items()):
-        if name.startswith("fewshot_"):
-            lines.append(f"{name.removeprefix('fewshot_') + '-shot':<11} accuracy {100 * value:.2f} %   (linear probe)")
+        if name.startswith("fewshot_") and not name.endswith("_images"):
+            images = metrics.get(f"{name}_images")
+            few = f" on {images:.0f} images: a class with fewer gave all it has" if images is not None else ""
+            shots = f"{name.removeprefix('fewshot_')}-shot"
+            lines.append(f"{shots:<11} accuracy {100 * value:.2f} %   (linear probe{few})")
     return lines
 
 

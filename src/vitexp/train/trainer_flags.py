@@ -86,7 +86,7 @@ def environment(chosen: Sequence[Any]) -> list[ClusterEnvironment]:
 
 def check_shots(run: RunConfig, data: ShardData) -> None:
     """Raises: ValueError when a class has fewer training images than the few-shot probe draws."""
-    if not (run.shots and data.test_count):
+    if run.fewer_shots or not (run.shots and data.test_count):
         return
     if data.opened.published:
         return  # a size says nothing of the single classes
@@ -96,7 +96,8 @@ def check_shots(run: RunConfig, data: ShardData) -> None:
         possible = [shots for shots in run.shots if shots <= counts[fewest]]
         raise ValueError(
             f"run.shots asks for {most} images of each class, but class {data.class_names[fewest]} has "
-            f"{counts[fewest]} of the {data.train_count} training images; give --run.shots {possible}, or more images"
+            f"{counts[fewest]} of the {data.train_count} training images; give --run.shots {possible}, more images, or "
+            "--run.fewer_shots true to take what a class has"
         )
 
 
