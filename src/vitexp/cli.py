@@ -124,22 +124,43 @@ def train(given: Sequence[str]) -> None:
     TrainingCommand(given, groups())
 
 
-def plan(given: Sequence[str], weights: bool = False, published: bool = False) -> dict[str, Any]:
-    """What `train` would run, found through the real parser; nothing trains.
-
-    With `weights` also what the run starts from: its initial weights, and its first epoch's order of images. With
-    `published` a set whose shards are not here counts by its published size, where that is known.
-    """
+def planned(given: Sequence[str], weights: bool = False, published: bool = False) -> Any:
+    """The command that `train` would run, parsed by the real parser and checked; nothing trains."""
     from vitexp.data.sources.published_sizes import PublishedData
     from vitexp.train.command import TrainingCommand
 
     data = {"data": PublishedData} if published else {}
-    command = TrainingCommand(given, groups(), until="planned", weights=weights, **data)
-    return command.facts() | ({"published": command.datamodule.opened.published} if published else {})
+    return TrainingCommand(given, groups(), until="planned", weights=weights, **data)
+
+
+def plan(given: Sequence[str], weights: bool = False) -> dict[str, Any]:
+    """What is known of a run beforehand; with `weights` also its initial weights, and its first epoch's order of
+    images.
+    """
+    facts: dict[str, Any] = planned(given, weights).facts()
+    return facts
 
 
 examine = functools.partial(plan, weights=True)
-estimate = functools.partial(plan, published=True)
+
+
+def plan_cell(given: Sequence[str], published: bool = False) -> dict[str, Any]:
+    """The same for a cell of a study, in a process that plans nothing else and ends with it.
+
+    With `published` a set whose shards are not here counts by its published size, where that is known.
+    """
+    command, facts = _kinds(published).facts(given)
+    return facts | ({"published": command.datamodule.opened.published} if published else {})
+
+
+estimate = functools.partial(plan_cell, published=True)
+
+
+@functools.cache
+def _kinds(published: bool) -> Any:
+    from vitexp.train.alike import Kinds
+
+    return Kinds(functools.partial(planned, published=published))
 
 
 def verify_resume(given: Sequence[str]) -> int:
@@ -161,7 +182,7 @@ def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
     from vitexp.study.run.runner import run_sweep
 
-    return run_sweep(chosen, parse=plan, train=train_cell, examine=examine, estimate=estimate)
+    return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate)
 
 
 def train_cell(given: list[str], log_path: str) -> None:

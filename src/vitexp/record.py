@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
@@ -141,7 +142,7 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
 
     Raises: ValueError for a field of another type than `RunRecord` declares, or one that is missing.
     """
-    types = get_type_hints(RunRecord)
+    types = _types()
     given = {name: checked(value, types[name], name) for name, value in stored.items() if name in types}
     if missing := [f for f in ("study", "cell", "seed", "fingerprint", "status", "config") if f not in given]:
         raise ValueError(f"it has no {missing[0]}")
@@ -156,6 +157,11 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
     if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
         return record
     return replace(record, fingerprint=fingerprint(record.config))  # format 1 did not count callbacks and their like
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
 
 
 def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from vitexp.metrics import is_share
@@ -44,6 +44,11 @@ class Arm:
     asked: tuple[int, ...]
     runs: Mapping[int, RunRecord] = field(default_factory=dict)
     unfinished: Mapping[int, str] = field(default_factory=dict)
+
+    @cached_property
+    def spelled(self) -> str:
+        """Its factors in one spelling, by which arms are compared again and again."""
+        return spelling(dict(self.factors))
 
     def values(self, metric: str) -> dict[int, float]:
         """The metric by seed, of the finished runs that hold it as a finite number."""

@@ -111,7 +111,7 @@ def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> A
     """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
     named = {key: value for key, value in baseline.items() if key in arm.factors}
     wanted = spelling({**arm.factors, **named})
-    return next((other for other in arms if named and spelling(dict(other.factors)) == wanted), None)
+    return next((other for other in arms if named and other.spelled == wanted), None)
 
 
 def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
@@ -129,10 +129,15 @@ def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
     if also:
         return f"also differ in {', '.join(also)}"
     keys = [key for key in factors(arm.factors, study.config) if all(key in one.factors for one in arms)]
-    configs = [next((run.config for run in one.runs.values()), {}) for one in (arm, other, *arms)]
-    placed = [arm_of(config, one.factors, keys) for config, one in zip(configs, (arm, other, *arms), strict=True)]
-    several = confounded(placed[0], placed[1], placed[2:], study.config)
+    first, second = (_placed(one, keys) for one in (arm, other))
+    if len(_differing(first, second, study.config)) < 2:  # as in most pairs: no need to look at all arms
+        return ""
+    several = confounded(first, second, [_placed(one, keys) for one in arms], study.config)
     return f"differ in {' and '.join(several)} at once" if several else ""
+
+
+def _placed(arm: Arm, keys: Sequence[str]) -> Values:
+    return arm_of(next((run.config for run in arm.runs.values()), {}), arm.factors, keys)
 
 
 def why_not(arm: Arm, base: Arm | None, metric: str) -> str:

@@ -129,11 +129,14 @@ def _answers(
 ) -> list[list[RunRecord]]:
     """The runs of each cell: by fingerprint where the local runner noted it, otherwise by all that the cell sets."""
     configs = [flat_config(record) for record in records]
+    by_fingerprint: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_fingerprint[record.fingerprint].append(record)
     known: dict[tuple[str, ...], dict[str, list[RunRecord]]] = {}
     found = []
     for cell in cells:
         if fingerprint := planned.get(spelling(cell.overrides)):
-            found.append([record for record in records if record.fingerprint == fingerprint])
+            found.append(by_fingerprint.get(fingerprint, []))
             continue
         matters = {*keys, *result_config(cell.overrides)}
         wanted = {key: value for key, value in cell.overrides.items() if key in matters}

@@ -1,11 +1,11 @@
 """fit, finetune, validate, test and predict: words become a config, and a config the parts of one run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from datetime import timedelta
-from functools import partialmethod
+from functools import cached_property, partialmethod
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,8 +28,8 @@ from vitexp.train.initial import NONE, begin
 from vitexp.train.loggers import build_loggers
 from vitexp.train.measure import FewShotProbe
 from vitexp.train.module import Classifier
-from vitexp.train.optim import check_length, settled
-from vitexp.train.parser import Parser
+from vitexp.train.optim import check_length, check_optim, settled
+from vitexp.train.parser import Parser, seed
 from vitexp.train.recorder import RunRecorder
 from vitexp.train.terminal import Bar, quieten
 
@@ -55,6 +55,9 @@ def as_fit(words: Sequence[str]) -> list[str]:
     return ["fit", *(f"--{name}={value}" for name, value in FINETUNE.items()), *long]
 
 
+_UPDATES = ("lr", "weight_decay", "clip_norm", "warmup_steps")
+"""Options of `model` that its construction only checks."""
+_MOST_BUILT = 64
 _BUILT: dict[tuple[str, Any], Any] = {}
 """The parsers that this process has built, which takes longer than a short plan."""
 KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
@@ -82,6 +85,8 @@ class TrainingCommand(LightningCLI):
         data: type[ShardData] = ShardData,
     ) -> None:
         self.groups, self.until, self.weights = groups, until, weights
+        self.built: dict[str, Classifier] = {}
+        """Modules without weights, of other runs that were planned beside this one."""
         self.earlier: RunRecord | None = None
         """What this very run left in its folder before."""
         self.transfer = arguments[0] == "finetune"
@@ -170,12 +175,16 @@ class TrainingCommand(LightningCLI):
         # the recorder first, before the checkpoints, which hold what it has collected
         return super().instantiate_trainer(**unlogged | kwargs, callbacks=[self.recorder, *self.callbacks])
 
+    @cached_property
+    def parsed(self) -> dict[str, Any]:
+        """The options as plain values, without what only this verb takes."""
+        dumped = parser_of(self, self.verb).dump(self.config[self.verb], format="json", skip_none=False)
+        only = ("config", *parsers_of(self)[2][self.verb])
+        return {name: value for name, value in json.loads(dumped).items() if name not in only}
+
     def _identify(self) -> RunIdentity:
-        study = str(option(self, self.config, "study")["name"])
-        parsed = json.loads(parser_of(self, self.verb).dump(self.config[self.verb], format="json", skip_none=False))
-        for name in ("config", *parsers_of(self)[2][self.verb]):  # what only this verb takes
-            parsed.pop(name, None)
-        found = identify(parsed, plain(self.model.config), self.datamodule.describe(), self.run, study)
+        study = str(self.config[self.verb]["study"]["name"])
+        found = identify(self.parsed, plain(self.model.config), self.datamodule.describe(), self.run, study)
         given = self.ckpt_path if self.verb == "fit" and self.ckpt_path != "last" else None
         return continuing(found, self.run, given, self.steps)
 
@@ -232,6 +241,34 @@ class TrainingCommand(LightningCLI):
     def steps(self) -> int:
         """Optimiser steps the run will take."""
         return flags.Limits.of(self.options).steps(self.datamodule)
+
+    def facts_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The facts of another run, which differs from this planned one in its seed and options of `model` alone.
+
+        Raises: ValueError where that run would be refused.
+        """
+        self.parsed["seed_everything"] = seed(options.get("seed_everything", self.parsed["seed_everything"]))
+        named = {key.removeprefix("model."): value for key, value in options.items() if key.startswith("model.")}
+        self.parsed["model"] = self.parsed["model"] | named
+        self.model = self._network(self.parsed["model"])
+        self.identity = self._identify()
+        self._check_fit()
+        return self.facts()
+
+    def _network(self, options: dict[str, Any]) -> Classifier:
+        """The module of other options, without weights; built once for all that differ in how it is updated."""
+        updates = {name: options[name] for name in _UPDATES}
+        kind = json.dumps({name: value for name, value in options.items() if name not in _UPDATES})
+        if kind not in self.built:
+            if len(self.built) == _MOST_BUILT:
+                self.built.clear()
+            follows = {"classes": self.datamodule.classes, "image_size": self.datamodule.size}
+            with torch.device("meta"), one_sentence():
+                self.built[kind] = classifier(**options | follows)
+        config = replace(self.built[kind].config, **updates)
+        check_optim(config)
+        self.built[kind].configure(cast(ClassifyConfig, settled(config, self.steps)))
+        return self.built[kind]
 
     def facts(self) -> dict[str, Any]:
         """What is known of a run beforehand, in words and numbers: its identity, its size, length and cost."""
