@@ -25,13 +25,13 @@ def test_the_rows_read_are_the_rows_registered():
 def test_the_words_of_each_option_are_the_table_in_its_order():
     hints = get_type_hints(ViTConfig)
     for axis in axes.labels():
-        assert get_args(hints[axis]) == axes.words(axis)
-    assert axes.words("pos_embed")[:6] == ("none", "1d", "2d", "relative", "sincos2d", "rope")
-    assert axes.words("stem")[:2] == ("auto", "patch")
+        assert get_args(hints[axis]) == axes.values(axis)
+    assert axes.values("pos_embed")[:6] == ("none", "1d", "2d", "relative", "sincos2d", "rope")
+    assert axes.values("stem")[:2] == ("auto", "patch")
 
 
 def test_reading_the_table_does_not_import_torch():
-    code = "import sys; from vitexp import axes; assert axes.words('pool'); print('torch' in sys.modules)"
+    code = "import sys; from vitexp import axes; assert axes.values('pool'); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

@@ -136,7 +136,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for axis in ("pos_embed", "pos_at", "pool", "attention", "resnet", "gelu", "head"):
-        assert f"--model.{axis} {{{','.join(axes.words(axis))}}}" in shown
+        assert f"--model.{axis} {{{','.join(axes.values(axis))}}}" in shown
         assert all(" ".join(row.about.split()) in shown for row in axes.of(axis))
     for key in (
         "--model.window",
@@ -220,7 +220,7 @@ def test_every_axis_value_is_named_in_some_yaml():
             if key.removeprefix("model.") in used:
                 used[key.removeprefix("model.")].add(value)
     assert {axis: words[axis] - used[axis] for axis in words} == {axis: set() for axis in words}
-    assert all(words[axis] <= set(axes.words(axis)) for axis in words)
+    assert all(words[axis] <= set(axes.values(axis)) for axis in words)
 
 
 def _pairs(node):

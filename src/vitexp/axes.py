@@ -87,7 +87,7 @@ def of(axis: str) -> tuple[Row, ...]:
     return tuple(row for row in rows() if row.axis == axis)
 
 
-def words(axis: str) -> tuple[str, ...]:
+def values(axis: str) -> tuple[str, ...]:
     """The values of an axis as a user writes them."""
     return tuple(row.word for row in of(axis))
 
@@ -99,8 +99,8 @@ def labels() -> dict[str, dict[str | None, str]]:
 
 def check(axis: str, word: str) -> None:
     """Raises: ValueError for a word that the axis does not have."""
-    if word not in words(axis):
-        raise ValueError(f"{axis} {word!r} is unknown; allowed are {', '.join(words(axis))}")
+    if word not in values(axis):
+        raise ValueError(f"{axis} {word!r} is unknown; allowed are {', '.join(values(axis))}")
 
 
 def described(axis: str, intro: str) -> str:

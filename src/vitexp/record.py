@@ -251,32 +251,32 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def checked(value: Any, kind: Any, place: str, depth: int = 0) -> Any:
-    """`value` as the type `kind` of a field or of its part. Raises: ValueError naming the `place` of another type."""
+def checked(value: Any, kind: Any, field: str, depth: int = 0) -> Any:
+    """`value` as the type `kind` of a field or of its part. Raises: ValueError naming the `field` of another type."""
     if depth > _DEEPEST:
-        raise ValueError(f"{place} is nested too deeply")
+        raise ValueError(f"{field} is nested too deeply")
     if isinstance(value, str):
         value.encode()  # half of a surrogate pair could not be printed later
     base, inner = get_origin(kind) or kind, get_args(kind)
     if base is Any:
         base, inner = _ANY.get(type(value), (type(value), ()))
     if base is UnionType:
-        return None if value is None else checked(value, inner[0], place, depth)
+        return None if value is None else checked(value, inner[0], field, depth)
     if base is dict and isinstance(value, Mapping):
         return {
-            checked(key, inner[0], place): checked(item, inner[1], f"{place}.{key}", depth + 1)
+            checked(key, inner[0], field): checked(item, inner[1], f"{field}.{key}", depth + 1)
             for key, item in value.items()
         }
     if base in (list, tuple) and isinstance(value, list | tuple) and (base is list or len(value) == len(inner)):
         kinds = inner if base is tuple else inner * len(value)
-        return base(checked(item, one, place, depth + 1) for item, one in zip(value, kinds, strict=True))
+        return base(checked(item, one, field, depth + 1) for item, one in zip(value, kinds, strict=True))
     if base is float and (value in _NOT_FINITE or type(value) in (int, float)):
         try:
             return float(value)
         except OverflowError as error:
-            raise ValueError(f"{place} is beyond any floating-point number") from error
+            raise ValueError(f"{field} is beyond any floating-point number") from error
     if type(value) is not base:
-        raise ValueError(f"{place} is {repr(value)[:40]}, which is not {_KINDS.get(base, 'a plain value')}")
+        raise ValueError(f"{field} is {repr(value)[:40]}, which is not {_KINDS.get(base, 'a plain value')}")
     return value
 
 

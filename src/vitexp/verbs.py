@@ -270,13 +270,13 @@ _REPORTS = (
         "what the runs say about each claim of the ViT paper: supported, contradicted, undecided",
         "vitexp.report.command:show_claims",
         (
-            _row("places", nargs="*", metavar="PLACE", help="sweep files, or folders of runs"),
+            _row("paths", nargs="*", metavar="PATH", help="sweep files, or folders of runs"),
             _FROM,
             _ROOT,
             _RESULTS,
         ),
-        "Tests every claim of the ViT paper that a study touches against its runs, and writes the ledger as Markdown, "
-        "CSV and JSON. Without a PLACE it reads every study below --root. Trains nothing.",
+        "Tests every claim of the ViT paper that a study touches against its runs, and writes the verdicts as "
+        "Markdown, CSV and JSON. Without a PATH it reads every study below --root. Trains nothing.",
     ),
     Verb(
         "diff",

@@ -75,12 +75,12 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *path, last = key.split(".")
-        place = nested
+        level = nested
         for word in path:
-            if not isinstance(place.get(word), dict):
-                place[word] = {}
-            place = place[word]
-        place[last] = value
+            if not isinstance(level.get(word), dict):
+                level[word] = {}
+            level = level[word]
+        level[last] = value
     return nested
 
 

@@ -87,9 +87,9 @@ def pair(image_size):
 ARMS = (
     [
         ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, pos_embed=pos_embed, pool=pool, head=head)
-        for pos_embed in axes.words("pos_embed")
-        for pool in axes.words("pool")
-        for head in axes.words("head")
+        for pos_embed in axes.values("pos_embed")
+        for pool in axes.values("pool")
+        for head in axes.values("head")
     ]
     + [
         ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, **choices)

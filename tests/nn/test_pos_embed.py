@@ -10,7 +10,7 @@ from vitexp.nn.init import initialise
 from vitexp.nn.pos_embed import POSITIONS, Layout, Position, check_position, skew
 
 GRIDS = [(2, 3), (4, 1), (1, 1), (3, 3)]
-PLACES = [(word, at) for word, kind in POSITIONS.items() for at in axes.words("pos_at") if at not in kind.refused]
+PLACES = [(word, at) for word, kind in POSITIONS.items() for at in axes.values("pos_at") if at not in kind.refused]
 
 
 def layout_of(grid: tuple[int, int] = (2, 3), prefix: int = 1) -> Layout:

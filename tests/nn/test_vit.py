@@ -119,7 +119,7 @@ def test_same_weights_same_logits_as_timm(pos_embed: str, timm_pos: str, pool: s
 
 ARCHS = [("micro/2", SIZE), ("Ti/16", (32, 48)), ("R+micro/16", (64, 96))]
 EVERY_POSITION = [
-    (word, at) for word, kind in POSITIONS.items() for at in axes.words("pos_at") if at not in kind.refused
+    (word, at) for word, kind in POSITIONS.items() for at in axes.values("pos_at") if at not in kind.refused
 ]
 
 

@@ -59,7 +59,7 @@ def test_cautions_stand_above_the_numbers_and_in_every_line_of_a_csv(spoilt, tmp
     assert all("Caution: did not train" in line["notes"] for line in lines)
 
 
-def test_the_ledger_as_json_carries_them_too(spoilt, tmp_path):
+def test_the_verdicts_as_json_carries_them_too(spoilt, tmp_path):
     study, lab = spoilt
     cli.main(["claims", str(study.path), "--root", str(lab.root), "--results", str(tmp_path)])
     claims = json.loads((tmp_path / "claims.json").read_text())["claims"]

@@ -17,14 +17,14 @@ def shown(capsys, *words):
 
 
 @pytest.fixture
-def ledger(filled, tmp_path, capsys):
+def claims_report(filled, tmp_path, capsys):
     status, out, _ = shown(capsys, str(filled.study.path), "--root", str(filled.root), "--results", str(tmp_path))
     assert status == 0
     return out, tmp_path
 
 
-def test_the_terminal_says_each_claim_with_its_numbers_within_100_columns(ledger):
-    out, _ = ledger
+def test_the_terminal_says_each_claim_with_its_numbers_within_100_columns(claims_report):
+    out, _ = claims_report
     text = " ".join(out.replace("\u00a0", " ").split())
     assert all(claim.sentence in text for claim in CLAIMS)
     assert all(one.sentence in text for one in OUT_OF_REACH)
@@ -37,8 +37,8 @@ def test_the_terminal_says_each_claim_with_its_numbers_within_100_columns(ledger
     assert max(map(len, out.splitlines())) <= 100 or "Written" in max(out.splitlines(), key=len)
 
 
-def test_the_files_hold_the_same_lines(ledger, filled):
-    _, folder = ledger
+def test_the_files_hold_the_same_lines(claims_report, filled):
+    _, folder = claims_report
     assert {path.name for path in folder.iterdir()} == {"claims.md", "claims.csv", "claims.json"}
     told = json.loads((folder / "claims.json").read_text())
     lines = [line for claim in told["claims"] for line in claim["lines"]]
@@ -53,8 +53,8 @@ def test_the_files_hold_the_same_lines(ledger, filled):
     assert all((folder / "claims.md").read_text().count(f"**{claim.sentence}**") == 1 for claim in CLAIMS)
 
 
-def test_every_line_names_the_record_of_every_run_behind_it(ledger, filled):
-    _, folder = ledger
+def test_every_line_names_the_record_of_every_run_behind_it(claims_report, filled):
+    _, folder = claims_report
     told = json.loads((folder / "claims.json").read_text())
     line = told["claims"][0]["lines"][0]
     fingerprints = {

@@ -134,6 +134,6 @@ def test_runs_read_from_wandb_give_the_same_curve(lab):
     local = make_curve(study, lab.root)
     records = [run for p in local.points for run in p.arm.runs.values()]
     read = tuple(from_wandb(start_config(run), end_summary(run), "finished") for run in records)
-    there = make_curve(study, Runs(place="the sweep", records=read))
+    there = make_curve(study, Runs(location="the sweep", records=read))
     assert [(p.x, p.values) for p in there.points] == [(p.x, p.values) for p in local.points]
     assert [found[2] for found in there.compared["test_acc"]] == [found[2] for found in local.compared["test_acc"]]

@@ -6,7 +6,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from vitexp import stats
 from vitexp.record import read_records
-from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, make_ledger, read_verdicts, verdict_of
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, judge_claims, read_verdicts, verdict_of
 from vitexp.study.select import Runs
 
 RATES = [0.0003, 0.001, 0.003, 0.01]
@@ -146,17 +146,21 @@ def test_unequal_tuning_budgets_are_not_judged(lab):
 
 def test_runs_that_were_read_elsewhere_speak_too(lab):
     study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
-    runs = Runs(place="the W&B sweep a/b/c", records=tuple(read_records(lab.root)[0]))
-    (line,) = make_ledger(root=lab.folder / "nothing", read=[(study, runs)]).verdicts
-    assert (line.selection.place, line.verdict, line.path_of(line.runs[0])) == (runs.place, SUPPORT, runs.place)
-    (here,) = make_ledger(root=lab.root).verdicts
+    runs = Runs(location="the W&B sweep a/b/c", records=tuple(read_records(lab.root)[0]))
+    (line,) = judge_claims(root=lab.folder / "nothing", read=[(study, runs)]).verdicts
+    assert (line.selection.location, line.verdict, line.path_of(line.runs[0])) == (
+        runs.location,
+        SUPPORT,
+        runs.location,
+    )
+    (here,) = judge_claims(root=lab.root).verdicts
     assert [one.judgement for one in line.judged] == [one.judgement for one in here.judged]
 
 
 def test_a_study_that_is_named_twice_counts_once(lab, monkeypatch):
     study, _ = fill(lab, {"none": 0.8, "1d": 0.9})
     monkeypatch.chdir(lab.folder)
-    assert make_ledger([study.path, "runs", lab.root / "kinds"], "runs").studies == ("kinds",)
+    assert judge_claims([study.path, "runs", lab.root / "kinds"], "runs").studies == ("kinds",)
 
 
 def test_all_studies_below_the_root_are_read_and_a_damaged_one_is_left_out_by_name(lab):
@@ -164,23 +168,23 @@ def test_all_studies_below_the_root_are_read_and_a_damaged_one_is_left_out_by_na
     pooled(lab, RATES)
     (lab.root / "broken" / "cell" / "seed-0").mkdir(parents=True)
     (lab.root / "broken" / "cell" / "seed-0" / "record.json").write_text("{")
-    ledger = make_ledger(root=lab.root)
-    assert ledger.studies == ("kinds", "pool")
-    assert [line.claim.name for line in ledger.verdicts] == ["no positions", "readouts alike"]
-    assert len(ledger.unread) == 1
-    assert "broken" in ledger.unread[0]
+    claims_report = judge_claims(root=lab.root)
+    assert claims_report.studies == ("kinds", "pool")
+    assert [line.claim.name for line in claims_report.verdicts] == ["no positions", "readouts alike"]
+    assert len(claims_report.unread) == 1
+    assert "broken" in claims_report.unread[0]
 
 
 def test_a_study_without_a_claim_is_named(lab):
     study = lab.study({"study.name": "rates"}, {"model.dropout": [0.0, 0.1], "seed_everything": SEEDS})
     lab.fill(study, lambda cell: {"test_acc": 0.9})
-    ledger = make_ledger(root=lab.root)
-    assert (ledger.verdicts, ledger.silent) == ((), ("rates",))
+    claims_report = judge_claims(root=lab.root)
+    assert (claims_report.verdicts, claims_report.untouched) == ((), ("rates",))
 
 
 def test_where_there_is_nothing_it_says_so(lab):
     with pytest.raises(ValueError, match="holds no run; run a study first"):
-        make_ledger(root=lab.root)
+        judge_claims(root=lab.root)
     study = lab.study({"study.name": "s"}, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})
     with pytest.raises(ValueError, match="holds no finished run"):
-        make_ledger([study.path], lab.root)
+        judge_claims([study.path], lab.root)

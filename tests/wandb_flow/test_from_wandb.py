@@ -163,7 +163,7 @@ def test_a_sweep_is_read_in_few_questions(sweep, account):
     assert len(account.requests) < 6
 
 
-def test_the_ledger_of_claims_is_the_same_from_both(sweep, study, lab):
+def test_the_verdicts_on_claims_are_the_same_from_both(sweep, study, lab):
     assert cli.main(["claims", str(study.path), "--root", str(lab.root), "--results", "here"]) == 0
     assert cli.main(["claims", "--from", "wandb", sweep, "--results", "there"]) == 0
     texts = {name: Path(name, "claims.csv").read_text() for name in ("here", "there")}

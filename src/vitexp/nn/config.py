@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     Gelu: TypeAlias = str
     Head: TypeAlias = str
 else:
-    PosEmbed = Literal[axes.words("pos_embed")]
-    PosAt = Literal[axes.words("pos_at")]
-    Pool = Literal[axes.words("pool")]
-    Stem = Literal[axes.words("stem")]
-    Attention = Literal[axes.words("attention")]
-    Resnet = Literal[axes.words("resnet")]
-    Gelu = Literal[axes.words("gelu")]
-    Head = Literal[axes.words("head")]
+    PosEmbed = Literal[axes.values("pos_embed")]
+    PosAt = Literal[axes.values("pos_at")]
+    Pool = Literal[axes.values("pool")]
+    Stem = Literal[axes.values("stem")]
+    Attention = Literal[axes.values("attention")]
+    Resnet = Literal[axes.values("resnet")]
+    Gelu = Literal[axes.values("gelu")]
+    Head = Literal[axes.values("head")]
 
 _NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "gelu", "dropout")
 _AXES = {

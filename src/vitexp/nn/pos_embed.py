@@ -258,6 +258,6 @@ def check_position(pos_embed: str, pos_at: str) -> None:
     refused = POSITIONS[pos_embed].refused
     axes.check("pos_at", pos_at)
     if pos_at in refused:
-        allowed = " or ".join(at for at in axes.words("pos_at") if at not in refused)
+        allowed = " or ".join(at for at in axes.values("pos_at") if at not in refused)
         why = refused[pos_at]
         raise ValueError(f"pos_at {pos_at} has no effect with pos_embed {pos_embed}: {why}; use pos_at {allowed}")

@@ -185,7 +185,7 @@ class Trunk(nn.Module):
         return nn.Sequential(first, *(unit(self.channels, middle, stride=1) for _ in range(units - 1)))
 
     def output_size(self, size: int) -> int:
-        """Rows or columns that come out, for so many that go in."""
+        """Rows or columns of the output, for this many of the input."""
         halvings = 2 + max(len(self.stages) - 1, 0)
         for _ in range(halvings):
             size = -(-size // 2)

@@ -45,10 +45,10 @@ class Table(Mapping[str, Part]):
         return found
 
     def __contains__(self, word: object) -> bool:
-        return word in axes.words(self.axis)
+        return word in axes.values(self.axis)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(axes.words(self.axis))
+        return iter(axes.values(self.axis))
 
     def __len__(self) -> int:
-        return len(axes.words(self.axis))
+        return len(axes.values(self.axis))

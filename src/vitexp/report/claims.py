@@ -1,4 +1,4 @@
-"""`vitexp claims`: the ledger on the terminal, and as Markdown, CSV and JSON beside it."""
+"""`vitexp claims`: the verdicts on the terminal, and as Markdown, CSV and JSON beside it."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from vitexp.report.markup import as_markdown as escape
 from vitexp.report.markup import csv_table, markdown_page, markdown_table
 from vitexp.report.tables import Written, caution, footnote, write_all
 from vitexp.study.claims.claims import CLAIMS, OUT_OF_REACH
-from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Ledger
+from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimsReport, ClaimVerdict
 
 TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
@@ -24,29 +24,29 @@ STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta",
 COLUMNS = 100
 
 
-def write_claims(ledger: Ledger, results: str | Path) -> Written:
+def write_claims(report: ClaimsReport, results: str | Path) -> Written:
     """Writes results/claims.{md,csv,json}."""
-    contents = {"claims.md": markdown(ledger), "claims.csv": table(ledger), "claims.json": as_json(ledger)}
-    return write_all(Path(results), contents, Constrain(terminal(ledger), COLUMNS))
+    contents = {"claims.md": markdown(report), "claims.csv": table(report), "claims.json": as_json(report)}
+    return write_all(Path(results), contents, Constrain(terminal(report), COLUMNS))
 
 
-def terminal(ledger: Ledger) -> RenderableType:
-    """The ledger claim by claim."""
-    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(text.summary(ledger), style="dim")]
-    parts += map(caution, text.cautions(ledger))
+def terminal(report: ClaimsReport) -> RenderableType:
+    """The verdicts, claim by claim."""
+    parts: list[RenderableType] = [Text(TITLE, style="bold"), Text(text.summary(report), style="dim")]
+    parts += map(caution, text.cautions(report))
     for claim in CLAIMS:
         parts += [
             Text(),
             Text(claim.sentence, style="bold"),
             Padding.indent(Text(text.paper_words(claim), style="dim"), 2),
         ]
-        for found in ledger.of(claim):
+        for found in report.of(claim):
             parts += _verdict(found)
-        if not ledger.of(claim):
+        if not report.of(claim):
             parts.append(Padding.indent(Text(f"{UNTOUCHED}: it takes {claim.needs}", style="yellow"), 2))
     parts += [Text(), Text(BEYOND.capitalize(), style="bold")]
     parts += [Padding.indent(Text(f"{one.sentence} ({one.source}): {one.reason}"), 2) for one in OUT_OF_REACH]
-    return Group(*parts, Text(), *map(footnote, text.footnotes(ledger)), Text())
+    return Group(*parts, Text(), *map(footnote, text.footnotes(report)), Text())
 
 
 def _verdict(found: ClaimVerdict) -> list[RenderableType]:
@@ -62,16 +62,16 @@ def _verdict(found: ClaimVerdict) -> list[RenderableType]:
     return parts + [Padding.indent(Text(said, style="dim"), 5) for said in more if said]
 
 
-def markdown(ledger: Ledger) -> str:
-    """The ledger as one table a claim."""
+def markdown(report: ClaimsReport) -> str:
+    """The verdicts as one table a claim."""
     header, parts = ["verdict", "measured on", "differences", "why", "runs"], []
     for claim in CLAIMS:
-        rows = list(map(_markdown_row, ledger.of(claim)))
+        rows = list(map(_markdown_row, report.of(claim)))
         found = markdown_table(header, rows) if rows else f"{UNTOUCHED}: it takes {escape(claim.needs)}"
         parts.append((f"**{escape(claim.sentence)}** — {escape(text.paper_words(claim))}", found))
     beyond = markdown_table(["claim", "source", "reason"], [list(map(escape, one)) for one in OUT_OF_REACH])
     parts.append((f"**{BEYOND.capitalize()}**", beyond))
-    return markdown_page(TITLE, text.summary(ledger), text.cautions(ledger), parts, text.footnotes(ledger))
+    return markdown_page(TITLE, text.summary(report), text.cautions(report), parts, text.footnotes(report))
 
 
 def _markdown_row(found: ClaimVerdict) -> list[str]:
@@ -81,13 +81,13 @@ def _markdown_row(found: ClaimVerdict) -> list[str]:
     return [f"**{found.verdict}**", place, effects, why, runs]
 
 
-def table(ledger: Ledger) -> str:
-    """The ledger as CSV: one line a contrast, and one for each verdict or claim without any."""
+def table(report: ClaimsReport) -> str:
+    """The verdicts as CSV: one line a contrast, and one for each verdict or claim without any."""
     rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
         first = {"claim": claim.name, "source": claim.source}
-        rows += [first | row for found in ledger.of(claim) for row in _csv_rows(found)]
-        if not ledger.of(claim):
+        rows += [first | row for found in report.of(claim) for row in _csv_rows(found)]
+        if not report.of(claim):
             rows.append(first | {"verdict": UNTOUCHED, "reason": claim.needs})
     for one in OUT_OF_REACH:
         rows.append({"claim": one.sentence, "source": one.source, "verdict": BEYOND, "reason": one.reason})
@@ -97,7 +97,8 @@ def table(ledger: Ledger) -> str:
 def _csv_rows(found: ClaimVerdict) -> list[dict[str, Any]]:
     row: dict[str, Any] = {"verdict": found.verdict, "reason": text.reason(found), "study": found.study.name}
     row |= {"setting": " · ".join(text.setting(found)), "metric": found.metric, "runs": len(found.runs)}
-    row |= {"place": found.selection.place, "margin": found.study.config.margin, "notes": tidy.notes(found.selection)}
+    row |= {"place": found.selection.location, "margin": found.study.config.margin}
+    row["notes"] = tidy.notes(found.selection)
     return [row | numbers for numbers in _numbers(found)] or [row]
 
 
@@ -117,15 +118,15 @@ def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
     return rows
 
 
-def as_json(ledger: Ledger) -> str:
-    """The ledger with the record of every run behind each verdict."""
+def as_json(report: ClaimsReport) -> str:
+    """The verdicts, with the record of every run behind each verdict."""
     claims = []
     for claim in CLAIMS:
         named = {"claim": claim.name, "sentence": claim.sentence, "source": claim.source}
-        found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, ledger.of(claim)))}
+        found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, report.of(claim)))}
         claims.append(named | found | {"needs": claim.needs})
     beyond = [one._asdict() for one in OUT_OF_REACH]
-    whole = {"studies": ledger.studies, "claims": claims, "out_of_reach": beyond, "left_out": ledger.unread}
+    whole = {"studies": report.studies, "claims": claims, "out_of_reach": beyond, "left_out": report.unread}
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

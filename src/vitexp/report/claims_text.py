@@ -1,4 +1,4 @@
-"""The ledger of claims in words: what every rendering of a verdict says."""
+"""The report on the claims as text: what every rendering of a verdict says."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,10 +6,19 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.record import flatten
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.report.paper import Published, published
 from vitexp.study.claims.findings import Claim
-from vitexp.study.claims.verdicts import ALPHA, CONTRADICT, DIFFER, SUPPORT, UNDECIDED, ClaimVerdict, Judged, Ledger
+from vitexp.study.claims.verdicts import (
+    ALPHA,
+    CONTRADICT,
+    DIFFER,
+    SUPPORT,
+    UNDECIDED,
+    ClaimsReport,
+    ClaimVerdict,
+    Judged,
+)
 from vitexp.study.fits import Crossover
 
 MINUS = " − "
@@ -20,14 +29,14 @@ _IN_SETTING = ("data.shards", "data.name", "data.train_images", "model.arch", "t
 def heading(found: ClaimVerdict) -> str:
     """Where a verdict was measured, and over how many seeds."""
     counts = [one.judgement.difference.n for one in found.judged]
-    seeds = f", n\u00a0=\u00a0{words.span(counts)} seeds" if counts else ""
-    return " · ".join([found.study.name, *setting(found), f"{words.metric_label(found.metric)}{seeds}"])
+    seeds = f", n\u00a0=\u00a0{labels.span(counts)} seeds" if counts else ""
+    return " · ".join([found.study.name, *setting(found), f"{labels.metric_label(found.metric)}{seeds}"])
 
 
 def setting(found: ClaimVerdict) -> list[str]:
     """The data, network and length of training that the runs of a verdict share, then its own factors."""
     runs = found.runs
-    networks = _distinct(words.network_label(str(flatten(run.config).get("model.arch", ""))) for run in runs)
+    networks = _distinct(labels.network_label(str(flatten(run.config).get("model.arch", ""))) for run in runs)
     images = _range(run.data["train_images"] for run in runs if "train_images" in run.data)
     epochs = {round(run.epochs, 2) for run in runs if run.epochs}
     steps = _range(run.steps for run in runs if run.steps)
@@ -37,7 +46,7 @@ def setting(found: ClaimVerdict) -> list[str]:
         f"{images} images" if images else "",
         ", ".join(networks) if len(networks) <= _MOST_NAMES else f"{len(networks)} networks",
         f"{steps} steps" if steps and len(epochs) != 1 else f"{min(epochs):g} epochs" if epochs else "",
-        words.label_text(tuple(context)),
+        labels.label_text(tuple(context)),
     ]
     return [text for text in named if text]
 
@@ -54,17 +63,17 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 def contrast_words(found: ClaimVerdict, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
     contrast, judged, difference = one.contrast, one.judgement, one.judgement.difference
-    tests = [f"n {difference.n}", f"p {words.probability(judged.p_holm)}"]
+    tests = [f"n {difference.n}", f"p {labels.probability(judged.p_holm)}"]
     if found.claim.unit == "compute":
         middle, *ends = ("" if factor is None else f"{factor:.2f}" for factor in factors(difference))
         times = f"{middle} times less compute" + (f" (95 % interval {' to '.join(ends)})" if all(ends) else "")
         return f"{contrast.one} beside {contrast.other}", times, ", ".join(tests)
-    sides = [words.value_label(found.claim.axis, side) for side in (contrast.one, contrast.other)]
-    effect = words.signed(difference.mean, found.metric) + words.half_width(difference, found.metric)
+    sides = [labels.value_label(found.claim.axis, side) for side in (contrast.one, contrast.other)]
+    effect = labels.signed(difference.mean, found.metric) + labels.half_width(difference, found.metric)
     if judged.p_equivalence is not None and contrast.expected == "alike":
-        tests.append(f"p alike {words.probability(judged.p_equivalence)}")
+        tests.append(f"p alike {labels.probability(judged.p_equivalence)}")
     if (beside := paper_difference(found, one)) is not None:
-        tests.append(f"paper {words.signed(beside, found.metric)}")
+        tests.append(f"paper {labels.signed(beside, found.metric)}")
     return MINUS.join(sides), effect, ", ".join(tests)
 
 
@@ -82,7 +91,7 @@ def reason(found: ClaimVerdict) -> str:
         parts.append(f"under another protocol: {', '.join(setting(found))} (the paper: {_paper(found.claim).cited})")
     parts.append(_undecided(found) if found.verdict == UNDECIDED else _decided(found))
     if found.finding.absent:
-        missing = " or ".join(words.value_label(found.claim.axis, value) for value in found.finding.absent)
+        missing = " or ".join(labels.value_label(found.claim.axis, value) for value in found.finding.absent)
         parts.append(f"no arm {missing} here")
     if found.finding.crossover is not None:
         parts.append(_crossing(found.finding.crossover))
@@ -97,11 +106,11 @@ def _undecided(found: ClaimVerdict) -> str:
     text = "no difference is shown"
     if found.claim.expected == "alike":
         without = "; without a margin (study.margin) nothing can be shown to be alike"
-        text += f", nor likeness within ±{words.points(margin)}" if margin else without
+        text += f", nor likeness within ±{labels.points(margin)}" if margin else without
     known = [judged.detectable for judged in undecided if judged.detectable]
     if not known:
         return text
-    ends = _distinct(words.number(end, found.metric) for end in (min(known), max(known)))
+    ends = _distinct(labels.number(end, found.metric) for end in (min(known), max(known)))
     shown, what = f"{' to '.join(ends)} points", "differences"
     if found.claim.unit == "compute":
         shown, what = f"{math.exp(max(known)):.2f}", "factors"
@@ -111,7 +120,7 @@ def _undecided(found: ClaimVerdict) -> str:
 def _decided(found: ClaimVerdict) -> str:
     """How far what is shown goes, beside the margin."""
     alike, margin = found.claim.expected == "alike", found.study.config.margin
-    points = words.points(margin or 0.0)
+    points = labels.points(margin or 0.0)
     judged = [one.judgement for one in found.judged if one.verdict == found.verdict]
     if found.verdict == SUPPORT:
         within = all(one.p_equivalence is not None and one.p_equivalence <= ALPHA for one in judged)
@@ -143,10 +152,10 @@ def tuned_words(found: ClaimVerdict) -> str:
     axis, chosen = found.claim.axis, []
     for arm in found.finding.arms:
         if arm.tuned and arm.tuning_runs > len(arm.runs):
-            name = words.label_text(((axis, arm.factors[axis]),)) if axis in arm.factors else ""
-            values = ", ".join(f"{words.key_label(key)} {words.value_label(key, v)}" for key, v in arm.tuned.items())
+            name = labels.label_text(((axis, arm.factors[axis]),)) if axis in arm.factors else ""
+            values = ", ".join(f"{labels.key_label(key)} {labels.value_label(key, v)}" for key, v in arm.tuned.items())
             chosen.append(f"{name or 'the arm'}: {values} (of {arm.tuning_runs} runs)")
-    where = words.metric_label(found.study.config.select)
+    where = labels.metric_label(found.study.config.select)
     return f"tuned on {where}: {'; '.join(_distinct(chosen))}" if chosen else ""
 
 
@@ -157,7 +166,7 @@ def why(found: ClaimVerdict) -> str:
 
 def runs_words(found: ClaimVerdict) -> str:
     """How many runs are behind a verdict, and where."""
-    return f"{len(found.runs)} runs in {found.selection.place}"
+    return f"{len(found.runs)} runs in {found.selection.location}"
 
 
 def paper_words(claim: Claim) -> str:
@@ -167,9 +176,9 @@ def paper_words(claim: Claim) -> str:
         for pair in claim.pairs:
             difference = _paper_difference(claim, *pair, {"model.pos_embed": kind} if kind else {})
             if difference is not None:
-                sides = MINUS.join(words.value_label(claim.axis, side) for side in pair)
-                named = f"{words.value_label('model.pos_embed', kind)} {sides}" if kind else sides
-                found.append(f"{named} {words.signed(difference, 'fewshot_5')}")
+                sides = MINUS.join(labels.value_label(claim.axis, side) for side in pair)
+                named = f"{labels.value_label('model.pos_embed', kind)} {sides}" if kind else sides
+                found.append(f"{named} {labels.signed(difference, 'fewshot_5')}")
     return paper.cited + (f": {', '.join(found)} points" if found else "")
 
 
@@ -192,18 +201,18 @@ def _paper(claim: Claim) -> Published:
     return published(claim.source.lower().replace(" ", ""))
 
 
-def summary(ledger: Ledger) -> str:
-    """What the ledger rests on."""
-    verdicts = [one.verdict for one in ledger.verdicts]
+def summary(report: ClaimsReport) -> str:
+    """The studies and the number of verdicts of each kind."""
+    verdicts = [one.verdict for one in report.verdicts]
     counted = ", ".join(f"{word} {verdicts.count(word)}" for word in (SUPPORT, CONTRADICT, DIFFER, UNDECIDED))
-    studies = f"{len(ledger.studies)} {'study' if len(ledger.studies) == 1 else 'studies'}"
-    return f"{studies} ({', '.join(ledger.studies)}) · {len(verdicts)} lines: {counted}"
+    studies = f"{len(report.studies)} {'study' if len(report.studies) == 1 else 'studies'}"
+    return f"{studies} ({', '.join(report.studies)}) · {len(verdicts)} lines: {counted}"
 
 
-def cautions(ledger: Ledger) -> tuple[str, ...]:
+def cautions(report: ClaimsReport) -> tuple[str, ...]:
     """What stands above the first claim, by study."""
-    said = _distinct(f"{one.study.name}: {text}" for one in ledger.verdicts for text in one.selection.cautions)
-    return words.cautions(said)
+    said = _distinct(f"{one.study.name}: {text}" for one in report.verdicts for text in one.selection.cautions)
+    return labels.cautions(said)
 
 
 _DIFFERENCES = (
@@ -222,9 +231,9 @@ _COMPUTE = (
 )
 
 
-def footnotes(ledger: Ledger) -> list[str]:
+def footnotes(report: ClaimsReport) -> list[str]:
     """What a reader must know of every line, and what was left out."""
-    compute = [_COMPUTE] if any(one.claim.unit == "compute" for one in ledger.verdicts) else []
-    silent = [f"No claim is touched by: {', '.join(ledger.silent)}."] if ledger.silent else []
-    notes = _distinct(f"{one.study.name}: {note}." for one in ledger.verdicts for note in one.selection.notes)
-    return [_DIFFERENCES, _VERDICTS, *compute, *silent, *notes, *(f"Left out: {why}." for why in ledger.unread)]
+    compute = [_COMPUTE] if any(one.claim.unit == "compute" for one in report.verdicts) else []
+    untouched = [f"No claim is touched by: {', '.join(report.untouched)}."] if report.untouched else []
+    notes = _distinct(f"{one.study.name}: {note}." for one in report.verdicts for note in one.selection.notes)
+    return [_DIFFERENCES, _VERDICTS, *compute, *untouched, *notes, *(f"Left out: {why}." for why in report.unread)]

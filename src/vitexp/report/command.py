@@ -7,18 +7,18 @@ from vitexp.report.claims import write_claims
 from vitexp.report.diff import show_difference
 from vitexp.report.markup import visible
 from vitexp.report.tables import Written, print_written, show, write_table
-from vitexp.study.claims.verdicts import make_ledger
+from vitexp.study.claims.verdicts import judge_claims
 from vitexp.study.select import parse_where, read_sweep
 
 
 def show_table(chosen: argparse.Namespace) -> int:
     """Prints and writes the table of a study."""
-    places = _places(chosen)
-    written = write_table(**places)
+    inputs = _inputs(chosen)
+    written = write_table(**inputs)
     if chosen.figure:
         from vitexp.report.draw_dots import write_dots
 
-        written = Written(written.renderable, (*written.paths, *write_dots(**places)))
+        written = Written(written.renderable, (*written.paths, *write_dots(**inputs)))
     print_written(written)
     return 0
 
@@ -27,7 +27,7 @@ def show_curve(chosen: argparse.Namespace) -> int:
     """Draws and writes the curve of a study."""
     from vitexp.report.draw_curve import write_curve
 
-    print_written(write_curve(**_places(chosen)))
+    print_written(write_curve(**_inputs(chosen)))
     return 0
 
 
@@ -35,17 +35,17 @@ def show_report(chosen: argparse.Namespace) -> int:
     """Writes the HTML report of a study."""
     from vitexp.report.html import write_html
 
-    print(visible(f"Written: {write_html(**_places(chosen))}"))
+    print(visible(f"Written: {write_html(**_inputs(chosen))}"))
     return 0
 
 
 def show_claims(chosen: argparse.Namespace) -> int:
-    """Prints and writes the ledger of claims."""
-    places, read = chosen.places, []
+    """Prints and writes the verdicts on the claims."""
+    paths, read = chosen.paths, []
     if chosen.source:
-        chosen.file, *places = chosen.places or [None]
+        chosen.file, *paths = chosen.paths or [None]
         read.append(_study_and_runs(chosen))
-    print_written(write_claims(make_ledger(places, chosen.root, read), chosen.results))
+    print_written(write_claims(judge_claims(paths, chosen.root, read), chosen.results))
     return 0
 
 
@@ -55,7 +55,7 @@ def show_diff(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _places(chosen: argparse.Namespace) -> dict[str, Any]:
+def _inputs(chosen: argparse.Namespace) -> dict[str, Any]:
     study, runs = _study_and_runs(chosen)
     return {"sweep": study, "runs": runs, "results": chosen.results, "where": parse_where(chosen.where)}
 

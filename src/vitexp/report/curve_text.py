@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.ticker import EngFormatter
 
 from vitexp import stats
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.report.paper import published
 from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, paper_text, shared_setting
 from vitexp.study.arm import spelling
@@ -29,15 +29,15 @@ def curve_view(curve: Curve) -> View:
     marked = any(cell and cell.baseline for section in sections for _, row in section.rows for cell in row)
     return View(
         name=curve.study.name,
-        title=words.title(curve.study),
+        title=labels.title(curve.study),
         setting=setting(curve),
-        cautions=words.cautions(curve.cautions),
+        cautions=labels.cautions(curve.cautions),
         sections=sections,
         footnotes=(
             *readings(curve),
             *(["◆ is the baseline."] if marked else []),
             *([paper_text(published(paper))] if paper else []),
-            *map(words.sentence, curve.notes),
+            *map(labels.sentence, curve.notes),
         ),
     )
 
@@ -74,14 +74,14 @@ def seed_counts(lines: Sequence[Line]) -> list[int]:
 
 def _section(curve: Curve, metric: str, lines: Sequence[Line]) -> Section:
     """A row for each place on the axis and a column for each line; against cost, and for many lines, a list."""
-    title = words.headline(metric, seed_counts(lines))
+    title = labels.headline(metric, seed_counts(lines))
     if curve.against_cost or len(lines) > MOST_COLUMNS:
         return Section(title=title, corner="arm", **_list(curve, metric, lines))
-    means = [{point.x: CellView(mean=words.mean(point.interval, metric)) for point in line.points} for line in lines]
+    means = [{point.x: CellView(mean=labels.mean(point.interval, metric)) for point in line.points} for line in lines]
     places = sorted({x for line in means for x in line})
     return Section(
         title=title,
-        corner=words.key_label(curve.axis),
+        corner=labels.key_label(curve.axis),
         columns=tuple(map(line_name, lines)),
         rows=tuple((place_text(curve.axis, x), tuple(line.get(x) for line in means)) for x in places),
     )
@@ -95,11 +95,11 @@ def _list(curve: Curve, metric: str, lines: Sequence[Line]) -> dict[str, Any]:
     for line in lines:
         for point in line.points:
             label = line_name(line) + (f" · {names[id(point.arm)]}" if curve.against_cost else "")
-            rows.append((label, (CellView(mean=words.mean(point.interval, metric), baseline=point.is_baseline),)))
+            rows.append((label, (CellView(mean=labels.mean(point.interval, metric), baseline=point.is_baseline),)))
             for key, texts in facts.items():
                 x = point.x if key == curve.axis else fact(point.arm, key)
                 texts.append(NOTHING if x is None else place_text(key, x))
-    return {"rows": tuple(rows), "facts": {words.key_label(key): texts for key, texts in facts.items()}}
+    return {"rows": tuple(rows), "facts": {labels.key_label(key): texts for key, texts in facts.items()}}
 
 
 # What is read off the points.
@@ -109,7 +109,7 @@ def readings(curve: Curve) -> list[str]:
     """What is read off the points of each metric."""
     several = len(curve.lines) > 1 and not curve.against_cost  # equal accuracy names its metric
     texts = {metric: _readings(curve, lines, curve.compared[metric]) for metric, lines in curve.lines.items()}
-    return [f"{words.metric_label(m)}: {text}" if several else text for m, found in texts.items() for text in found]
+    return [f"{labels.metric_label(m)}: {text}" if several else text for m, found in texts.items() for text in found]
 
 
 def _readings(curve: Curve, lines: Sequence[Line], compared: Sequence[Compared]) -> list[str]:
@@ -130,7 +130,7 @@ def fit_text(fit: PowerLaw | str) -> str:
     if isinstance(fit, str):
         return f"no power law is drawn; {fit}"
     # A fit whose floor lies on its bound in every resample says nothing of its size.
-    ends = " to ".join(words.number(end, "test_acc") for end in fit.c_interval)
+    ends = " to ".join(labels.number(end, "test_acc") for end in fit.c_interval)
     floor = f"floor {ends} %" if fit.c_interval[1] else "no floor seen"
     text = (
         f"error = {fit.a:.3g} · n^−{fit.b:.2f} + {fit.c:.4f}, exponent ± {fit.b_interval[1] - fit.b:.2f}, {floor} "
@@ -167,12 +167,12 @@ def _crossover(line: Line, base: Line, found: Crossover) -> str:
 
 def between_text(axis: str, x: float) -> str:
     """A place between two points of the axis."""
-    return f"{x:,.0f} images" if axis in SIZES else f"{words.key_label(axis)} {x:.3g}"
+    return f"{x:,.0f} images" if axis in SIZES else f"{labels.key_label(axis)} {x:.3g}"
 
 
 def _equal_accuracy(line: Line, base: Line, found: EqualAccuracy) -> str:
     """How many times less one line costs than another."""
-    one, other, metric = line_name(line), line_name(base), words.metric_label(line.metric)
+    one, other, metric = line_name(line), line_name(base), labels.metric_label(line.metric)
     if not found.gaps:
         return f"{one} and {other} share no seed, so they are not compared at equal {metric}"
     if found.factor is None or found.accuracies is None:
@@ -180,7 +180,7 @@ def _equal_accuracy(line: Line, base: Line, found: EqualAccuracy) -> str:
     less, what = ("fewer", "parameters") if line.axis == "parameters" else ("less", "compute")
     what = "training time" if line.axis == "train_seconds" else what
     times = f"{found.factor:.2f} times {less}" if found.factor >= 1 else f"{1 / found.factor:.2f} times more"
-    ends = " to ".join(words.number(end, line.metric) for end in found.accuracies)
+    ends = " to ".join(labels.number(end, line.metric) for end in found.accuracies)
     needs = f"For equal {metric} {one} needs {times} {what} than {other}"
     return f"{needs}{_certainty(found)}, over the {ends} % that both reach"
 
@@ -203,10 +203,10 @@ def _tuned(curve: Curve, lines: Sequence[Line]) -> list[str]:
     tuned = [line for line in lines if any(point.arm.tuned for point in line.points)]
     found = []
     for key in curve.study.config.tune if tuned else ():
-        chosen = [[words.value_label(key, point.arm.tuned.get(key)) for point in line.points] for line in tuned]
+        chosen = [[labels.value_label(key, point.arm.tuned.get(key)) for point in line.points] for line in tuned]
         arms = "; ".join(f"{line_name(line)} {', '.join(values)}" for line, values in zip(tuned, chosen, strict=True))
-        best = words.metric_label(curve.study.config.select)
-        found.append(f"The {words.key_label(key)} that is best by {best} at each size: {arms}.")
+        best = labels.metric_label(curve.study.config.select)
+        found.append(f"The {labels.key_label(key)} that is best by {best} at each size: {arms}.")
     return found
 
 
@@ -215,7 +215,7 @@ def _tuned(curve: Curve, lines: Sequence[Line]) -> list[str]:
 
 def line_name(line: Line) -> str:
     """A line by what its arms share, or by its own name."""
-    return words.label_text(line.label) or "the only arm"
+    return labels.label_text(line.label) or "the only arm"
 
 
 def arm_names(points: Sequence[Point]) -> dict[int, str]:
@@ -227,7 +227,7 @@ def arm_names(points: Sequence[Point]) -> dict[int, str]:
         keys = [key for key in arm.factors if key not in families.NETWORK]
         telling = [key for key in keys if len({spelling(factors.get(key)) for factors in alike}) > 1]
         network = families.network(arm).replace("None", "")  # where neither runs nor factors name one
-        label = words.label_text(tuple((key, arm.factors[key]) for key in telling))
+        label = labels.label_text(tuple((key, arm.factors[key]) for key in telling))
         found[id(arm)] = ", ".join(filter(None, (network, label))) or "the only arm"
     return found
 
@@ -244,7 +244,7 @@ def short_name(name: str, base: str) -> str:
 def place_text(axis: str, x: float) -> str:
     """A place on an axis, costs with their unit and to three digits: 1,024, 1.27 TFLOP, 2.5×, 1.3 M, 12.3 s."""
     if axis not in MEASURED:
-        return words.value_label(axis, int(x) if float(x).is_integer() else x)
+        return labels.value_label(axis, int(x) if float(x).is_integer() else x)
     if axis in ("train_flops", "parameters"):
         return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{x:.3g}")).strip()
     text = f"{x:.3g}" if x < 100 else f"{x:,.0f}"

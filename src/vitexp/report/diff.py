@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_answers, read_record, result_config
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.report.tables import footnote
 from vitexp.study.arm import spelling
 
@@ -43,11 +43,11 @@ def show_difference(one: str | Path, other: str | Path) -> RenderableType:
     )
 
 
-def _folder(place: str | Path) -> Path:
-    path = Path(place)
+def _folder(given: str | Path) -> Path:
+    path = Path(given)
     folder = path.parent if path.name == RECORD_NAME else path
     if not (folder / RECORD_NAME).is_file():
-        raise ValueError(f"{place} holds no {RECORD_NAME}; give the folder of a run, such as runs/STUDY/CELL/seed-0")
+        raise ValueError(f"{given} holds no {RECORD_NAME}; give the folder of a run, such as runs/STUDY/CELL/seed-0")
     return folder
 
 
@@ -90,9 +90,9 @@ def _table(groups: Mapping[str, Mapping[str, Pair]], one: Mapping[str, float], o
         table.add_section()
     for name in dict.fromkeys([*one, *other]):
         a, b = one.get(name), other.get(name)
-        texts = ["–" if value is None else words.number(value, name) for value in (a, b)]
-        change = "" if a is None or b is None else words.signed(b - a, name)
-        table.add_row(name + " (%)" * words.is_share(name), *texts, change)
+        texts = ["–" if value is None else labels.number(value, name) for value in (a, b)]
+        change = "" if a is None or b is None else labels.signed(b - a, name)
+        table.add_row(name + " (%)" * labels.is_share(name), *texts, change)
     return table
 
 

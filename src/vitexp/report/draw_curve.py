@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.record import write_atomically
-from vitexp.report import curve_text, style, tidy, words
+from vitexp.report import curve_text, labels, style, tidy
 from vitexp.report.tables import TerminalTable, Written
 from vitexp.study.claims import families
 from vitexp.study.curve import Curve, Line, make_curve
@@ -71,12 +71,12 @@ def draw_curve(curve: Curve) -> Figure:
     else:
         right = 3.3 if max(map(len, curve.lines.values())) > MOST_INSIDE else 0.2  # a legend too long for its panel
         width, height, head, between = (6.6 if count == 1 else 4.4 * count) + right - 0.2, 4.7, 0.78, 0.22
-    foot = " ".join((*words.cautions(curve.cautions), caption(curve)))
-    texts = words.title(curve.study), curve_text.setting(curve), foot
+    foot = " ".join((*labels.cautions(curve.cautions), caption(curve)))
+    texts = labels.title(curve.study), curve_text.setting(curve), foot
     figure, (panels,) = style.page((width, height), (0.68, 0.62, right, head), texts, (1, count), (between, 0.2))
     for axes, (metric, lines) in zip(panels, curve.lines.items(), strict=True):
         scale = 100 if is_share(metric) else 1
-        axes.set_ylabel(words.metric_label(metric) + (" (%)" if scale == 100 else ""))
+        axes.set_ylabel(labels.metric_label(metric) + (" (%)" if scale == 100 else ""))
         if curve.against_cost:
             _draw_against_cost(axes, curve, lines, scale)
         else:
@@ -93,7 +93,7 @@ def draw_curve(curve: Curve) -> Figure:
 def caption(curve: Curve) -> str:
     """What lines, points, bands, bars and marks mean, with exact counts of seeds."""
     counts = [count for lines in curve.lines.values() for count in curve_text.seed_counts(lines)]
-    text = f"Mean over n = {words.span(counts)} seeds"
+    text = f"Mean over n = {labels.span(counts)} seeds"
     if curve.against_cost:
         text += " at the cost of a run; bars: 95 % interval (Student t)."
         if not curve.study.config.lines:
@@ -135,7 +135,7 @@ def _log_axis(axes: Axes, places: Sequence[float], margin: float, grids: Iterabl
     axes.xaxis.set_major_locator(FixedLocator(ticks(grids, axis, low, high, inches)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: curve_text.place_text(axis, place)))
-    axes.set_xlabel(f"{words.key_label(axis)} (logarithmic)")
+    axes.set_xlabel(f"{labels.key_label(axis)} (logarithmic)")
 
 
 def ticks(grids: Iterable[Sequence[float]], axis: str, low: float, high: float, inches: float) -> list[float]:
@@ -169,7 +169,7 @@ def _within_100(axes: Axes, scale: float) -> None:
 def _draw_against_factor(axes: Axes, curve: Curve, metric: str, scale: float) -> None:
     lines, shown = curve.lines[metric], _crossings(curve, metric)
     for one, base, crossover in shown if len(shown) <= MOST_MARKS else ():
-        who = f"{' × '.join(words.label_text(side.label) for side in (one, base))}: " if len(lines) > 2 else ""
+        who = f"{' × '.join(labels.label_text(side.label) for side in (one, base))}: " if len(lines) > 2 else ""
         _mark(axes, crossover, f" {who}{curve_text.between_text(curve.axis, crossover.size or 0)}")
     for index, line in enumerate(lines):
         _band(axes, line, style.look(index), scale)
@@ -183,7 +183,7 @@ def _draw_against_factor(axes: Axes, curve: Curve, metric: str, scale: float) ->
 def _band(axes: Axes, line: Line, look: dict[str, Any], scale: float) -> None:
     sizes, means, low, high = _numbers(line, scale)
     axes.fill_between(sizes, low, high, color=look["color"], alpha=0.16, linewidth=0)
-    label, fit, solid = words.label_text(line.label) or words.metric_label(line.metric), line.fit, "-"
+    label, fit, solid = labels.label_text(line.label) or labels.metric_label(line.metric), line.fit, "-"
     if isinstance(fit, PowerLaw):
         label, solid = label + f"\u00a0\u00a0 b = {fit.b:.2f} ± {fit.b_interval[1] - fit.b:.2f}", "none"
         spread = np.geomspace(sizes[0], sizes[-1], 101)
@@ -205,7 +205,7 @@ def _legend(axes: Axes, lines: Sequence[Line]) -> None:
     place: dict[str, Any] = {"loc": "lower right" if is_accuracy(lines[0].metric) else "upper right"}
     if len(lines) > MOST_INSIDE:
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-    title = ", ".join(words.key_label(key) for key, _ in lines[0].label)
+    title = ", ".join(labels.key_label(key) for key, _ in lines[0].label)
     legend = axes.legend(**place, title=title, alignment="left", fontsize=9, title_fontsize=9, frameon=True)
     legend.get_frame().set(linewidth=0, alpha=0.85)
 
@@ -216,7 +216,7 @@ def _legend(axes: Axes, lines: Sequence[Line]) -> None:
 def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: float) -> None:
     names, base = curve_text.arm_names(curve.points), _base_network(curve)
     drawn, several = [], _on_several(lines)
-    labels: dict[int, style.Label] = {}
+    marks: dict[int, style.Label] = {}
     for index, line in enumerate(lines):
         look, (places, means, low, high) = style.look(index), _numbers(line, scale)
         through = line.points if curve.study.config.lines or not is_accuracy(line.metric) else line.best
@@ -229,17 +229,17 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
         for point, y, below, above in zip(line.points, means, low, high, strict=True):
             colour = style.INK if id(point.arm) in several else look["color"]
             text = curve_text.short_name(names[id(point.arm)], base)
-            labels.setdefault(id(point.arm), style.Label(point.x, y, below, above, text, colour))
+            marks.setdefault(id(point.arm), style.Label(point.x, y, below, above, text, colour))
     if several:
-        shared = [labels[key] for key in several]
+        shared = [marks[key] for key in several]
         axes.plot([one.x for one in shared], [one.y for one in shared], **_ON_SEVERAL, zorder=4)
-    costs = sorted({label.x for label in labels.values()})
+    costs = sorted({label.x for label in marks.values()})
     margin = max((costs[-1] / costs[0]) ** 0.09, 1.05)
     grids = round_numbers(costs[0] / margin, costs[-1] * margin)
     _log_axis(axes, costs, margin, grids, curve.axis)
     axes.margins(y=0.12)
     _within_100(axes, scale)
-    style.annotate(axes, list(labels.values()), drawn)  # the limits are final
+    style.annotate(axes, list(marks.values()), drawn)  # the limits are final
 
 
 def _on_several(lines: Sequence[Line]) -> list[int]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitexp.metrics import is_accuracy, is_share
-from vitexp.report import style, words
+from vitexp.report import labels, style
 from vitexp.report.paper import Published, published
 from vitexp.report.view import arm_label, baseline_text, paper_figure, seed_counts, short_verdict
 from vitexp.stats import Interval
@@ -40,15 +40,15 @@ def draw_dots(table: Table) -> Figure:
     """The figure of a table, drawn within `style.settings()`."""
     config = table.study.config
     paper = published(config.paper) if config.paper else None
-    foot = " ".join((*words.cautions(table.cautions), caption(table, paper)))
-    counts = words.span([one for entries in table.entries.values() for one in seed_counts(entries)])
+    foot = " ".join((*labels.cautions(table.cautions), caption(table, paper)))
+    counts = labels.span([one for entries in table.entries.values() for one in seed_counts(entries)])
     count, panel = len(table.entries), ARM_INCHES * len(table.arms) + 0.15
     first = next(iter(table.entries.values()))
     letters = max(len(arm_label(table, one.arm)) * (_BOLD if one.is_baseline else 1) for one in first)
     figure, panels = style.page(
         (WIDTH_INCHES, _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + _FOOT),
         (0.3 + 0.077 * letters, _FOOT, _VERDICT, _HEAD),
-        (words.title(table.study), f"n = {counts} seeds in each arm", foot),
+        (labels.title(table.study), f"n = {counts} seeds in each arm", foot),
         (count, 2), (0.1, BETWEEN_INCHES / panel), width_ratios=(1, 1.1),
     )  # fmt: skip
     for (means, differences), metric in zip(panels, table.entries, strict=True):
@@ -68,15 +68,15 @@ def caption(table: Table, paper: Published | None) -> str:
     config = table.study.config
     text = "Left: dots are means over seeds, bars 95 % intervals (Student t), small marks single seeds."
     if tuned := [arm for arm in table.arms if arm.tuned]:
-        chosen = [", ".join(words.value_label(key, value) for key, value in arm.tuned.items()) for arm in tuned]
+        chosen = [", ".join(labels.value_label(key, value) for key, value in arm.tuned.items()) for arm in tuned]
         arms = "; ".join(f"{arm_label(table, arm)} {values}" for arm, values in zip(tuned, chosen, strict=True))
-        keys = " and ".join(map(words.key_label, config.tune))
+        keys = " and ".join(map(labels.key_label, config.tune))
         text += f" The {keys} of each arm is best by {config.select}: {arms}."
     if table.comparisons:
         text += f" Right: difference to {baseline_text(table)}, paired by seed; verdicts at 5 % after Holm's "
-        text += f"correction over {words.comparisons_text(table.comparisons)}."
+        text += f"correction over {labels.comparisons_text(table.comparisons)}."
         if config.margin:
-            text += f" Grey: ±{words.points(config.margin)}, the margin of equivalence."
+            text += f" Grey: ±{labels.points(config.margin)}, the margin of equivalence."
     entries = [entry for entries in table.entries.values() for entry in entries]
     if paper and any(paper_figure(entry.arm, entry.metric, paper) for entry in entries):
         text += f" Diamonds: the paper's differences, {paper.source}: {paper.caveat}."
@@ -104,7 +104,7 @@ def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry],
         word = "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else "no finished run"
         beside: dict[str, Any] = {"transform": differences.get_yaxis_transform(), "color": style.FAINT}
         differences.text(1.02, y, word, **beside, fontsize=8.5, va="center")
-    means.set_xlabel(words.metric_label(metric) + (" (%)" if scale == 100 else ""))
+    means.set_xlabel(labels.metric_label(metric) + (" (%)" if scale == 100 else ""))
     differences.set_xlabel("difference" + (" (points)" if scale == 100 else ""))
     for axes in (means, differences):
         axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])

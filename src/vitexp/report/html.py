@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vitexp.record import RunRecord, write_atomically
-from vitexp.report import claims_text, style, words
+from vitexp.report import claims_text, labels, style
 from vitexp.report.curve_text import readings
 from vitexp.report.draw_curve import draw_curve
 from vitexp.report.draw_dots import draw_dots
@@ -16,7 +16,7 @@ from vitexp.report.markup import html_table
 from vitexp.report.tables import Sweep, Where
 from vitexp.report.view import NOTHING, CellView, arm_label, make_view
 from vitexp.study.claims.claims import CLAIMS
-from vitexp.study.claims.verdicts import ClaimVerdict, make_ledger
+from vitexp.study.claims.verdicts import ClaimVerdict, judge_claims
 from vitexp.study.curve import has_curve, make_curve
 from vitexp.study.select import Root, Runs, select
 from vitexp.study.spec import Study, as_study
@@ -62,7 +62,7 @@ def write_html(sweep: Sweep, runs: Root = "runs", results: str | Path = "results
         if has_curve(study):
             curve = make_curve(study, runs, where)
             parts += [
-                _picture(f"Against {words.key_label(curve.axis)}", draw_curve(curve)),
+                _picture(f"Against {labels.key_label(curve.axis)}", draw_curve(curve)),
                 _items(readings(curve)),
             ]
     parts += [_claims(study, runs, where), _runs(table)]
@@ -90,20 +90,20 @@ def _picture(title: str, figure: Figure) -> str:
 
 
 def _claims(study: Study, runs: Root, where: Where) -> str:
-    """The claims that the finished runs speak to, as markup; one sentence where they speak to none."""
+    """The claims that the finished runs test, as markup; one sentence where there is none."""
     selection = select(study, runs, where)
     records = tuple(run for arm in selection.arms for run in arm.runs.values())
-    ledger = make_ledger(read=[(study, Runs(place=selection.place, records=records))])
-    if not ledger.verdicts:
+    report = judge_claims(read=[(study, Runs(location=selection.location, records=records))])
+    if not report.verdicts:
         return (
             f'<h2>{_CLAIMS}</h2><p class="faint">Nothing: no claim of the paper is about what this study compares.</p>'
         )
     rows: list[list[str]] = []
     for claim in CLAIMS:
-        verdicts = ledger.of(claim)
+        verdicts = report.of(claim)
         said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
         rows += [[said], *map(_claim_row, verdicts)] if verdicts else []
-    return f"<h2>{_CLAIMS}</h2>{html_table(_COLUMNS, rows, 'claims')}{_items(claims_text.footnotes(ledger))}"
+    return f"<h2>{_CLAIMS}</h2>{html_table(_COLUMNS, rows, 'claims')}{_items(claims_text.footnotes(report))}"
 
 
 def _claim_row(found: ClaimVerdict) -> list[str]:
@@ -119,10 +119,10 @@ def _claim_row(found: ClaimVerdict) -> list[str]:
 def _runs(table: Table) -> str:
     """Every run behind the numbers, and every one that is missing."""
     metrics = table.study.config.metrics
-    header = ["arm", "seed", *map(words.metric_label, metrics), *_FACTS]
+    header = ["arm", "seed", *map(labels.metric_label, metrics), *_FACTS]
     rows = []
     for arm in table.arms:
-        named = (arm_label(table, arm), words.label_text(tuple(arm.tuned.items())))
+        named = (arm_label(table, arm), labels.label_text(tuple(arm.tuned.items())))
         label = escape(", ".join(text for text in named if text))
         rows += [[label, str(seed), *_facts(run, metrics)] for seed, run in sorted(arm.runs.items())]
         blank = [*([NOTHING] * len(metrics)), "", "", "", ""]
@@ -131,7 +131,7 @@ def _runs(table: Table) -> str:
 
 
 def _facts(run: RunRecord, metrics: Sequence[str]) -> list[str]:
-    values = [words.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING for metric in metrics]
+    values = [labels.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING for metric in metrics]
     counts = [NOTHING if count is None else f"{count:,}" for count in (run.parameters, run.steps, run.images_seen)]
     seconds = NOTHING if run.train_seconds is None else f"{run.train_seconds:.1f}"
     commit = str(run.code.get("commit") or NOTHING)[:7] + "+" * bool(run.code.get("dirty"))

@@ -1,6 +1,6 @@
 """Numbers as CSV: one line per arm and metric, in full precision, nothing rounded and nothing in words alone."""
 
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.report.markup import csv_table
 from vitexp.report.paper import published
 from vitexp.report.view import paper_figure
@@ -77,4 +77,4 @@ def _of_fit(fit: PowerLaw | str) -> Row:
 
 def notes(shown: Table | Curve | Selection) -> str:
     """Everything that the reader of any number of a table or curve must know, cautions first."""
-    return " ".join((*words.cautions(shown.cautions), *map(words.sentence, shown.notes)))
+    return " ".join((*labels.cautions(shown.cautions), *map(labels.sentence, shown.notes)))

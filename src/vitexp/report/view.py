@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from vitexp import stats
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord, flatten
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.report.paper import Published, published
 from vitexp.study.arm import Arm
 from vitexp.study.table import ALL, GROUP, Entry, Table, place
@@ -95,9 +95,9 @@ def make_view(table: Table) -> View:
     beside = any(cell and cell.paper for section in sections for _, row in section.rows for cell in row)
     return View(
         name=config.name,
-        title=words.title(table.study),
+        title=labels.title(table.study),
         setting=shared_setting(table.arms),
-        cautions=words.cautions(table.cautions),
+        cautions=labels.cautions(table.cautions),
         sections=tuple(sections),
         footnotes=tuple(_footnotes(table, paper, beside)),
     )
@@ -107,15 +107,15 @@ def _section(table: Table, metric: str, paper: Published | None) -> Section:
     """A grid where the study has a few columns, else a list of its arms."""
     columns = table.columns if 1 < len(table.columns) <= MOST_COLUMNS else ()
     rows: list[tuple[str, Sequence[Entry | None]]] = [
-        (words.label_text(row), [table.at(metric, row, column) for column in columns]) for row in table.rows
+        (labels.label_text(row), [table.at(metric, row, column) for column in columns]) for row in table.rows
     ]
     if not columns:
         rows = [(arm_label(table, entry.arm), [entry]) for entry in table.entries[metric]]
     counts = seed_counts(table.entries[metric])
     return Section(
-        title=words.headline(metric, counts),
-        corner=", ".join(words.key_label(key) for key, _ in table.rows[0]),
-        columns=tuple(map(words.label_text, columns)),
+        title=labels.headline(metric, counts),
+        corner=", ".join(labels.key_label(key) for key, _ in table.rows[0]),
+        columns=tuple(map(labels.label_text, columns)),
         rows=_rendered(rows, paper, counts),
     )
 
@@ -125,14 +125,14 @@ def _means_over_sets(table: Table, metric: str) -> Section:
     entries, groups = table.means[metric], table.study.config.groups
     rows: dict[str, dict[str, Entry]] = {}
     for entry in entries:
-        kind = words.label_text(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
+        kind = labels.label_text(tuple((key, value) for key, value in entry.arm.factors.items() if key != GROUP))
         rows.setdefault(kind or "the only arm", {})[str(entry.arm.factors[GROUP])] = entry
     sizes = {ALL: sum(map(len, groups.values()))} | {name: len(members) for name, members in groups.items()}
     counts = seed_counts(entries)
     over = "over data sets, %" if is_share(metric) else "over data sets"
     return Section(
-        title=f"Mean {words.metric_label(metric)} {over}: ± 95 % interval, n = {words.span(counts)} seeds",
-        corner=", ".join(words.key_label(key) for key in entries[0].arm.factors if key != GROUP),
+        title=f"Mean {labels.metric_label(metric)} {over}: ± 95 % interval, n = {labels.span(counts)} seeds",
+        corner=", ".join(labels.key_label(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sizes.items()),
         rows=_rendered([(kind, [row[name] for name in sizes]) for kind, row in rows.items()], None, counts),
     )
@@ -158,12 +158,12 @@ def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
     if interval is None:
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
     return CellView(
-        mean=words.mean(interval, entry.metric),
+        mean=labels.mean(interval, entry.metric),
         count=f"n = {interval.n}" if with_count else "",
         difference=_difference(judged.difference, interval.n, entry.metric) if judged else "",
         verdict=short_verdict(judged.verdict) if judged else "not compared" if entry.left_out else "",
-        p=words.probability(judged.p_holm) if judged else "",
-        tuned=", ".join(f"{words.key_label(key)} {words.value_label(key, v)}" for key, v in entry.arm.tuned.items()),
+        p=labels.probability(judged.p_holm) if judged else "",
+        tuned=", ".join(f"{labels.key_label(key)} {labels.value_label(key, v)}" for key, v in entry.arm.tuned.items()),
         paper=beside,
         baseline=entry.is_baseline,
     )
@@ -172,7 +172,7 @@ def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
 def arm_label(table: Table, arm: Arm) -> str:
     """An arm by its row and column."""
     row, column = place(arm, table.study.config)
-    return words.label_text((*row, *column)) or "the only arm"
+    return labels.label_text((*row, *column)) or "the only arm"
 
 
 def short_verdict(verdict: str) -> str:
@@ -186,7 +186,7 @@ def short_verdict(verdict: str) -> str:
 def _difference(difference: stats.Difference, n: int, metric: str) -> str:
     """The difference, with its own n where not every seed of the arm has a partner."""
     pairs = f" (n = {difference.n})" if difference.n != n else ""
-    return words.signed(difference.mean, metric) + words.half_width(difference, metric) + pairs
+    return labels.signed(difference.mean, metric) + labels.half_width(difference, metric) + pairs
 
 
 def _paper_beside(entry: Entry, paper: Published | None) -> str:
@@ -194,9 +194,9 @@ def _paper_beside(entry: Entry, paper: Published | None) -> str:
     value = paper_figure(entry.arm, entry.metric, paper)
     if value is None:
         return ""
-    text = f"paper {words.number(value, entry.metric)}"
+    text = f"paper {labels.number(value, entry.metric)}"
     base = None if entry.baseline is None else paper_figure(entry.baseline, entry.metric, paper)
-    return text if base is None or entry.is_baseline else f"{text} ({words.signed(value - base, entry.metric)})"
+    return text if base is None or entry.is_baseline else f"{text} ({labels.signed(value - base, entry.metric)})"
 
 
 def paper_figure(arm: Arm, metric: str, paper: Published | None) -> float | None:
@@ -220,13 +220,13 @@ def shared_setting(arms: Sequence[Arm]) -> str:
     images, epochs = shared(lambda run: run.data.get("train_images")), shared(lambda run: run.epochs)
     arch = shared(lambda run: flatten(run.config).get("model.arch"))
     parts = [
-        arch and words.network_label(str(arch)),
+        arch and labels.network_label(str(arch)),
         shared(lambda run: run.data.get("name")),
         images and f"{images:,} training images",
         epochs and f"{epochs:.4g} epochs",
         f"{len(arms)} arms",
         f"{len(runs)} of {sum(len(arm.asked) for arm in arms)} runs finished",
-        f"seeds {words.seeds_text(sorted({seed for arm in arms for seed in arm.runs}))}",
+        f"seeds {labels.seeds_text(sorted({seed for arm in arms for seed in arm.runs}))}",
     ]
     return " · ".join(str(part) for part in parts if part)
 
@@ -243,7 +243,7 @@ def _footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
         if table.study.config.margin is not None:
-            margin = words.points(table.study.config.margin)
+            margin = labels.points(table.study.config.margin)
             yield f"Equivalent: the true difference lies within ±{margin} (two one-sided tests, Holm-corrected)."
         yield from _detectable(judged)
     if any(table.means.values()):
@@ -255,18 +255,18 @@ def _footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[
         if beside and not paper.data:
             text += " Its data and scale are not ours: compare the differences, not the levels."
         yield paper_text(paper) + text
-    yield from map(words.sentence, table.notes)
+    yield from map(labels.sentence, table.notes)
 
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
-    free = [words.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
+    free = [labels.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
     equal = f" at equal {' and '.join(free)}" if free else ""
     too_few = any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged)
     return (
         f"◆ is the baseline: {baseline_text(table)}{equal}. Beside each mean: the difference to it, paired by seed, "
         "with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
-        f"{words.comparisons_text(table.comparisons)} of this table"
+        f"{labels.comparisons_text(table.comparisons)} of this table"
         + (f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)." if too_few else ".")
     )
 
@@ -275,7 +275,7 @@ def baseline_text(table: Table) -> str:
     """The values of the baseline, those of the rows first."""
     config = table.study.config
     keys = dict.fromkeys(key for key in (*config.rows, *config.columns, *config.baseline) if key in config.baseline)
-    return words.label_text(tuple((key, config.baseline[key]) for key in keys))
+    return labels.label_text(tuple((key, config.baseline[key]) for key in keys))
 
 
 def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
@@ -287,19 +287,19 @@ def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
             effects.setdefault(entry.metric, []).append(found.detectable)
     shown = []
     for metric, sizes in effects.items():
-        low, high = (words.number(size, metric) for size in (min(sizes), max(sizes)))
-        shown.append(f"{words.metric_label(metric)} {low}" + (f" to {high}" if high != low else ""))
+        low, high = (labels.number(size, metric) for size in (min(sizes), max(sizes)))
+        shown.append(f"{labels.metric_label(metric)} {low}" + (f" to {high}" if high != low else ""))
     if shown:
         yield f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(shown)}."
 
 
 def _tuning(table: Table) -> str:
-    keys = " and ".join(map(words.key_label, table.study.config.tune))
+    keys = " and ".join(map(labels.key_label, table.study.config.tune))
     if all(arm.tuning_runs <= len(arm.runs) for arm in table.arms):
         return f"Each arm has one {keys}, which goes with it: none was chosen from several."
-    best, budgets = words.metric_label(table.study.config.select), [arm.tuning_runs for arm in table.arms]
+    best, budgets = labels.metric_label(table.study.config.select), [arm.tuning_runs for arm in table.arms]
     return (
-        f"Each arm has the {keys} that is best for it by {best}, chosen from {words.span(budgets)} runs; test numbers "
+        f"Each arm has the {keys} that is best for it by {best}, chosen from {labels.span(budgets)} runs; test numbers "
         "of the others were not read."
     )
 

@@ -114,7 +114,7 @@ def _runs(count: int) -> str:
 # Whether runs belong together: what differs between records apart from what a study varies on purpose.
 
 
-def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], place: str) -> list[str]:
+def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], location: str) -> list[str]:
     """What else differs between the runs of arms than the seed and the studied `keys`: settings that go with the arm,
     and repetitions.
 
@@ -126,7 +126,7 @@ def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], place:
         newest = max(every, key=lambda record: record.finished or "")
         bare = spelling(flat_config(newest).get(mixed[0])).strip('"')
         raise ValueError(
-            f"{place} holds runs of the same cell that were configured differently: {held}; "
+            f"{location} holds runs of the same cell that were configured differently: {held}; "
             f"choose one kind, such as --where {mixed[0]}={bare}"
         )
     more = "the arms differ in more than the studied factors"

@@ -21,7 +21,7 @@ _PYTHON = re.compile(r"python[\d.]*")
 
 
 def expand(command: Sequence[str], program: str | None, arguments: Mapping[str, Any], json_path: str) -> list[str]:
-    """The words that an agent would start.
+    """The arguments that an agent would start.
 
     Raises: ValueError for a macro that is unknown or only part of a word: an agent would drop or keep it silently.
     """
@@ -36,7 +36,7 @@ def expand(command: Sequence[str], program: str | None, arguments: Mapping[str, 
         "args_json": [json.dumps(arguments)],
         "args_json_file": [json_path],
     }
-    words: list[str] = []
+    argv: list[str] = []
     for item in command:
         word = _ENVIRONMENT.sub(_from_environment, str(item))
         macro = _MACRO.search(word)
@@ -45,8 +45,8 @@ def expand(command: Sequence[str], program: str | None, arguments: Mapping[str, 
             raise ValueError(f"the command has {macro[0]}, which is none of {known}; take it out")
         if macro and macro[0] != word:
             raise ValueError(f"the command has {word!r}, but a macro only expands as a whole word; split it in two")
-        words += macros[macro[1]] if macro else [word]
-    return words
+        argv += macros[macro[1]] if macro else [word]
+    return argv
 
 
 def _from_environment(macro: re.Match[str]) -> str:
@@ -55,14 +55,14 @@ def _from_environment(macro: re.Match[str]) -> str:
     return os.environ[macro[1]]
 
 
-def arguments_of_vitexp(words: Sequence[str]) -> list[str]:
+def arguments_of_vitexp(argv: Sequence[str]) -> list[str]:
     """What follows the program in an expanded command. Raises: ValueError where that is not `vitexp fit`."""
-    rest = list(words[1:] if words[:1] == ["/usr/bin/env"] else words)
+    rest = list(argv[1:] if argv[:1] == ["/usr/bin/env"] else argv)
     if rest and _PYTHON.fullmatch(PurePosixPath(rest[0]).name):
         rest = rest[2:] if rest[1:2] == ["-m"] else rest[1:]
     program = PurePosixPath(rest[0] if rest else "")
     if program.name != "vitexp" and program.parts[-2:] not in (("vitexp", "__main__.py"), ("vitexp", "cli.py")):
-        raise ValueError(f"the command starts {' '.join(words[:3])!r}, which is not vitexp; write {ADVICE}")
+        raise ValueError(f"the command starts {' '.join(argv[:3])!r}, which is not vitexp; write {ADVICE}")
     if rest[1:2] != ["fit"]:
         raise ValueError(f"the command runs {' '.join(rest[:2])!r}; a study runs `vitexp fit`: write {ADVICE}")
     return rest[1:]
@@ -98,8 +98,8 @@ def make_cells(points: Sequence[dict[str, Any]]) -> list[Cell]:
 def make_cell(index: int, point: dict[str, Any], factors: Sequence[str]) -> Cell:
     """A single cell of a study with these factors."""
     values = _flatten_arguments(point)
-    words = [f"{word}={values[key]}" for key, word in _short_names(factors).items() if key in values]
-    return Cell(index, point, values, " ".join(words) or "the only cell", values.get(SEED))
+    settings = [f"{word}={values[key]}" for key, word in _short_names(factors).items() if key in values]
+    return Cell(index, point, values, " ".join(settings) or "the only cell", values.get(SEED))
 
 
 def _flatten_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

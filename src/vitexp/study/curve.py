@@ -137,7 +137,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     places = {id(arm): x for arm in arms if (x := _place(arm, axis, arms, baseline)) is not None}
     if not places:
         raise ValueError(
-            f"no run in {selection.place} recorded its {axis}, so there is no axis; choose another study.x"
+            f"no run in {selection.location} recorded its {axis}, so there is no axis; choose another study.x"
         )
     bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
     groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)

@@ -48,9 +48,9 @@ _FOLLOWS = ("data.content", "data.subset", "run.init_content")
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Records that lie elsewhere than below a folder, where that is in words, and why others could not be read."""
+    """Records that lie elsewhere than below a folder, where that is as text, and why others could not be read."""
 
-    place: str
+    location: str
     records: tuple[RunRecord, ...]
     damaged: tuple[str, ...] = ()
 
@@ -66,8 +66,8 @@ class Selection:
     study: Study
     arms: tuple[Arm, ...]
     notes: tuple[str, ...]
-    place: str
-    """Where the runs are, in words"""
+    location: str
+    """The folder of the runs, or the W&B sweep"""
     damaged: tuple[str, ...] = ()
     """A sentence for each record that could not be read"""
 
@@ -97,7 +97,7 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     if not isinstance(runs, Runs):
         folder = Path(runs) / study.name
         planned, (records, damaged) = _planned(folder), read_records(folder)
-        runs = Runs(place=str(folder), records=tuple(records), damaged=tuple(damaged))
+        runs = Runs(location=str(folder), records=tuple(records), damaged=tuple(damaged))
     fingerprints = {} if where else {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
     cells, records = study.cells(), _kept(runs, where or {})
     keys = [key for key in differing_keys([cell.overrides for cell in cells]) if key != SEED]
@@ -108,8 +108,8 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=tuple(check_alike(found, keys, runs.place)),
-        place=runs.place,
+        notes=tuple(check_alike(found, keys, runs.location)),
+        location=runs.location,
         damaged=runs.damaged,
     )
 
@@ -120,7 +120,7 @@ def _kept(runs: Runs, where: Mapping[str, Any]) -> list[RunRecord]:
     if runs.records and not kept:
         asked = ", ".join(f"{key}={value}" for key, value in where.items())
         held = "; ".join(f"{key}: {value_counts(runs.records, key)}" for key in where)
-        raise ValueError(f"none of the {len(runs.records)} runs in {runs.place} has {asked}; they have {held}")
+        raise ValueError(f"none of the {len(runs.records)} runs in {runs.location} has {asked}; they have {held}")
     return kept
 
 
@@ -187,12 +187,12 @@ def parse_where(pairs: Iterable[str]) -> dict[str, Any]:
     return read
 
 
-def study_folders(place: str | Path) -> list[Path]:
-    """Every folder at or below `place` that holds the runs of a study (ROOT/STUDY/CELL/seed-N/record.json).
+def study_folders(path: str | Path) -> list[Path]:
+    """Every folder at or below `path` that holds the runs of a study (ROOT/STUDY/CELL/seed-N/record.json).
 
     A run with a folder of its own choice, such as ROOT/NAME/last, belongs to none: it would make a study of all ROOT.
     """
-    found = sorted({path.parents[2] for path in Path(place).resolve().rglob(f"seed-*/{RECORD_NAME}")})
+    found = sorted({path.parents[2] for path in Path(path).resolve().rglob(f"seed-*/{RECORD_NAME}")})
     here = Path.cwd()
     return [folder.relative_to(here) if folder.is_relative_to(here) and folder != here else folder for folder in found]
 
@@ -242,20 +242,20 @@ def _cells_of_records(records: Sequence[RunRecord]) -> list[Cell]:
     return make_cells(list({spelling(point): point for point in points}.values()))
 
 
-def read_sweep(place: str, file: str | None = None) -> tuple[Study, Runs]:
+def read_sweep(address: str, file: str | None = None) -> tuple[Study, Runs]:
     """The study in `file`, or else the one that the W&B sweep itself holds, and the sweep's runs.
 
-    Raises: ValueError when the place is no ENTITY/PROJECT/SWEEP, or the server does not show it.
+    Raises: ValueError when the address is no ENTITY/PROJECT/SWEEP, or the server does not show it.
     """
-    words = place.partition("?")[0].split("/")
-    if "://" in place:  # the address of the sweep's page
-        words = [word for word in words[3:] if word != "sweeps"]
-    if len(words) != 3 or not all(words):
+    parts = address.partition("?")[0].split("/")
+    if "://" in address:  # that of the sweep's page
+        parts = [word for word in parts[3:] if word != "sweeps"]
+    if len(parts) != 3 or not all(parts):
         raise ValueError(
-            f"--from wandb got {place!r}; write ENTITY/PROJECT/SWEEP, as `wandb sweep` printed it after `wandb agent`"
+            f"--from wandb got {address!r}; write ENTITY/PROJECT/SWEEP, as `wandb sweep` printed it after `wandb agent`"
         )
-    path = "/".join(words)
-    settings, runs = _ask(*words)
+    path = "/".join(parts)
+    settings, runs = _ask(*parts)
     study = read_study(file) if file else parse_study(Path(path), yaml.safe_dump(settings).encode())
     if study.method != "grid":
         raise ValueError(
@@ -290,12 +290,12 @@ def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[Ser
     return settings, runs
 
 
-def _read_runs(place: str, runs: Iterable[ServerRun]) -> Runs:
+def _read_runs(location: str, runs: Iterable[ServerRun]) -> Runs:
     """The runs as records; a sentence for each that is damaged."""
     records, damaged = [], []
     for run, config, summary, state in runs:
         try:
             records.append(from_wandb(config, summary, state))
         except (TypeError, ValueError) as error:
-            damaged.append(f"run {run} in {place} is not a run record ({error})")
-    return Runs(place=place, records=tuple(records), damaged=tuple(damaged))
+            damaged.append(f"run {run} in {location} is not a run record ({error})")
+    return Runs(location=location, records=tuple(records), damaged=tuple(damaged))

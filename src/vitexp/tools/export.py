@@ -114,21 +114,21 @@ def _onnx_bytes(model: Any) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def _by_timm(place: Path, model: Any) -> Network:
-    read: Network = timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+def _by_timm(path: Path, model: Any) -> Network:
+    read: Network = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     return read
 
 
-def _by_onnxruntime(place: Path, model: Any) -> Network:
+def _by_onnxruntime(path: Path, model: Any) -> Network:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(place), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def _by_us(place: Path, model: Any) -> Network:
+def _by_us(path: Path, model: Any) -> Network:
     read = build(model.config).eval()
-    load_weights(read, place)
+    load_weights(read, path)
     return read
 
 

@@ -1,4 +1,4 @@
-"""fit, finetune, validate, test and predict: words become a config, and a config the parts of one run."""
+"""fit, finetune, validate, test and predict: arguments become a config, and a config the parts of one run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -47,10 +47,10 @@ _SHORT = {"--init": "--run.init", "--download": "--run.download"}
 """Flags that finetune knows under shorter names too."""
 
 
-def as_fit(words: Sequence[str]) -> list[str]:
-    """A finetune in the words of fit: its defaults first, so that a config or a flag overrules them."""
-    words = ["--download=true" if word == "--download" else word for word in words]  # flags of fit all take a value
-    split = [word.partition("=") for word in words]
+def as_fit(argv: Sequence[str]) -> list[str]:
+    """The arguments of finetune as those of fit: its defaults first, so that a config or a flag overrules them."""
+    argv = ["--download=true" if word == "--download" else word for word in argv]  # flags of fit all take a value
+    split = [word.partition("=") for word in argv]
     long = [f"{_SHORT.get(name, name)}{equals}{value}" for name, equals, value in split]
     return ["fit", *(f"--{name}={value}" for name, value in FINETUNE.items()), *long]
 
@@ -61,7 +61,7 @@ _MOST_BUILT = 64
 _BUILT: dict[tuple[str, Any], Any] = {}
 """The parsers that this process has built, which takes longer than a short plan."""
 KIND: ContextVar[type[Classifier]] = ContextVar("kind", default=Classifier)
-"""The class of the module; the parser, which is built once, cannot be told it."""
+"""The class of the module; the parser, which is built once, cannot take it as an argument."""
 
 
 def classifier(**kwargs: Any) -> Classifier:
@@ -90,15 +90,15 @@ class TrainingCommand(LightningCLI):
         self.earlier: RunRecord | None = None
         """What this very run left in its folder before."""
         self.transfer = arguments[0] == "finetune"
-        words = as_fit(arguments[1:]) if self.transfer else list(arguments)
-        self.verb = words[0]
-        if dropped := [word for word in words if word.startswith("--_wandb")]:
+        argv = as_fit(arguments[1:]) if self.transfer else list(arguments)
+        self.verb = argv[0]
+        if dropped := [word for word in argv if word.startswith("--_wandb")]:
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
         quieten()
         super().__init__(
             classifier,
             data,
-            args=[word for word in words if word not in dropped],
+            args=[word for word in argv if word not in dropped],
             parser_class=Parser,
             save_config_callback=None,
             seed_everything_default=0,
@@ -113,7 +113,7 @@ class TrainingCommand(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one verb that is asked for: building the parsers of all four would take longer than a short plan."""
-        return {verb: words for verb, words in LightningCLI.subcommands().items() if verb == self.verb}
+        return {verb: parser for verb, parser in LightningCLI.subcommands().items() if verb == self.verb}
 
     def setup_parser(self, *arguments: Any) -> None:
         """Builds the verb's parser once a process: the cells of a study are forked from one that has it."""

@@ -61,10 +61,10 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _module_of(path: str) -> ModuleType | None:
     """The module that a dotted name lies in, where it is one that the parser has imported and not one of ours."""
-    words = path.split(".")
-    names = (".".join(words[:end]) for end in range(len(words) - 1, 0, -1))
+    parts = path.split(".")
+    names = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
     module = next((sys.modules[name] for name in names if name in sys.modules), None)
-    return module if module and _has_source(module) and words[0] not in sys.stdlib_module_names else None
+    return module if module and _has_source(module) and parts[0] not in sys.stdlib_module_names else None
 
 
 def _has_source(module: ModuleType) -> bool:
@@ -78,12 +78,12 @@ def _is_installed(module: ModuleType) -> bool:
 
 def _shortest(path: str) -> str:
     """A class path through the outermost package that exports the class: one class, one name."""
-    *words, name = path.split(".")
-    module = sys.modules.get(".".join(words))
-    for end in range(1, len(words)):
-        outer = sys.modules.get(".".join(words[:end]))
+    *parts, name = path.split(".")
+    module = sys.modules.get(".".join(parts))
+    for end in range(1, len(parts)):
+        outer = sys.modules.get(".".join(parts[:end]))
         if module and outer and getattr(outer, name, None) is getattr(module, name, outer):
-            return ".".join([*words[:end], name])
+            return ".".join([*parts[:end], name])
     return path
 
 
@@ -174,5 +174,5 @@ def network_config(config: ClassifyConfig) -> ViTConfig:
 
 
 def plain(config: ClassifyConfig) -> dict[str, Any]:
-    """The config as words and numbers."""
+    """The config as text and numbers."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}

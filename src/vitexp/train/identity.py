@@ -253,7 +253,7 @@ def _with_continued(config: Mapping[str, Any], before: Mapping[str, Any]) -> dic
 
 
 def _check_continues(origin: Origin, config: Mapping[str, Any], steps: int) -> None:
-    """Raises: ValueError unless a run of this config and of so many steps is only a longer one."""
+    """Raises: ValueError unless a run of this config and of this many steps is only a longer one."""
     path, apart = origin.path, origin.differences(config)
     if not apart.keys() <= _LENGTH:
         raise ValueError(

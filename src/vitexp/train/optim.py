@@ -31,7 +31,7 @@ class OptimConfig:
     decay: Decay = "all"
     """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
-    """Course of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
+    """Shape of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
     after 1/3, 2/3 and 8/9 of the run."""
     warmup_steps: int | float = 0
     """Steps over which the learning rate rises linearly from 0; below 1, that share of the run's steps."""

@@ -120,7 +120,7 @@ class Trace(NamedTuple):
         return sorted(place for place, batch in self.batches.items() if whole.batches.get(place) != batch)
 
 
-def verify_resume(words: Sequence[str], groups: dict[str, type]) -> int:
+def verify_resume(argv: Sequence[str], groups: dict[str, type]) -> int:
     """The command: prints what was done and found; exit status 1 when anything differs."""
     parser = argparse.ArgumentParser(
         prog="vitexp verify-resume",
@@ -130,7 +130,7 @@ def verify_resume(words: Sequence[str], groups: dict[str, type]) -> int:
     )
     parser.add_argument("--steps", type=int, help="optimiser steps; by default past the end of an epoch, if it is near")
     parser.add_argument("--workers", type=int, help="data.workers after the last kill; by default another number")
-    chosen, rest = parser.parse_known_args(list(words))
+    chosen, rest = parser.parse_known_args(list(argv))
     outline = _outline_of(TrainingCommand(["fit", *rest], groups, until="planned", weights=False))
     steps = min(chosen.steps or default_steps(outline), outline.steps)
     if steps < 4:
@@ -179,21 +179,21 @@ def cuts(outline: Outline, steps: int) -> list[Cut]:
     return sorted(cut for cut in every if cut.step < steps)
 
 
-def _verify(folder: Path, words: list[str], outline: Outline, steps: int, workers: int) -> int:
+def _verify(folder: Path, argv: list[str], outline: Outline, steps: int, workers: int) -> int:
     no_end = "" if outline.epoch < steps else ": no epoch ends in these"
     print(f"{steps} steps, an epoch has {outline.epoch}{no_end}")
-    whole = _run(folder / "whole", words, steps, Cut())
+    whole = _run(folder / "whole", argv, steps, Cut())
     print(f"  unbroken: {len(whole.batches)} batches, weights {whole.weights}")
     parts: list[Trace] = []
     for cut in cuts(outline, steps):
-        parts.append(_run(folder / "cut", [*words, *(["--ckpt_path=last"] if parts else [])], steps, cut))
+        parts.append(_run(folder / "cut", [*argv, *(["--ckpt_path=last"] if parts else [])], steps, cut))
         print(f"  {cut}: {_compared(parts[-1], whole)}")
-    last = _run(folder / "cut", [*words, "--ckpt_path=last", f"--data.workers={workers}"], steps, Cut())
+    last = _run(folder / "cut", [*argv, "--ckpt_path=last", f"--data.workers={workers}"], steps, Cut())
     print(f"  resumed with data.workers {workers}: {_compared(last, whole)}, weights {last.weights}")
     return _verdict(whole, [*parts, last])
 
 
-def _run(folder: Path, words: list[str], steps: int, cut: Cut) -> Trace:
+def _run(folder: Path, argv: list[str], steps: int, cut: Cut) -> Trace:
     """One piece of a run, in a process of its own; what it noted."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob("notes.*"):
@@ -209,7 +209,7 @@ def _run(folder: Path, words: list[str], steps: int, cut: Cut) -> Trace:
         "trainer.callbacks.kill": cut.step,
         "trainer.callbacks.kill_in_validation": str(cut.in_validation).lower(),
     }
-    command = [sys.executable, "-m", "vitexp.cli", "fit", *words, *(f"--{name}={value}" for name, value in own.items())]
+    command = [sys.executable, "-m", "vitexp.cli", "fit", *argv, *(f"--{name}={value}" for name, value in own.items())]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != (-signal.SIGKILL if cut.step else 0):
         said = (done.stdout.strip().splitlines() or ["nothing"])[-1].removeprefix("vitexp: ")

@@ -203,12 +203,14 @@ def _flat(tree: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _beside(path: Path) -> dict[str, Any] | None:
     """The words in these, where the file has the name under which Hugging Face and timm keep such a file."""
     words: dict[str, Any] = {}
-    places = [path.with_name(name) for name in _BESIDE] if path.name in _BESIDE_WHICH else []
-    for place in filter(Path.is_file, places):
+    paths = [path.with_name(name) for name in _BESIDE] if path.name in _BESIDE_WHICH else []
+    for beside in filter(Path.is_file, paths):
         try:
-            words |= json.loads(place.read_bytes())
+            words |= json.loads(beside.read_bytes())
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{place}, which says what network {path.name} holds, cannot be read ({error})") from error
+            raise ValueError(
+                f"{beside}, which says what network {path.name} holds, cannot be read ({error})"
+            ) from error
     return words
 
 

@@ -103,14 +103,14 @@ class ShardSet:
         Raises: ValueError when neither can be written to.
         """
         away = hashlib.sha256(str(self.directory.resolve()).encode()).hexdigest()[:16]
-        places = [self.directory / ".cache", cache_root() / "local" / away]
-        for place in places:
+        folders = [self.directory / ".cache", cache_root() / "local" / away]
+        for folder in folders:
             with contextlib.suppress(OSError):
-                place.mkdir(parents=True, exist_ok=True)
-                if os.access(place, os.W_OK):
-                    return place
+                folder.mkdir(parents=True, exist_ok=True)
+                if os.access(folder, os.W_OK):
+                    return folder
         raise ValueError(
-            f"neither {places[0]} nor {places[1]} can be written to; set VITEXP_CACHE to a directory that can, "
+            f"neither {folders[0]} nor {folders[1]} can be written to; set VITEXP_CACHE to a directory that can, "
             "or set data.reader to local"
         )
 

@@ -1,4 +1,4 @@
-"""What the ViT paper claims about the parts that we ablate, and what a study needs to speak to each claim.
+"""What the ViT paper claims about the parts that we ablate, and what a study needs to test each claim.
 
 Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929v2).
 """

@@ -72,18 +72,18 @@ class ClaimVerdict:
 
     def path_of(self, run: RunRecord) -> str:
         """Where a run's record lies, or else where the runs of its study do."""
-        place = Path(self.selection.place)
-        path = run_directory(place.parent, place.name, run.cell, run.seed) / RECORD_NAME
-        return str(path) if path.is_file() else self.selection.place
+        folder = Path(self.selection.location)
+        path = run_directory(folder.parent, folder.name, run.cell, run.seed) / RECORD_NAME
+        return str(path) if path.is_file() else self.selection.location
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class ClaimsReport:
     """All verdicts in the order of the claims, the studies that gave none, and the folders that could not be read."""
 
     verdicts: tuple[ClaimVerdict, ...]
     studies: tuple[str, ...]
-    silent: tuple[str, ...]
+    untouched: tuple[str, ...]
     unread: tuple[str, ...]
 
     def of(self, claim: Claim) -> tuple[ClaimVerdict, ...]:
@@ -91,46 +91,46 @@ class Ledger:
         return tuple(one for one in self.verdicts if one.claim is claim)
 
 
-def make_ledger(
-    places: Sequence[str | Path] = (), root: str | Path = "runs", read: Sequence[tuple[Study, Runs]] = ()
-) -> Ledger:
-    """The ledger of the sweep files and folders in `places`, and of the runs in `read`, which lie elsewhere.
+def judge_claims(
+    paths: Sequence[str | Path] = (), root: str | Path = "runs", read: Sequence[tuple[Study, Runs]] = ()
+) -> ClaimsReport:
+    """The verdicts on the sweep files and folders in `paths`, and of the runs in `read`, which lie elsewhere.
 
     Without either it is that of every study below `root`.
 
-    Raises: ValueError for a place that is neither, a sweep file that is not sound, and where there is no run at all.
+    Raises: ValueError for a path that is neither, a sweep file that is not sound, and where there is no run at all.
     """
     found: list[tuple[str, list[ClaimVerdict]]] = []
     unread = []
-    known: list[tuple[Study | Path, Root]] = [*_places(places if places or read else [root], Path(root)), *read]
-    for place, runs in known:
+    known: list[tuple[Study | Path, Root]] = [*_studies(paths if paths or read else [root], Path(root)), *read]
+    for one, runs in known:
         try:
-            study = place if isinstance(place, Study) else found_study(place)
+            study = one if isinstance(one, Study) else found_study(one)
             found.append((study.name, read_verdicts(study, runs)))
         except ValueError as error:
             unread.append(str(error))
     if not found:
         raise ValueError("; ".join(unread))
-    return Ledger(
+    return ClaimsReport(
         verdicts=tuple(one for claim in CLAIMS for _, verdicts in found for one in verdicts if one.claim is claim),
         studies=tuple(name for name, _ in found),
-        silent=tuple(name for name, verdicts in found if not verdicts),
+        untouched=tuple(name for name, verdicts in found if not verdicts),
         unread=tuple(unread),
     )
 
 
-def _places(places: Sequence[str | Path], root: Path) -> list[tuple[Study | Path, Path]]:
+def _studies(paths: Sequence[str | Path], root: Path) -> list[tuple[Study | Path, Path]]:
     """Every study once, by its sweep file or else by the folder of its runs, and the folder above the runs."""
     found: dict[Path, tuple[Study | Path, Path]] = {}
-    for place in map(Path, places):
-        if place.is_file():
-            study = read_study(place)
+    for path in map(Path, paths):
+        if path.is_file():
+            study = read_study(path)
             found[(root / study.name).resolve()] = (study, root)
             continue
-        folders = study_folders(place)
+        folders = study_folders(path)
         if not folders:
             raise ValueError(
-                f"{place} holds no run; run a study first, such as `vitexp sweep sweeps/pos_embed.yaml`, or name a "
+                f"{path} holds no run; run a study first, such as `vitexp sweep sweeps/pos_embed.yaml`, or name a "
                 "sweep file or a folder of runs"
             )
         for folder in folders:
@@ -145,7 +145,7 @@ def read_verdicts(study: Study, root: Root) -> list[ClaimVerdict]:
     """
     selection = tune(select(study, root))
     if not any(arm.runs for arm in selection.arms):
-        raise ValueError(f"{selection.place} holds no finished run of {study.path}; run `vitexp sweep` on it first")
+        raise ValueError(f"{selection.location} holds no finished run of {study.path}; run `vitexp sweep` on it first")
     return [verdict for claim in CLAIMS for verdict in _judge(claim, selection)]
 
 

@@ -2,7 +2,7 @@
 
 They start from a preloaded fork server, so that no cell pays for imports, and end with the runner, however it ends.
 
-Both engines say how many more cells are `free` to start, `start` one, `wait` so many seconds for one to end, and give
+Both engines say how many more cells are `free` to start, `start` one, `wait` for one to end, for some seconds, and give
 the exit status of each that has (-n: by signal n; LOST) by its run directory. `close` ends those that still run.
 """
 
@@ -161,7 +161,7 @@ def kill(process: BaseProcess) -> None:
 
 
 class LocalEngine:
-    """So many processes on this machine; on GPUs, they take one each in turn."""
+    """`workers` processes on this machine; on GPUs, they take one each in turn."""
 
     def __init__(self, train: Train, workers: int | None = None) -> None:
         self.train, self.gpus = train, visible_gpus()
@@ -251,12 +251,12 @@ class RayEngine:
 
     def free(self) -> int:
         """Places on the nodes that are alive now, less the running cells; a cell never spans nodes."""
-        places = 0
+        free = 0
         for node in self.ray.nodes():
             if node["Alive"]:
                 fits = [int(node["Resources"].get(kind, 0.0) / need + 1e-9) for kind, need in self.needs.items()]
-                places += min(fits, default=0)
-        return min(places, self.workers or places) - len(self.running)
+                free += min(fits, default=0)
+        return min(free, self.workers or free) - len(self.running)
 
     def start(self, argv: list[str], directory: str, fingerprint: str) -> None:
         """Submits a task."""
@@ -288,14 +288,14 @@ class RayEngine:
 
 
 def run_cell(
-    train: Train, place: str, modules: list[str], threads: int, argv: list[str], directory: str, fingerprint: str
+    train: Train, folder: str, modules: list[str], threads: int, argv: list[str], directory: str, fingerprint: str
 ) -> int:
     """A task on any node: the cell in a process of its own, so that a crash differs from a lost worker."""
     import ray
 
-    if not os.path.isdir(place):
-        raise ValueError(f"{place} is no folder on {os.uname().nodename}; start in one that all nodes share")
-    os.chdir(place)
+    if not os.path.isdir(folder):
+        raise ValueError(f"{folder} is no folder on {os.uname().nodename}; start in one that all nodes share")
+    os.chdir(folder)
     # A child would otherwise run the file of Ray's worker once more, as its main module.
     vars(sys.modules["__main__"]).pop("__file__", None)
     preload(modules, threads)

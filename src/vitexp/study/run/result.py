@@ -100,9 +100,9 @@ class Standing:
 
 def standing_of(cell: ResolvedCell) -> Standing:
     """Where a cell stands, whoever trained it; a record that is damaged or of another run is "not its own"."""
-    place = cell.run_directory
+    folder = cell.run_directory
     try:
-        record = find_record(place)
+        record = find_record(folder)
     except (ValueError, OSError) as error:
         return Standing("not its own", None, str(error))
     if record is None:
@@ -113,7 +113,7 @@ def standing_of(cell: ResolvedCell) -> Standing:
     elif split := measured_elsewhere(record, cell.measured_on):
         foreign = f"this run with other {split} images or labels than the data set has now"
     if foreign:
-        return Standing("not its own", None, f"{place} holds {foreign}; move it away and run the study again")
+        return Standing("not its own", None, f"{folder} holds {foreign}; move it away and run the study again")
     if record.status == "finished":
         reason = _other_length(cell, record)
         return Standing("short" if reason else "finished", record, reason)
@@ -190,15 +190,15 @@ def stale_line(records: Sequence[RunRecord], stale: Stale) -> str:
     if not found:
         return ""
     counts = Counter(kind for kinds in found for kind in kinds)
-    words = "; ".join(f"{kind} ({count})" for kind, count in counts.items())
+    listed = "; ".join(f"{kind} ({count})" for kind, count in counts.items())
     what = "set aside and trained again" if stale == "rerun" else "kept (--stale rerun sets them aside and trains anew)"
-    return f"{len(found)} of {len(records)} finished cells were not made by today's code: {words}; they are {what}"
+    return f"{len(found)} of {len(records)} finished cells were not made by today's code: {listed}; they are {what}"
 
 
 def set_aside(directory: str | Path, root: str | Path) -> Path | None:
     """Moves a run directory to the folder ROOT-aside, where no table looks for records; nothing is deleted.
 
-    Returns the new place, or None when another process holds the directory.
+    Returns the new folder, or None when another process holds the directory.
     """
     directory, root = Path(directory).absolute(), Path(root).absolute()
     inner = directory.relative_to(root) if directory.is_relative_to(root) else Path(directory.name)
@@ -208,8 +208,8 @@ def set_aside(directory: str | Path, root: str | Path) -> Path | None:
         return None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        places = [target, *(target.with_name(f"{target.name}-{number}") for number in range(1, 1000))]
-        free = next(place for place in places if not place.exists())
+        folders = [target, *(target.with_name(f"{target.name}-{number}") for number in range(1, 1000))]
+        free = next(folder for folder in folders if not folder.exists())
         directory.rename(free)
         (free / lock.HOLDER_NAME).unlink(missing_ok=True)
     finally:

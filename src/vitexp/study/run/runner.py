@@ -208,7 +208,7 @@ class _Runner:
     ) -> Standing:
         """Lets a cell wait, or counts it, as its folder says.
 
-        One whose process has `ended`, with a status and after so many seconds, is over.
+        One whose process has `ended`, with a status and after this many seconds, is over.
         """
         standing, (status, seconds) = standing_of(cell), ended or (None, 0.0)
         again = standing.open or standing.to_rerun(self.stale) or (standing.state == "failed" and retry)

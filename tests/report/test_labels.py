@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vitexp.data.module import ShardData
-from vitexp.report import words
+from vitexp.report import labels
 from vitexp.study.spec import read_study
 from vitexp.train.config import ClassifyConfig, RunConfig
 
@@ -15,8 +15,8 @@ NOT_COMPARED = {"run.wandb"}
 
 def is_known(key, value):
     """Whether there are words for a key, and for a value of it that is not a number."""
-    named = isinstance(value, str) and key in words.NAMES
-    return key in words.KEYS and (named or isinstance(value, int | float) or value in words.VALUES.get(key, {}))
+    named = isinstance(value, str) and key in labels.NAMES
+    return key in labels.KEYS and (named or isinstance(value, int | float) or value in labels.VALUES.get(key, {}))
 
 
 def choices():
@@ -28,7 +28,7 @@ def choices():
 
 
 def test_one_comparison_is_no_comparisons():
-    assert [words.comparisons_text(count) for count in (1, 14)] == ["one comparison", "14 comparisons"]
+    assert [labels.comparisons_text(count) for count in (1, 14)] == ["one comparison", "14 comparisons"]
 
 
 @pytest.mark.parametrize(
@@ -36,25 +36,25 @@ def test_one_comparison_is_no_comparisons():
     [(0.97624, "test_acc", "97.62"), (-0.0031, "fewshot_5", "−0.31"), (1.23456, "test_loss", "1.2346")],
 )
 def test_numbers_are_per_cent_for_accuracies_alone(value, metric, shown):
-    assert words.number(value, metric) == shown
+    assert labels.number(value, metric) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.0031, "+0.31"), (-0.0031, "−0.31"), (0.0, "0.00"), (-0.00001, "0.00"), (0.00001, "0.00")]
 )
 def test_differences_carry_their_sign_unless_they_round_to_nothing(value, shown):
-    assert words.signed(value, "test_acc") == shown
+    assert labels.signed(value, "test_acc") == shown
 
 
 def test_words_of_unknown_keys_and_values_are_themselves():
-    assert words.label_text((("model.pos_embed", "spiral"), ("model.mlp_ratio", 2), ("model.kind", "new"))) == (
+    assert labels.label_text((("model.pos_embed", "spiral"), ("model.mlp_ratio", 2), ("model.kind", "new"))) == (
         "position embedding spiral, mlp ratio 2, kind new"
     )
-    assert words.seeds_text([0, 1, 2, 3]) == "0–3"
-    assert words.seeds_text([0, 2]) == "0, 2"
-    assert words.points(0.01) == "1 point"
-    assert words.points(0.005) == "0.5 points"
-    assert [words.probability(p) for p in (None, 0.0004, 0.0404)] == ["–", "< 0.001", "0.040"]
+    assert labels.seeds_text([0, 1, 2, 3]) == "0–3"
+    assert labels.seeds_text([0, 2]) == "0, 2"
+    assert labels.points(0.01) == "1 point"
+    assert labels.points(0.005) == "0.5 points"
+    assert [labels.probability(p) for p in (None, 0.0004, 0.0404)] == ["–", "< 0.001", "0.040"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_words_of_unknown_keys_and_values_are_themselves():
     ],
 )
 def test_a_label_says_what_a_reader_must_know_and_no_more(label, shown):
-    assert words.label_text(tuple(label)) == shown
+    assert labels.label_text(tuple(label)) == shown
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -96,11 +96,11 @@ def test_every_factor_of_every_study_has_words(path):
         for key in study.factors:
             assert is_known(key, cell.overrides[key]), f"{key} {cell.overrides[key]} has no words"
     for metric in (*study.config.metrics, study.config.select):
-        assert "_" not in words.metric_label(metric)
+        assert "_" not in labels.metric_label(metric)
 
 
 def test_every_word_that_a_flag_takes_has_words():
-    """From the table of axes, or a line in report/words.py."""
+    """From the table of axes, or a line in report/labels.py."""
     assert [(key, word) for key, word in sorted(set(choices())) if not is_known(key, word)] == []
 
 
