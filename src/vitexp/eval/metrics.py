@@ -11,7 +11,7 @@ arguments must be plain values. A metric that keeps sums rather than lists also 
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 Factory = Callable[[int], Metric]
 _FACTORIES: dict[str, Factory] = {}
@@ -25,6 +25,11 @@ def metric(name: str, *, unit: str, better: str | None, label: str) -> Callable[
         return factory
 
     return register
+
+
+def mean() -> MeanMetric:
+    """A mean that nobody waits for: to look for NaN would be a wait each batch, and to drop it would hide it."""
+    return MeanMetric(nan_strategy="disable")
 
 
 def of_logits(classes: int) -> nn.ModuleDict:
