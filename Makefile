@@ -51,8 +51,9 @@ test: $(STAMP) ## the suite: some 5 minutes on 2 cores, no network, no GPU
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing, the wheel
 	@$(BIN)/python -m pytest -q -m slow
 
-bench: $(STAMP) ## training steps beside their matrix products and other libraries: ratios in one run
+bench: $(STAMP) ## steps beside their matrix products and other libraries, the framework beside a bare loop
 	@$(BIN)/vitexp bench --pos-embed none 1d 2d relative --compile
+	@$(BIN)/python bench/overhead.py
 
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
 	@$(BIN)/python bench/data.py $(DATA)

@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False}
+_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False, "run.compile": False, "run.matmul_precision": "highest"}
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 
 _DEEPEST = 50
@@ -71,6 +71,8 @@ class RunRecord:
     """Optimiser steps that the config asks for; `steps` are those taken."""
     epochs: float | None = None
     train_seconds: float | None = None
+    compile_seconds: float | None = None
+    """What `run.compile` took before the first step; no part of `train_seconds`."""
     learning: dict[str, float] = field(default_factory=dict)
     """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc (share of the largest class)."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -20,7 +20,8 @@ _FACTS = (
 )  # fmt: skip
 """Fields that are known when a run starts; they stand under `record.`."""
 _OUTCOME = (
-    "images_seen", "steps", "epochs", "train_flops", "train_seconds", "learning", "answers", "finished", "reason",
+    "images_seen", "steps", "epochs", "train_flops", "train_seconds", "compile_seconds", "learning", "answers",
+    "finished", "reason",
 )  # fmt: skip
 """Fields that are known when it has ended; they stand in the summary under their own names."""
 _PLAIN = ("data_size", "cell")

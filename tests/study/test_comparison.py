@@ -87,3 +87,13 @@ def test_a_comparison_that_cannot_be_made_is_named(lab, spoil, why):
     table = make_table(study, lab.root)
     assert table.comparisons == 0
     assert any(note.startswith(f"comparisons with the baseline left out: pool=gap ({why}") for note in table.notes)
+
+
+def test_an_arm_that_alone_is_compiled_is_not_compared(lab):
+    study = pools(lab, [{"model.pool": "cls"}, {"model.pool": "gap"}])
+    for cell in study.cells():
+        odd = cell.overrides["model.pool"] == "gap"
+        lab.run(cell, value(cell), study=study.name, config={"run.compile": True} if odd else {})
+    table = make_table(study, lab.root)
+    assert table.comparisons == 0
+    assert "also differ in run.compile" in str(table)

@@ -226,6 +226,8 @@ ELSEWHERE = {
     "run.wandb": "train/test_loggers.py",
     "run.shot_seeds": "below",
     "run.fewer_shots": "train/test_measure.py",
+    "run.compile": "train/test_compute.py",
+    "run.matmul_precision": "train/test_compute.py",
 }
 NETWORK = {field.name for field in fields(ViTConfig)}
 QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     labels: Tensor
     """int64 (B,)."""
     samples: Tensor
-    """int64 (B,): the numbers of the samples in their split."""
+    """int64 (B,): the numbers of the samples in their split; always on the host."""
     total: int
     """Images in the global batch, over all ranks."""
     recipe: Recipe | None = None

@@ -300,6 +300,11 @@ class ShardData(L.LightningDataModule):
         rows = self.samples(split) if samples is None else samples
         return EpochOrder(rows, self.index_of(split).starts, self.seed)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """All but the samples' numbers: only the host reads them, and to fetch them back would wait for the device."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(samples=batch.samples)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Bytes to floats in [-1, 1], mixed where asked for, on the device."""
         images = batch.images.to(torch.float32, memory_format=torch.contiguous_format).sub_(127.5).div_(127.5)

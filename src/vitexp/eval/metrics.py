@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before torchmetrics)
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 Factory = Callable[[int], Metric]
 _FACTORIES: dict[str, Factory] = {}
@@ -26,6 +26,11 @@ def metric(name: str, *, unit: str, better: str | None, label: str) -> Callable[
         return factory
 
     return register
+
+
+def mean() -> MeanMetric:
+    """A mean that nobody waits for: to look for NaN would be a wait each batch, and to drop it would hide it."""
+    return MeanMetric(nan_strategy="disable")
 
 
 def of_logits(classes: int) -> nn.ModuleDict:

@@ -56,6 +56,8 @@ KEYS = {
     "data.val_fraction": "share held out for validation",
     "run.init": "start",
     "run.keep": "weights kept",
+    "run.compile": "compiled",
+    "run.matmul_precision": "fp32 matrix products",
     "study.groups": "group",
     "trainer.accumulate_grad_batches": "batches per step",
     "trainer.max_epochs": "epochs",

@@ -200,6 +200,7 @@ class TrainingCommand(LightningCLI):
             check_length(config, self.steps())
             flags.check_minimum(chosen, self.steps())
             flags.check_shots(run, data)
+        flags.check_computation(chosen, run, config.objective)
         flags.check_keep(run.keep, chosen, config, data)
         if self.weights:
             begin(self.model, run.init, run.download, quiet=self.until == "planned")

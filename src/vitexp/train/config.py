@@ -91,6 +91,7 @@ Loss = Literal["softmax", "sigmoid"]
 Objective = Literal["classify", "masked_mean", "masked_small", "masked_pixels"]
 Wandb = Literal["auto", "online", "offline", "off"]
 Keep = Literal["last", "best"]
+MatmulPrecision = Literal["highest", "high", "medium"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +157,10 @@ class RunConfig:
     """Draws of the few-shot images; the accuracy is their mean."""
     fewer_shots: bool = False
     """A class with fewer training images than the shots gives all it has, as in Google's protocol (else refused)."""
+    compile: bool = False
+    """Train through torch.compile, which changes rounding; measurements are of the network as it is."""
+    matmul_precision: MatmulPrecision = "highest"
+    """Products of fp32 matrices: in fp32, or faster with TF32 or bf16 inside (torch.set_float32_matmul_precision)."""
 
     def __post_init__(self) -> None:
         if any(shots < 1 for shots in self.shots) or len(set(self.shots)) < len(self.shots):

@@ -101,8 +101,10 @@ class MaskedPatches(nn.Module):
 
     def forward(self, network: ViT, batch: Batch, epoch: int) -> tuple[Tensor, Tensor | None]:
         """One loss per image, and the share of colours that were right where there are any. Shapes: (B), (B)."""
-        how = corruption(batch.samples.cpu().numpy(), self.grid[0] * self.grid[1], self.share, self.seed, epoch)
-        how = Corruption(*(part.to(batch.images.device) for part in how))
+        device = batch.images.device  # the numbers of the samples are on the host
+        how = corruption(batch.samples.numpy(), self.grid[0] * self.grid[1], self.share, self.seed, epoch)
+        pinned = (part.pin_memory() if device.type == "cuda" else part for part in how)
+        how = Corruption(*(part.to(device, non_blocking=True) for part in pinned))
         tokens = self.encode(network, batch.images, how)
         predicted = self.predict(_at(tokens, how.chosen)).float()
         if self.target == "masked_pixels":

@@ -1,5 +1,6 @@
 """Training and measuring: the one LightningModule, whatever the network's axes and the objective say."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -7,7 +8,6 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
@@ -42,6 +42,8 @@ class Classifier(L.LightningModule):
     """
 
     places: Tensor | None
+    compiled: Callable[[Tensor], Tensor] | None = None
+    """The network's compiled form, in training with `run.compile`; a function, so that no weight has a second name."""
 
     def __init__(
         self,
@@ -125,7 +127,8 @@ class Classifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
-        logits: Tensor = self.network(images)
+        network = self.compiled if self.compiled is not None and self.training else self.network
+        logits: Tensor = network(images)
         return logits
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -255,7 +258,7 @@ class Classifier(L.LightningModule):
             return batch
         images, labels = batch[:2]
         ranks, rank = self.trainer.world_size, self.global_rank
-        numbers = torch.arange(len(labels), device=labels.device) + (batch_index << 20)
+        numbers = torch.arange(len(labels)) + (batch_index << 20)
         return Batch(images, labels, numbers * ranks + rank, len(labels) * ranks)
 
     def _measure(self, split: str, batch: Batch, batch_index: int) -> None:
@@ -292,9 +295,9 @@ class Classifier(L.LightningModule):
     def _readings(self) -> nn.ModuleDict:
         """What is measured over a split besides the share of right classes."""
         if self.masked is None:
-            return nn.ModuleDict({"loss": MeanMetric(), **metrics.of_logits(self.config.classes)})
-        colours = {} if self.config.objective == "masked_pixels" else {"colour_acc": MeanMetric()}
-        return nn.ModuleDict({**colours, "loss": MeanMetric()})
+            return nn.ModuleDict({"loss": metrics.mean(), **metrics.of_logits(self.config.classes)})
+        colours = {} if self.config.objective == "masked_pixels" else {"colour_acc": metrics.mean()}
+        return nn.ModuleDict({**colours, "loss": metrics.mean()})
 
     def on_validation_start(self) -> None:
         """The clock of training stops."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from vitexp.record import RunRecord, write_answers, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
+from vitexp.train.compute import compile_network, matmul_precision
 from vitexp.train.config import RunConfig
 from vitexp.train.ending import INTERRUPTED, ending, exit_code, failure, interruption
 from vitexp.train.identity import KEY, LAST_CHECKPOINT, RunIdentity, claim
@@ -58,6 +59,8 @@ class RunRecorder(L.Callback):
         """The trainer's callbacks that the config names; others count as parts of the run."""
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.train_seconds = 0.0
+        self.compile_seconds: float | None = None
+        self._computing = ExitStack()
         self._since: float | None = None
         self._record: RunRecord | None = None
         self._folder: int | None = None
@@ -107,14 +110,16 @@ class RunRecorder(L.Callback):
             logger.log_start(self.record)
 
     def release(self) -> None:
-        """Lets go of the folder."""
+        """Lets go of the folder, and of how matrix products are computed."""
+        self._computing.close()
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
 
     def keep(self, **changes: Any) -> None:
         """Writes what has become known into the record of a run that goes on."""
-        self._record = replace(self.record, curves=self.curves, train_seconds=round(self._seconds(), 3), **changes)
+        seconds: dict[str, Any] = {"train_seconds": round(self._seconds(), 3), "compile_seconds": self.compile_seconds}
+        self._record = replace(self.record, curves=self.curves, **seconds, **changes)
         write_record(self._record, self.identity.directory)
 
     def _end(self, trainer: Any, **changes: Any) -> None:
@@ -123,11 +128,16 @@ class RunRecorder(L.Callback):
             logger.log_end(self.record)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """The clock of training starts."""
+        """The network is compiled, if it is to be; then the clock of training starts."""
+        self._computing.enter_context(matmul_precision(self.run.matmul_precision))
+        if self.run.compile:
+            took = compile_network(trainer, *own_parts(trainer, pl_module))
+            self.compile_seconds = round((self.compile_seconds or 0.0) + took, 3)
         self._since = time.perf_counter()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """The clock of training stops, and why it did; then the network is measured, and the record ended."""
+        pl_module.compiled = None
         if self._record is None:
             return
         ended = ending(trainer, self.record.planned_steps or 0)
@@ -191,6 +201,7 @@ class RunRecorder(L.Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""
+        self._computing.close()
         if self._record is None or self.record.finished or not trainer.is_global_zero:
             return
         step, planned, code = trainer.global_step, self.record.planned_steps or 0, exit_code(exception)
@@ -225,12 +236,14 @@ class RunRecorder(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run goes on from."""
-        return {"curves": {k: [list(point) for point in v] for k, v in self.curves.items()}, "seconds": self._seconds()}
+        curves = {name: [list(point) for point in points] for name, points in self.curves.items()}
+        return {"curves": curves, "seconds": self._seconds(), "compile_seconds": self.compile_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up curves and clock."""
         self.curves = {name: [(int(s), float(v)) for s, v in points] for name, points in state_dict["curves"].items()}
         self.train_seconds = float(state_dict["seconds"])
+        self.compile_seconds = state_dict.get("compile_seconds")
 
     def _seconds(self) -> float:
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)

@@ -16,6 +16,7 @@ from vitexp.nn.vit import ViTConfig
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_atomically
 from vitexp.train.answers import class_places, gathered, listed
 from vitexp.train.checkpoint import Stop, set_aside
+from vitexp.train.compute import matmul_precision
 from vitexp.train.config import plain
 from vitexp.train.ending import INTERRUPTED, exit_code, raised_for
 from vitexp.train.identity import RunIdentity, check_network, check_own, claim, differences, in_words, read_checkpoint
@@ -153,7 +154,8 @@ def _line(metrics: Mapping[str, float], split: str, prefix: str, count: int | No
 def measure(command: "TrainingCommand", verb: str, **arguments: Any) -> None:
     """validate or test: measures the weights given or else this run's own last ones; prints, and writes nothing."""
     module = _take_checkpoint(command, arguments)
-    getattr(command.trainer, verb)(**arguments)
+    with matmul_precision(command.run.matmul_precision):
+        getattr(command.trainer, verb)(**arguments)
     counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
     _say("\n".join(results(module.measurements, counts)) or f"{verb} measured no image")
 
@@ -164,7 +166,8 @@ def predict(command: "TrainingCommand", **arguments: Any) -> None:
     """
     data, path = command.datamodule, command.identity.directory / "predictions.csv"
     module = _take_checkpoint(command, arguments)
-    rows = gathered(list(command.trainer.predict(**arguments | {"return_predictions": True}) or []))
+    with matmul_precision(command.run.matmul_precision):
+        rows = gathered(list(command.trainer.predict(**arguments | {"return_predictions": True}) or []))
     samples, labels, chances = (
         torch.cat([row[name] for row in rows]) for name in ("samples", "labels", "probabilities")
     )

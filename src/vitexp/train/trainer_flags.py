@@ -162,6 +162,18 @@ def check_flags(options: Any) -> None:
             )
 
 
+def check_computation(options: Any, run: RunConfig, objective: str) -> None:
+    """Raises: ValueError for weights kept in half precision, and for an objective that is not compiled."""
+    if options["precision"] in ("bf16-true", "16-true"):
+        instead = str(options["precision"]).replace("true", "mixed")
+        raise ValueError(
+            f"trainer.precision {options['precision']} keeps the weights themselves in half precision, where small "
+            f"updates are lost to rounding; give {instead}, which keeps them in fp32"
+        )
+    if run.compile and objective != "classify":
+        raise ValueError(f"run.compile has no effect with model.objective {objective}; leave it out")
+
+
 def check_minimum(options: Any, steps: int) -> None:
     """Raises: ValueError for a least length above that of the run, which would have no effect."""
     epochs, most = options["min_epochs"], options["max_epochs"]

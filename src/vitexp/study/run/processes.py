@@ -32,7 +32,13 @@ Train = Callable[[list[str], str], None]
 
 LOG_NAME = "fit.log"
 BUSY = 75  # the exit status of a worker that found its cell in the hands of another, or finished by it
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TORCHINDUCTOR_COMPILE_THREADS",  # with one, torch.compile starts no thread that data workers would copy
+)
 _ENVIRONMENT: dict[str, str] = {}
 """What the fork server is started with; there is one in a process, as Python has it."""
 _SERVER_STARTS = 3
