@@ -35,7 +35,7 @@ OVERRIDDEN = {"_parse_ckpt_path": LightningCLI, "_get_train_description": RichPr
 OTHERS = {
     *("_replace", "_asdict"),  # of named tuples
     "_exit",  # of os
-    *("_foreach_lerp_", "_upsample_bilinear2d_aa", "_dispatch_has_kernel"),  # of torch
+    *("_foreach_lerp_", "_upsample_bilinear2d_aa", "_dispatch_has_kernel", "_dynamo"),  # of torch
     *("_iterator", "_shutdown_workers", "_error_if_any_worker_fails"),  # of torch's DataLoader
     *("_typehint", "_fingerprint", "_json_dict"),  # of jsonargparse, datasets and wandb
 }

@@ -99,6 +99,7 @@ VALUES: dict[str, dict[str | None, str]] = {
     "data.image_size": {None: "their own size"},
     "run.init": {"none": "from scratch"},
     "run.keep": {"last": "last weights", "best": "best validated weights"},
+    "run.matmul_precision": {"highest": "in fp32", "high": "with TF32 inside", "medium": "with bf16 inside"},
 }  # fmt: skip
 
 COUNTED = (
