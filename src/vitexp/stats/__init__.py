@@ -1,0 +1,36 @@
+"""How sure a number is: intervals over seeds and images, families of comparisons, and what a study can show.
+
+A quantity that the values at hand cannot give is `None`: one value has no interval, and values without any spread say
+that the measure is coarse, not that it is exact. All tests are two-sided unless said otherwise.
+"""
+
+from vitexp.stats.crossed import Contrast, Sample, level
+from vitexp.stats.family import (
+    NO_DIFFERENCE,
+    NO_SPREAD,
+    NOT_ENOUGH,
+    UNSTABLE,
+    Asked,
+    Judgement,
+    judge,
+)
+from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, interval
+
+__all__ = [
+    "ALPHA",
+    "UNSTABLE",
+    "Asked",
+    "NO_SPREAD",
+    "LEVEL",
+    "MINIMUM_SEEDS",
+    "NOT_ENOUGH",
+    "NO_DIFFERENCE",
+    "POWER",
+    "Contrast",
+    "Interval",
+    "Judgement",
+    "Sample",
+    "interval",
+    "judge",
+    "level",
+]
