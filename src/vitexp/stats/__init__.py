@@ -18,14 +18,14 @@ from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, i
 
 __all__ = [
     "ALPHA",
-    "UNSTABLE",
-    "Asked",
-    "NO_SPREAD",
     "LEVEL",
     "MINIMUM_SEEDS",
     "NOT_ENOUGH",
     "NO_DIFFERENCE",
+    "NO_SPREAD",
     "POWER",
+    "UNSTABLE",
+    "Asked",
     "Contrast",
     "Interval",
     "Judgement",

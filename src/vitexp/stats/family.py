@@ -9,14 +9,14 @@ at the level that the normal copula of all gives (balanced, as in R. Beran, 1988
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
 import numpy as np
 from scipy import special
 
-from vitexp.stats.crossed import Contrast, Pool, Variance, pools, variance_of
+from vitexp.stats.crossed import Contrast, Variance, pools, variance_of
 from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER, mean_and_sd
 
 NOT_ENOUGH, NO_SPREAD, UNSTABLE = "not enough evidence", "no spread", "unstable"
@@ -95,13 +95,13 @@ def judge(asked: Mapping[Key, Asked], *, images: bool, alpha: float = ALPHA) -> 
         if found[key].verdict == NO_DIFFERENCE:
             able[key] = variance_of(one.contrast, held, images)
             if not able[key][0].total:
-                found[key] = _replaced(found[key], verdict=NO_SPREAD)
+                found[key] = replace(found[key], verdict=NO_SPREAD)
                 del able[key]
     if able:
         family = _Family([asked[key].contrast for key in able], list(able.values()), alpha)
         for key, (variance, _) in able.items():
             gain = held[next(iter(asked[key].contrast.weights)).pool].gain
-            found[key] = _judged(_replaced(found[key], gain=gain), asked[key], variance, family)
+            found[key] = _judged(replace(found[key], gain=gain), asked[key], variance, family)
     return found
 
 
@@ -117,10 +117,6 @@ def _unjudged(asked: Asked) -> Judgement:
     return Judgement(mean=mean, n=n, seeds=contrast.seeds, sd=sd, verdict=verdict)
 
 
-def _replaced(judgement: Judgement, **changes: object) -> Judgement:
-    return Judgement(**{**vars(judgement), **changes})  # type: ignore[arg-type]
-
-
 def _judged(bare: Judgement, asked: Asked, variance: Variance, family: "_Family") -> Judgement:
     error, distance = math.sqrt(variance.total), abs(bare.mean)
     critical = float(variance.critical(family.alpha))
@@ -129,7 +125,7 @@ def _judged(bare: Judgement, asked: Asked, variance: Variance, family: "_Family"
     if asked.margin is not None:
         nearest = (asked.margin - distance) / error
         within = family.adjusted(_p(variance, nearest)) if nearest > 0 else 1.0
-    judged = _replaced(
+    judged = replace(
         bare,
         low=bare.mean - critical * error,
         high=bare.mean + critical * error,
@@ -140,7 +136,7 @@ def _judged(bare: Judgement, asked: Asked, variance: Variance, family: "_Family"
         p_equivalence=within,
         detectable=(critical + float(special.ndtri(POWER))) * error,
     )
-    return _replaced(judged, verdict=_verdict(judged, asked))
+    return replace(judged, verdict=_verdict(judged, asked))
 
 
 def _verdict(judged: Judgement, asked: Asked) -> str:
