@@ -22,6 +22,7 @@ TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
 STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta", UNDECIDED: "bold yellow"}
 COLUMNS = 100
+_NUMBERS = ("low", "high", "sd", "images", "p", "p_adjusted", "p_equivalence", "detectable")
 
 
 def write_claims(report: ClaimsReport, results: str | Path) -> Written:
@@ -106,14 +107,13 @@ def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
     """Every contrast; where compute is compared, the difference is one of natural logarithms, beside its factors."""
     rows = []
     for one in found.judged:
-        contrast, judged, difference = one.contrast, one.judgement, one.judgement.difference
+        contrast, judged = one.contrast, one.judgement
         row: dict[str, Any] = {"one": contrast.one, "other": contrast.other, "expected": contrast.expected}
-        row |= {"contrast_verdict": one.verdict, "n": difference.n, "seeds": " ".join(map(str, difference.seeds))}
-        row |= {"difference": difference.mean, **{key: getattr(difference, key) for key in ("low", "high", "sd", "p")}}
-        row |= {"p_holm": judged.p_holm, "p_equivalence_holm": judged.p_equivalence, "detectable": judged.detectable}
+        row |= {"contrast_verdict": one.verdict, "n": judged.n, "seeds": " ".join(map(str, judged.seeds))}
+        row |= {"difference": judged.mean, **{key: getattr(judged, key) for key in _NUMBERS}}
         row |= {"paper_difference": text.paper_difference(found, one)}
         if found.claim.unit == "compute":
-            row |= dict(zip(("factor", "factor_low", "factor_high"), text.factors(difference), strict=True))
+            row |= dict(zip(("factor", "factor_low", "factor_high"), text.factors(judged), strict=True))
         rows.append(row)
     return rows
 

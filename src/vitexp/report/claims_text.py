@@ -10,7 +10,6 @@ from vitexp.report import labels
 from vitexp.report.paper import Published, published
 from vitexp.study.claims.findings import Claim
 from vitexp.study.claims.verdicts import (
-    ALPHA,
     CONTRADICT,
     DIFFER,
     SUPPORT,
@@ -28,7 +27,7 @@ _IN_SETTING = ("data.shards", "data.name", "data.train_images", "model.arch", "t
 
 def heading(found: ClaimVerdict) -> str:
     """Where a verdict was measured, and over how many seeds."""
-    counts = [one.judgement.difference.n for one in found.judged]
+    counts = [one.judgement.n for one in found.judged]
     seeds = f", n\u00a0=\u00a0{labels.span(counts)} seeds" if counts else ""
     return " · ".join([found.study.name, *setting(found), f"{labels.metric_label(found.metric)}{seeds}"])
 
@@ -62,14 +61,14 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def contrast_words(found: ClaimVerdict, one: Judged) -> tuple[str, str, str]:
     """A contrast by its two sides, its effect with the interval, and its tests."""
-    contrast, judged, difference = one.contrast, one.judgement, one.judgement.difference
-    tests = [f"n {difference.n}", f"p {labels.probability(judged.p_holm)}"]
+    contrast, judged = one.contrast, one.judgement
+    tests = [f"n {judged.n}", f"p {labels.probability(judged.p_adjusted)}"]
     if found.claim.unit == "compute":
-        middle, *ends = ("" if factor is None else f"{factor:.2f}" for factor in factors(difference))
+        middle, *ends = ("" if factor is None else f"{factor:.2f}" for factor in factors(judged))
         times = f"{middle} times less compute" + (f" (95 % interval {' to '.join(ends)})" if all(ends) else "")
         return f"{contrast.one} beside {contrast.other}", times, ", ".join(tests)
     sides = [labels.value_label(found.claim.axis, side) for side in (contrast.one, contrast.other)]
-    effect = labels.signed(difference.mean, found.metric) + labels.half_width(difference, found.metric)
+    effect = labels.signed(judged.mean, found.metric) + labels.half_width(judged, found.metric)
     if judged.p_equivalence is not None and contrast.expected == "alike":
         tests.append(f"p alike {labels.probability(judged.p_equivalence)}")
     if (beside := paper_difference(found, one)) is not None:
@@ -77,7 +76,7 @@ def contrast_words(found: ClaimVerdict, one: Judged) -> tuple[str, str, str]:
     return MINUS.join(sides), effect, ", ".join(tests)
 
 
-def factors(difference: stats.Difference) -> list[float | None]:
+def factors(difference: stats.Judgement) -> list[float | None]:
     """How many times less compute, with the ends of the interval, where a difference is one of logarithms."""
     return [None if end is None else math.exp(end) for end in (difference.mean, difference.low, difference.high)]
 
@@ -101,7 +100,7 @@ def reason(found: ClaimVerdict) -> str:
 def _undecided(found: ClaimVerdict) -> str:
     margin = found.study.config.margin
     undecided = [one.judgement for one in found.judged if one.verdict == UNDECIDED]
-    if any(judged.difference.n < stats.MINIMUM_SEEDS for judged in undecided):
+    if any(judged.n < stats.MINIMUM_SEEDS for judged in undecided):
         return f"fewer than {stats.MINIMUM_SEEDS} common seeds"
     text = "no difference is shown"
     if found.claim.expected == "alike":
@@ -123,14 +122,14 @@ def _decided(found: ClaimVerdict) -> str:
     points = labels.points(margin or 0.0)
     judged = [one.judgement for one in found.judged if one.verdict == found.verdict]
     if found.verdict == SUPPORT:
-        within = all(one.p_equivalence is not None and one.p_equivalence <= ALPHA for one in judged)
+        within = all(one.is_within(margin) for one in judged)
         if margin is None or not within:
             return ""
         return f"within ±{points}" if alike else f"though by less than {points}"
     if not alike:
-        opposite = any((one.p_holm or 0.0) <= ALPHA for one in judged)
+        opposite = any(one.is_different for one in judged)
         return "the opposite is shown" if opposite else f"shown to be alike within ±{points}"
-    ends = [(one.difference.mean, one.difference.low, one.difference.high) for one in judged]
+    ends = [(one.mean, one.low, one.high) for one in judged]
     nearest = min(abs(end) for interval in ends for end in interval if end is not None)  # none of them holds zero
     small = margin is not None and nearest < margin
     return "a difference is shown" + (f", which may still lie within ±{points}" if small else "")
@@ -216,9 +215,9 @@ def cautions(report: ClaimsReport) -> tuple[str, ...]:
 
 
 _DIFFERENCES = (
-    "Differences are in points of accuracy, paired by seed, with their own 95 % intervals. p: no difference; p alike: "
-    "the difference exceeds the margin of the study (two one-sided tests). Both are Holm-corrected over all contrasts "
-    f"that a study gives to a claim, and judged at {100 * ALPHA:g} %."
+    "Differences are in points of accuracy, paired by seed. The intervals of all contrasts that a study gives to a claim "
+    "hold together in 95 % of cases, and a verdict is what its interval excludes. p: no difference; p alike: the "
+    "difference exceeds the margin of the study; both are adjusted alike."
 )
 _VERDICTS = (
     "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise on the "

@@ -11,7 +11,7 @@ from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import labels, style
 from vitexp.report.paper import Published, published
 from vitexp.report.view import arm_label, baseline_text, paper_figure, seed_counts, short_verdict
-from vitexp.stats import Interval
+from vitexp.stats import Interval, Judgement
 from vitexp.study.select import Root
 from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table, place
@@ -73,8 +73,8 @@ def caption(table: Table, paper: Published | None) -> str:
         keys = " and ".join(map(labels.key_label, config.tune))
         text += f" The {keys} of each arm is best by {config.select}: {arms}."
     if table.comparisons:
-        text += f" Right: difference to {baseline_text(table)}, paired by seed; verdicts at 5 % after Holm's "
-        text += f"correction over {labels.comparisons_text(table.comparisons)}."
+        text += f" Right: difference to {baseline_text(table)}, paired by seed; bars hold together in "
+        text += f"95 % of cases over {labels.comparisons_text(table.comparisons)}."
         if config.margin:
             text += f" Grey: ±{labels.points(config.margin)}, the margin of equivalence."
     entries = [entry for entries in table.entries.values() for entry in entries]
@@ -96,7 +96,7 @@ def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry],
         if entry.interval:
             _dot(means, y, entry.interval, scale, look)
         if judged:
-            _dot(differences, y, judged.difference, scale, look)
+            _dot(differences, y, judged, scale, look)
         value, base = (paper_figure(arm, metric, paper) for arm in (entry.arm, entry.baseline or entry.arm))
         if value is not None and base is not None and not entry.is_baseline:
             mark: dict[str, Any] = {"color": "none", "markeredgecolor": style.INK, "markersize": 5, "zorder": 4}
@@ -117,7 +117,7 @@ def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry],
         tick.set_fontweight("bold" if entry.is_baseline else "normal")
 
 
-def _dot(axes: Axes, y: float, found: Interval, scale: float, look: dict[str, Any]) -> None:
+def _dot(axes: Axes, y: float, found: Interval | Judgement, scale: float, look: dict[str, Any]) -> None:
     if found.low is not None and found.high is not None:
         ends = [scale * found.low, scale * found.high]
         axes.plot(ends, [y, y], color=look["color"], linewidth=2.2, solid_capstyle="butt")

@@ -229,7 +229,7 @@ def mean(interval: stats.Interval, metric: str) -> str:
     return number(interval.mean, metric) + half_width(interval, metric)
 
 
-def half_width(interval: stats.Interval, metric: str) -> str:
+def half_width(interval: stats.Interval | stats.Judgement, metric: str) -> str:
     """Half of an interval behind its mean, where the seeds differ at all."""
     return "" if interval.high is None else f" ± {number(interval.high - interval.mean, metric)}"
 

@@ -23,7 +23,7 @@ from vitexp.study.table import make_table
 Sweep = str | Path | Study
 Where = Mapping[str, Any] | None
 STYLES = {"worse": "red", "better": "green", "equivalent": "cyan"}
-_UNBROKEN = ("mean", "difference", "p (Holm)")
+_UNBROKEN = ("mean", "difference", "p (adjusted)")
 PLAIN_COLUMNS = 120
 """Width where there is no terminal to ask."""
 

@@ -11,7 +11,7 @@ from vitexp.record import RunRecord, flatten
 from vitexp.report import labels
 from vitexp.report.paper import Published, published
 from vitexp.study.arm import Arm
-from vitexp.study.table import ALL, GROUP, Entry, Table, place
+from vitexp.study.table import ALL, GROUP, Entry, Table, place, primary
 
 MOST_COLUMNS = 4
 NOTHING = "–"
@@ -67,7 +67,7 @@ class Section:
             "n": [cell.count.removeprefix("n = ") for _, cell in arms],
             "difference": [cell.difference for _, cell in arms],
             "verdict": [cell.verdict for _, cell in arms],
-            "p (Holm)": [cell.p for _, cell in arms],
+            "p (adjusted)": [cell.p for _, cell in arms],
             "tuned": [cell.tuned for _, cell in arms],
             "paper": [cell.paper.removeprefix("paper ") for _, cell in arms],
         }
@@ -160,9 +160,9 @@ def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
     return CellView(
         mean=labels.mean(interval, entry.metric),
         count=f"n = {interval.n}" if with_count else "",
-        difference=_difference(judged.difference, interval.n, entry.metric) if judged else "",
+        difference=_difference(judged, interval.n, entry.metric) if judged else "",
         verdict=short_verdict(judged.verdict) if judged else "not compared" if entry.left_out else "",
-        p=labels.probability(judged.p_holm) if judged else "",
+        p=labels.probability(judged.p_adjusted) if judged else "",
         tuned=", ".join(f"{labels.key_label(key)} {labels.value_label(key, v)}" for key, v in entry.arm.tuned.items()),
         paper=beside,
         baseline=entry.is_baseline,
@@ -179,11 +179,11 @@ def short_verdict(verdict: str) -> str:
     """The verdict without the margin, which a footnote states once."""
     if verdict.startswith("equivalent"):
         return "equivalent"
-    word, small, _ = verdict.partition(", but by less than")
-    return f"{word}, within margin" if small else word
+    word, small, _ = verdict.partition(", but equivalent")
+    return f"{word}, yet equivalent" if small else word
 
 
-def _difference(difference: stats.Difference, n: int, metric: str) -> str:
+def _difference(difference: stats.Judgement, n: int, metric: str) -> str:
     """The difference, with its own n where not every seed of the arm has a partner."""
     pairs = f" (n = {difference.n})" if difference.n != n else ""
     return labels.signed(difference.mean, metric) + labels.half_width(difference, metric) + pairs
@@ -237,14 +237,12 @@ def shared_setting(arms: Sequence[Arm]) -> str:
 def _footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[str]:
     """The sentences below a table that apply to it; `beside` says whether figures of the paper stand in it."""
     entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
-    alike = any(entry.interval and entry.interval.n > 1 and entry.interval.low is None for entry in entries)
-    left_out = "; it is left out where all seeds gave the same value" if alike else ""
-    yield f"± is the half-width of the 95 % interval over n seeds (Student t){left_out}."
+    yield from map(labels.sentence, about(table, entries))
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
         if table.study.config.margin is not None:
-            margin = labels.points(table.study.config.margin)
-            yield f"Equivalent: the true difference lies within ±{margin} (two one-sided tests, Holm-corrected)."
+            yield f"Equivalent: the whole interval lies within ±{labels.points(table.study.config.margin)}."
+        yield from noise(judged)
         yield from _detectable(judged)
     if any(table.means.values()):
         yield "A mean over data sets is taken seed by seed, and every data set counts the same in it."
@@ -263,12 +261,55 @@ def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     free = [labels.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
     equal = f" at equal {' and '.join(free)}" if free else ""
     too_few = any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged)
+    family = labels.comparisons_text(table.comparisons)
+    together = f"The intervals of the {family}{_of(table)} hold together" if table.comparisons > 1 else "It holds"
     return (
         f"◆ is the baseline: {baseline_text(table)}{equal}. Beside each mean: the difference to it, paired by seed, "
-        "with its own 95 % interval; the verdict is at 5 % after Holm's correction over the "
-        f"{labels.comparisons_text(table.comparisons)} of this table"
+        f"with its interval. {together} in 95 % of cases; better and worse: the interval excludes zero"
         + (f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)." if too_few else ".")
     )
+
+
+def _of(table: Table) -> str:
+    """The metrics that verdicts are about, where others are shown too."""
+    config = table.study.config
+    if set(primary(config)) == set(config.metrics):
+        return ""
+    return f" in {' and '.join(map(labels.metric_label, primary(config)))} (the others are exploratory)"
+
+
+def about(table: Table, entries: Sequence[Entry]) -> Iterator[str]:
+    """What the intervals are about: these test images or images like them, and which noises that takes in."""
+    held = [entry.interval for entry in entries if entry.interval and entry.interval.low is not None]
+    counts = sorted({interval.images for interval in held if interval.images})
+    if counts:
+        images = " or ".join(f"{count:,}" for count in counts)
+        yield f"± is the half-width of a 95 % interval over n seeds and {images} test images, for images like these"
+    if any(not interval.images for interval in held):
+        which = "" if not counts else " where answers to single images are not recorded"
+        yield f"± is the half-width of a 95 % interval over n seeds, for these test images alone{which}"
+    if any(entry.interval and entry.interval.n > 1 and entry.interval.low is None for entry in entries):
+        yield "no interval stands where all seeds gave the same value"
+
+
+def noise(judged: Sequence[Entry]) -> Iterator[str]:
+    """Which noise is behind the intervals of the differences, whether pairing helps, and what would narrow them."""
+    known = [one.judgement for one in judged if one.judgement and one.judgement.variance]
+    parts = [one.variance for one in known if one.variance and one.variance.count]
+    if parts:
+        images = 100 * sum(part.images / part.total for part in parts) / len(parts)
+        both = 100 * sum(part.rest / part.total for part in parts) / len(parts)
+        more = "more test images" if images > 50 else "more seeds"
+        yield (
+            f"Of the variance of the differences {images:.0f} % is due to the test images and {100 - images:.0f} % to "
+            f"seeds ({both:.0f} % to both together): {more} would narrow the intervals most."
+        )
+    if gains := [one.gain for one in known if one.gain]:
+        gain = sum(gains) / len(gains)
+        yield (
+            f"Pairing by seed divides the seeds' variance of a difference by {gain:.2f}"
+            + ("." if gain > 1 else ", so it does not help here.")
+        )
 
 
 def baseline_text(table: Table) -> str:
@@ -283,7 +324,7 @@ def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
     effects: dict[str, list[float]] = {}
     for entry in judged:
         found = entry.judgement
-        if found and found.detectable and found.difference.n >= stats.MINIMUM_SEEDS:
+        if found and found.detectable:
             effects.setdefault(entry.metric, []).append(found.detectable)
     shown = []
     for metric, sizes in effects.items():

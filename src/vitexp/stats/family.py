@@ -73,13 +73,14 @@ class Judgement:
 class Asked:
     """One comparison to be made.
 
-    `margin` is the difference below which its sides are equivalent; `unstable` says why it cannot be judged.
+    `margin` is the difference below which its sides are equivalent; `unstable` where some runs of a side did not train,
+    so that it cannot be judged.
     """
 
     contrast: Contrast
     margin: float | None = None
     higher_is_better: bool = True
-    unstable: str = ""
+    unstable: bool = False
 
 
 def judge(asked: Mapping[Key, Asked], *, images: bool, alpha: float = ALPHA) -> dict[Key, Judgement]:
@@ -113,7 +114,7 @@ def _unjudged(asked: Asked) -> Judgement:
         raise ValueError(f"no seed in common: the sides have the seeds {sides}; run all of them on the same ones")
     mean, sd = mean_and_sd(list(contrast.by_seed.values()), contrast.scale)
     n = len(contrast.seeds)
-    verdict = asked.unstable or (NOT_ENOUGH if n < MINIMUM_SEEDS else NO_DIFFERENCE)
+    verdict = UNSTABLE if asked.unstable else NOT_ENOUGH if n < MINIMUM_SEEDS else NO_DIFFERENCE
     return Judgement(mean=mean, n=n, seeds=contrast.seeds, sd=sd, verdict=verdict)
 
 

@@ -26,7 +26,7 @@ class Interval:
     """Images that the interval counts as drawn at random; 0 where it is about these ones."""
 
 
-def interval(values: Sequence[float], scale: float | None = None) -> Interval:
+def interval(values: Sequence[float], scale: float | None = None, alpha: float = ALPHA) -> Interval:
     """The mean of `values` with Student's t interval; `scale` is the size of others that they were computed from.
 
     Raises: ValueError for no value at all, and for one that is not a finite number.
@@ -34,7 +34,7 @@ def interval(values: Sequence[float], scale: float | None = None) -> Interval:
     mean, sd = mean_and_sd(values, scale)
     if not sd:
         return Interval(mean=mean, n=len(values), sd=sd)
-    half = quantile(len(values) - 1) * sd / math.sqrt(len(values))
+    half = quantile(len(values) - 1, alpha) * sd / math.sqrt(len(values))
     return Interval(mean=mean, low=mean - half, high=mean + half, n=len(values), sd=sd)
 
 

@@ -6,7 +6,7 @@ that the study names, as in its Fig. 8, where one arm may stand on several; they
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -29,6 +29,7 @@ from vitexp.study.fits import (
     running_best,
 )
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
+from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, select
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps
@@ -42,17 +43,23 @@ FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "Re
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """An arm at its place on the axis, with its values by seed."""
+    """An arm at its place on the axis, with its values by seed; `images` as in `study.images`."""
 
     arm: Arm
     x: float
-    values: Mapping[int, float]
+    sample: stats.Sample
+    images: bool
     is_baseline: bool = False
 
     @property
+    def values(self) -> Mapping[int, float]:
+        """By seed, of the runs that count."""
+        return self.sample.values
+
+    @cached_property
     def interval(self) -> stats.Interval:
-        """Mean and interval over the seeds."""
-        return stats.interval(list(self.values.values()))
+        """Mean and interval."""
+        return stats.level(self.sample, self.images)
 
     @property
     def images_seen(self) -> list[int]:
@@ -141,12 +148,13 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         )
     bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
     groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
-    lines = {metric: _lines(groups, axis, metric, places, bases) for metric in metrics}
+    images = study.config.images == "such"
+    lines = {metric: _lines(groups, axis, metric, places, bases, images) for metric in metrics}
     if axis in MEASURED:  # of several lines with the baseline the first by name: W&B does not keep their order
         base = min((label for label, members in groups if bases.intersection(map(id, members))), default=None)
-        compared = {metric: _at_equal_accuracy(found, base) for metric, found in lines.items()}
+        compared = _as_one_family(lines, lambda found, alpha: _at_equal_accuracy(found, base, alpha))
     else:
-        compared = {metric: _crossovers(found, baseline) for metric, found in lines.items()}
+        compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha))
     absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
     return Curve(
@@ -220,18 +228,30 @@ def _lines(
     metric: str,
     places: Mapping[int, float],
     bases: Collection[int],
+    images: bool,
 ) -> tuple[Line, ...]:
     """The lines that have a point in a metric; places and baselines go by the identity of an arm."""
     found = []
     for label, arms in groups:
-        drawn = [(arm, values) for arm in arms if id(arm) in places and (values := arm.values(metric))]
-        points = [Point(arm=a, x=places[id(a)], values=values, is_baseline=id(a) in bases) for a, values in drawn]
+        points = [
+            Point(arm=arm, x=places[id(arm)], sample=sample, images=images, is_baseline=id(arm) in bases)
+            for arm in arms
+            if id(arm) in places and (sample := sample_of(arm, metric, images)).values
+        ]
         in_order = tuple(sorted(points, key=lambda point: point.x))
         found.append(Line(label=label, axis=axis, metric=metric, points=in_order))
     return tuple(line for line in found if line.points)
 
 
-def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Compared, ...]:
+def _as_one_family(
+    lines: Mapping[str, Sequence[Line]], compare: Callable[[Sequence[Line], float], tuple[Compared, ...]]
+) -> dict[str, tuple[Compared, ...]]:
+    """The comparisons in all metrics, with intervals that hold together (Bonferroni)."""
+    count = sum(len(compare(found, stats.ALPHA)) for found in lines.values())
+    return {metric: compare(found, stats.ALPHA / max(1, count)) for metric, found in lines.items()}
+
+
+def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any], alpha: float) -> tuple[Compared, ...]:
     """Each line with the one that has the values of `study.baseline`, where they share places and seeds."""
     by_label = {spelling(dict(line.label)): line for line in lines}
     found = []
@@ -241,11 +261,11 @@ def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any]) -> tuple[Com
         base = by_label.get(spelling({**factors, **named}), line)
         places, (ours, theirs) = aligned(line, base)
         if base is not line and len(places) > 1 and len(ours):
-            found.append((line, base, find_crossover(places, ours - theirs)))
+            found.append((line, base, find_crossover(places, ours - theirs, alpha)))
     return tuple(found)
 
 
-def _at_equal_accuracy(lines: Sequence[Line], against: Label | None) -> tuple[Compared, ...]:
+def _at_equal_accuracy(lines: Sequence[Line], against: Label | None, alpha: float) -> tuple[Compared, ...]:
     """Each line with the baseline's, where both have the two points that make a line."""
     drawn = [line for line in lines if len(line.points) > 1 and is_accuracy(line.metric)]
     base = next((line for line in drawn if line.label == against), None)
@@ -253,5 +273,7 @@ def _at_equal_accuracy(lines: Sequence[Line], against: Label | None) -> tuple[Co
         return ()
     priced = {line.label: [(point.x, point.values) for point in line.points] for line in drawn}
     return tuple(
-        (line, base, equal_accuracy(priced[line.label], priced[base.label])) for line in drawn if line is not base
+        (line, base, equal_accuracy(priced[line.label], priced[base.label], alpha))
+        for line in drawn
+        if line is not base
     )

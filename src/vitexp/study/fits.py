@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from vitexp import stats
+from vitexp.stats.samples import quantile
 
 _UPPER = 0.975  # the quantile at which a two-sided 95 % interval ends
 
@@ -173,11 +174,11 @@ class Crossover:
         return self.low is not None and self.high is not None and self.low > 0 and self.high < math.inf
 
 
-def find_crossover(sizes: Sequence[float], differences: np.ndarray) -> Crossover:
+def find_crossover(sizes: Sequence[float], differences: np.ndarray, alpha: float = stats.ALPHA) -> Crossover:
     """The crossover of two arms from their paired differences, interpolated in the logarithm of the size.
 
-    The interval holds every size at which Student's 95 % interval of the mean difference includes zero, so that it
-    covers the crossing as often, however few the seeds (Fieller's construction).
+    The interval holds every size at which Student's interval of the mean difference includes zero, so that it covers
+    the crossing with probability 1 - `alpha`, however few the seeds (Fieller's construction).
 
     Shapes: differences is (seeds, sizes), every seed at every size, in the order of rising sizes.
     """
@@ -185,7 +186,7 @@ def find_crossover(sizes: Sequence[float], differences: np.ndarray) -> Crossover
     found = crossings(sizes, mean)
     size = found[0] if len(found) == 1 else None
     enough = size is not None and len(differences) >= stats.MINIMUM_SEEDS
-    low, high = _undecided(sizes, differences, found[0]) if enough else (None, None)
+    low, high = _undecided(sizes, differences, found[0], alpha) if enough else (None, None)
     leader = next((int(sign) for sign in np.sign(mean) if sign), 0)
     return Crossover(size=size, low=low, high=high, crossings=len(found), leader=leader, seeds=len(differences))
 
@@ -203,13 +204,13 @@ def crossings(sizes: Sequence[float], differences: Sequence[float] | np.ndarray)
     return found
 
 
-def _undecided(sizes: Sequence[float], differences: np.ndarray, crossing: float) -> tuple[float, float]:
+def _undecided(sizes: Sequence[float], differences: np.ndarray, crossing: float, alpha: float) -> tuple[float, float]:
     """The smallest and the largest size at which the interval of the mean difference includes zero."""
     known = np.log(np.asarray(sizes, dtype=float))
     between = np.concatenate([np.linspace(*ends, _BETWEEN, endpoint=False) for ends in pairwise(known)])
     places = np.append(between, known[-1])
     lines = np.array([np.interp(places, known, seed) for seed in differences])
-    half = special.stdtrit(len(lines) - 1, _UPPER) * lines.std(axis=0, ddof=1) / math.sqrt(len(lines))
+    half = quantile(len(lines) - 1, alpha) * lines.std(axis=0, ddof=1) / math.sqrt(len(lines))
     open_places = np.flatnonzero(np.abs(lines.mean(axis=0)) <= half)
     if not len(open_places):  # no spread, or less than one step of it
         return crossing, crossing
@@ -237,11 +238,13 @@ class Gap(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EqualAccuracy:
     """By seed, how far the first line lies on the cheap side of the second; None where they share no accuracy."""
 
     gaps: Mapping[int, Gap | None]
+    alpha: float = stats.ALPHA
+    """Of the interval."""
 
     @property
     def apart(self) -> tuple[int, ...]:
@@ -261,14 +264,14 @@ class EqualAccuracy:
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the factor (Student's t on logarithms).
+        """The interval of the factor (Student's t on logarithms).
 
         Absent under 3 seeds, without any spread, and where a seed has no distance: the others would be a choice.
         """
         found = list(self.log_factors.values())
         if self.apart or len(found) < stats.MINIMUM_SEEDS:
             return None
-        known = stats.interval(found)
+        known = stats.interval(found, alpha=self.alpha)
         return None if known.low is None or known.high is None else (math.exp(known.low), math.exp(known.high))
 
     @property
@@ -281,12 +284,12 @@ class EqualAccuracy:
         return low, high
 
 
-def equal_accuracy(one: Sequence[Priced], other: Sequence[Priced]) -> EqualAccuracy:
+def equal_accuracy(one: Sequence[Priced], other: Sequence[Priced], alpha: float = stats.ALPHA) -> EqualAccuracy:
     """Two lines compared at the seeds that all of their networks have."""
     held = [set(values) for _, values in (*one, *other)]
     seeds = sorted(set.intersection(*held)) if held else []
     at = {seed: [[(cost, values[seed]) for cost, values in line] for line in (one, other)] for seed in seeds}
-    return EqualAccuracy(gaps={seed: gap(*lines) for seed, lines in at.items()})
+    return EqualAccuracy({seed: gap(*lines) for seed, lines in at.items()}, alpha)
 
 
 def gap(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> Gap | None:

@@ -5,26 +5,26 @@ Accuracies are shares of images (0 to 1), here as in the records. pandas is opti
 
 import warnings
 from collections.abc import Mapping
-from operator import attrgetter
 from typing import Any
 
 from vitexp import stats
 from vitexp.study.arm import Arm
 from vitexp.study.curve import Curve, Point
-from vitexp.study.table import Entry, Table
+from vitexp.study.table import Entry, Table, primary
 
 Row = dict[str, Any]
 COSTS = ("train_flops", "parameters", "train_seconds")
 _SPREAD = ("n", "mean", "sd", "low", "high")
 _JUDGED = {
-    "pairs": "difference.n",
-    "difference": "difference.mean",
-    "difference_sd": "difference.sd",
-    "difference_low": "difference.low",
-    "difference_high": "difference.high",
-    "p": "difference.p",
-    "p_holm": "p_holm",
-    "p_equivalence_holm": "p_equivalence",
+    "pairs": "n",
+    "difference": "mean",
+    "difference_sd": "sd",
+    "difference_low": "low",
+    "difference_high": "high",
+    "images": "images",
+    "p": "p",
+    "p_adjusted": "p_adjusted",
+    "p_equivalence": "p_equivalence",
     "detectable": "detectable",
     "verdict": "verdict",
 }
@@ -58,6 +58,7 @@ def table_rows(table: Table) -> list[Row]:
             "baseline": entry.is_baseline,
             **spread(entry.interval),
             **_judged(entry),
+            "primary": entry.metric in primary(table.study.config),
             "values": entry.values,
             "margin": table.study.config.margin,
         }
@@ -67,7 +68,7 @@ def table_rows(table: Table) -> list[Row]:
 
 def _judged(entry: Entry) -> Row:
     if entry.judgement:
-        return {column: attrgetter(path)(entry.judgement) for column, path in _JUDGED.items()}
+        return {column: getattr(entry.judgement, name) for column, name in _JUDGED.items()}
     return dict.fromkeys(_JUDGED) | {"verdict": f"not compared: {entry.left_out}" if entry.left_out else None}
 
 

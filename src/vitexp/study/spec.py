@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import yaml
 
@@ -31,6 +31,7 @@ TOP_KEYS = (
     "program", "method", "metric", "parameters", "command", "name", "description", "project", "entity", "run_cap",
     "early_terminate", "controller", "metrics", "scheduler", "job", "image_uri", "kind", "apiVersion",
 )  # fmt: skip
+Images = Literal["these", "such"]
 _TYPES = {"program": str, "metric": dict[str, Any], "command": list[Any], "run_cap": int}
 """Of those that are read here."""
 
@@ -51,6 +52,10 @@ class StudyConfig:
     """Dotted keys whose values make the columns of the table"""
     metrics: list[str] = field(default_factory=lambda: ["test_acc"])
     """Metrics to report, as the records name them"""
+    primary: list[str] = field(default_factory=list)
+    """Of these metrics the ones that verdicts are about, as one family; the others are exploratory (default: all)"""
+    images: Images = "such"
+    """What intervals are about: the accuracy on these test images, or on images like these"""
     margin: float | None = None
     """The difference in accuracy (0..1) below which two arms count as equivalent; without it none do"""
     tune: list[str] = field(default_factory=list)
@@ -149,7 +154,8 @@ class Study:
         """The numbers of `vitexp table` as a pandas frame: one row for each arm and metric, nothing rounded.
 
         Columns: the factors; `metric`; `n` seeds with `mean`, `sd` and the 95% interval `low` to `high`; the paired
-        `difference` to the baseline with `difference_low`, `difference_high`, `p_holm` and `verdict`. Accuracies are
+        `difference` to the baseline with its simultaneous interval `difference_low` to `difference_high`, `p_adjusted`
+        and `verdict`. Accuracies are
         shares (0 to 1). `where` keeps only runs whose config has these values, by dotted key. Cautions about the runs
         are warned about, and stand with the notes in `frame.attrs`.
 
@@ -261,12 +267,18 @@ def _study_parameters(parameters: Sequence[space.Parameter]) -> dict[str, Any]:
 
 def make_config(given: Mapping[str, Any]) -> StudyConfig:
     """The settings `study.*`. Raises: ValueError for one that is unknown or of another type, saying what to give."""
-    types = get_type_hints(StudyConfig)
+    types = get_type_hints(StudyConfig) | {"images": str}
     if unknown := [name for name in given if name not in types]:
         raise ValueError(f"unknown parameter study.{unknown[0]}; the study takes {', '.join(types)}")
     config = StudyConfig(**{name: checked(value, types[name], f"study.{name}") for name, value in given.items()})
     if empty := [name for name, values in (config.lines | config.groups).items() if not values]:
         raise ValueError(f"study.lines or study.groups has {empty[0]} without a value; name one or more")
+    if config.images not in (about := get_args(Images)):
+        raise ValueError(f"study.images is {config.images!r}; give {' or '.join(about)}")
+    if unreported := [metric for metric in config.primary if metric not in config.metrics]:
+        raise ValueError(
+            f"study.primary names {unreported[0]}, which study.metrics does not; there are {', '.join(config.metrics)}"
+        )
     if config.margin is not None and not 0 < config.margin < 1:
         raise ValueError(
             f"study.margin is {config.margin}; give a difference in accuracy between 0 and 1, such as 0.01"

@@ -1,8 +1,7 @@
 """The numbers of a study's table: each arm's mean and interval, and its paired difference to the baseline.
 
-All comparisons of accuracies in one table are one family, whatever the metric: a reader who looks for anything
-significant looks at all of them. Losses, which point the other way, are a family of their own. A metric without a known
-direction is shown and not judged.
+All comparisons in the study's primary metrics are one family, because a reader who looks for anything significant looks
+at all of them; each exploratory metric is a family of its own. A metric without a known direction is not judged.
 """
 
 import math
@@ -15,6 +14,7 @@ from vitexp import metrics, stats
 from vitexp.study.arm import Arm, clause, cut, name, spelling
 from vitexp.study.comparison import baseline_of, why_not
 from vitexp.study.lines import SHARDS
+from vitexp.study.samples import instability, sample_of
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune
@@ -66,12 +66,17 @@ class Entry:
 
     arm: Arm
     metric: str
-    values: Mapping[int, float]
+    sample: stats.Sample
     interval: stats.Interval | None
     baseline: Arm | None
     left_out: str
     """Why it is not compared with its baseline, where that is so"""
     judgement: stats.Judgement | None = None
+
+    @property
+    def values(self) -> Mapping[int, float]:
+        """By seed, of the runs that count."""
+        return self.sample.values
 
     @property
     def is_baseline(self) -> bool:
@@ -123,7 +128,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         for arm, text in zip(every, several, strict=True)
         for metric in dict.fromkeys(config.metrics)
     ]
-    entries = _judged(entries, config.margin)
+    entries = _judged(entries, config)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     return Table(
@@ -131,7 +136,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         arms=arms,
         entries={metric: tuple(found[: len(arms)]) for metric, found in held.items()},
         means={metric: tuple(found[len(arms) :]) for metric, found in held.items()},
-        comparisons=sum(one.judgement is not None for one in entries),
+        comparisons=sum(one.judgement is not None and one.metric in primary(config) for one in entries),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         cautions=selection.cautions,
@@ -154,13 +159,14 @@ def _distinct(labels: Iterable[Label]) -> tuple[Label, ...]:
 
 def _entry(arm: Arm, metric: str, arms: Sequence[Arm], config: StudyConfig, confounded: str) -> Entry:
     """An entry that is not judged yet. There is nothing to leave out without a baseline."""
-    values, base = arm.values(metric), baseline_of(arm, arms, config.baseline)
+    about_such = config.images == "such"
+    sample, base = sample_of(arm, metric, about_such), baseline_of(arm, arms, config.baseline)
     compared = config.baseline and base is not arm
     return Entry(
         arm=arm,
         metric=metric,
-        values=values,
-        interval=stats.interval(list(values.values())) if values else None,
+        sample=sample,
+        interval=stats.level(sample, about_such) if sample.values else None,
         baseline=base,
         left_out=(confounded or why_not(arm, base, metric) or _no_direction(metric)) if compared else "",
     )
@@ -175,16 +181,28 @@ def _no_direction(metric: str) -> str:
     return ""
 
 
-def _judged(entries: Sequence[Entry], margin: float | None) -> list[Entry]:
-    families: dict[tuple[bool, bool], dict[int, stats.Difference]] = {}
+def primary(config: StudyConfig) -> list[str]:
+    """The metrics that verdicts are about."""
+    return config.primary or config.metrics
+
+
+def _judged(entries: Sequence[Entry], config: StudyConfig) -> list[Entry]:
+    """The entries with their verdicts: primary metrics as one family, each other metric as one of its own."""
+    samples = {(id(entry.arm), entry.metric): entry.sample for entry in entries}
+    families: dict[str, dict[int, stats.Asked]] = {}
     for index, entry in enumerate(entries):
         if entry.baseline is not None and not entry.is_baseline and not entry.left_out:
-            kind = metrics.is_accuracy(entry.metric), metrics.higher_is_better(entry.metric)
-            difference = stats.paired_difference(entry.values, entry.baseline.values(entry.metric))
-            families.setdefault(kind, {})[index] = difference
+            base = samples[id(entry.baseline), entry.metric]
+            family = "" if entry.metric in primary(config) else entry.metric
+            families.setdefault(family, {})[index] = stats.Asked(
+                contrast=stats.Contrast(weights={entry.sample: 1.0, base: -1.0}),
+                margin=config.margin if metrics.is_accuracy(entry.metric) else None,
+                higher_is_better=metrics.higher_is_better(entry.metric),
+                unstable=bool(instability(entry.arm) or instability(entry.baseline)),
+            )
     judged: dict[int, stats.Judgement] = {}
-    for (accuracy, higher), family in families.items():
-        judged |= stats.judge(family, margin=margin if accuracy else None, higher_is_better=higher)
+    for asked in families.values():
+        judged |= stats.judge(asked, images=config.images == "such")
     return [replace(entry, judgement=judged.get(index)) for index, entry in enumerate(entries)]
 
 
@@ -193,7 +211,7 @@ def _left_out(entries: Sequence[Entry]) -> list[str]:
     alone = {one.metric: one.left_out for one in entries if one.left_out and one.left_out == _no_direction(one.metric)}
     out = [one for one in entries if one.left_out and one.left_out != alone.get(one.metric)]
     each = list(dict.fromkeys(f"{name(one.arm)} ({one.left_out})" for one in out))
-    pairs = {name(one.arm): one.judgement.difference.n for one in entries if one.judgement}
+    pairs = {name(one.arm): one.judgement.n for one in entries if one.judgement}
     few = [f"{arm} (n = {n})" for arm, n in pairs.items() if n < stats.MINIMUM_SEEDS]
     return [
         *clause("comparisons with the baseline left out", each, most=6, between="; "),

@@ -17,23 +17,23 @@ from vitexp.study.claims.families import HYBRID, NETWORK, RESNET, VIT, family_of
 from vitexp.study.curve import size_key
 from vitexp.study.fits import Crossover, equal_accuracy, find_crossover
 from vitexp.study.lines import LENGTHS
+from vitexp.study.samples import sample_of
 from vitexp.study.spec import Study
 from vitexp.study.table import Label
 
 Expected = Literal["lower", "higher", "alike"]
-BySeed = Mapping[int, float]
 _NEAR, _COMPARABLE = 1.1, 2.0
 """Factors of compute: up to the first it counts as equal, up to the second as comparable."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A paired difference that a claim expects to be lower or higher than zero, or alike; with the arms behind it."""
+    """A difference that a claim expects to be lower or higher than zero, or alike; with the arms behind it."""
 
     one: str
     other: str
     expected: Expected
-    difference: stats.Difference
+    contrast: stats.Contrast
     arms: tuple[Arm, ...]
 
 
@@ -75,15 +75,17 @@ Finder = Callable[[Claim, Sequence[Arm], str, Study], Iterator[Finding]]
 
 def by_values(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The claim's pairs of values."""
+    images = study.config.images == "such"
     values = tuple(dict.fromkeys(value for pair in claim.pairs for value in pair))
     for context, group in _by_context(arms, [claim.axis]):
         held = {str(arm.factors[claim.axis]): arm for arm in group if claim.axis in arm.factors}
-        measured = {value: arm.values(metric) for value, arm in held.items()}
+        measured = {value: sample_of(arm, metric, images) for value, arm in held.items()}
         contrasts = []
         for one, other in claim.pairs:
-            if measured.get(one, {}).keys() & measured.get(other, {}).keys():
-                difference = stats.paired_difference(measured[one], measured[other])
-                contrasts.append(Contrast(one, other, claim.expected, difference, (held[one], held[other])))
+            if one in measured and other in measured:
+                contrast = stats.Contrast(weights={measured[one]: 1.0, measured[other]: -1.0})
+                if contrast.seeds:
+                    contrasts.append(Contrast(one, other, claim.expected, contrast, (held[one], held[other])))
         if contrasts:
             behind = tuple(arm for value, arm in held.items() if value in values)
             absent = tuple(value for value in values if value not in held)
@@ -92,11 +94,11 @@ def by_values(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> I
 
 def hybrid_lead(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The smallest hybrid that a plain ViT of equal compute can be set beside, minus that ViT."""
-    for context, hybrids, plain, leads in _leads(arms, metric):
+    for context, hybrids, plain, leads in _leads(arms, metric, study):
         if leads:
-            hybrid, beside, equal = leads[0]
-            difference, behind = stats.paired_difference(hybrid.values(metric), equal), (hybrid, *beside)
-            contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, difference, behind)
+            hybrid, beside, lead = leads[0]
+            behind = (hybrid, *beside)
+            contrast = Contrast(network(hybrid), "plain ViT of equal compute", claim.expected, lead, behind)
             yield Finding(context, behind, (contrast,))
         else:
             costs = [[flops_of(side[place]) / 1e12 for place in (0, -1)] for side in (plain, hybrids)]
@@ -107,11 +109,10 @@ def hybrid_lead(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
 
 def hybrid_fade(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The lead of the largest hybrid minus the lead of the smallest, each over a plain ViT of equal compute."""
-    for context, hybrids, plain, leads in _leads(arms, metric):
+    for context, hybrids, plain, leads in _leads(arms, metric, study):
         if len(leads) > 1:
             small, large = leads[0], leads[-1]
-            at_large, at_small = (_minus(lead.hybrid.values(metric), lead.equal) for lead in (large, small))
-            difference = stats.paired_difference(at_large, at_small)
+            difference = _minus(large.lead, small.lead)
             one, other = (f"lead of {network(lead.hybrid)}" for lead in (large, small))
             behind = (small.hybrid, *small.beside, large.hybrid, *large.beside)
             yield Finding(context, behind, (Contrast(one, other, claim.expected, difference, behind),))
@@ -127,11 +128,17 @@ def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
         vits, resnets = (_by_size(group, family, key) for family in (VIT, RESNET))
         for name, vit in vits.items() if resnets else ():
             other = min(resnets, key=lambda resnet: _times_apart(vit, resnets[resnet]))
-            yield _hunger(context, name, vit, other, resnets[other], metric)
+            yield _hunger(context, name, vit, other, resnets[other], metric, study)
 
 
 def _hunger(
-    context: Label, name: str, vit: Mapping[float, Arm], other: str, resnet: Mapping[float, Arm], metric: str
+    context: Label,
+    name: str,
+    vit: Mapping[float, Arm],
+    other: str,
+    resnet: Mapping[float, Arm],
+    metric: str,
+    study: Study,
 ) -> Finding:
     behind = (*vit.values(), *resnet.values())
     sizes = sorted(vit.keys() & resnet.keys())
@@ -141,15 +148,15 @@ def _hunger(
         return Finding(context, behind, objection=why)
     if len(sizes) < 2 or not seeds:
         return Finding(context, behind, objection=f"{name} and {other} share too few sizes or seeds")
-    gaps = {size: _minus(vit[size].values(metric), resnet[size].values(metric)) for size in sizes}
+    images = study.config.images == "such"
+    gaps = {size: _minus(*(_whole(sample_of(line[size], metric, images)) for line in (vit, resnet))) for size in sizes}
     least, most = sizes[0], sizes[-1]
-    at_least = stats.paired_difference(vit[least].values(metric), resnet[least].values(metric))
-    change = stats.paired_difference(gaps[most], gaps[least])
+    at_least, change = gaps[least], _minus(gaps[most], gaps[least])
     contrasts = (
         Contrast(name, f"{other} on {least:,.0f} images", "lower", at_least, (vit[least], resnet[least])),
         Contrast(f"{name} − {other} on {most:,.0f} images", f"the same on {least:,.0f}", "higher", change, behind),
     )
-    crossover = find_crossover(sizes, np.array([[gaps[size][seed] for size in sizes] for seed in seeds]))
+    crossover = find_crossover(sizes, np.array([[gaps[size].by_seed[seed] for size in sizes] for seed in seeds]))
     return Finding(context, behind, contrasts, crossover=crossover)
 
 
@@ -179,13 +186,14 @@ def _at_equal_accuracy(
     if any(len(line) < 2 for line in lines):
         return
     behind = tuple({id(arm): arm for line in lines for arm in line}.values())
-    equal = equal_accuracy(*([(flops_of(arm), arm.values(metric)) for arm in line] for line in lines))
+    first, second = ([(flops_of(arm), arm.values(metric)) for arm in line] for line in lines)
+    equal = equal_accuracy(first, second)
     if not equal.gaps:
         yield Finding(context, behind, objection=f"the networks of {one} and {other} share no seed")
     elif not equal.log_factors:
         yield Finding(context, behind, objection=f"{one} and {other} reach no common accuracy")
     else:
-        difference = stats.paired_difference(equal.log_factors, dict.fromkeys(equal.log_factors, 0.0))
+        difference = _whole(stats.Sample(values=equal.log_factors, pool=(claim.name, metric, str(context))))
         count = f"{len(equal.apart)} of {len(equal.gaps)} seeds"
         why = f"at {count} {one} and {other} reach no common accuracy, and the others would be a choice"
         contrast = Contrast(one, other, claim.expected, difference, behind)
@@ -211,22 +219,26 @@ def _by_context(arms: Sequence[Arm], axes: Sequence[str]) -> list[tuple[Label, l
 
 
 class _Lead(NamedTuple):
-    """A hybrid, the plain arms around its cost, and what a plain ViT of equal cost reaches by seed."""
+    """A hybrid, the plain arms around its cost, and its lead over a plain ViT of equal cost."""
 
     hybrid: Arm
     beside: tuple[Arm, ...]
-    equal: BySeed
+    lead: stats.Contrast
 
 
-def _leads(arms: Sequence[Arm], metric: str) -> Iterator[tuple[Label, list[Arm], list[Arm], list[_Lead]]]:
+def _leads(arms: Sequence[Arm], metric: str, study: Study) -> Iterator[tuple[Label, list[Arm], list[Arm], list[_Lead]]]:
     """Hybrids and plain ViTs that cost is known of, cheapest first, where a group of equal other factors has both."""
     for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
         known = sorted(filter(flops_of, group), key=flops_of)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
         beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
-        leads = [_Lead(hybrid, around, _at_compute(flops_of(hybrid), around, metric)) for hybrid, around in beside]
+        leads = [
+            _Lead(hybrid, around, _lead(hybrid, around, metric, study.config.images == "such"))
+            for hybrid, around in beside
+            if around
+        ]
         if hybrids and plain:
-            yield context, hybrids, plain, [one for one in leads if one.hybrid.values(metric).keys() & one.equal.keys()]
+            yield context, hybrids, plain, [one for one in leads if one.lead.seeds]
 
 
 def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -239,12 +251,13 @@ def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
     return (equal[-1],) if equal else (below[-1], above[0])
 
 
-def _at_compute(flops: float, around: Sequence[Arm], metric: str) -> dict[int, float]:
-    """By seed, the line between the arms in the logarithm of compute."""
+def _lead(hybrid: Arm, around: Sequence[Arm], metric: str, images: bool) -> stats.Contrast:
+    """A hybrid minus a plain ViT that costs as much: the line between two in the logarithm of compute."""
     known = [math.log(flops_of(arm)) for arm in around]
-    held = [arm.values(metric) for arm in around]
-    seeds = set.intersection(*map(set, held)) if held else set()
-    return {seed: float(np.interp(math.log(flops), known, [values[seed] for values in held])) for seed in seeds}
+    places = np.eye(len(around))
+    shares = [float(np.interp(math.log(flops_of(hybrid)), known, place)) for place in places]
+    plain = {sample_of(arm, metric, images): -share for arm, share in zip(around, shares, strict=True)}
+    return stats.Contrast(weights={sample_of(hybrid, metric, images): 1.0, **plain})
 
 
 def _by_size(arms: Sequence[Arm], family: str, key: str) -> dict[str, dict[float, Arm]]:
@@ -267,5 +280,12 @@ def _times_apart(one: Mapping[float, Arm], other: Mapping[float, Arm]) -> float:
     return high / low if low else math.inf
 
 
-def _minus(one: BySeed, other: BySeed) -> BySeed:
-    return {seed: one[seed] - other[seed] for seed in one.keys() & other.keys()}
+def _whole(sample: stats.Sample) -> stats.Contrast:
+    return stats.Contrast(weights={sample: 1.0})
+
+
+def _minus(one: stats.Contrast, other: stats.Contrast) -> stats.Contrast:
+    weights = dict(one.weights)
+    for sample, weight in other.weights.items():
+        weights[sample] = weights.get(sample, 0.0) - weight
+    return stats.Contrast(weights=weights)

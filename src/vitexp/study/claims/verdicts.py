@@ -1,7 +1,7 @@
 """What our runs say about each claim of the paper: supported, contradicted, or not to be decided with them.
 
 The contrasts that one study gives to one claim, in every metric and at every combination of its other factors, are one
-family: their p-values are Holm-corrected together. Only accuracies are judged.
+family, judged by simultaneous intervals like those of a table. Only accuracies are judged.
 """
 
 import re
@@ -17,6 +17,7 @@ from vitexp.study.arm import Arm, at_chance, chance_of, cut, is_number, name, un
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
 from vitexp.study.comparison import unlike
+from vitexp.study.samples import instability
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.tune import tune
@@ -157,36 +158,38 @@ def _judge(claim: Claim, selection: Selection) -> Iterator[ClaimVerdict]:
         for metric in filter(is_accuracy, study.config.metrics)
         for finding in claim.find(claim, [arm for arm in arms if arm.values(metric)], metric, study)
     ]
-    family = {id(contrast): contrast.difference for _, finding in found for contrast in finding.contrasts}
     margin = study.config.margin if claim.unit == "accuracy" else None
-    judgements = stats.judge(family, margin=margin)
+    family = {
+        id(contrast): stats.Asked(
+            contrast=contrast.contrast, margin=margin, unstable=any(map(instability, contrast.arms))
+        )
+        for _, finding in found
+        for contrast in finding.contrasts
+    }
+    judgements = stats.judge(family, images=study.config.images == "such")
     for metric, finding in found:
         objection = _objections(claim, study, finding, metric, arms)
         otherwise = CONTRADICT if is_papers_protocol(claim, finding.arms) else DIFFER
         judged = []
         for contrast in finding.contrasts:
             judgement = judgements[id(contrast)]
-            verdict = UNDECIDED if objection else verdict_of(contrast.expected, judgement)
+            verdict = UNDECIDED if objection else verdict_of(contrast.expected, judgement, margin)
             judged.append(Judged(contrast, judgement, otherwise if verdict == CONTRADICT else verdict))
         yield ClaimVerdict(
             claim=claim, selection=selection, metric=metric, finding=finding, judged=tuple(judged), objection=objection
         )
 
 
-def verdict_of(expected: Expected, judgement: stats.Judgement) -> str:
+def verdict_of(expected: Expected, judgement: stats.Judgement, margin: float | None) -> str:
     """One contrast against what the claim expects of it.
 
     Alike is only what was shown to lie within the margin; a difference counts in the direction in which it was shown.
     """
-    difference, p = judgement.difference, judgement.p_holm
-    if difference.n < stats.MINIMUM_SEEDS or p is None:
-        return UNDECIDED
-    within = judgement.p_equivalence is not None and judgement.p_equivalence <= ALPHA
     if expected == "alike":
-        return SUPPORT if within else CONTRADICT if p <= ALPHA else UNDECIDED
-    if p <= ALPHA:
-        return SUPPORT if (difference.mean < 0) == (expected == "lower") else CONTRADICT
-    return CONTRADICT if within else UNDECIDED
+        return SUPPORT if judgement.is_within(margin) else CONTRADICT if judgement.is_different else UNDECIDED
+    if judgement.is_different:
+        return SUPPORT if (judgement.mean < 0) == (expected == "lower") else CONTRADICT
+    return CONTRADICT if judgement.is_within(margin) else UNDECIDED
 
 
 def is_papers_protocol(claim: Claim, arms: Sequence[Arm]) -> bool:
