@@ -3,6 +3,7 @@ import math
 import pytest
 
 from vitexp.report.curve_text import arm_names, comparison_text, fit_text, place_text, short_name
+from vitexp.stats import Sample
 from vitexp.study.arm import Arm
 from vitexp.study.curve import Line, Point
 from vitexp.study.fits import Crossover, EqualAccuracy, Gap, PowerLaw
@@ -108,7 +109,8 @@ def test_arms_are_named_by_their_network_and_by_what_tells_them_apart():
         {"model.arch": "B/16", "model.stem": "resnet50", "trainer.max_epochs": 7},
         {"model.arch": "R50x1", "model.stem": "auto", "trainer.max_epochs": 7},
     ]
-    points = [Point(arm=Arm(factors=one, asked=(0,)), x=1.0, values={0: 0.5}) for one in factors]
+    sample = Sample(values={0: 0.5})
+    points = [Point(arm=Arm(factors=one, asked=(0,)), x=1.0, sample=sample, images=True) for one in factors]
     names = arm_names(points)
     assert [names[id(point.arm)] for point in points] == ["B/16, 7 epochs", "B/16, 14 epochs", "R50+B/16", "R50x1"]
 

@@ -142,7 +142,7 @@ def test_a_list_of_arms_is_one_table(lab):
         line for line in study_as_markdown(make_view(make_table(study, lab.root))).splitlines() if line.startswith("|")
     ]
     assert rows == [
-        "| arm | mean | difference | verdict | p (Holm) |",
+        "| arm | mean | difference | verdict | p (adjusted) |",
         "| --- | --- | --- | --- | --- |",
         "| ◆ class token | 90.00 |  |  |  |",
         "| global average pooling | 91.00 ± 2.48 | +1.00 ± 2.48 | no difference shown | 0.225 |",

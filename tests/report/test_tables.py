@@ -39,9 +39,9 @@ def test_n_stands_in_every_headline(filled):
 def test_the_footnotes_say_what_is_compared_and_what_the_paper_measured(filled):
     text = " ".join(shown(filled).split())
     assert "◆ is the baseline: 1-D, at the stem." in text
-    assert "Beside each mean: the difference to it, paired by seed, with its own 95 % interval" in text
-    assert "over the 14 comparisons of this table" in text
-    assert "within ±1 point (two one-sided tests" in text
+    assert "Beside each mean: the difference to it, paired by seed, with its interval" in text
+    assert "The intervals of the 14 comparisons hold together in 95 % of cases" in text
+    assert "Equivalent: the whole interval lies within ±1 point." in text
     assert "Smallest true difference that these seeds show with 80 % probability: top-1 accuracy 0." in text
     assert "Paper: Table 8, ImageNet 5-shot linear accuracy of ViT-B/16" in text
     assert "compare the differences, not the levels" in text
@@ -140,7 +140,7 @@ def test_equal_seeds_show_no_interval_and_the_footnote_says_why(lab):
     lab.fill(study, lambda cell: {"test_acc": 0.9})
     text = text_of(TerminalTable(make_view(make_table(study, lab.root))))
     assert re.search(r"class token +90\.00 +\n", text)
-    assert "left out where all seeds gave the same value" in " ".join(text.split())
+    assert "No interval stands where all seeds gave the same value." in " ".join(text.split())
 
 
 def test_the_files_lie_beside_each_other_and_the_last_line_says_where(filled, tmp_path, capsys):

@@ -28,13 +28,13 @@ def test_every_number_reads_back_as_it_was(filled):
             int(seed): float(value) for seed, value in (pair.split(":") for pair in row["values"].split())
         } == entry.values
         if entry.judgement:
-            difference = entry.judgement.difference
+            difference = entry.judgement
             assert (int(row["n"]), int(row["pairs"])) == (5, 5)
             names = ("difference", "difference_sd", "difference_low", "difference_high", "p")
             numbers = (difference.mean, difference.sd, difference.low, difference.high, difference.p)
             assert tuple(float(row[name]) for name in names) == numbers
-            assert float(row["p_holm"]) == entry.judgement.p_holm
-            assert float(row["p_equivalence_holm"]) == entry.judgement.p_equivalence
+            assert float(row["p_adjusted"]) == entry.judgement.p_adjusted
+            assert float(row["p_equivalence"]) == entry.judgement.p_equivalence
             assert float(row["detectable"]) == entry.judgement.detectable
             assert row["verdict"] == entry.judgement.verdict
         else:

@@ -36,7 +36,7 @@ def families(factor):
 @pytest.mark.parametrize(("factor", "verdict"), [(3.0, SUPPORT), (1 / 3, DIFFER)])
 def test_what_a_vit_saves_is_read_at_equal_accuracy(lab, factor, verdict):
     line = line_of(fill(lab, families(factor), **{"study.margin": 0.9}), lab, "compute saving")
-    difference = line.judged[0].judgement.difference
+    difference = line.judged[0].judgement
     assert np.exp(difference.mean) == pytest.approx(factor, rel=0.05)
     assert (line.verdict, len(line.runs), line.judged[0].judgement.p_equivalence) == (verdict, 30, None)
     assert np.exp(difference.low) < factor < np.exp(difference.high)
@@ -57,7 +57,7 @@ def test_the_test_is_that_of_scipy_on_the_logarithm_of_the_factor(lab):
         assert all(end == sorted(end) for end in ends)  # every network is on the running best
         levels = np.linspace(max(map(min, ends)), min(map(max, ends)), 20_001)
         logs.append(np.mean(log_cost(resnets, seed, levels) - log_cost(vits, seed, levels)))
-    difference = line.judged[0].judgement.difference
+    difference = line.judged[0].judgement
     assert difference.mean == pytest.approx(np.mean(logs), abs=1e-3)
     assert difference.p == pytest.approx(reference.ttest_1samp(logs, 0).pvalue, rel=0.02)
     assert line.verdict == UNDECIDED
@@ -84,7 +84,7 @@ def test_longer_training_is_more_compute_and_no_other_setting(lab):
     networks = {"S/32": (1.0, 0.6), "R26x1": (2.0, 0.6)}
     study = fill(lab, networks, {"trainer.max_epochs": [1, 4]})
     line = line_of(study, lab, "compute saving")
-    assert np.exp(line.judged[0].judgement.difference.mean) == pytest.approx(2, rel=0.05)
+    assert np.exp(line.judged[0].judgement.mean) == pytest.approx(2, rel=0.05)
 
 
 @pytest.mark.parametrize("networks", [["S/32", "S/16"], ["R26x1", "R50x1"], ["S/32", "S/16", "R26x1"]])
@@ -102,7 +102,7 @@ def test_depth_is_set_beside_width_around_the_network_that_has_both(lab):
     behind = {arm.factors["model.arch"] for arm in line.finding.arms}
     assert behind == set(list(sized)[:5])
     # No distance from 0.6 to 0.7; from 0.7 to 0.8 it grows from nothing to log(8 / 2).
-    assert line.judged[0].judgement.difference.mean == pytest.approx(np.log(4) / 4, rel=0.1)
+    assert line.judged[0].judgement.mean == pytest.approx(np.log(4) / 4, rel=0.1)
     assert line.verdict == SUPPORT
 
 

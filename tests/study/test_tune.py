@@ -36,7 +36,7 @@ def test_only_the_chosen_cells_reach_the_table(lab):
     lab.fill(study, metrics)
     table = make_table(study, lab.root)
     assert [entry.interval.mean for entry in table.entries["test_acc"]] == pytest.approx([0.099, 0.079])
-    assert table.entries["test_acc"][1].judgement.difference.mean == pytest.approx(-0.02)
+    assert table.entries["test_acc"][1].judgement.mean == pytest.approx(-0.02)
 
 
 def test_a_tie_goes_to_the_first_value_in_the_file(lab):

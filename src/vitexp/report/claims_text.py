@@ -215,8 +215,8 @@ def cautions(report: ClaimsReport) -> tuple[str, ...]:
 
 
 _DIFFERENCES = (
-    "Differences are in points of accuracy, paired by seed. The intervals of all contrasts that a study gives to a claim "
-    "hold together in 95 % of cases, and a verdict is what its interval excludes. p: no difference; p alike: the "
+    "Differences are in points of accuracy, paired by seed. The intervals of all contrasts that a study gives to a "
+    "claim hold together in 95 % of cases, and a verdict is what its interval excludes. p: no difference; p alike: the "
     "difference exceeds the margin of the study; both are adjusted alike."
 )
 _VERDICTS = (

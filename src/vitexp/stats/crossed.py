@@ -134,7 +134,7 @@ def shrunk(spreads: Mapping[Sample, Spread]) -> dict[Sample, Spread]:
         others = total - own.df
         weight = min(_WEIGHT.get(len(sample.values), _MOST_WEIGHT), len(spreads) - 1)
         rest = (total * mean - own.df * own.variance) / others if others > 0 else 0.0
-        p = float(special.fdtrc(own.df, others, own.variance / rest)) if rest > 0 else 1.0
+        p = float(special.fdtrc(own.df, others, own.variance / rest)) if rest > 0 else float(not own.variance)
         variance = max(own.variance, (own.variance + weight * mean) / (1 + weight))
         found[sample] = Spread(variance, own.df * (1 + weight * min(1.0, p / _UNLIKE)))
     return found

@@ -25,6 +25,8 @@ _DRAWS = 1 << 15
 _MOST = 256
 """Comparisons up to which their correlation is used; more count as independent, which is never too small a value."""
 _HALVINGS = 60
+_FEW = 100
+"""Draws under which a probability is not counted by them."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -184,9 +186,9 @@ class _Family:
             return p
         if self.largest is None:
             return float(-np.expm1(self.count * np.log1p(-min(p, 1 - 1e-16))))
-        beyond = len(self.largest) - np.searchsorted(self.largest, -special.ndtri(p / 2))
-        # beyond the last draw the sum over comparisons, which the probability then is
-        return float(max(min(self.count * p, 1 / len(self.largest)), beyond / len(self.largest)))
+        beyond = len(self.largest) - int(np.searchsorted(self.largest, -special.ndtri(p / 2)))
+        # so far out that few draws are left, the sum over all comparisons is what the probability nearly is
+        return beyond / len(self.largest) if beyond > _FEW else min(1.0, self.count * p)
 
 
 def _correlation(contrasts: Sequence[Contrast], variances: Sequence[tuple[Variance, np.ndarray]]) -> np.ndarray:

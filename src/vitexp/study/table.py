@@ -66,7 +66,7 @@ class Entry:
 
     arm: Arm
     metric: str
-    sample: stats.Sample
+    sample: stats.Sample = field(compare=False)
     interval: stats.Interval | None
     baseline: Arm | None
     left_out: str
