@@ -86,6 +86,8 @@ class RunRecord:
     started: str = ""
     finished: str | None = None
     format: int = FORMAT
+    directory: str | None = field(default=None, compare=False)
+    """The folder that it was read from; never written."""
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -121,7 +123,8 @@ def whole_file(path: Path, unfinished: Path) -> Iterator[BinaryIO]:
 def write_record(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
     """Writes `directory/record.json`; non-finite numbers become their names, so that any JSON reader can read it."""
     path = Path(directory) / RECORD_NAME
-    write_atomically(path, json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n")
+    stored = {key: value for key, value in asdict(record).items() if key != "directory"}
+    write_atomically(path, json.dumps(_finite(stored), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -133,7 +136,8 @@ def read_record(path: str | os.PathLike[str]) -> RunRecord:
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
     try:
-        return record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))})
+        record = record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))})
+        return replace(record, directory=str(path.parent))
     except (TypeError, ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} is not a run record ({why}); move it away and run the cell again") from error
@@ -163,7 +167,7 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
 
 @cache
 def _types() -> dict[str, Any]:
-    return get_type_hints(RunRecord)
+    return {name: kind for name, kind in get_type_hints(RunRecord).items() if name != "directory"}
 
 
 def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:
@@ -305,6 +309,15 @@ def read_answers(directory: str | os.PathLike[str], record: RunRecord, name: str
 
     Raises: ValueError when the record has no answers of this name, or their file is absent or not what was written.
     """
+    data, images = answers_file(directory, record, name)
+    return [digit == "1" for byte in data for digit in f"{byte:08b}"][:images]
+
+
+def answers_file(directory: str | os.PathLike[str], record: RunRecord, name: str) -> tuple[bytes, int]:
+    """The packed bits of a metric as they were written, and how many images they are about.
+
+    Raises: ValueError when the record has no answers of this name, or their file is absent or not what was written.
+    """
     if name not in record.answers:
         known = ", ".join(sorted(record.answers)) or "none"
         raise ValueError(f"the record in {directory} has no answers of {name}; it has {known}")
@@ -321,11 +334,12 @@ def read_answers(directory: str | os.PathLike[str], record: RunRecord, name: str
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}, the answers of {name}, cannot be read ({error.strerror})") from error
-    right = [digit == "1" for byte in data for digit in f"{byte:08b}"][: max(images, 0)]
-    written = (images, count, digest, data)
-    if written != (len(right), sum(right), hashlib.sha256(data).hexdigest(), _packed(right)):
+    whole = int.from_bytes(data)
+    beyond = 8 * len(data) - images  # bits that fill the last byte
+    sound = 0 <= beyond < 8 and not whole & ((1 << beyond) - 1) and whole.bit_count() == count
+    if not sound or hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"{path} is damaged: it is not what was written with the record; run the cell again")
-    return right
+    return data, images
 
 
 def _packed(right: Sequence[bool]) -> bytes:

@@ -30,7 +30,10 @@ def filled(lab, odd, seed=2, pool="gap", seeds=(0, 1, 2)):
         ({"device": {"type": "cuda", "name": "H100"}}, "device: not recorded (5 runs), H100 (pool=gap seed 2)"),
         ({"metrics": {"test_acc": 51.5}}, "no share of images between 0 and 1: pool=gap seed 2 (test_acc 51.5)"),
         ({"format": 1}, "format of the record: 2 (5 runs), 1 (pool=gap seed 2)"),
-        ({"metrics": {"test_acc": 0.1}}, "did not train, but counted: pool=gap seed 2 (test_acc 10.0 %"),
+        (
+            {"learning": {"train_loss_start": 2.30, "train_loss_end": 2.30}},
+            "did not train: pool=gap (1 of 3 runs, 33 %, 95 % interval 1 to 91 %; left out; seed 2: training loss",
+        ),
     ],
 )
 def test_what_is_unlike_among_the_runs_of_a_table_is_named(lab, odd, names):

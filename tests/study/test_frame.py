@@ -48,9 +48,12 @@ def test_the_records_of_a_study_are_those_of_its_cells(filled):
     assert [r.seed for r in found[:5]] == [0, 1, 2, 3, 4]
 
 
+LOST = {"train_loss_start": 2.30, "train_loss_end": 2.31}
+
+
 def test_cautions_are_warned_about_and_kept_with_the_notes(lab):
     study = lab.positions(seeds=2)
-    lab.fill(study, lambda cell: {"test_acc": 0.1, "fewshot_5": 0.1})
+    lab.fill(study, lambda cell: {"test_acc": 0.1, "fewshot_5": 0.1}, learning=LOST)
     (lab.root / "pos" / "broken").mkdir()
     (lab.root / "pos" / "broken" / "record.json").write_text("{")
     with warnings.catch_warnings(record=True) as heard:

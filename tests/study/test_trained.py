@@ -1,9 +1,11 @@
 import pytest
 
 from vitexp.record import RunRecord
-from vitexp.study.arm import cut_short, stopped_at, why_untrained
+from vitexp.study.trained import cut_short, stopped_at, why_untrained
 
 ASKED = {"trainer": {"max_epochs": 4}}
+NEAR = {"learning": {"train_loss_start": 2.4, "train_loss_end": 2.29}}
+SIGMOID = {"model": {"loss": "sigmoid"}}
 
 
 def make(**changes):
@@ -20,8 +22,17 @@ def make(**changes):
             {"learning": {"train_loss_start": 2.3, "train_loss_end": float("nan")}},
             "training loss 2.3 at the start, nan",
         ),
-        ({"metrics": {"test_acc": 0.12}}, "test_acc 12.0 %, and guessing gives 10.0 %"),
-        ({"metrics": {"val_acc": 0.35}, "learning": {"chance_acc": 0.4}}, "val_acc 35.0 %, and guessing gives 40.0 %"),
+        ({"metrics": {"test_acc": 0.05}}, ""),  # a choice by the test split would be a choice of the result
+        ({"metrics": {"val_acc": 0.35}, "learning": {"chance_acc": 0.4}}, "validation accuracy 35.0 %, a guess"),
+        (
+            {"learning": {"train_loss_start": 2.4, "train_loss_end": 2.29}},
+            "training loss 2.29 at the end, and guessing",
+        ),
+        ({**NEAR, "metrics": {"val_acc": 0.3}, "data": {"classes": 10, "val_images": 100}}, ""),
+        ({**NEAR, "metrics": {"val_acc": 0.2}, "data": {"classes": 10, "val_images": 100}}, "training loss 2.29 at"),
+        ({"learning": {"train_loss_start": 3.4, "train_loss_end": 3.24}, "config": SIGMOID}, "training loss 3.24 at"),
+        ({"learning": {"train_loss_start": 3.4, "train_loss_end": 3.1}, "config": SIGMOID}, ""),
+        ({**NEAR, "config": {"model": {"objective": "masked_mean"}}}, ""),
         ({"curves": {"train_loss": [(21, 2.31), (42, 2.32)]}}, "training loss 2.31 at the start, 2.32 at the end"),
         ({"metrics": {"test_acc": 0.35}, "learning": {"train_loss_start": 2.3, "train_loss_end": 1.7}}, ""),
         ({"metrics": {"test_acc": 0.1}, "data": {}}, ""),

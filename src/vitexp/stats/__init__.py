@@ -14,7 +14,7 @@ from vitexp.stats.family import (
     Judgement,
     judge,
 )
-from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, interval
+from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, interval, proportion_interval
 
 __all__ = [
     "ALPHA",
@@ -33,4 +33,5 @@ __all__ = [
     "interval",
     "judge",
     "level",
+    "proportion_interval",
 ]

@@ -56,6 +56,13 @@ def mean_and_sd(values: Sequence[float], scale: float | None = None) -> tuple[fl
     return mean, sd
 
 
+def proportion_interval(count: int, n: int) -> tuple[float, float]:
+    """The 95% interval of a share of which `count` of `n` is a draw. Source: C. Clopper, E. Pearson, 1934."""
+    low = float(special.betaincinv(count, n - count + 1, ALPHA / 2)) if count else 0.0
+    high = float(special.betaincinv(count + 1, n - count, 1 - ALPHA / 2)) if count < n else 1.0
+    return low, high
+
+
 def quantile(df: float, alpha: float = ALPHA) -> float:
     """The two-sided critical value of Student's t."""
     return float(-special.stdtrit(df, alpha / 2))

@@ -1,7 +1,6 @@
 """An arm of a study: one configuration with the finished run of each seed, and whether its runs are what they seem."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,9 @@ from typing import Any
 
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord, flatten, result_config
+from vitexp.stats import proportion_interval
 from vitexp.study.cells import SEED
+from vitexp.study.trained import why_untrained
 
 FOLLOWS = {"run.init": "run.init_content", "model.arch": "model.stem"} | dict.fromkeys(
     ("trainer.max_epochs", "trainer.max_steps", "data.batch_size", "data.train_images", "data.train_fraction"),
@@ -21,10 +22,6 @@ of a run its warm-up, where that is a share of it."""
 _DATA_IDENTITY = ("name", "classes", "test_images")
 """The folder of a data set is no part of a fingerprint; what it held is."""
 _ABSENT = "(absent)"
-_ERRORS = 2.0
-"""Standard errors above the chance level up to which an accuracy cannot be distinguished from guessing."""
-_ROUNDED = 0.98
-"""Share of the epochs from which on they count as done: the last batch of an epoch may be dropped."""
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
 _UNLIKE = "the runs were not made by the same code, on the same machine, with the same images"
@@ -50,9 +47,25 @@ class Arm:
         """Its factors in one spelling, by which arms are compared again and again."""
         return spelling(dict(self.factors))
 
+    @cached_property
+    def samples(self) -> dict[Any, Any]:
+        """What `vitexp.study.samples` has read of it."""
+        return {}
+
+    @cached_property
+    def untrained(self) -> dict[int, str]:
+        """The seeds of the runs that did not train, and what shows it."""
+        return {seed: why for seed, run in sorted(self.runs.items()) if (why := why_untrained(run))}
+
+    @property
+    def trained(self) -> Mapping[int, RunRecord]:
+        """The runs that numbers are about: those that trained, or all where none did."""
+        kept = {seed: run for seed, run in self.runs.items() if seed not in self.untrained}
+        return kept or self.runs
+
     def values(self, metric: str) -> dict[int, float]:
-        """The metric by seed, of the finished runs that hold it as a finite number."""
-        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.runs.items())}
+        """The metric by seed, of the finished runs that trained and hold it as a finite number."""
+        held = {seed: run.metrics.get(metric) for seed, run in sorted(self.trained.items())}
         return {seed: value for seed, value in held.items() if value is not None and abs(value) < float("inf")}
 
 
@@ -150,64 +163,10 @@ def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
     return [key for key in differing_keys(settings, _ABSENT) if key not in {*keys, SEED}]
 
 
-# Whether a run trained, and for as long as it was meant to: what its record shows.
-
-
-def why_untrained(run: RunRecord) -> str:
-    """What shows that a run did not train; empty for a run that did, and for one whose record does not say."""
-    if run.steps == 0:
-        return "it took no step"
-    start, end = (run.learning.get(f"train_loss_{when}") for when in ("start", "end"))
-    curve = run.curves.get("train_loss", [])
-    if not run.learning and len(curve) > 1:  # an old record, with the losses of its first epoch and of its last
-        start, end = curve[0][1], curve[-1][1]
-    if start is not None and end is not None and not end < start:
-        return f"training loss {start:.4g} at the start, {end:.4g} at the end"
-    for metric in ("test_acc", "val_acc"):
-        accuracy, chance = run.metrics.get(metric), chance_of(run)
-        if accuracy is not None and chance is not None and at_chance(accuracy, chance, run):
-            return f"{metric} {100 * accuracy:.1f} %, and guessing gives {100 * chance:.1f} %"
-    return ""
-
-
-def chance_of(run: RunRecord) -> float | None:
-    """The accuracy of guessing: the share of the largest class, or an equal share of all classes."""
-    classes = run.data.get("classes")
-    return run.learning.get("chance_acc", 1 / classes if classes and classes > 1 else None)
-
-
-def at_chance(accuracy: float, chance: float, run: RunRecord) -> bool:
-    """Whether an accuracy cannot be distinguished from guessing, by the number of test images where it is known."""
-    images = run.data.get("test_images")
-    error = math.sqrt(chance * (1 - chance) / images) if images else 0.0
-    return not accuracy > chance + _ERRORS * error
-
-
-def stopped_at(run: RunRecord) -> str:
-    """How far a run came that did not take its last planned step."""
-    plan = f" of {run.planned_steps:,}" if run.planned_steps is not None else ""
-    reached = f" at {run.steps:,}{plan} steps" if run.steps is not None else ""
-    return f"stopped{reached}" + (f": {run.reason}" if run.reason else "")
-
-
-def cut_short(run: RunRecord) -> str:
-    """How a run of the first record format ended before its config says, though it counts as finished there."""
-    if run.format > 1:
-        return ""  # since then such a run says "stopped"
-    limits = (flatten(run.config).get(f"trainer.{key}") for key in ("max_steps", "max_epochs"))
-    steps, epochs = (value if type(value) is int and value > 0 else None for value in limits)
-    if run.steps is None or (steps is not None and run.steps >= steps):
-        return ""
-    if epochs is None:
-        return f"stopped at {run.steps:,} of {steps:,} steps" if steps is not None else ""
-    if run.epochs is None or run.epochs >= _ROUNDED * epochs:
-        return ""
-    return f"stopped at {run.steps:,} steps, in epoch {run.epochs:.3g} of {epochs}"
-
-
-def finished_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """The records that hold the result of a whole training."""
-    return [record for record in records if record.status == "finished" and not cut_short(record)]
+def instability(arm: Arm) -> str:
+    """How many runs of an arm did not train, where others did; such an arm is no single thing to compare."""
+    count, all_runs = len(arm.untrained), len(arm.runs)
+    return f"{count} of {_runs(all_runs)} did not train" if 0 < count < all_runs else ""
 
 
 # What a reader must know before the first number: runs that did not train, or that were not made alike.
@@ -238,9 +197,16 @@ def run_cautions(arms: Sequence[Arm]) -> list[str]:
 
 
 def untrained(arms: Sequence[Arm]) -> list[str]:
-    """The runs that did not train, by arm and seed, and what shows it."""
-    found = [f"{run_name} ({why})" for run_name, run in _named(arms) if (why := why_untrained(run))]
-    return clause("did not train, but counted", found)
+    """The arms of which runs did not train: how often, with the interval of that rate, and what shows it."""
+    found = []
+    for arm in arms:
+        if count := len(arm.untrained):
+            share, (low, high) = count / len(arm.runs), proportion_interval(count, len(arm.runs))
+            rate = f"{100 * share:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
+            what = "left out" if count < len(arm.runs) else "none of them, so all count"
+            seeds = cut([f"seed {seed}: {why}" for seed, why in arm.untrained.items()], 2, "; ")
+            found.append(f"{name(arm)} ({count} of {_runs(len(arm.runs))}, {rate}; {what}; {seeds})")
+    return clause("did not train", found, between="; ")
 
 
 def _length(run: RunRecord) -> dict[str, Any]:

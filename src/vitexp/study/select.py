@@ -22,19 +22,17 @@ from vitexp.study.arm import (
     Arm,
     check_alike,
     clause,
-    cut_short,
     differing_keys,
-    finished_runs,
     flat_config,
     name,
     run_cautions,
     spelling,
-    stopped_at,
     value_counts,
 )
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import baseline_of, unlike
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
+from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.wandb_record import from_wandb, unreachable
 
 PLAN_NAME = "study.json"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from vitexp import metrics, stats
-from vitexp.study.arm import Arm, clause, cut, name, spelling
+from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
 from vitexp.study.comparison import baseline_of, why_not
 from vitexp.study.lines import SHARDS
-from vitexp.study.samples import instability, sample_of
+from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Selection, select
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune

@@ -13,13 +13,13 @@ from statistics import fmean
 from vitexp import stats
 from vitexp.metrics import is_accuracy
 from vitexp.record import RECORD_NAME, RunRecord, flatten, run_directory
-from vitexp.study.arm import Arm, at_chance, chance_of, cut, is_number, name, untrained
+from vitexp.study.arm import Arm, cut, instability, is_number, name, untrained
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
 from vitexp.study.comparison import unlike
-from vitexp.study.samples import instability
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
+from vitexp.study.trained import at_chance, chance_of
 from vitexp.study.tune import tune
 
 SUPPORT, CONTRADICT, UNDECIDED = "supports", "contradicts", "cannot decide"
