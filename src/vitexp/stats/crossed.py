@@ -122,7 +122,8 @@ def _pool(samples: Sequence[Sample]) -> Pool:
     alike = [one for one in own if not one.alone]
     unpaired = own | shrunk({one: own[one] for one in alike})
     residual, gain = _without_seed_effect(alike)
-    return Pool(unpaired, shrunk(residual), gain)
+    # of two arms what is left is one variance, that of their difference
+    return Pool(unpaired, shrunk(residual) if len(residual) > 2 else residual, gain)
 
 
 def shrunk(spreads: Mapping[Sample, Spread]) -> dict[Sample, Spread]:
