@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 STUDIES := finetune compute adam_sgd pos_embed datasize_models scaling pooling_time attention vtab
 CURVES := compute datasize_models scaling pooling_time
 
-.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench bench-data lint clean clean-runs
+.PHONY: help install reproduce-table reproduce-paper curve claims test test-slow bench bench-data bench-stats lint clean clean-runs
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ bench: $(STAMP) ## steps beside their matrix products and other libraries, the f
 
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
 	@$(BIN)/python bench/data.py $(DATA)
+
+bench-stats: $(STAMP) ## how often verdicts err and intervals cover, on simulated studies: about 25 minutes on 2 cores
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/rates.py
 
 lint: $(STAMP) ## formatting, floors, types
 	@$(BIN)/ruff check src tests bench examples

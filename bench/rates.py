@@ -48,7 +48,8 @@ class World:
 
     def draw(self, draw: np.random.Generator) -> "Drawn":
         """One study."""
-        arms, own = len(self.effects), _seed_sd(self.sd) * np.array(self.spreads)
+        arms = len(self.effects)
+        own = np.array([_seed_sd(self.sd, LEVEL + effect) for effect in self.effects]) * np.array(self.spreads)
         total = np.sqrt(own**2 + (self.common * own[0]) ** 2 + REST**2)
         place = special.ndtri(LEVEL + np.array(self.effects)) * np.sqrt(total**2 + IMAGE**2 + INTERACTION**2)
         seeds, hard = draw.normal(size=(arms, self.n)), draw.normal(size=self.images)
@@ -82,12 +83,12 @@ class Drawn:
 
 
 @cache
-def _seed_sd(sd: float, images: int = 359) -> float:
-    """The seeds' standard deviation at which a paired difference has the deviation `sd` on so many images."""
+def _seed_sd(sd: float, level: float, images: int = 359) -> float:
+    """The seeds' standard deviation at which a difference of two arms of this level has the deviation `sd`."""
 
     def found(own: float) -> float:
         total = np.hypot(own, REST)
-        place = special.ndtri(LEVEL) * np.sqrt(total**2 + IMAGE**2 + INTERACTION**2)
+        place = special.ndtri(level) * np.sqrt(total**2 + IMAGE**2 + INTERACTION**2)
         spread = np.hypot(IMAGE, INTERACTION)
         at = place + spread * _NODES
         means = special.ndtr((at[:, None] + own * _NODES) / REST)  # image x seed

@@ -21,6 +21,10 @@ def against(one, base, margin=None, **more):
     return stats.Asked(contrast=stats.Contrast(weights={one: 1.0, base: -1.0}), margin=margin, **more)
 
 
+def whole(one):
+    return stats.Contrast(weights={one: 1.0})
+
+
 def draws(seed, arms=2, n=5, spread=0.01, shared=0.0):
     draw = np.random.default_rng(seed)
     return 0.9 + spread * draw.normal(size=(arms, n)) + shared * draw.normal(size=n)
@@ -123,6 +127,9 @@ def test_variances_are_shrunk_towards_each_other_and_an_odd_one_keeps_its_own():
     odd = sample(0.9 + 30 * (values[0] - 0.9))
     found = shrunk({**own, odd: Spread(odd.spread, 4.0)})[odd]
     assert (found.variance, found.df) == (odd.spread, pytest.approx(4.0, abs=0.1))
+    mild = sample(0.9 + 1.6 * (values[0] - 0.9))
+    pool = {**own, mild: Spread(mild.spread, 4.0)}
+    assert shrunk(pool, {mild})[mild].df < shrunk(pool)[mild].df  # more care where several comparisons share it
 
 
 def test_three_seeds_are_hardly_shrunk_and_two_arms_no_more_than_by_half():
@@ -139,13 +146,13 @@ def test_three_seeds_are_hardly_shrunk_and_two_arms_no_more_than_by_half():
 def test_a_sample_alone_is_in_no_pool():
     arms = [sample(row, pool="p") for row in draws(9, arms=4)]
     still = sample([0.1, 0.1, 0.1, 0.1, 0.1001], pool="p", alone=True)
-    without, beside = pools(arms)["p"], pools([*arms, still])["p"]
+    without, beside = (pools(map(whole, given))["p"] for given in (arms, [*arms, still]))
     assert [beside.unpaired[one] for one in arms] == [without.unpaired[one] for one in arms]
     assert beside.unpaired[still].variance == still.spread
 
 
 def test_a_seed_effect_is_taken_out_where_there_is_one_alone():
-    together, apart = (pools([sample(row) for row in draws(12, arms=6, shared=s)])[None] for s in (0.1, 0.0))
+    together, apart = (pools(whole(sample(row)) for row in draws(12, arms=6, shared=s))[None] for s in (0.1, 0.0))
     assert together.gain > 20
     assert len(together.paired) == 6
     assert apart.paired == {}
@@ -226,7 +233,7 @@ def test_a_mean_over_data_sets_has_the_images_of_each():
     bits = {s: tuple(draw.random(m) < 0.7 for m in sizes) for s in seeds}
     both = Sample(values={s: float(np.mean([b.mean() for b in bits[s]])) for s in seeds}, answers=bits, images="two")
     contrast = stats.Contrast(weights={both: 1.0})
-    found, _ = variance_of(contrast, pools([both]), True)
+    found, _ = variance_of(contrast, pools([contrast]), True)
     each = [image_variance(np.array([bits[s][place] for s in seeds], dtype=float)) for place in (0, 1)]
     assert (found.images, found.rest) == pytest.approx(tuple(np.sum(each, axis=0) / 4))
     assert found.count == sum(sizes)

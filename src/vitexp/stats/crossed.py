@@ -14,7 +14,7 @@ freedom are its own as far as an F test tells it from the others (B. Phipson et 
 """
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -26,8 +26,9 @@ from vitexp.stats.samples import MINIMUM_SEEDS, Interval, mean_and_sd, quantile
 _WEIGHT = {3: 1.0, 4: 2.0}
 _MOST_WEIGHT = 4.0
 """How many times more the pool counts than an arm's own variance, by seeds: with three, unlike spreads go unseen."""
-_UNLIKE = 0.2
-"""p-value of the F test from which down an arm's degrees of freedom fall back to its own."""
+_UNLIKE, _UNLIKE_SHARED = 0.05, 0.5
+"""p-value of the F test from which down degrees of freedom fall back to an arm's own; sooner for an arm that several
+comparisons share, such as a baseline, because its variance errs in all of them at once."""
 _PAIRED = 0.2
 """p-value of the F test of the seeds from which down arms with the same seed count as correlated."""
 _CANCEL = 1e-9
@@ -109,25 +110,31 @@ class Pool:
     gain: float | None
 
 
-def pools(samples: Iterable[Sample]) -> dict[Hashable, Pool]:
+def pools(contrasts: Iterable[Contrast]) -> dict[Hashable, Pool]:
     """The variances of all samples, pool by pool."""
-    held: dict[Hashable, dict[Sample, None]] = {}
-    for sample in samples:
-        held.setdefault(sample.pool, {})[sample] = None
-    return {key: _pool(list(members)) for key, members in held.items()}
+    held: dict[Hashable, dict[Sample, int]] = {}
+    for sample in (one for contrast in contrasts for one in contrast.weights):
+        members = held.setdefault(sample.pool, {})
+        members[sample] = members.get(sample, 0) + 1
+    return {key: _pool(members) for key, members in held.items()}
 
 
-def _pool(samples: Sequence[Sample]) -> Pool:
-    own = {one: Spread(one.spread, len(one.values) - 1) for one in samples if len(one.values) > 1}
+def _pool(uses: Mapping[Sample, int]) -> Pool:
+    """The variances of samples, each with the number of comparisons that it is in."""
+    own = {one: Spread(one.spread, len(one.values) - 1) for one in uses if len(one.values) > 1}
     alike = [one for one in own if not one.alone]
-    unpaired = own | shrunk({one: own[one] for one in alike})
+    shared = {one for one in alike if uses[one] > 1 or len(alike) == 2}
+    unpaired = own | shrunk({one: own[one] for one in alike}, shared)
     residual, gain = _without_seed_effect(alike)
     # of two arms what is left is one variance, that of their difference
-    return Pool(unpaired, shrunk(residual) if len(residual) > 2 else residual, gain)
+    return Pool(unpaired, shrunk(residual, shared) if len(residual) > 2 else residual, gain)
 
 
-def shrunk(spreads: Mapping[Sample, Spread]) -> dict[Sample, Spread]:
-    """Each variance drawn towards the mean of all, never below it by more than its own weight."""
+def shrunk(spreads: Mapping[Sample, Spread], shared: Collection[Sample] = ()) -> dict[Sample, Spread]:
+    """Each variance drawn towards the mean of all, never below it by more than its own weight.
+
+    `shared` are the samples of which a variance that is too small would do most harm.
+    """
     total = sum(one.df for one in spreads.values())
     mean = sum(one.df * one.variance for one in spreads.values()) / total if total else 0.0
     found = {}
@@ -137,7 +144,8 @@ def shrunk(spreads: Mapping[Sample, Spread]) -> dict[Sample, Spread]:
         rest = (total * mean - own.df * own.variance) / others if others > 0 else 0.0
         p = float(special.fdtrc(own.df, others, own.variance / rest)) if rest > 0 else float(not own.variance)
         variance = max(own.variance, (own.variance + weight * mean) / (1 + weight))
-        found[sample] = Spread(variance, own.df * (1 + weight * min(1.0, p / _UNLIKE)))
+        unlike = _UNLIKE_SHARED if sample in shared else _UNLIKE
+        found[sample] = Spread(variance, own.df * (1 + weight * min(1.0, p / unlike)))
     return found
 
 

@@ -90,7 +90,7 @@ def judge(asked: Mapping[Key, Asked], *, images: bool, alpha: float = ALPHA) -> 
 
     Raises: ValueError for a comparison whose sides have no seed in common, or a value that is not a finite number.
     """
-    held = pools(sample for one in asked.values() for sample in one.contrast.weights)
+    held = pools(one.contrast for one in asked.values())
     found: dict[Key, Judgement] = {}
     able: dict[Key, tuple[Variance, np.ndarray]] = {}
     for key, one in asked.items():
