@@ -22,7 +22,7 @@ OPTIONS = {
     "run.shots": [1],
     "model.pos_embed": "2d",
 }
-TIMES = {"started", "finished", "train_seconds"}
+TIMES = {"started", "finished", "train_seconds", "directory"}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*"),

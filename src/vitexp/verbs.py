@@ -224,6 +224,10 @@ _QUICK = (
 )
 _MODES = ["off", "offline", "online", "auto"]
 _ENGINES = ["local", "ray"]
+_UNTIL = (
+    "add seeds at looks that are planned before the first run: arms that are decided stop, the others get more, and "
+    "all looks together err in at most 5 %% of studies"
+)
 _SWEEP = Verb(
     "sweep",
     "run every cell of a study that has no finished record (sweep lint FILE only checks it)",
@@ -234,6 +238,8 @@ _SWEEP = Verb(
         _row("--threads", type=_count, default=1, help="threads per cell (default: 1)"),
         _ROOT,
         _flag("--retry", "run failed cells again, from their first step"),
+        _flag("--until-decided", _UNTIL),
+        _row("--budget", type=_count, metavar="RUNS", help="most runs of --until-decided (default: twice the file's)"),
         _row("--stale", choices=["keep", "rerun"], default="keep", help=_STALE),
         _row("--wandb", choices=_MODES, default="off", help="W&B mode (default: off)"),
         _flag("--quick", _QUICK),

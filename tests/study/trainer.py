@@ -8,6 +8,7 @@ import fcntl
 import json
 import math
 import os
+import random
 import signal
 import sys
 import time
@@ -105,6 +106,8 @@ def train(argv, log_path):
         "test_acc": 0.5,
         "val_loss": math.log10(model["lr"] / BEST_LR) ** 2,
     }
+    if "level" in model:  # an accuracy with a noise that seed and arm choose
+        metrics["test_acc"] = model["level"] + 0.01 * random.Random(f"{facts['seed']} {model['level']}").gauss(0, 1)
     if (
         model["trouble"] == "nan"
         and "--again" not in argv

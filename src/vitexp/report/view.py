@@ -240,6 +240,12 @@ def _footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[
     yield from map(labels.sentence, about(table, entries))
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
+        if table.looks:
+            after = ", ".join(map(str, table.looks.after))
+            yield (
+                f"Looks after {after} seeds were planned before the first run: a verdict and its interval are those of "
+                "the look at which it fell, and all looks together err in at most 5 % of studies."
+            )
         if table.study.config.margin is not None:
             yield f"Equivalent: the whole interval lies within ±{labels.points(table.study.config.margin)}."
         yield from noise(judged)

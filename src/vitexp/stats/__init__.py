@@ -14,6 +14,7 @@ from vitexp.stats.family import (
     Judgement,
     judge,
 )
+from vitexp.stats.planning import Decision, decide
 from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, interval, proportion_interval
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "UNSTABLE",
     "Asked",
     "Contrast",
+    "Decision",
     "Interval",
     "Judgement",
     "Sample",
+    "decide",
     "interval",
     "judge",
     "level",

@@ -82,12 +82,12 @@ def resolve_cells(
     return resolved
 
 
-def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path) -> None:
-    """Writes root/NAME/study.json: what each cell sets, and by which fingerprint its run is known."""
+def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path, more: Mapping[str, Any]) -> None:
+    """Writes root/NAME/study.json: what each cell sets, by which fingerprint its run is known, and what is `more`."""
     names = {name: name for name in ("index", "label", "overrides", "seed", "fingerprint")}
     names |= {"cell": "name", "run_directory": "run_directory"}
     described = [{key: getattr(cell, name) for key, name in names.items()} for cell in cells]
-    content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, "cells": described}
+    content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, **more, "cells": described}
     write_atomically(Path(root) / study.name / FILE_NAME, json.dumps(content, indent=1) + "\n")
 
 

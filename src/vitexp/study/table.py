@@ -15,7 +15,8 @@ from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
 from vitexp.study.comparison import baseline_of, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of
-from vitexp.study.select import Root, Selection, select
+from vitexp.study.select import Root, Runs, Selection, select
+from vitexp.study.sequence import Looks, read_looks, with_all_seeds
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune
 
@@ -72,6 +73,8 @@ class Entry:
     left_out: str
     """Why it is not compared with its baseline, where that is so"""
     judgement: stats.Judgement | None = None
+    decision: stats.Decision | None = None
+    """Of a study that gets seeds until it is decided: when its verdict fell"""
 
     @property
     def values(self) -> Mapping[int, float]:
@@ -99,6 +102,8 @@ class Table:
     columns: tuple[Label, ...]
     cautions: tuple[str, ...]
     notes: tuple[str, ...]
+    looks: Looks | None = None
+    """Of a study that gets seeds until it is decided"""
     means: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     """Per metric the means over data sets, where the study groups them"""
 
@@ -114,7 +119,8 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     `where` keeps only runs whose config has these values, by dotted key. `Study.table` gives a pandas frame of it.
     Raises: ValueError when no run is finished, or none holds a metric that the study reports.
     """
-    selection = tune(select(as_study(study), root, where))
+    looks = None if isinstance(root, Runs) else read_looks(Path(root) / as_study(study).name)
+    selection = tune(select(with_all_seeds(as_study(study), looks, root), root, where))
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
@@ -128,7 +134,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         for arm, text in zip(every, several, strict=True)
         for metric in dict.fromkeys(config.metrics)
     ]
-    entries = _judged(entries, config)
+    entries = _judged(entries, config, looks)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     return Table(
@@ -139,6 +145,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         comparisons=sum(one.judgement is not None and one.metric in primary(config) for one in entries),
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
+        looks=looks,
         cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries)),
     )
@@ -186,8 +193,11 @@ def primary(config: StudyConfig) -> list[str]:
     return config.primary or config.metrics
 
 
-def _judged(entries: Sequence[Entry], config: StudyConfig) -> list[Entry]:
-    """The entries with their verdicts: primary metrics as one family, each other metric as one of its own."""
+def _judged(entries: Sequence[Entry], config: StudyConfig, looks: Looks | None) -> list[Entry]:
+    """The entries with their verdicts: primary metrics as one family, each other metric as one of its own.
+
+    Where looks were planned, the primary ones have the verdicts of the looks at which they fell.
+    """
     samples = {(id(entry.arm), entry.metric): entry.sample for entry in entries}
     families: dict[str, dict[int, stats.Asked]] = {}
     for index, entry in enumerate(entries):
@@ -201,9 +211,16 @@ def _judged(entries: Sequence[Entry], config: StudyConfig) -> list[Entry]:
                 unstable=bool(instability(entry.arm) or instability(entry.baseline)),
             )
     judged: dict[int, stats.Judgement] = {}
-    for asked in families.values():
-        judged |= stats.judge(asked, images=config.images == "such")
-    return [replace(entry, judgement=judged.get(index)) for index, entry in enumerate(entries)]
+    decided: dict[int, stats.Decision] = {}
+    for family, asked in families.items():
+        if looks and not family:
+            decided = stats.decide(asked, looks.seeds, looks.after, images=config.images == "such")
+            judged |= {index: one.judgement for index, one in decided.items()}
+        else:
+            judged |= stats.judge(asked, images=config.images == "such")
+    return [
+        replace(entry, judgement=judged.get(index), decision=decided.get(index)) for index, entry in enumerate(entries)
+    ]
 
 
 def _left_out(entries: Sequence[Entry]) -> list[str]:

@@ -7,9 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
@@ -18,7 +19,10 @@ from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
 from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
+from vitexp.study.run.until import seeds_due, summary
+from vitexp.study.sequence import Looks, plan_looks, read_looks, with_seeds
 from vitexp.study.spec import Study, check_runs_here, read_study
+from vitexp.study.table import make_table
 
 PRELOAD = ("vitexp.preload",)
 MOST_LOSSES = 3
@@ -40,7 +44,35 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
     options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
     options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    if chosen.until_decided:
+        return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
+    if chosen.budget is not None:
+        raise ValueError("--budget has no effect alone; add --until-decided")
+    if read_looks(Path(chosen.root) / study.name):
+        raise ValueError(
+            f"{Path(chosen.root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study "
+            "another study.name"
+        )
     return run_study(study, parse=parse, train=train, **options).exit_status
+
+
+def run_until_decided(study: Study, budget: int | None, *, root: str | Path, **options: Any) -> Outcome:
+    """Trains up to each planned look the arms that are not decided; goes on where it was stopped.
+
+    Raises: ValueError when the plan and the study do not agree, or as `run_study` does.
+    """
+    looks = plan_looks(study, root, budget)
+    given: dict[str, int] = {}
+    while (due := seeds_due(study, looks, root)) != given:
+        given = due
+        cells = with_seeds(study, {name: looks.seeds[:count] for name, count in due.items()})
+        outcome = run_study(cells, root=root, looks=looks, **options)
+        if outcome.exit_status:
+            return outcome
+    progress = Progress(study.name)
+    for line in summary(make_table(study, root), looks):
+        progress.note(line)
+    return outcome
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
@@ -70,6 +102,7 @@ def run_study(
     preload: Sequence[str] = PRELOAD,
     progress: Progress | None = None,
     engine: LocalEngine | RayEngine | None = None,
+    looks: Looks | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
@@ -98,7 +131,7 @@ def run_study(
             progress.note(f"parsing {len(study.cells())} cells before anything trains")
             cells = resolve(study.cells())
         _check(study, cells)
-        write_cells(study, cells, root)
+        write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
         runner.run()

@@ -1,0 +1,161 @@
+"""How many seeds a study needs, and when it may stop: looks that are planned ahead, with the error spent over them.
+
+A study that stops when its seeds show something shows something too often: with a look after each of 3 to 10 seeds, 5 %
+become 16 %. Here the looks are fixed before the first run, and look k may err with a share of 5 % that is its own; what
+it finds stands. Whatever the looks have in common, the study errs in at most the sum, 5 %. Source: K. Lan, D. DeMets,
+1983; the share spent up to a look is the square of the seeds' share (K. Kim, D. DeMets, 1987).
+"""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from scipy import special
+
+from vitexp.stats.crossed import Contrast, Sample, Variance
+from vitexp.stats.family import NO_DIFFERENCE, Asked, Judgement, judge
+from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER
+
+Key = TypeVar("Key", bound=Hashable)
+Enough = Callable[[float, float], bool]
+"""Whether a critical value and a standard error are what is wanted."""
+_GROWTH = 1.5
+_MOST_SEEDS = 10_000
+_UNLIKELY = 0.1
+"""Tail of the uncertainty of a variance, on each side of a range of numbers of seeds."""
+
+
+def looks(most: int) -> tuple[int, ...]:
+    """After how many seeds to look, up to `most`: 3, 5, 8, 12, 18, ..., each half as many again.
+
+    Raises: ValueError for fewer than the seeds of a verdict.
+    """
+    if most < MINIMUM_SEEDS:
+        raise ValueError(f"{most} seeds an arm are below the {MINIMUM_SEEDS} that a verdict takes; allow more runs")
+    found = [MINIMUM_SEEDS]
+    while (following := math.ceil(_GROWTH * found[-1])) < most:
+        found.append(following)
+    return (*found, most) if most > MINIMUM_SEEDS else (most,)
+
+
+def spending(after: Sequence[int], alpha: float = ALPHA) -> tuple[float, ...]:
+    """What each look may err with; the sum is `alpha`."""
+    spent = [alpha * (n / after[-1]) ** 2 for n in after]
+    return tuple(now - before for now, before in zip(spent, [0.0, *spent], strict=False))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is known of a comparison, after how many seeds, and whether that is its end."""
+
+    judgement: Judgement
+    seeds: int
+    decided: bool
+    why: str = ""
+    """Why it was given up, where no verdict ends it"""
+
+
+def decide(
+    asked: Mapping[Key, Asked], order: Sequence[int], after: Sequence[int], *, images: bool, alpha: float = ALPHA
+) -> dict[Key, Decision]:
+    """Every comparison at the first look that decides it, or at the last whose seeds are all there.
+
+    `order` are the seeds in the order in which they were planned. A comparison whose sides lack seeds of a look waits.
+    """
+    found: dict[Key, Decision] = {}
+    for n, share in zip(after, spending(after, alpha), strict=True):
+        going = {key: one for key, one in asked.items() if key not in found or not found[key].decided}
+        cut = {key: _up_to(one, order[:n]) for key, one in going.items()}
+        here = _shared_samples({key: one for key, one in cut.items() if len(one.contrast.seeds) == n})
+        for key, judged in judge(here, images=images, alpha=share).items() if here else ():
+            why = _hopeless(judged, asked[key], n, after[-1])
+            found[key] = Decision(judged, n, judged.verdict != NO_DIFFERENCE or bool(why), why)
+    return found
+
+
+def _up_to(asked: Asked, seeds: Sequence[int]) -> Asked:
+    return replace(
+        asked, contrast=Contrast(weights={_first(one, seeds): w for one, w in asked.contrast.weights.items()})
+    )
+
+
+def _first(sample: Sample, seeds: Sequence[int]) -> Sample:
+    return replace(sample, values={seed: value for seed, value in sample.values.items() if seed in seeds})
+
+
+def _shared_samples(asked: Mapping[Key, Asked]) -> dict[Key, Asked]:
+    """The same comparisons, in which equal samples are one: a baseline that was cut for each is one again."""
+    known: dict[tuple[Hashable, ...], Sample] = {}
+
+    def one(sample: Sample) -> Sample:
+        name = (sample.pool, sample.images, id(sample.answers), tuple(sample.values.items()))
+        return known.setdefault(name, sample)
+
+    return {
+        key: replace(given, contrast=Contrast(weights={one(s): w for s, w in given.contrast.weights.items()}))
+        for key, given in asked.items()
+    }
+
+
+def _hopeless(judged: Judgement, asked: Asked, n: int, most: int) -> str:
+    """Why no number of seeds up to `most` can decide a comparison; empty where it may."""
+    variance = judged.variance
+    if judged.verdict != NO_DIFFERENCE or variance is None or n == most:
+        return ""
+    reach = abs(judged.mean) + math.sqrt(variance.total)  # a difference that may be true
+    room = max(reach, (asked.margin or 0.0) - max(0.0, abs(judged.mean) - math.sqrt(variance.total)))
+    least = float(-special.ndtri(ALPHA / 2)) * math.sqrt(variance.images)
+    return "only more test images would decide it" if least > room else ""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many seeds a comparison takes, with a range from how well its variance is known; None: no number does."""
+
+    seeds: int | None
+    low: int | None
+    high: int | None
+
+
+def seeds_for_effect(judged: Judgement, effect: float, alpha: float) -> Needed:
+    """Until a true difference of `effect` is shown with probability `POWER`; `alpha` is the level of one comparison."""
+    return _needed(judged, alpha, lambda critical, error: (critical + float(special.ndtri(POWER))) * error <= effect)
+
+
+def seeds_for_margin(judged: Judgement, margin: float, alpha: float) -> Needed:
+    """Until sides that do not differ are shown to be equivalent within `margin` with probability `POWER`."""
+    both = float(special.ndtri((1 + POWER) / 2))
+    return _needed(judged, alpha, lambda critical, error: (critical + both) * error <= margin)
+
+
+def _needed(judged: Judgement, alpha: float, enough: Enough) -> Needed:
+    if judged.variance is None:
+        return Needed(None, None, None)
+    df = _df(judged.variance)
+    ends = [df / float(special.chdtri(df, tail)) for tail in (_UNLIKELY, 1 - _UNLIKELY)]
+    found = [_fewest(judged.variance, judged.n, alpha, enough, scale) for scale in (1.0, *ends)]
+    return Needed(*found)
+
+
+def _df(variance: Variance) -> float:
+    """Satterthwaite's, of the part of the seeds."""
+    return variance.of_seeds**2 / sum(part**2 / df for part, df in variance.seeds)
+
+
+def _fewest(variance: Variance, n: int, alpha: float, enough: Enough, scale: float) -> int | None:
+    """The fewest seeds that are enough, if the seeds' variance is `scale` times what was estimated from `n`."""
+
+    def is_enough(seeds: int) -> bool:
+        grown = (seeds - 1) / (n - 1)
+        parts = tuple((scale * part * n / seeds, df * grown) for part, df in variance.seeds)
+        there = replace(variance, seeds=parts)
+        return enough(float(there.critical(alpha)), math.sqrt(there.total))
+
+    if not is_enough(_MOST_SEEDS):
+        return None
+    low, high = MINIMUM_SEEDS - 1, _MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high

@@ -1,0 +1,66 @@
+"""Which seeds the arms of a study take next, where it gets seeds until it is decided."""
+
+from pathlib import Path
+
+from vitexp.study.arm import Arm, name, spelling
+from vitexp.study.cells import Cell
+from vitexp.study.select import PLAN_NAME
+from vitexp.study.sequence import Looks, arms_of, given_seeds, read_looks
+from vitexp.study.spec import Study
+from vitexp.study.table import Entry, Table, make_table, primary
+
+
+def seeds_due(study: Study, looks: Looks, root: str | Path) -> dict[str, int]:
+    """How many seeds each arm is to have, by its name in `arms_of`: one look more than it has where it is undecided.
+
+    The same number as it has where it is decided, has had its last look, or has runs that did not finish. A baseline
+    goes on as long as an arm that is compared with it.
+    """
+    arms = arms_of(study)
+    if read_looks(Path(root) / study.name) is None or not (Path(root) / study.name / PLAN_NAME).is_file():
+        return dict.fromkeys(arms, looks.after[0])
+    given = {name: len(seeds) for name, seeds in given_seeds(study, root).items()}
+    try:
+        table = make_table(study, root)
+    except ValueError:  # nothing has finished yet
+        return given
+    due = dict(given)
+    for entry in _compared(table):
+        sides = [_name(arm, arms) for arm in (entry.arm, entry.baseline) if arm is not None]
+        for side in sides if _goes_on(entry, looks) else ():
+            due[side] = max(due[side], _after(looks, entry))
+    return due
+
+
+def _compared(table: Table) -> list[Entry]:
+    """The comparisons that verdicts are about."""
+    entries = [entry for metric in primary(table.study.config) for entry in table.entries[metric]]
+    return [entry for entry in entries if entry.baseline is not None and not entry.is_baseline and not entry.left_out]
+
+
+def _goes_on(entry: Entry, looks: Looks) -> bool:
+    return entry.decision is not None and not entry.decision.decided and entry.decision.seeds < looks.after[-1]
+
+
+def _after(looks: Looks, entry: Entry) -> int:
+    """The seeds of the look after that at which a comparison stands."""
+    return looks.after[looks.after.index(entry.decision.seeds) + 1] if entry.decision else looks.after[0]
+
+
+def _name(arm: Arm, arms: dict[str, Cell]) -> str:
+    """The name of an arm among those of the study, whose cells set all that its factors say."""
+    wanted = spelling(dict(arm.factors))
+    return next(
+        name for name, cell in arms.items() if spelling({key: cell.overrides.get(key) for key in arm.factors}) == wanted
+    )
+
+
+def summary(table: Table, looks: Looks) -> list[str]:
+    """What the looks have decided, in how many runs, and what is left."""
+    compared = _compared(table)
+    decided = [entry for entry in compared if entry.decision and entry.decision.decided and not entry.decision.why]
+    runs = sum(len(arm.runs) for arm in table.arms)
+    most = looks.after[-1] * len(table.arms)
+    lines = [f"{len(decided)} of {len(compared)} comparisons are decided, with {runs} of {most} runs"]
+    hopeless = [(entry.arm, entry.decision.why) for entry in compared if entry.decision and entry.decision.why]
+    return lines + [f"{name(arm)}: {why}" for arm, why in hopeless]

@@ -1,0 +1,120 @@
+"""A study that gets seeds until it is decided: what was planned before its first run, and which cells come next.
+
+The plan stands in runs/NAME/study.json. Everything else follows from it and the records, so that a run that is killed
+anywhere goes on as if nothing had happened.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitexp.record import checked
+from vitexp.stats import planning
+from vitexp.study.arm import spelling
+from vitexp.study.cells import SEED, Cell, make_cells
+from vitexp.study.spec import Study
+
+PLAN_NAME = "study.json"
+_FACTOR = 2
+"""Times the runs of the sweep file that a study may take, where no budget is given."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The seeds of every arm in their order, and after how many of them the study looks."""
+
+    seeds: tuple[int, ...]
+    after: tuple[int, ...]
+    sweep_sha256: str
+
+
+def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
+    """The plan that the folder of the study holds, or else a new one, for which nothing may have run yet.
+
+    Raises: ValueError when the sweep file or the budget changed since, or the study cannot be planned so.
+    """
+    arms = arms_of(study)
+    listed = sorted({cell.seed for cell in study.cells() if cell.seed is not None})
+    if not listed or study.config.tune or not study.config.baseline:
+        raise ValueError(
+            f"{study.path}: --until-decided needs {SEED} among the parameters, a study.baseline to compare with, and "
+            "no study.tune (tune first, then compare)"
+        )
+    most = (budget or _FACTOR * len(study.cells())) // len(arms)
+    if most < planning.MINIMUM_SEEDS:
+        raise ValueError(
+            f"--budget {budget} is below the first look: {len(arms)} arms take {planning.MINIMUM_SEEDS} seeds each, "
+            f"{planning.MINIMUM_SEEDS * len(arms)} runs"
+        )
+    more = range(listed[-1] + 1, listed[-1] + 1 + max(0, most - len(listed)))
+    new = Looks((*listed, *more)[:most], planning.looks(most), study.sha256)
+    known = read_looks(Path(root) / study.name)
+    if known is None:
+        return new
+    if known.sweep_sha256 != new.sweep_sha256:
+        raise ValueError(
+            f"{study.path} was changed after its looks were planned ({Path(root) / study.name / PLAN_NAME}): put it "
+            "back, or give the changed study another study.name"
+        )
+    if budget is not None and known != new:
+        raise ValueError(
+            f"--budget {budget} is not that of the plan, which ends at {known.after[-1]} seeds an arm "
+            f"({known.after[-1] * len(arms)} runs): a plan that changes with its results is none; leave --budget out"
+        )
+    return known
+
+
+def read_looks(folder: Path) -> Looks | None:
+    """The plan in the folder of a study; None where there is none. Raises: ValueError for one that is damaged."""
+    path = folder / PLAN_NAME
+    if not path.is_file():
+        return None
+    try:
+        stored = json.loads(path.read_text()).get("until_decided")
+        if stored is None:
+            return None
+        seeds, after = (tuple(checked(stored[name], list[int], name)) for name in ("seeds", "after"))
+        found = Looks(seeds, after, checked(stored["sweep_sha256"], str, "sweep_sha256"))
+        if found.after != planning.looks(len(seeds)):
+            raise ValueError(f"its looks {list(after)} are not those that were planned for {len(seeds)} seeds")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged or was edited ({error}); the study cannot go on by its plan") from error
+    return found
+
+
+def arms_of(study: Study) -> dict[str, Cell]:
+    """A cell of each arm, by the spelling of its factors without the seed."""
+    found: dict[str, Cell] = {}
+    for cell in study.cells():
+        found.setdefault(_name(cell.overrides), cell)
+    return found
+
+
+def _name(overrides: Mapping[str, Any]) -> str:
+    return spelling({key: value for key, value in overrides.items() if key != SEED})
+
+
+def with_seeds(study: Study, seeds: Mapping[str, Sequence[int]]) -> Study:
+    """The study with its own seeds for each arm. Raises: ValueError where the seed is no parameter of its own."""
+    cells = []
+    for name, cell in arms_of(study).items():
+        if SEED not in cell.arguments:
+            raise ValueError(f"{study.path}: write {SEED} as a parameter of its own, so that seeds can be added")
+        cells += [{**cell.arguments, SEED: seed} for seed in seeds.get(name, ())]
+    return replace(study, known=tuple(make_cells(cells)))
+
+
+def given_seeds(study: Study, root: str | Path) -> dict[str, list[int]]:
+    """The seeds that each arm has been given so far, by its name in `arms_of`; from study.json."""
+    cells = json.loads((Path(root) / study.name / PLAN_NAME).read_text())["cells"]
+    found: dict[str, list[int]] = {}
+    for cell in cells:
+        found.setdefault(_name(cell["overrides"]), []).append(cell["seed"])
+    return found
+
+
+def with_all_seeds(study: Study, looks: Looks | None, root: Any) -> Study:
+    """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
+    return study if looks is None else with_seeds(study, given_seeds(study, root))
