@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data.read.decode import BadImage, image_header
+from vitexp.data.read.decode import BadImage, File, image_header, image_sizes
 
 SIZES = [(1, 1), (3, 5), (480, 17), (300, 4000)]
 
@@ -38,6 +38,7 @@ def test_agrees_with_pillow(height: int, width: int, form: str, options: dict[st
     data = encoded(height, width, form, **options)
     with Image.open(io.BytesIO(data)) as image:
         assert size_of(data, "png", "x") == (image.height, image.width) == (height, width)
+    assert [int(side[0]) for side in image_sizes([File(data, "png", "x")])] == [height, width]
 
 
 @pytest.mark.parametrize("before", [b"\xff\xc4\x00\x05abc", b"\xff\xff\xff", b"\xff\xcc\x00\x04ab"])
@@ -56,6 +57,7 @@ def test_real_photographs(real_data) -> None:
     for data in contents:
         with Image.open(io.BytesIO(data)) as image:
             assert size_of(data, "jpg", "x") == (image.height, image.width)
+            assert [int(side[0]) for side in image_sizes([File(data, "jpg", "x")])] == [image.height, image.width]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])

@@ -152,7 +152,7 @@ def test_images_become_floats_from_minus_one_to_one(digits) -> None:
         ({"train_fraction": 1.5}, r"train_fraction is 1\.5"),
         ({"val_fraction": 1.0}, r"val_fraction is 1\.0"),
         ({"batch_size": 0}, r"data\.batch_size is 0"),
-        ({"workers": -1}, r"data\.workers -1"),
+        ({"workers": -1}, r"data\.workers is -1"),
         ({"image_size": 0}, r"data\.image_size is 0"),
         ({"augment": "mixup"}, "data.augment is 'mixup'; allowed: none, crop, flip, crop_flip, inception, randaugment"),
     ],

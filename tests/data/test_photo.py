@@ -96,6 +96,18 @@ def test_simplejpeg_and_pillow_give_the_same_pixels(monkeypatch, options, mode):
 
 
 @needs_simplejpeg
+def test_a_subsampling_that_simplejpeg_cannot_name_is_decoded_by_pillow():
+    data = bytearray(jpeg(scene(64, 64), subsampling=2).data)
+    place = baseline_frame(data)[0] + 6  # of the first colour's factors: as many blocks, one above the other
+    assert data[place] == 0x22
+    data[place] = 0x14
+    file = File(bytes(data), "jpg", "x")
+    assert np.array(image_sizes([file])).tolist() == [[64], [64]]
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(decode_box(file, (0, 0, 64, 64), 64), np.asarray(image))
+
+
+@needs_simplejpeg
 def test_every_last_row_is_right_where_the_decoder_stops_early(monkeypatch):
     file = jpeg(scene(150, 90))
     for bottom in range(1, 151):

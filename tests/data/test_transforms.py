@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vitexp.data.order import EVALUATION
-from vitexp.data.views import File, View, moved
+from vitexp.data.views import File, View, mirror, moved
 
 WORDS = ("none", "crop", "flip", "crop_flip", "inception", "randaugment")
 RNG = np.random.default_rng(0)
@@ -105,6 +105,17 @@ def test_inception_shows_parts_and_flips_half():
     slope = seen[:, 8, -1, 0] - seen[:, 8, 0, 0]
     assert abs((slope < 0).mean() - 0.5) < 4 * np.sqrt(0.25 / 2000)
     assert np.quantile(np.abs(slope), 0.1) < 100 < 200 < np.quantile(np.abs(slope), 0.95)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_mirroring_is_what_numpy_gives(planar):
+    images = RNG.integers(0, 256, (5, 7, 9, 3), dtype=np.uint8)
+    if planar:
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    expected = images.copy()
+    expected[[0, 3]] = expected[[0, 3], :, ::-1]
+    mirror(images, np.array([0, 3]))
+    np.testing.assert_array_equal(images, expected)
 
 
 def test_the_centre_view_shows_the_middle():

@@ -2,6 +2,7 @@
 
 import math
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -106,3 +107,12 @@ def test_a_loss_that_is_no_number_stays_visible():
     reading = Classifier(arch="micro/4", image_size=8, classes=10).readings["val"]["loss"]
     reading.update(torch.tensor([1.0, np.nan]))
     assert math.isnan(reading.compute())
+
+
+def test_images_go_to_a_gpu_from_pinned_memory_without_workers_too(monkeypatch) -> None:
+    pinned = torch.full((2, 3, 8, 8), 7, dtype=torch.uint8)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: pinned)
+    monkeypatch.setattr(L.LightningDataModule, "transfer_batch_to_device", lambda _, batch, *__: batch)
+    batch = Batch(torch.zeros_like(pinned), torch.zeros(2, dtype=torch.int64), torch.arange(2), 2)
+    assert ShardData().transfer_batch_to_device(batch, torch.device("cuda"), 0).images is pinned
+    assert ShardData().transfer_batch_to_device(batch, torch.device("cpu"), 0).images is batch.images

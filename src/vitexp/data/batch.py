@@ -1,6 +1,8 @@
 """Batches by address: a step of an epoch is asked for by its number, and answered the same by any process."""
 
+import os
 import signal
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from vitexp.lightning_private import count_stepped_batch
 T = TypeVar("T")
 Place = tuple[int, int]  # epoch and step
 _TIMEOUT_SECONDS = 600
+_MOST_WORKERS = 8  # of a rank by default: they decode 10,000 photographs a second
 
 
 class Batch(NamedTuple):
@@ -90,7 +93,7 @@ class BatchLoader:
     """
 
     def __init__(self, batches: Batches, workers: int, position: Callable[[], Place] | None = None) -> None:
-        self._batches, self._position = batches, position
+        self._batches, self._position, self.workers = batches, position, workers
         self._places: list[Place] = []  # the workers' sampler, filled anew for each iteration
         self._loader: DataLoader[Batch | ValueError] | None = None
         if workers:
@@ -129,6 +132,17 @@ class BatchLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing."""
+
+
+def default_workers(cached: bool, device: str, ranks: int) -> int:
+    """Worker processes of each of a machine's `ranks` that train on a kind of device, where nobody asked for a number.
+
+    A cached batch costs less than its way from a worker, and training on the CPU has threads on every core. Elsewhere
+    than on Linux a worker would run the user's script again.
+    """
+    if cached or device == "cpu" or sys.platform != "linux":
+        return 0
+    return min(max(len(os.sched_getaffinity(0)) // ranks - 1, 0), _MOST_WORKERS)
 
 
 @dataclass(eq=False)

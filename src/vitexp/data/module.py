@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
-from vitexp.data.batch import Batch, Batches, BatchLoader, settle
+from vitexp.data.batch import Batch, Batches, BatchLoader, default_workers, settle
 from vitexp.data.info import class_notes
 from vitexp.data.opened import OpenedSet, SubsetOptions, check_location, open_set
 from vitexp.data.order import EpochOrder, steps
@@ -48,7 +48,8 @@ class ShardData(L.LightningDataModule):
             with flip, or these and RandAugment.
         mix: How the training images of a pair are mixed with each other: mixup, cutmix, or a random one of the two.
         eval_view: What is measured: the whole image resized, or the square in its middle.
-        workers: Processes that prepare batches; 0 does it in the training process. Changes no batch.
+        workers: Processes that prepare batches; 0 does it in the training process. Changes no batch. Null is 0 where
+            pixels are cached or the run trains on the CPU, and else the rank's cores but one, up to 8.
         reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from a URL; auto
             chooses.
         subset_seed: Which images train_images and train_fraction choose.
@@ -71,17 +72,16 @@ class ShardData(L.LightningDataModule):
         augment: Augment = "none",
         mix: Mix = "none",
         eval_view: EvalKind = "resize",
-        workers: int = 0,
+        workers: int | None = None,
         reader: ReaderName = "auto",
         subset_seed: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # loggers get the complete config of a run, not a part of it
-        if batch_size < 1 or workers < 0:
-            raise ValueError(f"data.batch_size is {batch_size} and data.workers {workers}; at least 1 and 0 are needed")
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"data.image_size is {image_size}; at least 1 is needed")
+        for option, least in {"batch_size": 1, "workers": 0, "image_size": 1}.items():
+            if self.hparams[option] is not None and self.hparams[option] < least:
+                raise ValueError(f"data.{option} is {self.hparams[option]}; at least {least} is needed")
         for option, allowed in {"mix": Mix, "augment": Augment, "eval_view": EvalKind, "reader": ReaderName}.items():
             if self.hparams[option] not in get_args(allowed):
                 raise ValueError(f"data.{option} is {self.hparams[option]!r}; allowed: {', '.join(get_args(allowed))}")
@@ -284,9 +284,15 @@ class ShardData(L.LightningDataModule):
             rank_zero_info(f"{index.name} {index.split}: {why}")
         reader, order = self._readers[index.split], self.epoch_order(split, samples)
         batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix)
-        loader = BatchLoader(batches, self.workers, place)
+        loader = BatchLoader(batches, self._worker_count(reader), place)
         self._loaders.append(weakref.ref(loader))
         return loader
+
+    def _worker_count(self, reader: Reader) -> int:
+        if self.workers is not None or not self.trainer:
+            return self.workers or 0
+        on = self.trainer.strategy.root_device.type
+        return default_workers(reader.pixels is not None, on, self.trainer.num_devices)
 
     def _place(self) -> tuple[int, int]:
         """Epoch and step of the next training batch, by Lightning's count, which a checkpoint restores."""
@@ -302,6 +308,8 @@ class ShardData(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """All but the samples' numbers: only the host reads them, and to fetch them back would wait for the device."""
+        if device.type == "cuda":  # as workers' are: the host need not wait for a copy from pinned memory
+            batch = batch._replace(images=batch.images.pin_memory())
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(samples=batch.samples)
 

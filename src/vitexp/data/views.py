@@ -221,11 +221,21 @@ class View:
             return images
         flips = draws[:, -1] < 0.5
         if self.augment in _INCEPTION:
-            images[flips] = images[flips][:, :, ::-1]
+            mirror(images, np.flatnonzero(flips))
             return rand_augmented(images, self.seed, epoch, samples) if self.augment == "randaugment" else images
         reach = self.size // 8 if "crop" in self.augment else 0
         shifts = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
         return moved(images, shifts, flips & ("flip" in self.augment))
+
+
+def mirror(images: np.ndarray, which: np.ndarray) -> None:
+    """Mirrors those of the images in place, by torch: NumPy moves single bytes, which is ten times slower.
+
+    Shapes: uint8 (B, H, W, 3), which (K,).
+    """
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
+    for i in which.tolist():
+        planes[i] = planes[i].flip(-1)
 
 
 def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarray:

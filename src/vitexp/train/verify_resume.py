@@ -143,7 +143,7 @@ def verify_resume(argv: Sequence[str], groups: dict[str, type]) -> int:
 def _outline_of(command: TrainingCommand) -> Outline:
     limits, data = Limits.of(command.options), command.datamodule
     validation = first_validation(command.options, limits.batches(data)) if data.val_count else 0
-    return Outline(command.steps(), limits.steps_per_epoch(data), data.workers, validation)
+    return Outline(command.steps(), limits.steps_per_epoch(data), data.workers or 0, validation)
 
 
 def first_validation(trainer: Mapping[str, Any], epoch_batches: int) -> int:

@@ -37,7 +37,7 @@ OTHER_IMAGES = (
 MAX_PIXELS = 2**26  # 67 million pixels, 200 MB as RGB: more is a decompression bomb or no training image
 GAP = 1.5  # the decoder reduces by a box, which leaves some aliasing: half as much resolution again hides it
 FAST = find_spec("simplejpeg") is not None
-Bytes = bytes | memoryview
+Bytes = bytes | bytearray | memoryview
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 _CONVERTED = {b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _CONVERTED |= {b"P%d" % number: "PPM" for number in range(1, 7)}
@@ -147,8 +147,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def image_sizes(files: Sequence[File]) -> tuple[np.ndarray, np.ndarray]:
     """Heights and widths from the headers alone."""
-    sizes = np.array([image_header(*file)[1:] for file in files], np.int64).reshape(-1, 2)
-    return sizes[:, 0], sizes[:, 1]
+    sizes = [_jpeg_header(file.data)[:2] or image_header(*file)[1:] for file in files]
+    heights, widths = np.array(sizes, np.int64).reshape(-1, 2).T
+    return heights, widths
+
+
+def _jpeg_header(data: Bytes) -> tuple[int, int, str] | tuple[()]:
+    """Height, width and colours of a JPEG in a tenth of Pillow's time; nothing where only Pillow can read it, or
+    explain what is wrong with it.
+    """
+    if not FAST or sniff(data) != "jpg" or not is_whole(data):
+        return ()
+    import simplejpeg
+
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except (ValueError, KeyError):  # it has no name for a rare subsampling
+        return ()
+    return (height, width, colours) if height * width <= MAX_PIXELS and colours != "CMYK" else ()
 
 
 def decode_boxes(files: Sequence[File], boxes: np.ndarray, size: int) -> np.ndarray:
@@ -167,10 +183,9 @@ def decode_box(file: File, box: Sequence[int], size: int) -> np.ndarray:
 
     They may lie in memory that this thread's next image is decoded into.
     """
-    is_jpeg = sniff(file.data) == "jpg"
-    factor = reduction(box, size) if is_jpeg else 1
+    factor = reduction(box, size) if sniff(file.data) == "jpg" else 1
     top, left, height, width = (edge // factor for edge in box)
-    pixels = _simplejpeg(file.data, factor, top + height) if FAST and is_jpeg and is_whole(file.data) else None
+    pixels = _simplejpeg(file.data, factor, top + height)
     if pixels is None:
         pixels = decode_image(file.data, file.extension, file.where, factor)
     return pixels[top : top + height, left : left + width]
@@ -192,13 +207,13 @@ _scratch = _Scratch()
 
 def _simplejpeg(data: Bytes, factor: int, rows: int) -> np.ndarray | None:
     """Down to row `rows` at least; None where only Pillow can decode it, or explain what is wrong with it."""
+    data = cut(data, rows, factor)
+    if not (header := _jpeg_header(data)):
+        return None
     import simplejpeg
 
+    height, width, _ = header
     try:
-        data = cut(data, rows, factor)
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours == "CMYK" or height * width > MAX_PIXELS:
-            return None
         if len(_scratch.space) < height * width * 3:
             _scratch.space = np.empty(height * width * 3, np.uint8)
         # The decoder takes the smallest size that is no less than the least: exactly 1/factor, rounded up.
@@ -223,7 +238,7 @@ def cut(data: Bytes, rows: int, factor: int = 1) -> Bytes:
         return data
     shorter = bytearray(data)
     struct.pack_into(">H", shorter, place, needed)
-    return bytes(shorter)
+    return shorter
 
 
 def is_whole(data: Bytes) -> bool:
