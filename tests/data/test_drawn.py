@@ -61,9 +61,9 @@ def test_the_pictures_are_those_that_were_published():
         for name in NAMES
     }
     assert found == {
-        "drawn-digits": "0197dc89704577c4",
+        "drawn-digits": "a9d5610d29d43b33",
         "drawn-what": "68c88ca017ef316b",
-        "drawn-where": "598556f249150159",
+        "drawn-where": "eee359192c727ea9",
     }
 
 
@@ -94,7 +94,7 @@ def test_shards_do_not_depend_on_the_number_of_workers(workers, tmp_path):
 def test_a_drawn_set_is_embedded_like_the_digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ShardData(shards="drawn-where", val_fraction=0.0)
-    assert (data.name, data.classes, data.train_count, data.test_count, data.size) == ("drawn-where", 4, 2400, 4000, 16)
+    assert (data.name, data.classes, data.train_count, data.test_count, data.size) == ("drawn-where", 2, 2400, 4000, 16)
     assert cli.main(["shards", "make", "drawn-where@train=100,test=50,seed=3", "mine"]) == 0
     assert [len(open_shards(tmp_path / "mine", split)) for split in ("train", "test")] == [100, 50]
     assert open_shards(tmp_path / "mine").name == "drawn-where-seed3"
@@ -116,7 +116,7 @@ def test_a_wrong_option_is_named(options, message):
 def answers(images, pos_embed, patch, pool):
     """The logits of a network with every parameter away from its start."""
     torch.manual_seed(0)
-    config = ViTConfig(arch=f"micro/{patch}", image_size=16, classes=4, pos_embed=pos_embed, pool=pool)
+    config = ViTConfig(arch=f"micro/{patch}", image_size=16, classes=2, pos_embed=pos_embed, pool=pool)
     network = ViT(config).eval()
     for parameter in network.parameters():
         parameter.data.add_(0.03 * torch.randn_like(parameter))
@@ -127,20 +127,20 @@ def answers(images, pos_embed, patch, pool):
 
 @pytest.mark.parametrize("patch", [1, 2, 4, 8])
 @pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_without_positions_a_network_answers_1_in_4_whatever_its_weights(patch, pool):
+def test_without_positions_a_network_answers_1_in_2_whatever_its_weights(patch, pool):
     split = drawn("drawn-where").splits["test"]
     count = 16 if patch == 1 else 80
-    found = answers(pictures(split, range(count)), "none", patch, pool).unflatten(0, (-1, 4))
+    found = answers(pictures(split, range(count)), "none", patch, pool).unflatten(0, (-1, 2))
     torch.testing.assert_close(found, found[:, :1].expand_as(found), atol=1e-5, rtol=0)
     right = found[:, :1].expand_as(found).argmax(-1).flatten() == torch.from_numpy(split.labels[:count])
-    assert right.double().mean() == 0.25
+    assert right.double().mean() == 0.5
     assert (found[:, 0].std(0) > 1e-3).all()  # it does look at the picture
 
 
 @pytest.mark.parametrize("pos_embed", ["1d", "2d", "relative", "sincos2d", "rope"])
-def test_with_positions_the_four_answers_differ(pos_embed):
+def test_with_positions_the_two_answers_differ(pos_embed):
     split = drawn("drawn-where").splits["test"]
-    found = answers(pictures(split, range(40)), pos_embed, 4, "cls").unflatten(0, (-1, 4))
+    found = answers(pictures(split, range(40)), pos_embed, 4, "cls").unflatten(0, (-1, 2))
     assert (found - found[:, :1])[:, 1:].abs().amax(-1).min() > 1e-4
 
 
@@ -148,7 +148,7 @@ def test_patches_that_do_not_divide_a_field_would_give_the_place_away():
     """What the test of invariance would see, if pictures were moved by one pixel."""
     split = drawn("drawn-where").splits["test"]
     moved = np.roll(pictures(split, range(40)), 1, axis=2)
-    found = answers(moved, "none", 4, "cls").unflatten(0, (-1, 4))
+    found = answers(moved, "none", 4, "cls").unflatten(0, (-1, 2))
     assert (found - found[:, :1]).abs().max() > 1e-3
 
 
@@ -156,7 +156,7 @@ def test_where_the_digit_is_can_be_seen_but_not_always():
     """The field of the largest variance, as a reader of pictures without a network would say."""
     split = drawn("drawn-where").splits["test"]
     fields = pictures(split, range(1000)).reshape(1000, 2, 8, 2, 8).transpose(0, 1, 3, 2, 4).reshape(1000, 4, 64)
-    accuracy = (fields.astype(float).var(-1).argmax(-1) == split.labels[:1000]).mean()
+    accuracy = (fields[:, [0, 3]].astype(float).var(-1).argmax(-1) == split.labels[:1000]).mean()
     assert 0.7 < accuracy < 0.97
 
 
@@ -172,8 +172,8 @@ def test_what_the_digit_is_says_nothing_of_where_it_is():
     assert np.abs(shift).max() < 4 * error
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("drawn-digits", 0.3, 0.8), ("drawn-what", 0.1, 0.3)])
-def test_a_nearest_neighbour_is_above_chance_and_far_below_the_ceiling(name, low, high):
+@pytest.mark.parametrize(("name", "low", "high"), [("drawn-digits", 0.5, 0.95), ("drawn-what", 0.1, 0.3)])
+def test_a_nearest_neighbour_is_above_chance_and_below_the_ceiling(name, low, high):
     source = drawn(name)
     train, test = (pictures(source.splits[s], range(1000)).reshape(1000, -1).astype(float) for s in ("train", "test"))
     train, test = ((one - one.mean(1, keepdims=True)) / one.std(1, keepdims=True) for one in (train, test))

@@ -7,10 +7,10 @@ i modulo the number of classes. Everything is arithmetic of NumPy: no font and n
 
 `drawn-what` and `drawn-where` are controls: a picture is made of fields of 8 x 8 pixels, and a digit is in one of them.
 In `drawn-what` the class is the digit, whatever its field; the other eight fields hold loose strokes. In `drawn-where`
-it is the field, whatever the digit; the other three hold noise. There, four pictures in a row hold the same fields, and
-the digit is in each place once. Patches whose side divides 8 are then the same in all four, only their places differ,
-so a network without positions answers all four alike. One of these answers is right: its accuracy is 1/4, whatever it
-has learned.
+it is the field, top left or bottom right, whatever the digit; the other three hold noise. There, two pictures in a row
+hold the same fields, and the digit is in each place once. Patches whose side divides 8 are then the same in both, only
+their places differ, so a network without positions answers both alike. One of these answers is right: its accuracy is
+1/2, whatever it has learned.
 """
 
 import math
@@ -113,7 +113,7 @@ def where(draw: np.random.Generator, label: int) -> np.ndarray:
     """The class is the field, whatever the digit. 15 % of the pictures have no digit, so nobody reaches 100 %."""
     inks = [_small_digit(draw, int(draw.integers(10))), *[np.zeros((FIELD, FIELD))] * 3]
     contrast = draw.uniform(0.5, 1.0) if draw.random() < 0.85 else 0.0
-    return _laid_out([_bytes(draw, one, 0.2, contrast, 0.1) for one in inks], label)
+    return _laid_out([_bytes(draw, one, 0.2, contrast, 0.1) for one in inks], 3 * label)
 
 
 def _small_digit(draw: np.random.Generator, which: int) -> np.ndarray:
@@ -121,11 +121,11 @@ def _small_digit(draw: np.random.Generator, which: int) -> np.ndarray:
 
 
 def large_digit(draw: np.random.Generator, label: int) -> np.ndarray:
-    """A digit that fills the picture; the class is the digit. A loose stroke or two cross half of them."""
-    grey = digit(draw, label, 16, bend=0.06, shift=0.12)
-    if draw.integers(2):
+    """A digit that fills the picture; the class is the digit. A loose stroke or two cross a quarter of them."""
+    grey = digit(draw, label, 16, bend=0.06, shift=0.08)
+    if draw.random() < 0.25:
         grey = np.maximum(grey, 0.8 * loose_strokes(draw, 16))
-    return _bytes(draw, grey, draw.uniform(0.1, 0.4), draw.uniform(0.3, 0.6), 0.06)
+    return _bytes(draw, grey, draw.uniform(0.1, 0.4), draw.uniform(0.3, 0.6), 0.05)
 
 
 class Drawn(NamedTuple):
@@ -141,7 +141,7 @@ class Drawn(NamedTuple):
 
 
 _DIGITS = tuple("0123456789")
-_PLACES = ("top left", "top right", "bottom left", "bottom right")
+_PLACES = ("top left", "bottom right")
 SETS = {
     "drawn-digits": Drawn(large_digit, _DIGITS, 4_000, 4_000),
     "drawn-what": Drawn(what, _DIGITS, 3_000, 6_000),
