@@ -30,9 +30,6 @@ reproduce-table: $(STAMP) ## the position ablation: mean and interval over seeds
 reproduce-paper: $(STAMP) ## every protocol of the paper in small: about an hour on 2 cores, goes on where it was stopped
 	@$(BIN)/vitexp fit --config experiments/pretrain_tiny.yaml
 	@$(BIN)/vitexp fit --config experiments/masked_tiny.yaml
-	@$(BIN)/python experiments/make_shapes.py
-	@for set in what where count; do \
-	  test -d shards/shapes-$$set || $(BIN)/vitexp shards make shards/shapes-$$set.npz shards/shapes-$$set || exit; done
 	@for study in $(STUDIES); do \
 	  $(BIN)/vitexp sweep sweeps/$$study.yaml --workers $(WORKERS) && $(BIN)/vitexp table sweeps/$$study.yaml || exit; done
 	@for study in $(CURVES); do $(BIN)/vitexp curve sweeps/$$study.yaml || exit; done

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from vitexp import axes, cli, verbs
+from vitexp.data.shards.write import Layout, make
+from vitexp.data.sources import drawn, shapes
 from vitexp.record import flatten
 from vitexp.study.spec import read_study
 
@@ -32,7 +34,9 @@ def _in_the_repository(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory):
-    """Shards of noise in place of Fashion-MNIST: as many classes, and images enough for the plans of the YAMLs."""
+    """Shards of noise in place of Fashion-MNIST: as many classes, and images enough for the plans of the YAMLs; and
+    the drawn sets beside them, which are larger by themselves.
+    """
     folder, draw = tmp_path_factory.mktemp("stand-in"), np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", 5000), ("test", 10)):
@@ -40,6 +44,8 @@ def stand_in(tmp_path_factory):
         arrays[f"y_{split}"] = np.arange(count) % 10
     np.savez(folder / "noise.npz", **arrays)
     assert cli.main(["shards", "make", str(folder / "noise.npz"), str(folder / "shards"), "--no-check"]) == 0
+    for name in drawn.SETS:
+        make(f"{name}@train=1000,test=10", folder / name, layout=Layout(check=False))
     return folder / "shards"
 
 
@@ -47,9 +53,10 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    shapes = ("shapes-what", "shapes-where", "shapes-count")
-    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", *shapes):
+    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", *shapes.SETS):
         (tmp_path / "shards" / name).symlink_to(stand_in)
+    for name in drawn.SETS:
+        (tmp_path / "shards" / name).symlink_to(stand_in.parent / name)
     for name in ("pretrain_tiny", "masked_tiny"):  # a plan asks whose content it is, and no more
         (tmp_path / "runs" / name / "last" / "checkpoints").mkdir(parents=True)
         (tmp_path / "runs" / name / "last" / "checkpoints" / "last.ckpt").write_text(name)

@@ -185,6 +185,23 @@ def sweep(chosen: argparse.Namespace) -> int:
     return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate)
 
 
+def controls(chosen: argparse.Namespace) -> int:
+    """Runs the studies whose answers are known, prints their tables, and compares.
+
+    Cells that other code has made are trained again: it is this code that is tested.
+    """
+    from vitexp.study.controls import STUDIES, answers, shown
+
+    workers = ["--workers", str(chosen.workers)] if chosen.workers else []
+    for file in map(str, STUDIES):
+        if _dispatch(["sweep", file, "--root", chosen.root, "--stale", "rerun", "--retry", *workers]):
+            return 1
+        _dispatch(["table", file, "--root", chosen.root, "--results", chosen.results])
+    found = answers(chosen.root)
+    print(shown(found))
+    return 0 if all(one.holds for one in found) else 1
+
+
 def train_cell(given: list[str], log_path: str) -> None:
     """One cell of a study, in a process of its own whose output goes to `log_path`."""
     sys.exit(guarded(lambda: train(given)))

@@ -99,8 +99,9 @@ TRAINING = (
 )
 
 _SOURCES = (
-    "digits, cifar10, cifar100, mnist, fashion-mnist, hf:NAME, a folder or .tar of class folders (with train/ and "
-    "test/ above them, or not), or an .npz with x_train, y_train, x_test, y_test"
+    "digits; drawn-digits, drawn-what or drawn-where, perhaps with @train=N,test=N,seed=N; shapes-what, shapes-where, "
+    "shapes-count; cifar10, cifar100, mnist, fashion-mnist, hf:NAME, a folder or .tar of class folders (with train/ "
+    "and test/ above them, or not), or an .npz with x_train, y_train, x_test, y_test"
 )
 _HELD_OUT = "held out of train as {}, class by class (default: {})"
 _NO_TEST, _NO_VAL = "0.2 where the source has neither test nor val", "none; data.val_fraction does so at training time"
@@ -252,6 +253,16 @@ _SWEEP = Verb(
     "ones resume. `vitexp sweep lint FILE` parses every cell and trains nothing.",
 )
 
+_CONTROLS = Verb(
+    "controls",
+    "train two studies whose answers are known, and say whether the tables give them; exit status 1 if not",
+    "vitexp.cli:controls",
+    (_row("--workers", type=_count, help="cells at a time (default: one per core)"), _ROOT, _RESULTS),
+    "Tests the whole chain, from data to verdicts, on drawn pictures: where positions decide, every kind must be "
+    "better than none, and none at chance; where they do not, all must be equivalent; and no arm may differ from "
+    "itself under other seeds. Finished cells are skipped. About 5 minutes on 2 cores.",
+)
+
 _REPORTS = (
     Verb(
         "table",
@@ -317,6 +328,7 @@ VERBS = (
     _EXPORT,
     _ATTENTION,
     _SWEEP,
+    _CONTROLS,
     *_REPORTS,
     _BENCH,
     Verb(

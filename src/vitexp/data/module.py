@@ -35,8 +35,8 @@ class ShardData(L.LightningDataModule):
     set; an attribute that needs the set, such as `classes` or `size`, does both on first use.
 
     Args:
-        shards: A directory of shards, the URL of a set with its name, or the name of an embedded source (`digits`),
-            which is written to shards/NAME on first use.
+        shards: A directory of shards, the URL of a set with its name, or the name of an embedded source (`digits`,
+            `drawn-digits`, ...), which is written to shards/NAME on first use.
         batch_size: Images in one training step, over all ranks together.
         image_size: Height and width in pixels that the network sees; null takes the images' own, where they all have
             one.

@@ -13,6 +13,11 @@ _HERE = Path(__file__).parent
 _MOST_NAMED = 3
 
 
+def path(folder: str, name: str) -> Path:
+    """The file of that name in one of the folders, wherever the package is installed."""
+    return _HERE / folder / name
+
+
 def run(chosen: Namespace) -> None:
     """`vitexp init`: writes what is missing.
 

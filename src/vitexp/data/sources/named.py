@@ -1,4 +1,4 @@
-"""Sources by name: scikit-learn's digits, the official files of well-known sets, and the Hugging Face hub."""
+"""Sources by name: scikit-learn's digits, drawn sets, official files of well-known sets, the Hugging Face hub."""
 
 import gzip
 import hashlib
@@ -14,6 +14,7 @@ import numpy as np
 
 from vitexp.data.read.fetch import fetch
 from vitexp.data.shards.layout import spelled
+from vitexp.data.sources import drawn, shapes
 from vitexp.data.sources import source as source_files
 from vitexp.data.sources.source import TEST_FRACTION, Source, Split, clean, hold_out, numbered
 
@@ -31,12 +32,17 @@ def digits() -> Source:
     return Source(name="digits", classes=classes, splits={"train": train, "test": test})
 
 
-NAMES: dict[str, Callable[[], Source]] = {"digits": digits}
+NAMES: dict[str, Callable[[], Source]] = {
+    "digits": digits,
+    **{name: partial(drawn.drawn, name) for name in drawn.SETS},
+    **{name: partial(shapes.shapes, name) for name in shapes.SETS},
+}
 """Sources that need no files."""
 
 
 def open_source(name: str, folder: Path | None = None, download: bool = False) -> Source:
-    """The source behind a name, hf:NAME, or a path to a folder, a .tar or an .npz.
+    """The source behind a name, hf:NAME, or a path to a folder, a .tar or an .npz; a drawn set may have a size and a
+    seed: drawn-digits@train=5000,test=20000,seed=1.
 
     `folder` is where the official files of a named set lie, or go with `download`.
     Raises: ValueError with the names there are, and for whatever is wrong with the files.
@@ -47,6 +53,9 @@ def open_source(name: str, folder: Path | None = None, download: bool = False) -
         raise ValueError(f"--folder and --download have no effect on {name!r}, only on {', '.join(OFFICIAL)}")
     if name in NAMES:
         return NAMES[name]()
+    base, sign, options = name.partition("@")
+    if sign and base in drawn.SETS:
+        return drawn.drawn(base, options)
     if name.startswith("hf:"):
         return hub(name.removeprefix("hf:"))
     return _from_path(name)
