@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from vitexp import __version__
-from vitexp.verbs import VERBS, Verb
+from vitexp.verb import Verb
+from vitexp.verbs import VERBS
 
 BAD_INPUT = 2
 
@@ -200,6 +201,18 @@ def controls(chosen: argparse.Namespace) -> int:
     found = answers(chosen.root)
     print(shown(found))
     return 0 if all(one.holds for one in found) else 1
+
+
+def plan_study(chosen: argparse.Namespace) -> int:
+    """What a study takes, from a pilot that is trained first where that is asked for."""
+    from vitexp.report.command import show_plan
+
+    if chosen.pilot is not None:
+        from vitexp.study.run.runner import run_pilot
+
+        if status := run_pilot(chosen.file, chosen.pilot, chosen.root, parse=plan_cell, train=train_cell):
+            return status
+    return show_plan(chosen)
 
 
 def train_cell(given: list[str], log_path: str) -> None:

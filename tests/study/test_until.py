@@ -58,9 +58,7 @@ def test_the_plan_is_written_before_the_first_run_and_holds(planned, until, tmp_
     until(planned, 15)
     looks = read_looks(tmp_path / "s")
     assert (looks.seeds, looks.after, looks.sweep_sha256) == ((0, 1, 2, 3, 4), (3, 5), planned.sha256)
-    with pytest.raises(
-        ValueError, match=r"--budget 30 is not that of the plan, .* 5 seeds an arm \(15 runs\)"
-    ):
+    with pytest.raises(ValueError, match=r"--budget 30 is not that of the plan, .* 5 seeds an arm \(15 runs\)"):
         plan_looks(planned, tmp_path, 30)
     assert plan_looks(planned, tmp_path, None) == looks
     sweep = yaml.safe_load(planned.path.read_text())

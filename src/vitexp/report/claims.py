@@ -22,6 +22,7 @@ TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
 STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta", UNDECIDED: "bold yellow"}
 COLUMNS = 100
+SCHEMA = "vitexp.claims/1"
 _NUMBERS = ("low", "high", "sd", "images", "p", "p_adjusted", "p_equivalence", "detectable")
 
 
@@ -126,7 +127,13 @@ def as_json(report: ClaimsReport) -> str:
         found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, report.of(claim)))}
         claims.append(named | found | {"needs": claim.needs})
     beyond = [one._asdict() for one in OUT_OF_REACH]
-    whole = {"studies": report.studies, "claims": claims, "out_of_reach": beyond, "left_out": report.unread}
+    whole = {
+        "schema": SCHEMA,
+        "studies": report.studies,
+        "claims": claims,
+        "out_of_reach": beyond,
+        "left_out": report.unread,
+    }
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -3,17 +3,28 @@
 import argparse
 from typing import Any
 
-from vitexp.report.claims import write_claims
+from vitexp.report.claims import as_json, write_claims
+from vitexp.report.curve_text import readings
 from vitexp.report.diff import show_difference
+from vitexp.report.documents import as_text, curve_document, table_document
 from vitexp.report.markup import visible
+from vitexp.report.plan_text import as_document, terminal
 from vitexp.report.tables import Written, print_written, show, write_table
 from vitexp.study.claims.verdicts import judge_claims
+from vitexp.study.csv_runs import is_csv, read_csv
+from vitexp.study.curve import make_curve
+from vitexp.study.plan import make_plan
 from vitexp.study.select import parse_where, read_sweep
+from vitexp.study.spec import as_study
+from vitexp.study.table import make_table
 
 
 def show_table(chosen: argparse.Namespace) -> int:
     """Prints and writes the table of a study."""
     inputs = _inputs(chosen)
+    if chosen.json:
+        print(as_text(table_document(make_table(as_study(inputs["sweep"]), inputs["runs"], inputs["where"]))))
+        return 0
     written = write_table(**inputs)
     if chosen.figure:
         from vitexp.report.draw_dots import write_dots
@@ -27,7 +38,12 @@ def show_curve(chosen: argparse.Namespace) -> int:
     """Draws and writes the curve of a study."""
     from vitexp.report.draw_curve import write_curve
 
-    print_written(write_curve(**_inputs(chosen)))
+    inputs = _inputs(chosen)
+    if chosen.json:
+        curve = make_curve(as_study(inputs["sweep"]), inputs["runs"], inputs["where"])
+        print(as_text(curve_document(curve, readings(curve))))
+        return 0
+    print_written(write_curve(**inputs))
     return 0
 
 
@@ -45,7 +61,23 @@ def show_claims(chosen: argparse.Namespace) -> int:
     if chosen.source:
         chosen.file, *paths = chosen.paths or [None]
         read.append(_study_and_runs(chosen))
-    print_written(write_claims(judge_claims(paths, chosen.root, read), chosen.results))
+    report = judge_claims(paths, chosen.root, read)
+    if chosen.json:
+        print(as_json(report), end="")
+        return 0
+    print_written(write_claims(report, chosen.results))
+    return 0
+
+
+def show_plan(chosen: argparse.Namespace) -> int:
+    """Prints what a study takes."""
+    given, margin = {**vars(chosen), "margin": None}, chosen.margin
+    study, runs = _study_and_runs(argparse.Namespace(**given))
+    plan = make_plan(as_study(study), runs, chosen.effect, margin)
+    if chosen.json:
+        print(as_text(as_document(plan)))
+    else:
+        show(terminal(plan))
     return 0
 
 
@@ -65,6 +97,11 @@ def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:
 
     Raises: ValueError when neither is named, or --from is given something else than a W&B sweep.
     """
+    options = {name: value for name in ("baseline", "margin") if (value := getattr(chosen, name, None)) is not None}
+    if chosen.file and is_csv(chosen.file) and not chosen.source:
+        return read_csv(chosen.file, **options)
+    for name in options:
+        raise ValueError(f"--{name} is for a CSV file; a study names its study.{name} in its sweep file")
     if not chosen.source:
         if chosen.file:
             return chosen.file, chosen.root

@@ -6,10 +6,12 @@ that the measure is coarse, not that it is exact. All tests are two-sided unless
 
 from vitexp.stats.crossed import Contrast, Sample, level
 from vitexp.stats.family import (
+    BETTER,
     NO_DIFFERENCE,
     NO_SPREAD,
     NOT_ENOUGH,
     UNSTABLE,
+    WORSE,
     Asked,
     Judgement,
     judge,
@@ -19,6 +21,7 @@ from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, i
 
 __all__ = [
     "ALPHA",
+    "BETTER",
     "LEVEL",
     "MINIMUM_SEEDS",
     "NOT_ENOUGH",
@@ -26,6 +29,7 @@ __all__ = [
     "NO_SPREAD",
     "POWER",
     "UNSTABLE",
+    "WORSE",
     "Asked",
     "Contrast",
     "Decision",

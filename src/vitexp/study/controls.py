@@ -15,10 +15,11 @@ from pathlib import Path
 from vitexp import starter
 from vitexp.record import RunRecord, run_directory, write_record
 from vitexp.stats import BETTER, WORSE
-from vitexp.study.arm import Arm, chance_of, name
+from vitexp.study.arm import Arm, name
 from vitexp.study.cells import SEED, make_cells
 from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table
+from vitexp.study.trained import chance_of
 
 WHERE, WHAT = (starter.path("sweeps", f"controls_{study}.yaml") for study in ("where", "what"))
 STUDIES = (WHERE, WHAT)
@@ -87,8 +88,8 @@ def _what(table: Table) -> Iterator[Answer]:
     for entry in table.entries[METRIC]:
         if not entry.is_baseline:
             verdict = _verdict(entry)
-            small = verdict == f"equivalent within {margin}" or verdict.endswith(f"by less than {margin}")
-            yield Answer(f"what: {name(entry.arm)}", f"equivalent within {margin}", verdict, small)
+            small = f"equivalent within {margin}"
+            yield Answer(f"what: {name(entry.arm)}", small, verdict, verdict.endswith(small))
     for entry in table.entries[METRIC]:
         mean = sum(entry.values.values()) / max(1, len(entry.values))
         between = f"{100 * FLOOR:.0f} to {100 * CEILING:.0f} %"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.study.lint import confounding, print_lint
+from vitexp.study.plan import pilot_seeds
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
 from vitexp.study.run import lock, processes, result
 from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
@@ -20,7 +21,7 @@ from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
 from vitexp.study.run.until import seeds_due, summary
-from vitexp.study.sequence import Looks, plan_looks, read_looks, with_seeds
+from vitexp.study.sequence import Looks, arms_of, plan_looks, read_looks, with_seeds
 from vitexp.study.spec import Study, check_runs_here, read_study
 from vitexp.study.table import make_table
 
@@ -73,6 +74,20 @@ def run_until_decided(study: Study, budget: int | None, *, root: str | Path, **o
     for line in summary(make_table(study, root), looks):
         progress.note(line)
     return outcome
+
+
+def run_pilot(file: str | None, count: int, root: str | Path, parse: Parse, train: Train) -> int:
+    """Trains the first `count` seeds of every arm of a study; returns the exit status.
+
+    Raises: ValueError where that is no pilot, or as `run_study` does.
+    """
+    if file is None:
+        raise ValueError("--pilot trains here, so it needs the study's sweep file")
+    study = read_study(file)
+    seeds = pilot_seeds(study, count)
+    extra = [f"--run.root={root}", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
+    cells = with_seeds(study, dict.fromkeys(arms_of(study), seeds))
+    return run_study(cells, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"]).exit_status
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:

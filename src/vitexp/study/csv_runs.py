@@ -1,0 +1,79 @@
+"""Somebody else's runs from a plain CSV file: a column arm, a column seed, and one column for each metric."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from vitexp import strict
+from vitexp.record import RunRecord
+from vitexp.study.cells import SEED, Cell
+from vitexp.study.select import Runs
+from vitexp.study.spec import Study, StudyConfig, make_config
+
+ARM, SEED_COLUMN = "arm", "seed"
+_KEY = "csv.arm"
+"""The dotted key under which an arm's name stands."""
+
+
+def is_csv(path: str | Path) -> bool:
+    """Whether a study is given as a table of numbers."""
+    return Path(path).suffix.lower() == ".csv"
+
+
+def read_csv(path: str | Path, baseline: str | None = None, margin: float | None = None) -> tuple[Study, Runs]:
+    """The study in a file, whose first arm is the baseline unless one is named; accuracies are shares (0 to 1).
+
+    Raises: ValueError naming the line and what to write instead.
+    """
+    path = Path(path)
+    try:
+        lines = list(csv.DictReader(io.StringIO(strict.read(path))))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    metrics = [key for key in (lines[0] if lines else {}) if key and key not in (ARM, SEED_COLUMN)]
+    if not lines or not {ARM, SEED_COLUMN} <= lines[0].keys() or not metrics:
+        raise ValueError(f"{path} needs a header arm,seed,METRIC, such as arm,seed,test_acc, and a line for each run")
+    records = [_record(path, number, line, metrics) for number, line in enumerate(lines, 2)]
+    names = list(dict.fromkeys(record.cell for record in records))
+    twice = {(record.cell, record.seed) for record in records}
+    if len(twice) < len(records):
+        raise ValueError(f"{path} has two lines of the same arm and seed; each run has one")
+    if baseline is not None and baseline not in names:
+        raise ValueError(f"--baseline is {baseline!r}; the arms of {path} are {', '.join(names)}")
+    config = make_config({"name": "csv", "title": path.stem, "metrics": metrics, "margin": margin})
+    return _study(path, config, baseline or names[0], records), Runs(location=str(path), records=tuple(records))
+
+
+def _study(path: Path, config: StudyConfig, baseline: str, records: list[RunRecord]) -> Study:
+    cells = []
+    for index, record in enumerate(records):
+        values = {_KEY: record.cell, SEED: record.seed}
+        cells.append(Cell(index, values, values, f"{record.cell} seed={record.seed}", record.seed))
+    given = {**vars(config), "baseline": {_KEY: baseline}, "rows": [_KEY]}
+    return Study(path=path, config=StudyConfig(**given), known=tuple(cells))
+
+
+def _record(path: Path, number: int, line: dict[str, str], metrics: list[str]) -> RunRecord:
+    arm, seed = (line.get(ARM) or "").strip(), (line.get(SEED_COLUMN) or "").strip()
+    if not arm or not seed.lstrip("-").isdecimal():
+        raise ValueError(f"{path}, line {number}: arm is {arm!r} and seed {seed!r}; give a name and a whole number")
+    return RunRecord(
+        study="csv",
+        cell=arm,
+        seed=int(seed),
+        fingerprint=f"{number:012d}",
+        status="finished",
+        config={"csv": {"arm": arm}, SEED: int(seed)},
+        metrics={metric: _number(path, number, metric, line.get(metric)) for metric in metrics if line.get(metric)},
+    )
+
+
+def _number(path: Path, number: int, metric: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{path}, line {number}: {metric} is {text!r}, which is no finite number; leave it empty")
+    return value

@@ -1,0 +1,121 @@
+"""How many seeds and test images a study takes to decide, from the runs of a pilot, and what that costs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from scipy import special
+
+from vitexp import stats
+from vitexp.stats.planning import Needed, seeds_for_effect, seeds_for_margin
+from vitexp.study.arm import name
+from vitexp.study.select import Root
+from vitexp.study.spec import Study, as_study
+from vitexp.study.table import Entry, make_table, primary
+
+EFFECT, MARGIN = 0.01, 0.02
+"""In accuracy, where neither the command nor the study says one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: seeds until the effect is shown, and until no difference is shown to be within the margin."""
+
+    arm: str
+    metric: str
+    pilot: int
+    verdict: str
+    """That the pilot gives already"""
+    for_effect: Needed
+    for_margin: Needed
+    images: int | None
+    """Test images with which the images' part leaves half of the room to the seeds; None where it does already"""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study takes, with what one run of it costs."""
+
+    study: Study
+    effect: float
+    margin: float
+    rows: tuple[Row, ...]
+    arms: int
+    seconds: float | None
+    train_flops: float | None
+
+    @property
+    def open(self) -> tuple[Row, ...]:
+        """The comparisons that the pilot leaves open."""
+        return tuple(row for row in self.rows if row.verdict == stats.NO_DIFFERENCE)
+
+    def seeds(self, kind: str) -> int | None:
+        """The most seeds that any of them takes; None where no number is enough."""
+        counts = [getattr(row, kind).seeds for row in self.open]
+        return None if any(count is None for count in counts) else max(counts, default=None)
+
+
+def make_plan(
+    study: str | Path | Study, root: Root = "runs", effect: float | None = None, margin: float | None = None
+) -> StudyPlan:
+    """From the finished runs of the study below `root`.
+
+    Raises: ValueError where these make no pilot: under 3 seeds, without a baseline, unstable arms, or no spread.
+    """
+    study = as_study(study)
+    if not study.config.baseline:
+        raise ValueError(f"{study.path} has no study.baseline, so nothing is compared; name one, then plan")
+    table = make_table(study, root)
+    compared = [one for metric in primary(study.config) for one in table.entries[metric] if one.judgement]
+    usable = [one for one in compared if one.judgement and one.judgement.variance]
+    if not usable:
+        said = sorted({one.judgement.verdict for one in compared if one.judgement}) or ["no comparison"]
+        raise ValueError(
+            f"the runs of {study.path} are no pilot ({', '.join(said)}): a plan takes {stats.MINIMUM_SEEDS} seeds of "
+            f"each arm that trained; add them with `vitexp plan {study.path} --pilot {stats.MINIMUM_SEEDS}`"
+        )
+    effect, margin = effect or EFFECT, margin or study.config.margin or MARGIN
+    level = -math.expm1(math.log1p(-stats.ALPHA) / len(compared))
+    runs = [run for arm in table.arms for run in arm.runs.values()]
+    seconds = [run.train_seconds for run in runs if run.train_seconds]
+    flops = [run.train_flops for run in runs if run.train_flops]
+    return StudyPlan(
+        study=study,
+        effect=effect,
+        margin=margin,
+        rows=tuple(_row(one, effect, margin, level) for one in usable),
+        arms=len(table.arms),
+        seconds=fmean(seconds) if seconds else None,
+        train_flops=fmean(flops) if flops else None,
+    )
+
+
+def _row(entry: Entry, effect: float, margin: float, level: float) -> Row:
+    judged = entry.judgement
+    assert judged is not None
+    for_effect, for_margin = seeds_for_effect(judged, effect, level), seeds_for_margin(judged, margin, level)
+    images = _images(judged, effect, margin, level)
+    return Row(name(entry.arm), entry.metric, judged.n, judged.verdict, for_effect, for_margin, images)
+
+
+def _images(judged: stats.Judgement, effect: float, margin: float, level: float) -> int | None:
+    """Where the images' part alone takes more than half of the variance that effect and margin allow."""
+    if judged.variance is None or not judged.variance.count:
+        return None
+    critical = -float(special.ndtri(level / 2))
+    powers = float(special.ndtri(stats.POWER)), float(special.ndtri((1 + stats.POWER) / 2))
+    room = min((size / (critical + power)) ** 2 for size, power in zip((effect, margin), powers, strict=True)) / 2
+    needed = judged.variance.images * judged.variance.count / room
+    return math.ceil(needed) if needed > judged.variance.count else None
+
+
+def pilot_seeds(study: Study, count: int) -> Sequence[int]:
+    """The first seeds of a study. Raises: ValueError for fewer than a plan takes, or more than the study has."""
+    seeds = sorted({cell.seed for cell in study.cells() if cell.seed is not None})
+    if not stats.MINIMUM_SEEDS <= count <= len(seeds):
+        raise ValueError(
+            f"--pilot {count}: a pilot takes {stats.MINIMUM_SEEDS} seeds or more, and {study.path} lists {len(seeds)}"
+        )
+    return seeds[:count]

@@ -1,0 +1,138 @@
+"""The commands that run studies and read their records, as entries of the table in verbs.py."""
+
+from vitexp.verb import Verb, count, flag, row, share
+
+_ROOT = row("--root", default="runs", help="folder of the records (default: runs)")
+_RESULTS = row("--results", default="results", help="folder for what is written (default: results)")
+_WANDB = "the runs of a W&B sweep instead of those below --root; without FILE the study is the sweep's own"
+_PLACE = ("wandb", "ENTITY/PROJECT/SWEEP")
+_FROM = row("--from", dest="source", nargs="+", default=[], metavar=_PLACE, help=_WANDB)
+_WHERE = "only runs with this in their config"
+_FILE = row(
+    "file", metavar="FILE", nargs="?", help="the study's sweep file, or a CSV file with columns arm, seed and metrics"
+)
+_BASELINE = "the arm of a CSV file that others are compared with (default: its first)"
+_JSON = "print one JSON document instead (docs/json.md)"
+_STUDY = (
+    _FILE,
+    _FROM,
+    _ROOT,
+    _RESULTS,
+    row("--where", action="append", default=[], metavar="KEY=VALUE", help=_WHERE),
+)
+
+_RAY = "beyond this machine"
+_STALE = (
+    "finished cells made by other code or other versions of libraries: keep them, or set them aside (in ROOT-aside) "
+    "and train them again (default: keep)"
+)
+_QUICK = (
+    "lint: leave out initial weights and orders (large networks take seconds), and take published sizes for known data "
+    "sets that are not here"
+)
+_MODES = ["off", "offline", "online", "auto"]
+_ENGINES = ["local", "ray"]
+_UNTIL = (
+    "add seeds at looks that are planned before the first run: arms that are decided stop, the others get more, and "
+    "all looks together err in at most 5 %% of studies"
+)
+_SWEEP = Verb(
+    "sweep",
+    "run every cell of a study that has no finished record (sweep lint FILE only checks it)",
+    "vitexp.cli:sweep",
+    (
+        row("files", nargs="+", metavar="[lint] FILE", help="a sweep file, such as sweeps/pos_embed.yaml"),
+        row("--workers", type=count, help="cells at a time (default: one per core)"),
+        row("--threads", type=count, default=1, help="threads per cell (default: 1)"),
+        _ROOT,
+        flag("--retry", "run failed cells again, from their first step"),
+        flag("--until-decided", _UNTIL),
+        row("--budget", type=count, metavar="RUNS", help="most runs of --until-decided (default: twice the file's)"),
+        row("--stale", choices=["keep", "rerun"], default="keep", help=_STALE),
+        row("--wandb", choices=_MODES, default="off", help="W&B mode (default: off)"),
+        flag("--quick", _QUICK),
+        row("--engine", group=_RAY, choices=_ENGINES, default="local", help="what runs cells (default: local)"),
+        row("--ray-address", group=_RAY, help="a running cluster, such as auto or HOST:6379 (default: a new one)"),
+        row("--cpus-per-run", group=_RAY, type=share, help="Ray: CPUs per cell (default: --threads)"),
+        row("--gpus-per-run", group=_RAY, type=share, help="Ray: GPUs per cell, such as 0.5 (default: 0)"),
+    ),
+    "Runs the cells of a W&B sweep file on this machine, without an account. Finished cells are skipped; interrupted "
+    "ones resume. `vitexp sweep lint FILE` parses every cell and trains nothing.",
+)
+
+_CONTROLS = Verb(
+    "controls",
+    "train two studies whose answers are known, and say whether the tables give them; exit status 1 if not",
+    "vitexp.cli:controls",
+    (row("--workers", type=count, help="cells at a time (default: one per core)"), _ROOT, _RESULTS),
+    "Tests the whole chain, from data to verdicts, on drawn pictures: where positions decide, every kind must be "
+    "better than none, and none at chance; where they do not, all must be equivalent; and no arm may differ from "
+    "itself under other seeds. Finished cells are skipped. About 5 minutes on 2 cores.",
+)
+
+_PLAN = Verb(
+    "plan",
+    "how many seeds and test images a study takes to decide, and what that costs, from the runs of a pilot",
+    "vitexp.cli:plan_study",
+    (
+        _FILE,
+        _FROM,
+        _ROOT,
+        row("--effect", type=share, help="difference in accuracy to be shown (default: 0.01)"),
+        row("--margin", type=share, help="margin of equivalence (default: study.margin, or 0.02)"),
+        row(
+            "--pilot", type=count, metavar="SEEDS", help="train so many seeds of each arm first, where they are missing"
+        ),
+        row("--baseline", metavar="ARM", help=_BASELINE),
+        flag("--json", _JSON),
+    ),
+)
+
+_REPORTS = (
+    Verb(
+        "table",
+        "mean, interval and paired difference of a study's arms, beside the paper's; as Markdown, CSV and LaTeX too",
+        "vitexp.report.command:show_table",
+        (
+            *_STUDY,
+            flag("--figure", "draw the table too: dots.png and dots.svg"),
+            row("--baseline", metavar="ARM", help=_BASELINE),
+            row("--margin", type=share, help="margin of equivalence of a CSV file"),
+            flag("--json", _JSON),
+        ),
+    ),
+    Verb(
+        "curve",
+        "accuracy against data size, or against the cost of the runs (study.x), as PNG, SVG and CSV",
+        "vitexp.report.command:show_curve",
+        (*_STUDY, flag("--json", _JSON)),
+    ),
+    Verb(
+        "report",
+        "one offline HTML file: table, figures and every run behind them",
+        "vitexp.report.command:show_report",
+        _STUDY,
+    ),
+    Verb(
+        "claims",
+        "what the runs say about each claim of the ViT paper: supported, contradicted, undecided",
+        "vitexp.report.command:show_claims",
+        (
+            row("paths", nargs="*", metavar="PATH", help="sweep files, or folders of runs"),
+            _FROM,
+            _ROOT,
+            _RESULTS,
+            flag("--json", _JSON),
+        ),
+        "Tests every claim of the ViT paper that a study touches against its runs, and writes the verdicts as "
+        "Markdown, CSV and JSON. Without a PATH it reads every study below --root. Trains nothing.",
+    ),
+    Verb(
+        "diff",
+        "what makes two runs different: config, code, data, versions, devices, numbers, answers to images",
+        "vitexp.report.command:show_diff",
+        tuple(row(side, metavar="RUN", help="a run's folder or record") for side in ("one", "other")),
+    ),
+)
+
+STUDIES = (_SWEEP, _CONTROLS, _PLAN, *_REPORTS)
