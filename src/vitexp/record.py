@@ -30,8 +30,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False, "run.compile": False, "run.matmul_precision": "highest"}
+_ADDED = {
+    "model.gelu": "tanh", "model.pos_std": None, "run.fewer_shots": False, "run.compile": False,
+    "run.matmul_precision": "highest",
+}  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
+_OWN_STD = {"1d": 0.02, "2d": 0.02}
+"""Where the tables of these positions start anyway; stated as model.pos_std it does not count either."""
 
 _DEEPEST = 50
 _NOT_FINITE = ("nan", "inf", "-inf")
@@ -200,7 +205,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of `config` that can change a run's numbers: all but those of `vitexp.neutral`."""
     flat = sorted(counted(flatten(config)).items())
-    return {key: value for key, value in flat if key not in _ADDED or value != _ADDED[key]}
+    found = {key: value for key, value in flat if key not in _ADDED or value != _ADDED[key]}
+    if found.get("model.pos_std") == _OWN_STD.get(str(found.get("model.pos_embed"))):
+        found.pop("model.pos_std", None)
+    return found
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
