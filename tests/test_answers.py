@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitexp.record import RunRecord, read_answers, write_answers
+from vitexp.bits import read_answers, write_answers
+from vitexp.record import RunRecord
 
 RIGHT = [bool(one) for one in np.random.default_rng(0).integers(0, 2, 21)]
 

@@ -147,6 +147,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
         assert all(" ".join(row.about.split()) in shown for row in axes.of(axis))
     for key in (
         "--model.window",
+        "--model.pos_std",
         "--model.stem",
         "--data.train_images",
         "--study.margin",

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from vitexp import record
+from vitexp.nn.pos_embed import TABLE_STD
 from vitexp.record import RunRecord
 
 
@@ -122,6 +123,16 @@ def test_an_option_that_came_later_keeps_old_fingerprints_at_what_runs_did_befor
         return record.fingerprint({**BASE, "model": {**BASE["model"], "gelu": word}})
 
     assert with_gelu("tanh") == record.fingerprint(BASE) != with_gelu("exact")
+
+
+def test_where_tables_start_anyway_is_the_same_run_whether_stated_or_not():
+    def started(word, *std):
+        model = {**BASE["model"], "pos_embed": word, **dict(zip(["pos_std"], std, strict=False))}
+        return record.fingerprint({**BASE, "model": model})
+
+    for word in ("1d", "2d"):
+        assert started(word, TABLE_STD) == started(word, None) == started(word) != started(word, 0.5)
+    assert started("relative", None) == started("relative") != started("relative", TABLE_STD)
 
 
 def test_a_record_without_a_format_is_one_of_the_first(tmp_path):

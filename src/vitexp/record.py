@@ -10,11 +10,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 from uuid import uuid4
@@ -30,8 +30,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False, "run.compile": False, "run.matmul_precision": "highest"}
+_ADDED = {
+    "model.gelu": "tanh", "model.pos_std": None, "run.fewer_shots": False, "run.compile": False,
+    "run.matmul_precision": "highest",
+}  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
+_OWN_STD = {"1d": 0.02, "2d": 0.02}
+"""Where the tables of these positions start anyway; stated as model.pos_std it does not count either."""
 
 _DEEPEST = 50
 _NOT_FINITE = ("nan", "inf", "-inf")
@@ -204,7 +209,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of `config` that can change a run's numbers: all but those of `vitexp.neutral`."""
     flat = sorted(counted(flatten(config)).items())
-    return {key: value for key, value in flat if key not in _ADDED or value != _ADDED[key]}
+    found = {key: value for key, value in flat if key not in _ADDED or value != _ADDED[key]}
+    if found.get("model.pos_std") == _OWN_STD.get(str(found.get("model.pos_embed"))):
+        found.pop("model.pos_std", None)
+    return found
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -284,64 +292,3 @@ def checked(value: Any, kind: Any, field: str, depth: int = 0) -> Any:
     if type(value) is not base:
         raise ValueError(f"{field} is {repr(value)[:40]}, which is not {_KINDS.get(base, 'a plain value')}")
     return value
-
-
-# Which images a network got right: one packed bit per image beside a record, to be counted again by anyone.
-# The bits stand in the order of the split's samples, the first image in the highest bit of the first byte, as
-# `numpy.packbits` writes them. They do not depend on the number of ranks, workers or batches. Two files with the same
-# `order` are about the same images in the same order, so they can be compared image by image.
-
-ANSWERS = "answers"
-
-
-def write_answers(
-    directory: str | os.PathLike[str], name: str, right: Sequence[bool], order: str
-) -> dict[str, dict[str, Any]]:
-    """Writes the bits of a metric (`test_acc`, `fewshot_5/draw-0`); gives its entry of `RunRecord.answers`."""
-    packed, file = _packed(right), f"{ANSWERS}/{name}.bits"
-    write_atomically(Path(directory) / file, packed)
-    entry = {"file": file, "images": len(right), "right": sum(map(bool, right))}
-    return {name: entry | {"sha256": hashlib.sha256(packed).hexdigest(), "order": order}}
-
-
-def read_answers(directory: str | os.PathLike[str], record: RunRecord, name: str) -> list[bool]:
-    """Whether each image was answered rightly, from the folder of a record.
-
-    Raises: ValueError when the record has no answers of this name, or their file is absent or not what was written.
-    """
-    data, images = answers_file(directory, record, name)
-    return [digit == "1" for byte in data for digit in f"{byte:08b}"][:images]
-
-
-def answers_file(directory: str | os.PathLike[str], record: RunRecord, name: str) -> tuple[bytes, int]:
-    """The packed bits of a metric as they were written, and how many images they are about.
-
-    Raises: ValueError when the record has no answers of this name, or their file is absent or not what was written.
-    """
-    if name not in record.answers:
-        known = ", ".join(sorted(record.answers)) or "none"
-        raise ValueError(f"the record in {directory} has no answers of {name}; it has {known}")
-    entry = record.answers[name]
-    try:
-        inside = PurePosixPath(entry["file"])
-        images, count, digest = int(entry["images"]), int(entry["right"]), str(entry["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the entry of {name} under answers in the record of {directory} is damaged") from error
-    if inside.is_absolute() or ".." in inside.parts:
-        raise ValueError(f"the answers of {name} in the record of {directory} lie outside its folder; it was altered")
-    path = Path(directory) / inside
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}, the answers of {name}, cannot be read ({error.strerror})") from error
-    whole = int.from_bytes(data)
-    beyond = 8 * len(data) - images  # bits that fill the last byte
-    sound = 0 <= beyond < 8 and not whole & ((1 << beyond) - 1) and whole.bit_count() == count
-    if not sound or hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"{path} is damaged: it is not what was written with the record; run the cell again")
-    return data, images
-
-
-def _packed(right: Sequence[bool]) -> bytes:
-    digits = "".join("1" if one else "0" for one in right)
-    return bytes(int(digits[start : start + 8].ljust(8, "0"), 2) for start in range(0, len(digits), 8))

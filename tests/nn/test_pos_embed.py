@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitexp import axes
-from vitexp.nn.init import initialise
+from vitexp.nn.init import generator_for, initialise
 from vitexp.nn.pos_embed import POSITIONS, Layout, Position, check_position, skew
 
 GRIDS = [(2, 3), (4, 1), (1, 1), (3, 3)]
@@ -187,6 +187,39 @@ def test_skew_has_the_gradient_of_a_gather() -> None:
 def test_what_has_no_effect_is_refused(word: str, at: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_position(word, at)
+
+
+LEARNED = [(word, at) for word, at in PLACES if POSITIONS[word].count_parameters(layout_of(), at)]
+
+
+@pytest.mark.parametrize("std", [None, 0.02, 0.5, 0.0])
+@pytest.mark.parametrize(("word", "at"), LEARNED)
+def test_tables_start_as_the_same_standard_normals_at_any_std(word: str, at: str, std: float | None) -> None:
+    """By torch's own draws: 0.02 for tables that are added, 1 / sqrt(K) = 0.5 for offsets, or what is given."""
+    position = POSITIONS[word](layout_of(), at, std)
+    initialise(position, seed=3)
+    scale = std if std is not None else {"1d": 0.02, "2d": 0.02, "relative": 0.5}[word]
+    parameters = list(position.named_parameters())
+    assert parameters
+    for name, parameter in parameters:
+        drawn, normals = (
+            torch.empty(parameter.shape).normal_(0, one, generator=generator_for(3, name)) for one in (scale, 1)
+        )
+        assert torch.equal(parameter, drawn), name
+        torch.testing.assert_close(parameter.detach(), normals * scale)
+
+
+@pytest.mark.parametrize("word", [word for word, at in PLACES if at == "stem" and (word, at) not in LEARNED])
+def test_a_start_has_no_effect_where_nothing_is_learned(word: str) -> None:
+    message = f"pos_std 0.02 has no effect with pos_embed {word}, .*; leave it out, or use pos_embed 1d or 2d or relat"
+    with pytest.raises(ValueError, match=message):
+        check_position(word, "stem", 0.02)
+
+
+@pytest.mark.parametrize("std", [-0.1, float("nan"), float("inf")])
+def test_an_impossible_start_is_refused(std: float) -> None:
+    with pytest.raises(ValueError, match=f"pos_std is {std}, and must be a finite standard deviation, at least 0$"):
+        check_position("1d", "stem", std)
 
 
 def test_layouts_that_cannot_be_are_refused() -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vitexp.nn.pos_embed import POSITIONS
 from vitexp.record import fingerprint, flatten
+from vitexp.study.comparison import _NOT_LEARNED
 from vitexp.study.lint import confounding
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.spec import read_study
@@ -105,6 +107,9 @@ def test_without_a_baseline_the_factors_are_compared_all_the_same(confounds):
         # cells that cannot exist otherwise
         blocks("model", {"pos_embed": "none"}, {"pos_embed": "1d", "pos_at": "every"}),
         blocks("model", {"pos_embed": "1d", "pos_at": "every"}, {"pos_embed": "relative", "pos_at": "stem"}),
+        blocks(
+            "model", {"pos_embed": "none"}, {"pos_embed": "1d", "pos_std": 0.5}, {"pos_embed": "2d", "pos_std": 0.5}
+        ),
         # a chain of arms leads from one to the other
         blocks(
             "model",
@@ -124,6 +129,10 @@ def test_a_resnet_has_no_choice_of_stem_and_positions(confounds):
     settings = {"baseline": {"model.arch": "R14x0.5"}}
     assert confounds(blocks("arm", vit, resnet), settings) == []
     assert confounds(blocks("arm", vit | {"model.stem": "resnet50", "model.arch": "micro/16"}, vit, resnet), settings)
+
+
+def test_the_positions_that_learn_nothing_are_those_of_the_network():
+    assert set(_NOT_LEARNED) == {word for word, kind in POSITIONS.items() if not kind.own_std(1)}
 
 
 def test_a_random_search_draws_its_parameters_independently_but_not_the_options_of_one(confounds):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vitexp import stats
-from vitexp.record import read_records, write_answers, write_record
+from vitexp.bits import write_answers
+from vitexp.record import read_records, write_record
 from vitexp.study.samples import read_answers, sample_of
 from vitexp.study.select import select
 from vitexp.study.table import make_table

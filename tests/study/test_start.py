@@ -61,6 +61,13 @@ def test_a_parameter_of_another_shape_is_an_arms_own(compared):
     assert found == []
 
 
+def test_another_scale_of_the_positions_is_a_note_and_not_another_draw(compared):
+    ((line, found),) = compared({"model.pos_std": [0.02, 0.5]}, {"model.pos_std": 0.02})
+    assert "1 of them unequal" in line
+    assert [finding.severity for finding in found] == ["note"]
+    assert found[0].text.startswith("initial weights differ in position.tables.0: scaled by model.pos_std (")
+
+
 def test_another_draw_another_order_and_other_views_are_errors(compared):
     ((line, found),) = compared({"model.pos_embed": ["1d", "none"]}, {"model.pos_embed": "1d"}, ["--seed_everything=5"])
     texts = [finding.text for finding in found]

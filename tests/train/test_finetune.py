@@ -210,6 +210,10 @@ def test_other_weights_under_the_same_name_are_another_run(run, capsys):
         (["--init=two.pt#ema", "--model.gelu=exact"], "no network under 'ema'; it holds model and model_ema"),
         (["--init=patches.npz"], "does not say whether its network adds fixed sines (sincos2d) or nothing (none)"),
         (["--init=fixed.npz", "--model.pos_embed=none"], "holds a network of pos_embed sincos2d, and the run has"),
+        (
+            ["--init=own.safetensors", "--model.pos_std=0.5"],
+            "model.pos_std 0.5 has no effect on the weights of",
+        ),
         (["--model.polyak=1.0", "--init=narrow.pt"], "model.polyak is 1.0"),
     ],
 )
@@ -223,6 +227,7 @@ def test_bad_starts_are_one_sentence(run, capsys, tmp_path, words, told):
     fixed = network(pos_embed="sincos2d")
     np.savez("patches.npz", **{name: value.numpy() for name, value in weights_npz.npz_state(fixed).items()})
     weights_npz.save_npz(fixed, "fixed.npz")
+    save_own(network(pos_std=0.5), "own.safetensors")
     save_own(network(pos_at="shared"), "shared.safetensors")
     save_own(network(arch="micro/2", attention="local", window=5), "w.safetensors")
     assert run("finetune", *words) == cli.BAD_INPUT

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from vitexp import cli
+from vitexp.bits import read_answers
 from vitexp.data.batch import Batches
 from vitexp.data.module import ShardData
 from vitexp.eval import fewshot
-from vitexp.record import fingerprint, read_answers, read_record
+from vitexp.record import fingerprint, read_record
 from vitexp.train import measure
 from vitexp.train.answers import read_features, read_shots
 from vitexp.train.module import Classifier

@@ -279,6 +279,7 @@ AXES = {
     "image_size": {"image_size": 12},
     "classes": {"classes": 4},
     "pos_at": {"pos_at": "every"},
+    "pos_std": {"pos_std": 0.5},
     "attention": {"attention": "axial", "pool": "gap"},
     "stem": {"arch": "Ti/16", "image_size": 32, "stem": "resnet50"},
     "window": {"attention": "local", "window": 1},

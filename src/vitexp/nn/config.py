@@ -35,7 +35,7 @@ else:
     Gelu = Literal[axes.values("gelu")]
     Head = Literal[axes.values("head")]
 
-_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pool", "attention", "window", "gelu", "dropout")
+_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "gelu", "dropout")
 _AXES = {
     "pos_embed": "position embedding",
     "pos_at": "where positions enter",
@@ -66,6 +66,9 @@ class ViTConfig:
     """number of classes"""
     pos_embed: PosEmbed = "1d"
     pos_at: PosAt = "stem"
+    pos_std: float | None = None
+    """standard deviation at which learned positions start; null for their own: 0.02 for 1d and 2d, as in the paper's
+    code, and 1 / sqrt(width of a head) for relative"""
     pool: Pool = "cls"
     stem: Stem = "auto"
     attention: Attention = "full"
@@ -93,7 +96,7 @@ def resolve(config: ViTConfig) -> ViTConfig:
     """
     arch = parse_arch(config.arch, config.stem)
     check_resnet(config, arch)
-    check_position(config.pos_embed, config.pos_at)
+    check_position(config.pos_embed, config.pos_at, config.pos_std)
     check_attention(config)
     axes.check("gelu", config.gelu)
     axes.check("head", config.head)

@@ -28,6 +28,11 @@ class None_(Position):
 class _Additive(Position):
     """A table added to the tokens: after the stem; before each layer, each with its own; or one before all layers."""
 
+    @classmethod
+    def own_std(cls, head_width: int) -> float:
+        """As in the paper's code."""
+        return TABLE_STD
+
     @property
     def copies(self) -> int:
         """How many tables are learned."""
@@ -52,9 +57,9 @@ class _Additive(Position):
 class OneD(_Additive):
     """One learned vector per index of the raster sequence; the cls token is index 0 and has its own row."""
 
-    def __init__(self, layout: Layout, at: str) -> None:
-        super().__init__(layout, at)
-        self.tables = Tables(self.copies, layout.tokens, layout.width, normal(TABLE_STD))
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
+        super().__init__(layout, at, std)
+        self.tables = Tables(self.copies, layout.tokens, layout.width, normal(self.std))
 
     def table(self, copy: int) -> Tensor:
         """Shapes: (T, D)."""
@@ -73,11 +78,11 @@ class TwoD(_Additive):
     The paper does not say what the cls token gets; here it has a vector of width D that is neither row nor column.
     """
 
-    def __init__(self, layout: Layout, at: str) -> None:
-        super().__init__(layout, at)
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
+        super().__init__(layout, at, std)
         if layout.width % 2:
             raise ValueError(f"pos_embed 2d halves the width, and {layout.width} is odd: use another arch or pos_embed")
-        (rows, columns), half, rule = layout.grid, layout.width // 2, normal(TABLE_STD)
+        (rows, columns), half, rule = layout.grid, layout.width // 2, normal(self.std)
         self.prefix = Tables(self.copies, layout.prefix, layout.width, rule)
         self.x = Tables(self.copies, columns, half, rule)
         self.y = Tables(self.copies, rows, half, rule)
@@ -103,18 +108,23 @@ class Relative(Position):
     Its product with the content query is added to the content logits. The sequence includes the prefix, so the cls
     token is index 0 and takes part like any patch. The heads of a layer share one table of 2T - 1 vectors of width K.
     Chosen here, because the paper is silent: the product is scaled by 1 / sqrt(K) like the content logits, values are
-    untouched, and vectors start normal with std 1 / sqrt(K), so that these logits start at std 1 / sqrt(K) for unit
-    queries: the same as in the co-author's axial code, which has std 1 / K and no scaling.
+    untouched, and vectors start normal with std 1 / sqrt(K), unless pos_std is given, so that these logits start at
+    std 1 / sqrt(K) for unit queries: the same as in the co-author's axial code, which has std 1 / K and no scaling.
     `at`: stem = a table per layer, as relative attention has no other place; shared = one table for all layers.
     """
 
     refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
 
-    def __init__(self, layout: Layout, at: str) -> None:
-        super().__init__(layout, at)
-        rule = normal(1 / math.sqrt(layout.head_width))
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
+        super().__init__(layout, at, std)
+        rule = normal(self.std)
         self.offsets = Tables(self._copies(layout, at), 2 * layout.tokens - 1, layout.head_width, rule)
         self.scale = 1 / math.sqrt(layout.head_width)
+
+    @classmethod
+    def own_std(cls, head_width: int) -> float:
+        """1 / sqrt(K)."""
+        return 1 / math.sqrt(head_width)
 
     @staticmethod
     def _copies(layout: Layout, at: str) -> int:
@@ -167,8 +177,8 @@ class SinCos2d(Position):
 
     refused: ClassVar[dict[str, str]] = {"every": "its table is fixed, so that a table for each layer is one for all"}
 
-    def __init__(self, layout: Layout, at: str) -> None:
-        super().__init__(layout, at)
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
+        super().__init__(layout, at, std)
         if layout.width % 4 or layout.width < 8:
             raise ValueError(
                 f"pos_embed sincos2d quarters the width, at least 8, and {layout.width} will not do: use another arch "
@@ -214,8 +224,8 @@ class Rope(Position):
         ("every", "shared"), "rotary positions act in every layer already, by the same angles"
     )
 
-    def __init__(self, layout: Layout, at: str) -> None:
-        super().__init__(layout, at)
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
+        super().__init__(layout, at, std)
         if layout.head_width % 4:
             raise ValueError(
                 f"pos_embed rope quarters the width of a head, and {layout.head_width} will not do: use another arch "
@@ -253,11 +263,19 @@ def angles(layout: Layout) -> Tensor:
 POSITIONS: Table[type[Position]] = Table("pos_embed")
 
 
-def check_position(pos_embed: str, pos_at: str) -> None:
-    """Raises: ValueError for an unknown word and for a pair in which pos_at has no effect."""
+def check_position(pos_embed: str, pos_at: str, pos_std: float | None = None) -> None:
+    """Raises: ValueError for an unknown word, an impossible pos_std, and a pair in which pos_at or it has no effect."""
     refused = POSITIONS[pos_embed].refused
     axes.check("pos_at", pos_at)
     if pos_at in refused:
         allowed = " or ".join(at for at in axes.values("pos_at") if at not in refused)
         why = refused[pos_at]
         raise ValueError(f"pos_at {pos_at} has no effect with pos_embed {pos_embed}: {why}; use pos_at {allowed}")
+    if pos_std is not None and not POSITIONS[pos_embed].own_std(1):
+        allowed = " or ".join(word for word, kind in POSITIONS.items() if kind.own_std(1))
+        raise ValueError(
+            f"pos_std {pos_std} has no effect with pos_embed {pos_embed}, which learns nothing that could start there; "
+            f"leave it out, or use pos_embed {allowed}"
+        )
+    if pos_std is not None and not 0 <= pos_std < math.inf:
+        raise ValueError(f"pos_std is {pos_std}, and must be a finite standard deviation, at least 0")

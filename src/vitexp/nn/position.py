@@ -66,9 +66,10 @@ class Position(nn.Module):
 
     refused: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, layout: Layout, at: str) -> None:
+    def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
         super().__init__()
         self.layout, self.at = layout, at
+        self.std = self.own_std(layout.head_width) if std is None else std
 
     def add(self, tokens: Tensor, layer: int) -> Tensor:
         """The tokens that enter a layer. Shapes: (B, T, D) -> (B, T, D)."""
@@ -81,6 +82,11 @@ class Position(nn.Module):
     def bias(self, query: Tensor, layer: int) -> Tensor | None:
         """Logits to add to the scaled content logits of a layer. Shapes: (B, H, T, K) -> (B, H, T, T)."""
         return None
+
+    @classmethod
+    def own_std(cls, head_width: int) -> float:
+        """The standard deviation at which its tables start where none is given; 0 where nothing is learned."""
+        return 0.0
 
     @classmethod
     def count_parameters(cls, layout: Layout, at: str) -> int:

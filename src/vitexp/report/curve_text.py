@@ -9,8 +9,9 @@ from matplotlib.ticker import EngFormatter
 
 from vitexp import stats
 from vitexp.report import labels
+from vitexp.report.footnotes import paper_text
 from vitexp.report.paper import published
-from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, paper_text, shared_setting
+from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, shared_setting
 from vitexp.study.arm import spelling
 from vitexp.study.claims import families
 from vitexp.study.curve import SIZES, Compared, Curve, Line, Point

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_answers, read_record, result_config
+from vitexp.bits import read_answers
+from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_record, result_config
 from vitexp.report import labels
 from vitexp.report.tables import footnote
 from vitexp.study.arm import spelling

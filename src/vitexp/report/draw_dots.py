@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import labels, style
+from vitexp.report.footnotes import baseline_text
 from vitexp.report.paper import Published, published
-from vitexp.report.view import arm_label, baseline_text, paper_figure, seed_counts, short_verdict
+from vitexp.report.view import arm_label, paper_figure, seed_counts, short_verdict
 from vitexp.stats import Interval, Judgement
 from vitexp.study.select import Root
 from vitexp.study.spec import Study

@@ -36,6 +36,7 @@ KEYS = {
     "model.pool": "readout",
     "model.pos_at": "added",
     "model.pos_embed": "position embedding",
+    "model.pos_std": "start of the positions, std",
     "model.resnet": "order of the units",
     "model.schedule": "schedule",
     "model.stem": "stem",
@@ -97,6 +98,7 @@ VALUES: dict[str, dict[str | None, str]] = {
     "data.train_images": {None: "all"},
     "data.train_fraction": {None: "all"},
     "data.image_size": {None: "their own size"},
+    "model.pos_std": {None: "their own start"},
     "run.init": {"none": "from scratch"},
     "run.keep": {"last": "last weights", "best": "best validated weights"},
     "run.matmul_precision": {"highest": "in fp32", "high": "with TF32 inside", "medium": "with bf16 inside"},
@@ -166,7 +168,7 @@ def _one(key: str, value: Any, among_others: bool) -> str:
 
 def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
     """What says nothing beside the rest of a label: where no positions are added, which stem a name means."""
-    if key == "model.pos_at":
+    if key in ("model.pos_at", "model.pos_std"):
         return label.get("model.pos_embed") == "none"
     if key == "model.stem":
         return value == "auto" and "model.arch" in label

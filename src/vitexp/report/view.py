@@ -1,6 +1,6 @@
 """A table in words: what every rendering of it says, before any of them sets it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -9,9 +9,10 @@ from vitexp import stats
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord, flatten
 from vitexp.report import labels
+from vitexp.report.footnotes import footnotes
 from vitexp.report.paper import Published, published
 from vitexp.study.arm import Arm
-from vitexp.study.table import ALL, GROUP, Entry, Table, place, primary
+from vitexp.study.table import ALL, GROUP, Entry, Table, place
 
 MOST_COLUMNS = 4
 NOTHING = "–"
@@ -99,7 +100,7 @@ def make_view(table: Table) -> View:
         setting=shared_setting(table.arms),
         cautions=labels.cautions(table.cautions),
         sections=tuple(sections),
-        footnotes=tuple(_footnotes(table, paper, beside)),
+        footnotes=tuple(footnotes(table, paper, beside)),
     )
 
 
@@ -229,128 +230,3 @@ def shared_setting(arms: Sequence[Arm]) -> str:
         f"seeds {labels.seeds_text(sorted({seed for arm in arms for seed in arm.runs}))}",
     ]
     return " · ".join(str(part) for part in parts if part)
-
-
-# What a reader must know to read a table: what is compared with what, how sure it is, what the paper's figures are.
-
-
-def _footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[str]:
-    """The sentences below a table that apply to it; `beside` says whether figures of the paper stand in it."""
-    entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
-    yield from map(labels.sentence, about(table, entries))
-    if judged := [entry for entry in entries if entry.judgement]:
-        yield _comparison(table, judged)
-        if table.looks:
-            after = ", ".join(map(str, table.looks.after))
-            yield (
-                f"Looks after {after} seeds were planned before the first run: a verdict and its interval are those of "
-                "the look at which it fell, and all looks together err in at most 5 % of studies."
-            )
-        if table.study.config.margin is not None:
-            yield f"Equivalent: the whole interval lies within ±{labels.points(table.study.config.margin)}."
-        yield from noise(judged)
-        yield from _detectable(judged)
-    if any(table.means.values()):
-        yield "A mean over data sets is taken seed by seed, and every data set counts the same in it."
-    if any(arm.tuned for arm in table.arms):
-        yield _tuning(table)
-    if paper is not None:
-        text = " In brackets its difference to the same baseline." if beside else ""
-        if beside and not paper.data:
-            text += " Its data and scale are not ours: compare the differences, not the levels."
-        yield paper_text(paper) + text
-    yield from map(labels.sentence, table.notes)
-
-
-def _comparison(table: Table, judged: Sequence[Entry]) -> str:
-    """What the differences are to, and over how many comparisons they are corrected."""
-    free = [labels.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
-    equal = f" at equal {' and '.join(free)}" if free else ""
-    too_few = any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged)
-    family = labels.comparisons_text(table.comparisons)
-    together = f"The intervals of the {family}{_of(table)} hold together" if table.comparisons > 1 else "It holds"
-    return (
-        f"◆ is the baseline: {baseline_text(table)}{equal}. Beside each mean: the difference to it, paired by seed, "
-        f"with its interval. {together} in 95 % of cases; better and worse: the interval excludes zero"
-        + (f" (not enough evidence: fewer than {stats.MINIMUM_SEEDS} common seeds)." if too_few else ".")
-    )
-
-
-def _of(table: Table) -> str:
-    """The metrics that verdicts are about, where others are shown too."""
-    config = table.study.config
-    if set(primary(config)) == set(config.metrics):
-        return ""
-    return f" in {' and '.join(map(labels.metric_label, primary(config)))} (the others are exploratory)"
-
-
-def about(table: Table, entries: Sequence[Entry]) -> Iterator[str]:
-    """What the intervals are about: these test images or images like them, and which noises that takes in."""
-    held = [entry.interval for entry in entries if entry.interval and entry.interval.low is not None]
-    counts = sorted({interval.images for interval in held if interval.images})
-    if counts:
-        images = " or ".join(f"{count:,}" for count in counts)
-        yield f"± is the half-width of a 95 % interval over n seeds and {images} test images, for images like these"
-    if any(not interval.images for interval in held):
-        which = "" if not counts else " where answers to single images are not recorded"
-        yield f"± is the half-width of a 95 % interval over n seeds, for these test images alone{which}"
-    if any(entry.interval and entry.interval.n > 1 and entry.interval.low is None for entry in entries):
-        yield "no interval stands where all seeds gave the same value"
-
-
-def noise(judged: Sequence[Entry]) -> Iterator[str]:
-    """Which noise is behind the intervals of the differences, whether pairing helps, and what would narrow them."""
-    known = [one.judgement for one in judged if one.judgement and one.judgement.variance]
-    parts = [one.variance for one in known if one.variance and one.variance.count]
-    if parts:
-        images = 100 * sum(part.images / part.total for part in parts) / len(parts)
-        both = 100 * sum(part.rest / part.total for part in parts) / len(parts)
-        more = "more test images" if images > 50 else "more seeds"
-        yield (
-            f"Of the variance of the differences {images:.0f} % is due to the test images and {100 - images:.0f} % to "
-            f"seeds ({both:.0f} % to both together): {more} would narrow the intervals most."
-        )
-    if gains := [one.gain for one in known if one.gain]:
-        gain = sum(gains) / len(gains)
-        yield (
-            f"Pairing by seed divides the seeds' variance of a difference by {gain:.2f}"
-            + ("." if gain > 1 else ", so it does not help here.")
-        )
-
-
-def baseline_text(table: Table) -> str:
-    """The values of the baseline, those of the rows first."""
-    config = table.study.config
-    keys = dict.fromkeys(key for key in (*config.rows, *config.columns, *config.baseline) if key in config.baseline)
-    return labels.label_text(tuple((key, config.baseline[key]) for key in keys))
-
-
-def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
-    """The smallest differences that these seeds could have shown, metric by metric."""
-    effects: dict[str, list[float]] = {}
-    for entry in judged:
-        found = entry.judgement
-        if found and found.detectable:
-            effects.setdefault(entry.metric, []).append(found.detectable)
-    shown = []
-    for metric, sizes in effects.items():
-        low, high = (labels.number(size, metric) for size in (min(sizes), max(sizes)))
-        shown.append(f"{labels.metric_label(metric)} {low}" + (f" to {high}" if high != low else ""))
-    if shown:
-        yield f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(shown)}."
-
-
-def _tuning(table: Table) -> str:
-    keys = " and ".join(map(labels.key_label, table.study.config.tune))
-    if all(arm.tuning_runs <= len(arm.runs) for arm in table.arms):
-        return f"Each arm has one {keys}, which goes with it: none was chosen from several."
-    best, budgets = labels.metric_label(table.study.config.select), [arm.tuning_runs for arm in table.arms]
-    return (
-        f"Each arm has the {keys} that is best for it by {best}, chosen from {labels.span(budgets)} runs; test numbers "
-        "of the others were not read."
-    )
-
-
-def paper_text(paper: Published) -> str:
-    """Where the paper's figures come from and what they are."""
-    return f"Paper: {paper.source}, {paper.caveat}."

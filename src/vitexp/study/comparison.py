@@ -23,7 +23,10 @@ Values = Mapping[str, Any]
 """The value of each factor of an arm; `BOUND` where it could have no other."""
 BOUND = "(bound)"
 _RESNET = re.compile(r"R\d+x")
-_NOT_FOR_RESNETS = {f"model.{name}" for name in ("pos_embed", "pos_at", "pool", "attention", "window", "dropout")}
+_NOT_FOR_RESNETS = {
+    f"model.{name}" for name in ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout")
+}
+_NOT_LEARNED = ("none", "sincos2d", "rope")
 _COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
 """Where data lie cannot change a number, but a study that lists several sets compares them."""
 
@@ -100,6 +103,8 @@ def _together(key: str, config: StudyConfig) -> str:
 def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether an arm could not have another value here, given its other choices."""
     if asked.get(key, flat.get(key)) == "auto":
+        return True
+    if key == "model.pos_std" and flat.get("model.pos_embed") in _NOT_LEARNED:
         return True
     if key == "model.pos_at":
         kind, place = flat.get("model.pos_embed"), flat.get(key)

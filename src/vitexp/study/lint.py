@@ -27,6 +27,7 @@ from vitexp.study.spec import Study
 _ABSENT = "nothing"
 _SAMPLED = 8
 _HEX = 8
+_POS_STD, _POSITIONS = "model.pos_std", "position."
 
 Cells = Sequence[ResolvedCell]
 Start = Mapping[str, Any]
@@ -261,20 +262,21 @@ def compare_starts(
     That is a shared parameter drawn anew, another order of images, and other views of them.
     """
     (cell, mine), (partner, base) = one, other
-    weights, others = mine["weights"], base["weights"]
+    weights, others, moved = mine["weights"], base["weights"], _moved(cell, partner, study.arm_factors)
     shared = [name for name in weights if name in others and weights[name]["shape"] == others[name]["shape"]]
     own = [name for name in weights if name not in shared]
     unequal = [name for name in shared if weights[name]["values"] != others[name]["values"]]
     constants = [
         name for name in unequal if all(side[name]["values"].startswith("constant") for side in (weights, others))
     ]
+    scaled = [name for name in unequal if name.startswith(_POSITIONS)] if _POS_STD in moved else []
     found = []
-    if drawn := [name for name in unequal if name not in constants]:
+    if drawn := [name for name in unequal if name not in (*constants, *scaled)]:
         found.append(Finding("error", f"initial weights differ in {_some(drawn)}, though names and shapes agree"))
-    if constants:
-        text = f"initial weights differ in {_some(constants)}: constants set by an option"
-        found.append(Finding("note", text))
-    if not any(key.startswith("data.") for key in _moved(cell, partner, study.arm_factors)):
+    for names, why in ((constants, "constants set by an option"), (scaled, f"scaled by {_POS_STD}")):
+        if names:
+            found.append(Finding("note", f"initial weights differ in {_some(names)}: {why}"))
+    if not any(key.startswith("data.") for key in moved):
         for key, words in (("order", "the first epoch's order of images"), ("views", "the view of images")):
             if mine[key] != base[key]:
                 found.append(Finding("error", f"{words} differs: {mine[key]}, but {base[key]} in the baseline"))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vitexp import stats
-from vitexp.record import RunRecord, answers_file
+from vitexp.bits import answers_file
+from vitexp.record import RunRecord
 from vitexp.study.arm import Arm, spelling
 
 _SPREAD = ("data.", "trainer.", "study.groups")

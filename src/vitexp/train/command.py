@@ -195,6 +195,8 @@ class TrainingCommand(LightningCLI):
             raise ValueError(
                 "finetune starts from given weights; add --init CHECKPOINT, .safetensors, .npz or timm:NAME"
             )
+        if run.init != NONE and config.pos_std is not None:
+            raise ValueError(f"model.pos_std {config.pos_std} has no effect on the weights of run.init; leave it out")
         flags.check_monitors(chosen, data, config.objective)
         if not chosen["fast_dev_run"]:
             check_length(config, self.steps())

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vitexp.record import ANSWERS, RunRecord, write_atomically
+from vitexp.bits import ANSWERS
+from vitexp.record import RunRecord, write_atomically
 from vitexp.train.config import RunConfig
 from vitexp.train.identity import RunIdentity
 from vitexp.wandb_record import end_summary, start_config, unreachable

@@ -53,6 +53,7 @@ class Classifier(L.LightningModule):
         classes: int = 1000,
         pos_embed: PosEmbed = "1d",
         pos_at: PosAt = "stem",
+        pos_std: float | None = None,
         pool: Pool = "cls",
         stem: Stem = "auto",
         attention: Attention = "full",

@@ -17,9 +17,10 @@ import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
+from vitexp.bits import write_answers
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
-from vitexp.record import RunRecord, write_answers, write_record
+from vitexp.record import RunRecord, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder

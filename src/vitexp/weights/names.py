@@ -231,7 +231,7 @@ def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> lis
 
 
 # Options that every format can carry: sizes, which show in the shapes, and what only training sees.
-_FREE = ("arch", "image_size", "classes", "head_bias", "dropout")
+_FREE = ("arch", "image_size", "classes", "pos_std", "head_bias", "dropout")
 
 
 def check_expressible(config: ViTConfig, allowed: Mapping[str, Sequence[Any]], format_name: str) -> None:
