@@ -27,7 +27,7 @@ reproduce-table: $(STAMP) ## the position ablation: mean and interval over seeds
 	@$(BIN)/vitexp sweep sweeps/pos_embed.yaml --workers $(WORKERS)
 	@$(BIN)/vitexp table sweeps/pos_embed.yaml
 
-reproduce-paper: $(STAMP) ## every protocol of the paper in small: about an hour on 2 cores, goes on where it was stopped
+reproduce-paper: $(STAMP) ## every protocol of the paper in small: about 100 minutes on 2 cores, goes on where it was stopped
 	@$(BIN)/vitexp fit --config experiments/pretrain_tiny.yaml
 	@$(BIN)/vitexp fit --config experiments/masked_tiny.yaml
 	@for study in $(STUDIES); do \
