@@ -237,3 +237,14 @@ def test_a_mean_over_data_sets_has_the_images_of_each():
     each = [image_variance(np.array([bits[s][place] for s in seeds], dtype=float)) for place in (0, 1)]
     assert (found.images, found.rest) == pytest.approx(tuple(np.sum(each, axis=0) / 4))
     assert found.count == sum(sizes)
+
+
+def test_the_range_of_the_detectable_effect_is_that_of_the_variance():
+    """Of one paired comparison: the chi-square interval of the variance of its differences."""
+    one, base = draws(1, shared=0.1)
+    judged = stats.judge({"one": against(sample(one), sample(base))}, images=False)["one"]
+    sd = float(np.std(one - base, ddof=1))
+    factor = (reference.t.ppf(0.975, 4) + reference.norm.ppf(0.8)) / math.sqrt(5)
+    ends = [sd * math.sqrt(4 / reference.chi2.ppf(tail, 4)) * factor for tail in (0.975, 0.025)]
+    assert judged.detectable == pytest.approx(sd * factor)
+    assert judged.detectable_range == pytest.approx(ends)

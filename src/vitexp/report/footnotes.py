@@ -100,16 +100,18 @@ def baseline_text(table: Table) -> str:
 
 
 def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
-    """The smallest differences that these seeds could have shown, metric by metric."""
-    effects: dict[str, list[float]] = {}
+    """The smallest differences that these seeds could have shown, metric by metric, and how well that is known."""
+    effects: dict[str, list[tuple[float, float, float]]] = {}
     for entry in judged:
         found = entry.judgement
-        if found and found.detectable:
-            effects.setdefault(entry.metric, []).append(found.detectable)
+        if found and found.detectable and found.detectable_range:
+            effects.setdefault(entry.metric, []).append((found.detectable, *found.detectable_range))
     shown = []
     for metric, sizes in effects.items():
-        low, high = (labels.number(size, metric) for size in (min(sizes), max(sizes)))
-        shown.append(f"{labels.metric_label(metric)} {low}" + (f" to {high}" if high != low else ""))
+        middles, lows, highs = zip(*sizes, strict=True)
+        ends = [labels.number(size, metric) for size in (min(middles), max(middles), min(lows), max(highs))]
+        text = " to ".join(dict.fromkeys(ends[:2]))
+        shown.append(f"{labels.metric_label(metric)} {text} (as far as so few seeds know: {ends[2]} to {ends[3]})")
     if shown:
         yield f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(shown)}."
 

@@ -15,7 +15,7 @@ freedom are its own as far as an F test tells it from the others (B. Phipson et 
 
 import math
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -196,6 +196,15 @@ class Variance:
     def total(self) -> float:
         """Seeds and images."""
         return self.of_seeds + self.images
+
+    @property
+    def df(self) -> float:
+        """Satterthwaite's degrees of freedom of the part of the seeds."""
+        return self.of_seeds**2 / sum(variance**2 / df for variance, df in self.seeds if variance)
+
+    def with_seeds(self, share: float, grown: float = 1.0) -> "Variance":
+        """With the seeds' part so many times as large, and its degrees of freedom so many times as many."""
+        return replace(self, seeds=tuple((share * variance, df * grown) for variance, df in self.seeds))
 
     def critical(self, alpha: np.ndarray | float) -> np.ndarray:
         """How many standard errors a two-sided test at `alpha` takes: the parts' Student quantiles, weighted.

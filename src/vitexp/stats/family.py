@@ -54,6 +54,8 @@ class Judgement:
     """That the true difference lies within the margin, adjusted like the other."""
     detectable: float | None = None
     """The smallest true difference that a study like this one shows with probability `POWER`."""
+    detectable_range: tuple[float, float] | None = None
+    """Between which that lies (95%), as the seeds know their own variance no better."""
     verdict: str
 
     @property
@@ -137,9 +139,23 @@ def _judged(bare: Judgement, asked: Asked, variance: Variance, family: "_Family"
         p=p,
         p_adjusted=family.adjusted(p),
         p_equivalence=within,
-        detectable=(critical + float(special.ndtri(POWER))) * error,
+        detectable=_detectable(variance, critical),
+        detectable_range=_range(variance, family.alpha),
     )
     return replace(judged, verdict=_verdict(judged, asked))
+
+
+def _detectable(variance: Variance, critical: float) -> float:
+    return (critical + float(special.ndtri(POWER))) * math.sqrt(variance.total)
+
+
+def _range(variance: Variance, alpha: float) -> tuple[float, float] | None:
+    """The effect at either end of the chi-square interval of the seeds' variance."""
+    if not variance.of_seeds:
+        return None
+    ends = [variance.with_seeds(variance.df / float(special.chdtri(variance.df, tail))) for tail in (0.025, 0.975)]
+    low, high = (_detectable(one, float(one.critical(alpha))) for one in ends)
+    return low, high
 
 
 def _verdict(judged: Judgement, asked: Asked) -> str:

@@ -132,24 +132,17 @@ def seeds_for_margin(judged: Judgement, margin: float, alpha: float) -> Needed:
 def _needed(judged: Judgement, alpha: float, enough: Enough) -> Needed:
     if judged.variance is None:
         return Needed(None, None, None)
-    df = _df(judged.variance)
+    df = judged.variance.df
     ends = [df / float(special.chdtri(df, tail)) for tail in (_UNLIKELY, 1 - _UNLIKELY)]
     found = [_fewest(judged.variance, judged.n, alpha, enough, scale) for scale in (1.0, *ends)]
     return Needed(*found)
-
-
-def _df(variance: Variance) -> float:
-    """Satterthwaite's, of the part of the seeds."""
-    return variance.of_seeds**2 / sum(part**2 / df for part, df in variance.seeds)
 
 
 def _fewest(variance: Variance, n: int, alpha: float, enough: Enough, scale: float) -> int | None:
     """The fewest seeds that are enough, if the seeds' variance is `scale` times what was estimated from `n`."""
 
     def is_enough(seeds: int) -> bool:
-        grown = (seeds - 1) / (n - 1)
-        parts = tuple((scale * part * n / seeds, df * grown) for part, df in variance.seeds)
-        there = replace(variance, seeds=parts)
+        there = variance.with_seeds(scale * n / seeds, (seeds - 1) / (n - 1))
         return enough(float(there.critical(alpha)), math.sqrt(there.total))
 
     if not is_enough(_MOST_SEEDS):

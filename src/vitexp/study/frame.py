@@ -68,8 +68,12 @@ def table_rows(table: Table) -> list[Row]:
 
 def _judged(entry: Entry) -> Row:
     if entry.judgement:
-        return {column: getattr(entry.judgement, name) for column, name in _JUDGED.items()}
-    return dict.fromkeys(_JUDGED) | {"verdict": f"not compared: {entry.left_out}" if entry.left_out else None}
+        low, high = entry.judgement.detectable_range or (None, None)
+        found = {column: getattr(entry.judgement, name) for column, name in _JUDGED.items()}
+        return found | {"detectable_low": low, "detectable_high": high}
+    return dict.fromkeys((*_JUDGED, "detectable_low", "detectable_high")) | {
+        "verdict": f"not compared: {entry.left_out}" if entry.left_out else None
+    }
 
 
 def curve_rows(curve: Curve) -> list[Row]:
