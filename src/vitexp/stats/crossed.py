@@ -168,8 +168,8 @@ def _without_seed_effect(samples: Sequence[Sample]) -> tuple[dict[Sample, Spread
     gain = float(table.var(axis=1, ddof=1).mean()) / left
     if special.fdtrc(n - 1, (arms - 1) * (n - 1), common / left) > _PAIRED:
         return {}, gain
-    if arms == 2:  # their variances cannot be told apart: half of the difference's each
-        return {one: Spread(left, n - 1) for one in samples}, gain
+    if arms == 2:  # one variance, that of the difference, whichever of them it is written to
+        return {samples[0]: Spread(2 * left, n - 1), samples[1]: Spread(0.0, n - 1)}, gain
     shares = np.full((arms, arms), arms**-2.0) + np.eye(arms) * (1 - 2 / arms)
     variances = np.linalg.solve(shares, (rest**2).sum(1) / (n - 1))
     df = (n - 1) * (1 - 1 / arms)
