@@ -1,13 +1,16 @@
 """The commands that read records: table, curve, report, claims, diff. Matplotlib is imported where they draw."""
 
 import argparse
+import json
 from typing import Any
 
 from vitexp.report.claims import write_claims
+from vitexp.report.compare_text import document, show_comparison
 from vitexp.report.diff import show_difference
 from vitexp.report.markup import visible
 from vitexp.report.tables import Written, print_written, show, write_table
 from vitexp.study.claims.verdicts import judge_claims
+from vitexp.study.compare import STATUSES, compare
 from vitexp.study.select import parse_where, read_sweep
 
 
@@ -53,6 +56,24 @@ def show_diff(chosen: argparse.Namespace) -> int:
     """Prints two runs beside each other."""
     show(show_difference(chosen.one, chosen.other))
     return 0
+
+
+def show_compared(chosen: argparse.Namespace) -> int:
+    """Compares two arms; the exit status is the verdict."""
+    found = compare(
+        chosen.base,
+        chosen.candidate,
+        metric=chosen.metric,
+        margin=chosen.margin,
+        such=chosen.images == "such",
+        ledger=chosen.ledger,
+        candidates=chosen.candidates,
+    )
+    if chosen.json:
+        print(json.dumps(document(found), indent=1, default=str))
+    else:
+        show(show_comparison(found))
+    return STATUSES[found.verdict]
 
 
 def _inputs(chosen: argparse.Namespace) -> dict[str, Any]:
