@@ -88,6 +88,8 @@ _PLAN = Verb(
     ),
 )
 
+_ARM = "runs/STUDY/CELL, a study of one arm, or wandb:ENTITY/PROJECT/SWEEP"
+_ABOUT = "what the interval is about: exactly these test images, or images like them (default: such)"
 _REPORTS = (
     Verb(
         "table",
@@ -126,6 +128,20 @@ _REPORTS = (
         ),
         "Tests every claim of the ViT paper that a study touches against its runs, and writes the verdicts as "
         "Markdown, CSV and JSON. Without a PATH it reads every study below --root. Trains nothing.",
+    ),
+    Verb(
+        "compare",
+        "is a candidate better than a base? exit status 0 better, 10 equivalent, 20 worse, 30 undecided",
+        "vitexp.report.command:show_compared",
+        (
+            *(row(side, metavar=side.upper(), help=_ARM) for side in ("base", "candidate")),
+            row("--margin", type=share, help="the difference below which both count as equivalent, such as 0.01"),
+            row("--metric", default="test_acc", help="what is compared (default: test_acc)"),
+            row("--images", choices=["these", "such"], default="such", help=_ABOUT),
+            flag("--json", _JSON),
+            row("--ledger", metavar="FILE", help="a campaign: candidates and looks share an error of 5 %%"),
+            row("--candidates", metavar="N", type=count, help="how many the campaign will try (default: open)"),
+        ),
     ),
     Verb(
         "diff",

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from vitexp.report.claims import as_json, write_claims
+from vitexp.report.compare_text import document, show_comparison
 from vitexp.report.curve_text import readings
 from vitexp.report.diff import show_difference
 from vitexp.report.documents import as_text, curve_document, table_document
@@ -11,6 +12,7 @@ from vitexp.report.markup import visible
 from vitexp.report.plan_text import as_document, terminal
 from vitexp.report.tables import Written, print_written, show, write_table
 from vitexp.study.claims.verdicts import judge_claims
+from vitexp.study.compare import STATUSES, compare
 from vitexp.study.csv_runs import is_csv, read_csv
 from vitexp.study.curve import make_curve
 from vitexp.study.plan import make_plan
@@ -85,6 +87,24 @@ def show_diff(chosen: argparse.Namespace) -> int:
     """Prints two runs beside each other."""
     show(show_difference(chosen.one, chosen.other))
     return 0
+
+
+def show_compared(chosen: argparse.Namespace) -> int:
+    """Compares two arms; the exit status is the verdict."""
+    found = compare(
+        chosen.base,
+        chosen.candidate,
+        metric=chosen.metric,
+        margin=chosen.margin,
+        such=chosen.images == "such",
+        ledger=chosen.ledger,
+        candidates=chosen.candidates,
+    )
+    if chosen.json:
+        print(as_text(document(found)))
+    else:
+        show(show_comparison(found))
+    return STATUSES[found.verdict]
 
 
 def _inputs(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""How many seeds, and how many test images, an undecided comparison still needs."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
+
+from scipy import special
+
+from vitexp import stats
+from vitexp.stats.crossed import Variance
+
+MOST_SEEDS = 1000
+"""Beyond them nobody trains: the difference is too small to be shown."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What shows a true difference of `effect` with probability `stats.POWER`: so many seeds in all, on both sides.
+
+    `images` is the number of test images where those at hand are too few for any number of seeds; `seeds` is None where
+    even that would take more than `MOST_SEEDS`.
+    """
+
+    effect: float
+    seeds: int | None
+    images: int | None = None
+
+
+def needed(variance: Variance, n: int, effect: float, alpha: float) -> Needed:
+    """What a comparison needs, judged at `alpha`, by its variance over `n` seeds so far: that is an estimate as well.
+
+    More seeds divide their part of the variance and leave that of the images. Where the images are too few, seeds and
+    images share evenly what the variance may be.
+    """
+    totals = range(n + 1, MOST_SEEDS + 1)
+    place = bisect_left(totals, True, key=lambda seeds: _shown(_with(variance, n, seeds), effect, alpha))
+    if place < len(totals):
+        return Needed(effect, totals[place])
+    distance = float(-special.ndtri(alpha / 2) + special.ndtri(stats.POWER))
+    half = (effect / distance) ** 2 / 2
+    if variance.images <= half or not half:
+        return Needed(effect, None)
+    seeds = math.ceil(variance.of_seeds * n / half)
+    images = math.ceil(variance.count * variance.images / half)
+    return Needed(effect, max(seeds, n), images) if seeds <= MOST_SEEDS else Needed(effect, None)
+
+
+def _with(variance: Variance, n: int, seeds: int) -> Variance:
+    return replace(variance, seeds=tuple((one * n / seeds, df * (seeds - 1) / (n - 1)) for one, df in variance.seeds))
+
+
+def _shown(variance: Variance, effect: float, alpha: float) -> bool:
+    distance = float(variance.critical(alpha)) + float(special.ndtri(stats.POWER))
+    return distance * math.sqrt(variance.total) <= effect
+
+
+def seeds_to_run(base: Collection[int], candidate: Collection[int], total: int) -> tuple[list[int], list[int]]:
+    """The seeds that either side still has to run until both have `total` in common: first those that one has."""
+    common, either = set(base) & set(candidate), set(base) | set(candidate)
+    more = islice(chain(sorted(either - common), count(max(either, default=-1) + 1)), max(0, total - len(common)))
+    chosen = list(more)
+    return [seed for seed in chosen if seed not in base], [seed for seed in chosen if seed not in candidate]
