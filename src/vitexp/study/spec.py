@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 import yaml
 
 from vitexp import metrics, strict
-from vitexp.record import check_name, checked, flatten
+from vitexp.checked import checked
+from vitexp.record import check_name, flatten
 from vitexp.study import space
 from vitexp.study.cells import AS_TEXT, DEFAULT_COMMAND, SEED, Cell, arguments_of_vitexp, expand, make_cells, varying
 from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
