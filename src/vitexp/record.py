@@ -210,11 +210,17 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested config as dotted keys; lists, empty mappings, and parts named by their class stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value and "class_path" not in value:
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, dict | Mapping) and value and "class_path" not in value:
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def option(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """One option of a nested config by its dotted key, as `flatten` has it."""
+    around = {name: value for name, value in config.items() if key == name or key.startswith(f"{name}.")}
+    return flatten(around).get(key, default)
 
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:

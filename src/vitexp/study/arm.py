@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from vitexp.metrics import is_share
@@ -22,6 +22,8 @@ of a run its warm-up, where that is a share of it."""
 _DATA_IDENTITY = ("name", "classes", "test_images")
 """The folder of a data set is no part of a fingerprint; what it held is."""
 _ABSENT = "(absent)"
+_SCALARS = {str, int, float, bool, type(None)}
+_spell = json.JSONEncoder(sort_keys=True, default=str).encode
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
 _UNLIKE = "the runs were not made by the same code, on the same machine, with the same images"
@@ -88,15 +90,22 @@ def is_number(value: Any) -> bool:
 
 def spelling(value: Any) -> str:
     """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
-    return json.dumps(_plain(value), sort_keys=True, default=str)
+    return _spelled(value) if type(value) in _SCALARS else _spell(_plain(value))
+
+
+@lru_cache(maxsize=1 << 14, typed=True)
+def _spelled(value: Any) -> str:
+    return _spell(_plain(value))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, bool | int | None):
+        return value
+    if isinstance(value, dict | Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, bool) or not isinstance(value, str | float):
+    if not isinstance(value, str | float):
         return value
     try:
         number = float(value)
