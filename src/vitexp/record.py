@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from types import UnionType
-from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
+from sys import intern
+from typing import Any, BinaryIO, get_type_hints
 from uuid import uuid4
 
+from vitexp.checked import Shared, checked, checked_once
 from vitexp.neutral import PARTS, counted
 
 RECORD_NAME = "record.json"
@@ -38,12 +39,10 @@ _ADDED = {
 _OWN_STD = {"1d": 0.02, "2d": 0.02}
 """Where the tables of these positions start anyway; stated as model.pos_std it does not count either."""
 
-_DEEPEST = 50
-_NOT_FINITE = ("nan", "inf", "-inf")
-_ANY: dict[type, tuple[type, tuple[Any, ...]]] = {dict: (dict, (str, Any)), list: (list, (Any,))}
-_KINDS = {str: "text", int: "a whole number", float: "a number", dict: "a mapping", list: "a list", tuple: "a pair"}
 _COUNTS = {"name": str, "train_images": int, "test_images": int, "classes": int}
 """Facts of the data that readers compute with, where they are recorded."""
+_ALIKE = {"config", "data", "code", "versions", "device", "files"}
+"""Fields that are equal in many runs of a study."""
 _GROUPS = {"model", "data", "trainer", "run", "study"}
 
 
@@ -133,34 +132,37 @@ def write_record(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
     return path
 
 
-def read_record(path: str | os.PathLike[str]) -> RunRecord:
-    """Reads a record file or the one in a run directory.
+def read_record(path: str | os.PathLike[str], shared: Shared | None = None) -> RunRecord:
+    """Reads a record file or the one in a run directory; parts that `shared` holds already become the same object.
 
     Raises: ValueError naming the file when it is not a whole record.
     """
     path = Path(path)
     path = path / RECORD_NAME if path.is_dir() else path
     try:
-        record = record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))})
-        return replace(record, directory=str(path.parent))
+        record = record_of({"format": 1, **json.loads(path.read_text(encoding="utf-8"))}, shared)
+        object.__setattr__(record, "directory", str(path.parent))  # of one that nobody else has yet
+        return record
     except (TypeError, ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path} is not a run record ({why}); move it away and run the cell again") from error
 
 
-def record_of(stored: Mapping[str, Any]) -> RunRecord:
+def record_of(stored: Mapping[str, Any], shared: Shared | None = None) -> RunRecord:
     """The record that plain values from a file or a server describe; unknown fields are passed over.
 
+    Records made with the same `shared` have their equal parts in common.
     Raises: ValueError for a field of another type than `RunRecord` declares, or one that is missing.
     """
     types = _types()
-    given = {name: checked(value, types[name], name) for name, value in stored.items() if name in types}
+    given = {name: _part(name, value, types[name], shared) for name, value in stored.items() if name in types}
     if missing := [f for f in ("study", "cell", "seed", "fingerprint", "status", "config") if f not in given]:
         raise ValueError(f"it has no {missing[0]}")
     for key in _COUNTS.keys() & given.get("data", {}).keys():
         checked(given["data"][key], _COUNTS[key], f"data.{key}")
     for group in _GROUPS & given["config"].keys():
-        checked(given["config"][group], dict[str, Any], f"config.{group}")
+        if type(given["config"][group]) is not dict:
+            checked(given["config"][group], dict[str, Any], f"config.{group}")
     drawn = given["config"].get("seed_everything", given["seed"])
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
@@ -168,6 +170,18 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
     if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
         return record
     return replace(record, fingerprint=fingerprint(record.config))  # format 1 did not count callbacks and their like
+
+
+def _part(name: str, value: Any, kind: Any, shared: Shared | None) -> Any:
+    """A field, checked; groups of the config are shared one by one, for the seed alone differs in every run."""
+    if shared is None or name not in _ALIKE:
+        return checked(value, kind, name)
+    if name != "config" or type(value) is not dict:
+        return checked_once(value, kind, name, shared)
+    return {
+        intern(checked(key, str, name)): checked_once(item, Any, f"{name}.{key}", shared, 1)
+        for key, item in value.items()
+    }
 
 
 @cache
@@ -178,16 +192,18 @@ def _types() -> dict[str, Any]:
 def read_records(root: str | os.PathLike[str]) -> tuple[list[RunRecord], list[str]]:
     """Every sound record below `root` in the order of their paths, and a sentence for each that cannot be read.
 
+    Parts that are equal, such as the settings of a trainer, are one object in all of them: do not change any.
+
     >>> records, damaged = read_records("runs")
     >>> [record.metrics["test_acc"] for record in records if record.status == "finished"]
     []
     """
-    records, damaged = [], []
+    records, damaged, shared = [], [], Shared()
     for path in sorted(Path(root).rglob(RECORD_NAME)):
         try:
             if not path.is_file():
                 raise ValueError(f"{path} is not a file")
-            records.append(read_record(path))
+            records.append(read_record(path, shared))
         except ValueError as error:
             damaged.append(str(error))
         except OSError as error:
@@ -199,11 +215,17 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested config as dotted keys; lists, empty mappings, and parts named by their class stay values."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value and "class_path" not in value:
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, dict | Mapping) and value and "class_path" not in value:
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def option(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """One option of a nested config by its dotted key, as `flatten` has it."""
+    around = {name: value for name, value in config.items() if key == name or key.startswith(f"{name}.")}
+    return flatten(around).get(key, default)
 
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,32 +285,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def checked(value: Any, kind: Any, field: str, depth: int = 0) -> Any:
-    """`value` as the type `kind` of a field or of its part. Raises: ValueError naming the `field` of another type."""
-    if depth > _DEEPEST:
-        raise ValueError(f"{field} is nested too deeply")
-    if isinstance(value, str):
-        value.encode()  # half of a surrogate pair could not be printed later
-    base, inner = get_origin(kind) or kind, get_args(kind)
-    if base is Any:
-        base, inner = _ANY.get(type(value), (type(value), ()))
-    if base is UnionType:
-        return None if value is None else checked(value, inner[0], field, depth)
-    if base is dict and isinstance(value, Mapping):
-        return {
-            checked(key, inner[0], field): checked(item, inner[1], f"{field}.{key}", depth + 1)
-            for key, item in value.items()
-        }
-    if base in (list, tuple) and isinstance(value, list | tuple) and (base is list or len(value) == len(inner)):
-        kinds = inner if base is tuple else inner * len(value)
-        return base(checked(item, one, field, depth + 1) for item, one in zip(value, kinds, strict=True))
-    if base is float and (value in _NOT_FINITE or type(value) in (int, float)):
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise ValueError(f"{field} is beyond any floating-point number") from error
-    if type(value) is not base:
-        raise ValueError(f"{field} is {repr(value)[:40]}, which is not {_KINDS.get(base, 'a plain value')}")
-    return value

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as reference
 
 from vitexp import stats
-from vitexp.study.table import baseline_of, make_table
+from vitexp.study.comparison import Comparisons
+from vitexp.study.table import make_table
 
 
 def arm_values(filled, kind, at, metric):
@@ -108,9 +111,10 @@ def test_a_partial_baseline_compares_within_the_other_factors(lab):
     study = lab.study({"study.name": "s", "study.baseline": {"model.pool": "cls"}}, swept)
     lab.fill(study, lambda cell: {"test_acc": 0.9})
     arms = make_table(study, lab.root).arms
-    pairs = [(arm.factors, baseline_of(arm, arms, study.config.baseline).factors) for arm in arms]
+    comparisons = Comparisons(arms, study.config)
+    pairs = [(arm.factors, comparisons.baseline_of(arm).factors) for arm in arms]
     assert all(base == {**own, "model.pool": "cls"} for own, base in pairs)
-    assert baseline_of(arms[0], arms, {}) is None
+    assert Comparisons(arms, replace(study.config, baseline={})).baseline_of(arms[0]) is None
 
 
 def test_pairing_uses_common_seeds_alone_and_says_what_is_missing(lab, filled):

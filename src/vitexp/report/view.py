@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from vitexp import stats
 from vitexp.metrics import is_share
-from vitexp.record import RunRecord, flatten
+from vitexp.record import RunRecord, flatten, option
 from vitexp.report import labels
 from vitexp.report.footnotes import footnotes
 from vitexp.report.paper import Published, published
@@ -219,7 +219,7 @@ def shared_setting(arms: Sequence[Arm]) -> str:
         return first if all(read(run) == first for run in runs) else None
 
     images, epochs = shared(lambda run: run.data.get("train_images")), shared(lambda run: run.epochs)
-    arch = shared(lambda run: flatten(run.config).get("model.arch"))
+    arch = shared(lambda run: option(run.config, "model.arch"))
     parts = [
         arch and labels.network_label(str(arch)),
         shared(lambda run: run.data.get("name")),

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from vitexp.metrics import is_share
@@ -22,6 +22,8 @@ of a run its warm-up, where that is a share of it."""
 _DATA_IDENTITY = ("name", "classes", "test_images")
 """The folder of a data set is no part of a fingerprint; what it held is."""
 _ABSENT = "(absent)"
+_SCALARS = {str, int, float, bool, type(None)}
+_spell = json.JSONEncoder(sort_keys=True, default=str).encode
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
 _UNLIKE = "the runs were not made by the same code, on the same machine, with the same images"
@@ -46,6 +48,13 @@ class Arm:
     def spelled(self) -> str:
         """Its factors in one spelling, by which arms are compared again and again."""
         return spelling(dict(self.factors))
+
+    @cached_property
+    def settings(self) -> dict[int, dict[str, Any]]:
+        """How the run of each seed was configured; one object for all that were configured alike."""
+        kinds = {_kind(run): run for run in self.runs.values()}
+        known = {kind: _settings_of(run) for kind, run in kinds.items()}
+        return {seed: known[_kind(run)] for seed, run in self.runs.items()}
 
     @cached_property
     def samples(self) -> dict[Any, Any]:
@@ -81,15 +90,22 @@ def is_number(value: Any) -> bool:
 
 def spelling(value: Any) -> str:
     """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
-    return json.dumps(_plain(value), sort_keys=True, default=str)
+    return _spelled(value) if type(value) in _SCALARS else _spell(_plain(value))
+
+
+@lru_cache(maxsize=1 << 14, typed=True)
+def _spelled(value: Any) -> str:
+    return _spell(_plain(value))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, bool | int | None):
+        return value
+    if isinstance(value, dict | Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, bool) or not isinstance(value, str | float):
+    if not isinstance(value, str | float):
         return value
     try:
         number = float(value)
@@ -134,7 +150,7 @@ def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], locati
     Raises: ValueError where the runs of one arm differ, naming in what, how many have which value, and how to choose.
     """
     every = [record for arm in arms for record in arm]
-    if mixed := list(dict.fromkeys(key for arm in arms for key in _varying(arm, keys))):
+    if mixed := list(dict.fromkeys(key for arm in arms for key in _varying(_settings(arm), keys))):
         held = "; ".join(f"{key}: {value_counts(every, key)}" for key in mixed)
         newest = max(every, key=lambda record: record.finished or "")
         bare = spelling(flat_config(newest).get(mixed[0])).strip('"')
@@ -143,24 +159,40 @@ def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], locati
             f"choose one kind, such as --where {mixed[0]}={bare}"
         )
     more = "the arms differ in more than the studied factors"
-    found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(every, keys)]
+    found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(_settings(every), keys)]
     twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
     repeated = f"{_runs(twice)} of a cell and seed that had been run before: the newest counts"
     return [*found, repeated] if twice else found
 
 
-def unstudied_differences(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
-    """The settings in which records differ, apart from the studied `keys` and what cannot but follow from them."""
+def unstudied_differences(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Of the settings of records those that differ, but for the studied `keys` and what cannot but follow from them."""
     follows = {"data.subset"} if any(key.startswith("data.") for key in keys) else set()
     follows |= {word for key, word in FOLLOWS.items() if key in keys}
     if not {"data.shards", "data.name"}.isdisjoint(keys):
         follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
-    return [key for key in _varying(records, keys) if key not in follows]
+    return [key for key in _varying(settings, keys) if key not in follows]
 
 
-def _varying(records: Sequence[RunRecord], keys: Sequence[str]) -> list[str]:
-    settings = [result_config(record.config) | _identity(record) for record in records]
+def _varying(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    if len(settings) < 2:
+        return []
     return [key for key in differing_keys(settings, _ABSENT) if key not in {*keys, SEED}]
+
+
+def _settings(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
+    """How records were configured, seed apart: once for all that were configured alike."""
+    return [_settings_of(record) for record in {_kind(record): record for record in records}.values()]
+
+
+def _settings_of(record: RunRecord) -> dict[str, Any]:
+    return result_config(record.config) | _identity(record)
+
+
+def _kind(record: RunRecord) -> tuple[Any, ...]:
+    """The same for records that were configured alike but for the seed, and whose reader let them share equal parts."""
+    parts = ((key, id(value)) for key, value in record.config.items() if key != SEED)
+    return (*parts, id(record.data))
 
 
 def instability(arm: Arm) -> str:

@@ -91,14 +91,18 @@ class Cell:
 
 def make_cells(points: Sequence[dict[str, Any]]) -> list[Cell]:
     """One cell for each point, labelled by what varies. Raises: ValueError when two parameters set the same key."""
-    factors = varying([_flatten_arguments(point) for point in points])
-    return [make_cell(index, point, factors) for index, point in enumerate(points)]
+    flat = [_flatten_arguments(point) for point in points]
+    words = _short_names(varying(flat))
+    return [_cell(index, point, values, words) for index, (point, values) in enumerate(zip(points, flat, strict=True))]
 
 
 def make_cell(index: int, point: dict[str, Any], factors: Sequence[str]) -> Cell:
     """A single cell of a study with these factors."""
-    values = _flatten_arguments(point)
-    settings = [f"{word}={values[key]}" for key, word in _short_names(factors).items() if key in values]
+    return _cell(index, point, _flatten_arguments(point), _short_names(factors))
+
+
+def _cell(index: int, point: dict[str, Any], values: dict[str, Any], words: Mapping[str, str]) -> Cell:
+    settings = [f"{word}={values[key]}" for key, word in words.items() if key in values]
     return Cell(index, point, values, " ".join(settings) or "the only cell", values.get(SEED))
 
 

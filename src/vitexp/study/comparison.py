@@ -4,13 +4,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 from vitexp.record import flatten, result_config
 from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
-from vitexp.study.spec import Study, StudyConfig
+from vitexp.study.spec import StudyConfig
 
 # Which comparisons of a study change more than one factor at once, where no other arm tells the factors apart.
 # A factor is aliased when no two arms differ in it alone. A comparison of two arms is confounded when they differ in
@@ -71,16 +72,37 @@ def aliases(arms: Sequence[Values], config: StudyConfig) -> list[Alias]:
     return [Alias(tuple(sorted(never)), keys) for keys, never in found.items()]
 
 
-def confounded(one: Values, other: Values, arms: Sequence[Values], config: StudyConfig) -> list[str]:
+class Between:
+    """Which of some arms take no other values than those of two; asked of the same arms again and again."""
+
+    def __init__(self, arms: Sequence[Values]) -> None:
+        self.arms = arms
+        self._with: dict[tuple[str, Any], int] = defaultdict(int)  # by key and value: a bit for each arm that has it
+        for place, arm in enumerate(arms):
+            for pair in arm.items():
+                self._with[pair] |= 1 << place
+
+    def __call__(self, one: Values, other: Values) -> list[Values]:
+        """The arms in their order, where each value is that of one, that of the other, or bound."""
+        left = (1 << len(self.arms)) - 1
+        for key in one:
+            left &= self._with[key, one[key]] | self._with[key, other[key]] | self._with[key, BOUND]
+        found = []
+        while left:
+            found.append(self.arms[(left & -left).bit_length() - 1])
+            left &= left - 1
+        return found
+
+
+def confounded(one: Values, other: Values, between: Between, config: StudyConfig) -> list[str]:
     """The factors that a comparison of two arms cannot tell apart; none where it changes one or other arms do."""
     changed = _differing(one, other, config)
     if len(changed) < 2:
         return []
-    between = [arm for arm in arms if all(value in (one[key], other[key], BOUND) for key, value in arm.items())]
-    reached, edge = [one], [one]
+    steps, reached, edge = [*between(one, other), other], [one], [one]
     while edge:
         here = edge.pop()
-        nexts = [arm for arm in [*between, other] if arm not in reached and len(_differing(here, arm, config)) <= 1]
+        nexts = [arm for arm in steps if arm not in reached and len(_differing(here, arm, config)) <= 1]
         reached += nexts
         edge += nexts
     return [] if other in reached else sorted(key for keys in changed.values() for key in keys)
@@ -112,37 +134,47 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
 
 
-def baseline_of(arm: Arm, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> Arm | None:
-    """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
-    named = {key: value for key, value in baseline.items() if key in arm.factors}
-    wanted = spelling({**arm.factors, **named})
-    return next((other for other in arms if named and other.spelled == wanted), None)
+class Comparisons:
+    """Some arms of a study, and which of them can be compared; what needs a look at all of them is done once."""
 
+    def __init__(self, arms: Sequence[Arm], config: StudyConfig) -> None:
+        self.arms, self.config = arms, config
+        self._by_factors: dict[str, Arm] = {}
+        for arm in arms:
+            self._by_factors.setdefault(arm.spelled, arm)
 
-def unlike(study: Study, arm: Arm, other: Arm, arms: Sequence[Arm]) -> str:
-    """Why the difference of two arms has several causes, as the end of a sentence; empty where it has one.
+    def baseline_of(self, arm: Arm) -> Arm | None:
+        """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
+        named = {key: value for key, value in self.config.baseline.items() if key in arm.factors}
+        return self._by_factors.get(spelling({**arm.factors, **named})) if named else None
 
-    Either their runs' resolved configs differ in more than the study's factors, or they differ in several factors that
-    none of `arms` tells apart.
-    """
-    moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
-    also = dict.fromkeys(
-        key
-        for seed in sorted(arm.runs.keys() & other.runs.keys())
-        for key in unstudied_differences([arm.runs[seed], other.runs[seed]], [*moved, *study.config.tune])
-    )
-    if also:
-        return f"also differ in {', '.join(also)}"
-    keys = [key for key in factors(arm.factors, study.config) if all(key in one.factors for one in arms)]
-    first, second = (_placed(one, keys) for one in (arm, other))
-    if len(_differing(first, second, study.config)) < 2:  # as in most pairs: no need to look at all arms
-        return ""
-    several = confounded(first, second, [_placed(one, keys) for one in arms], study.config)
-    return f"differ in {' and '.join(several)} at once" if several else ""
+    def unlike(self, arm: Arm, other: Arm) -> str:
+        """Why the difference of two arms has several causes, as the end of a sentence; empty where it has one.
 
+        Either their runs' resolved configs differ in more than the study's factors, or they differ in several factors
+        that none of the arms tells apart.
+        """
+        moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
+        both = [(arm.settings[seed], other.settings[seed]) for seed in sorted(arm.runs.keys() & other.runs.keys())]
+        pairs = {(id(one), id(two)): (one, two) for one, two in both}.values()  # most seeds are configured alike
+        asked = [*moved, *self.config.tune]
+        if also := dict.fromkeys(key for pair in pairs for key in unstudied_differences(pair, asked)):
+            return f"also differ in {', '.join(also)}"
+        several = confounded(self._values(arm), self._values(other), self._between, self.config)
+        return f"differ in {' and '.join(several)} at once" if several else ""
 
-def _placed(arm: Arm, keys: Sequence[str]) -> Values:
-    return arm_of(next((run.config for run in arm.runs.values()), {}), arm.factors, keys)
+    def _values(self, arm: Arm) -> Values:
+        return arm_of(next((run.config for run in arm.runs.values()), {}), arm.factors, self._keys)
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        """The factors that all arms have."""
+        shared = (key for key in self.arms[0].factors if all(key in arm.factors for arm in self.arms))
+        return factors(shared, self.config)
+
+    @cached_property
+    def _between(self) -> Between:
+        return Between([self._values(arm) for arm in self.arms])
 
 
 def why_not(arm: Arm, base: Arm | None, metric: str) -> str:

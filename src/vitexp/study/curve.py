@@ -18,7 +18,7 @@ from vitexp import stats
 from vitexp.metrics import is_accuracy
 from vitexp.study.arm import Arm, is_number, name, spelling
 from vitexp.study.claims import families
-from vitexp.study.comparison import baseline_of
+from vitexp.study.comparison import Comparisons
 from vitexp.study.fits import (
     Crossover,
     EqualAccuracy,
@@ -141,12 +141,13 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     selection = tune(select(study, root, where))
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
-    places = {id(arm): x for arm in arms if (x := _place(arm, axis, arms, baseline)) is not None}
+    comparisons = Comparisons(arms, study.config)
+    places = {id(arm): x for arm in arms if (x := _place(arm, axis, comparisons)) is not None}
     if not places:
         raise ValueError(
             f"no run in {selection.location} recorded its {axis}, so there is no axis; choose another study.x"
         )
-    bases = {id(arm) for arm in arms if baseline_of(arm, arms, baseline) is arm}
+    bases = {id(arm) for arm in arms if comparisons.baseline_of(arm) is arm}
     groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
     images = study.config.images == "such"
     lines = {metric: _lines(groups, axis, metric, places, bases, images) for metric in metrics}
@@ -177,11 +178,11 @@ def size_key(study: Study) -> str:
     return next((key for key in (study.config.x, *SIZES) if key and key in study.arm_factors), "")
 
 
-def _place(arm: Arm, axis: str, arms: Sequence[Arm], baseline: Mapping[str, Any]) -> float | None:
+def _place(arm: Arm, axis: str, comparisons: Comparisons) -> float | None:
     """Where an arm stands: the mean cost of its runs, their training images, or the value of the key itself."""
     if axis == RELATIVE:
-        base = baseline_of(arm, arms, baseline)
-        whole, own = (None if one is None else _place(one, "train_flops", arms, baseline) for one in (base, arm))
+        base = comparisons.baseline_of(arm)
+        whole, own = (None if one is None else _place(one, "train_flops", comparisons) for one in (base, arm))
         return own / whole if own and whole else None
     if axis in MEASURED:
         held = [value for run in arm.runs.values() if (value := getattr(run, axis)) and 0 < value < math.inf]

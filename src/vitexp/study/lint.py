@@ -16,7 +16,7 @@ from vitexp.record import flatten, result_config
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.arm import FOLLOWS
 from vitexp.study.cells import SEED, make_cells, varying
-from vitexp.study.comparison import aliases, arm_of, confounded, factors
+from vitexp.study.comparison import Between, aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
 from vitexp.study.resolve import ResolvedCell, changed_values, check_metrics, parse_all, resolve_cells
 from vitexp.study.run.processes import Parse
@@ -141,10 +141,10 @@ def _confounding(study: Study, cells: Cells, keys: Sequence[str]) -> list[str]:
     found = [f"{alias}; {_remedy(alias.keys)}" for alias in never]
     if study.method == "random":
         return found
-    mixed = defaultdict(list)
+    mixed, between = defaultdict(list), Between(different)
     for cell in cells:
         partner = partner_of(cell, study, cells)
-        names = tuple(confounded(arms[cell.fingerprint], arms[partner.fingerprint], different, study.config))
+        names = tuple(confounded(arms[cell.fingerprint], arms[partner.fingerprint], between, study.config))
         if names and not any(set(alias.keys) <= set(names) for alias in never):
             mixed[names].append((cell, partner))
     for names, pairs in mixed.items():

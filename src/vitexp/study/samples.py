@@ -77,7 +77,7 @@ def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
         return None
     if len(orders) != 1 or len({len(one) for one in bits}) != 1 or not len(bits[0]):
         return None
-    shares = np.mean(bits, axis=0)
+    shares = np.mean(bits, axis=0) if bits[1:] else bits[0]  # one byte an image where each has one answer
     return (shares, orders.pop()) if abs(float(shares.mean()) - run.metrics[metric]) < _ROUNDING else None
 
 

@@ -30,7 +30,7 @@ from vitexp.study.arm import (
     value_counts,
 )
 from vitexp.study.cells import SEED, Cell, make_cells
-from vitexp.study.comparison import baseline_of, unlike
+from vitexp.study.comparison import Comparisons
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.wandb_record import from_wandb, unreachable
@@ -72,10 +72,9 @@ class Selection:
     @cached_property
     def confounded(self) -> tuple[str, ...]:
         """For each arm in what it differs from its baseline besides what is compared; empty where in nothing."""
-        pairs = [(arm, baseline_of(arm, self.arms, self.study.config.baseline)) for arm in self.arms]
-        return tuple(
-            unlike(self.study, arm, base, self.arms) if base and base is not arm else "" for arm, base in pairs
-        )
+        comparisons = Comparisons(self.arms, self.study.config)
+        pairs = [(arm, comparisons.baseline_of(arm)) for arm in self.arms]
+        return tuple(comparisons.unlike(arm, base) if base and base is not arm else "" for arm, base in pairs)
 
     @cached_property
     def cautions(self) -> tuple[str, ...]:
@@ -126,7 +125,6 @@ def _answers(
     cells: Sequence[Cell], records: Sequence[RunRecord], keys: Sequence[str], planned: Mapping[str, str]
 ) -> list[list[RunRecord]]:
     """The runs of each cell: by fingerprint where the local runner noted it, otherwise by all that the cell sets."""
-    configs = [flat_config(record) for record in records]
     by_fingerprint: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_fingerprint[record.fingerprint].append(record)
@@ -140,7 +138,7 @@ def _answers(
         wanted = {key: value for key, value in cell.overrides.items() if key in matters}
         if tuple(wanted) not in known:
             by_values = known[tuple(wanted)] = defaultdict(list)
-            for config, record in zip(configs, records, strict=True):
+            for config, record in ((flat_config(record), record) for record in records):
                 by_values[spelling([config.get(key) for key in wanted])].append(record)
         found.append(known[tuple(wanted)].get(spelling(list(wanted.values())), []))
     return found

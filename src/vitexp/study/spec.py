@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 import yaml
 
 from vitexp import metrics, strict
-from vitexp.record import check_name, checked, flatten
+from vitexp.checked import checked
+from vitexp.record import check_name, flatten
 from vitexp.study import space
 from vitexp.study.cells import AS_TEXT, DEFAULT_COMMAND, SEED, Cell, arguments_of_vitexp, expand, make_cells, varying
 from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
@@ -115,7 +116,7 @@ class Study:
         if self.known:
             return list(self.known)
         if self.method == "grid":
-            return make_cells(list(itertools.islice(space.grid(list(self.parameters)), self.run_cap)))
+            return list(self._grid)
         if self.method != "random":
             raise ValueError(
                 f"{self.path}: method {self.method} chooses each cell from the results so far, so its points are known "
@@ -124,6 +125,10 @@ class Study:
         if self.run_cap is None:
             raise ValueError(f"{self.path}: a random search has no end of its own; add run_cap: 20 (or another number)")
         return make_cells(list(space.sample(list(self.parameters), self.run_cap, seed)))
+
+    @cached_property
+    def _grid(self) -> list[Cell]:
+        return make_cells(list(itertools.islice(space.grid(list(self.parameters)), self.run_cap)))
 
     @cached_property
     def factors(self) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ at all of them; each exploratory metric is a family of its own. A metric without
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vitexp import metrics, stats
 from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
-from vitexp.study.comparison import baseline_of, why_not
+from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
@@ -109,8 +110,15 @@ class Table:
 
     def at(self, metric: str, row: Label, column: Label) -> Entry | None:
         """The entry at a place of the layout, absent where the study has no such arm."""
-        wanted = (row, column)
-        return next((entry for entry in self.entries[metric] if place(entry.arm, self.study.config) == wanted), None)
+        return self._places[metric].get(spelling([row, column]))
+
+    @cached_property
+    def _places(self) -> dict[str, dict[str, Entry]]:
+        """By metric the entries with their places; reversed, for of two at one place the first counts."""
+        return {
+            metric: {spelling(place(entry.arm, self.study.config)): entry for entry in reversed(entries)}
+            for metric, entries in self.entries.items()
+        }
 
 
 def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[str, Any] | None = None) -> Table:
@@ -126,11 +134,14 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     means = mean_arms(arms, config.groups)
     several = list(selection.confounded)
     for mean in means:  # confounded where one of its data sets is
-        texts = (text for arm, text in zip(arms, several, strict=False) if text and arm in mean.members)
+        texts = (
+            text for arm, text in zip(arms, several, strict=False) if text and any(arm is one for one in mean.members)
+        )
         several.append(next(texts, ""))
     every = (*arms, *means)
+    comparisons = Comparisons(every, config)
     entries = [
-        _entry(arm, metric, every, config, text)
+        _entry(arm, metric, comparisons, text)
         for arm, text in zip(every, several, strict=True)
         for metric in dict.fromkeys(config.metrics)
     ]
@@ -164,11 +175,11 @@ def _distinct(labels: Iterable[Label]) -> tuple[Label, ...]:
     return tuple({spelling(label): label for label in labels}.values())
 
 
-def _entry(arm: Arm, metric: str, arms: Sequence[Arm], config: StudyConfig, confounded: str) -> Entry:
+def _entry(arm: Arm, metric: str, comparisons: Comparisons, confounded: str) -> Entry:
     """An entry that is not judged yet. There is nothing to leave out without a baseline."""
-    about_such = config.images == "such"
-    sample, base = sample_of(arm, metric, about_such), baseline_of(arm, arms, config.baseline)
-    compared = config.baseline and base is not arm
+    config, base = comparisons.config, comparisons.baseline_of(arm)
+    about_such, compared = config.images == "such", config.baseline and base is not arm
+    sample = sample_of(arm, metric, about_such)
     return Entry(
         arm=arm,
         metric=metric,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from vitexp.record import RunRecord, flatten
+from vitexp.record import RunRecord, flatten, option
 
 _ERRORS = 2.0
 """Standard errors above the chance level up to which an accuracy cannot be distinguished from guessing."""
@@ -40,11 +40,13 @@ def why_untrained(run: RunRecord) -> str:
 
 def _loss_of_guessing(run: RunRecord) -> float | None:
     """The loss of an equal share of all classes; None where no classes are learned."""
-    config, classes = flatten(run.config), run.data.get("classes")
-    if config.get("model.objective", "classify") != "classify" or not classes or classes < 2:
+    classes = run.data.get("classes")
+    if option(run.config, "model.objective", "classify") != "classify" or not classes or classes < 2:
         return None
     softmax: float = math.log(classes)
-    return softmax if config.get("model.loss") != "sigmoid" else softmax - (classes - 1) * math.log1p(-1 / classes)
+    return (
+        softmax if option(run.config, "model.loss") != "sigmoid" else softmax - (classes - 1) * math.log1p(-1 / classes)
+    )
 
 
 def _is_above_chance(run: RunRecord) -> bool:

@@ -16,7 +16,7 @@ from vitexp.record import RECORD_NAME, RunRecord, flatten, run_directory
 from vitexp.study.arm import Arm, cut, instability, is_number, name, untrained
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
-from vitexp.study.comparison import unlike
+from vitexp.study.comparison import Comparisons
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.trained import at_chance, chance_of
@@ -291,8 +291,9 @@ def _unequal_lengths(groups: Sequence[Sequence[Arm]]) -> Iterator[str]:
 
 def _confounded(study: Study, finding: Finding, every: Sequence[Arm]) -> Iterator[str]:
     """The two sides of a contrast differ in more than what is compared."""
+    comparisons = Comparisons(every, study.config)
     for contrast in finding.contrasts:
         if len(contrast.arms) == 2:
             arm, other = contrast.arms
-            if text := unlike(study, arm, other, every):
+            if text := comparisons.unlike(arm, other):
                 yield f"confounded: {name(arm)} and {name(other)} {text}"
