@@ -95,14 +95,14 @@ def caption(curve: Curve) -> str:
     counts = [count for lines in curve.lines.values() for count in curve_text.seed_counts(lines)]
     text = f"Mean over n = {labels.span(counts)} seeds"
     if curve.against_cost:
-        text += " at the cost of a run; bars: 95 % interval (Student t)."
+        text += " at the cost of a run; bars: 95 % interval."
         if not curve.study.config.lines:
             text += " Lines: the running best of a family."
         base, networks = _base_network(curve), [families.network(point.arm) for point in curve.points]
         if any(curve_text.short_name(network, base) != network for network in networks):
             text += f" Names say what differs from {base}: w width, d depth, m MLP width, h heads, /patch."
         return text
-    text += " at each size; bands: 95 % interval (Student t)."
+    text += " at each size; bands: 95 % interval."
     if any(isinstance(line.fit, PowerLaw) for lines in curve.lines.values() for line in lines):
         text += " Dashed: error = a·n⁻ᵇ + c; b with its 95 % bootstrap interval over seeds."
     if any(_crossings(curve, metric) for metric in curve.lines):

@@ -67,7 +67,7 @@ def draw_dots(table: Table) -> Figure:
 def caption(table: Table, paper: Published | None) -> str:
     """What dots, bars and marks mean, and which values tuning chose for each arm."""
     config = table.study.config
-    text = "Left: dots are means over seeds, bars 95 % intervals (Student t), small marks single seeds."
+    text = "Left: dots are means over seeds, bars 95 % intervals, small marks single seeds."
     if tuned := [arm for arm in table.arms if arm.tuned]:
         chosen = [", ".join(labels.value_label(key, value) for key, value in arm.tuned.items()) for arm in tuned]
         arms = "; ".join(f"{arm_label(table, arm)} {values}" for arm, values in zip(tuned, chosen, strict=True))
