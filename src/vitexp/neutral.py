@@ -19,6 +19,7 @@ NEUTRAL = {
     "run.checkpoint": "whether the last weights are kept",
     "run.checkpoint_steps": "how often a run can be resumed from",
     "run.checkpoint_minutes": "how often a run can be resumed from",
+    "run.threads": "how many compute together, which moves only last digits; stands under `device`",
     "data.shards": "where the images lie; which they are counts by content",
     "data.workers": "each image is drawn from seed and epoch, whoever decodes it",
     "data.reader": "every reader and decoder gives the same pixels",

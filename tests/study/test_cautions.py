@@ -28,6 +28,7 @@ def filled(lab, odd, seed=2, pool="gap", seeds=(0, 1, 2)):
         ({"versions": {**VERSIONS, "torch": "2.12"}}, "version of torch: 2.11 (5 runs), 2.12 (pool=gap seed 2)"),
         ({"versions": {**VERSIONS, "lightning": "2.7"}}, "version of lightning: 2.6.4 (5 runs), 2.7 (pool=gap seed 2)"),
         ({"device": {"type": "cuda", "name": "H100"}}, "device: not recorded (5 runs), H100 (pool=gap seed 2)"),
+        ({"device": {"type": "cpu", "threads": 2}}, "threads: not recorded (5 runs), 2 (pool=gap seed 2)"),
         ({"metrics": {"test_acc": 51.5}}, "no share of images between 0 and 1: pool=gap seed 2 (test_acc 51.5)"),
         ({"format": 1}, "format of the record: 2 (5 runs), 1 (pool=gap seed 2)"),
         (

@@ -1,6 +1,8 @@
 """How a run computes: compiled, in other matrix products, in half precision, and without a wait in a step."""
 
 import math
+import os
+from types import SimpleNamespace
 
 import lightning.pytorch as L
 import numpy as np
@@ -12,6 +14,8 @@ from vitexp import cli
 from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
 from vitexp.record import fingerprint, read_record
+from vitexp.train.compute import threads_for
+from vitexp.train.config import RunConfig
 from vitexp.train.module import Classifier
 
 TINY = [
@@ -116,3 +120,44 @@ def test_images_go_to_a_gpu_from_pinned_memory_without_workers_too(monkeypatch) 
     batch = Batch(torch.zeros_like(pinned), torch.zeros(2, dtype=torch.int64), torch.arange(2), 2)
     assert ShardData().transfer_batch_to_device(batch, torch.device("cuda"), 0).images is pinned
     assert ShardData().transfer_batch_to_device(batch, torch.device("cpu"), 0).images is batch.images
+
+
+@pytest.mark.parametrize(
+    ("arch", "batch", "cores", "devices", "given", "count"),
+    [
+        ("micro/2", 128, 64, 1, 0, 1),  # 2.7 GFLOPs a step
+        ("micro/2", 1024, 64, 1, 0, 2),  # 21.5
+        ("S/2", 128, 64, 1, 0, 27),  # 276
+        ("S/2", 128, 2, 1, 0, 2),
+        ("S/2", 128, 16, 4, 0, 4),
+        ("micro/2", 128, 64, 1, 3, 3),
+    ],
+)
+def test_the_number_of_threads_follows_from_the_step_and_the_cores(
+    monkeypatch, arch, batch, cores, devices, given, count
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(strategy=strategy, num_devices=devices, world_size=1)
+    with torch.device("meta"):
+        module = Classifier(arch=arch, image_size=8, classes=10)
+    assert threads_for(RunConfig(threads=given), trainer, module, ShardData(batch_size=batch)) == count
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads_for(RunConfig(threads=given), trainer, module, ShardData()) == (given or torch.get_num_threads())
+
+
+@pytest.mark.parametrize(("words", "count"), [([], 1), (["--run.threads=2"], 2)])
+def test_a_run_says_and_records_its_threads(door, capsys, monkeypatch, words, count):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(3)
+    assert door("fit", *TINY, *words, "--run.dir=run", "--run.shots=[]", "--run.test=false") == 0
+    assert f"steps, {count} thread" in capsys.readouterr().out
+    assert read_record("run").device["threads"] == count
+    assert (torch.get_num_threads(), "OMP_NUM_THREADS" in os.environ) == (3, False)
+
+
+def test_threads_are_no_part_of_the_fingerprint_and_never_fewer_than_none(door, capsys):
+    assert fingerprint({"run.threads": 2, "seed_everything": 1}) == fingerprint({"seed_everything": 1})
+    assert door("fit", *TINY, "--run.threads=-1") == cli.BAD_INPUT
+    assert "run.threads is -1; give a number of threads" in capsys.readouterr().err

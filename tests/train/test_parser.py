@@ -167,6 +167,12 @@ def test_a_wrong_value_is_answered_with_what_is_needed(parser, words, told):
     assert refused(parser, *words).startswith(told)
 
 
+def test_the_help_shows_no_object_of_python(parser):
+    text = " ".join(parser._subcommands_action.choices["fit"].format_help().split())
+    assert "order of the images and of augmentation. (type: int, default: 0)" in text
+    assert " at 0x" not in text
+
+
 @pytest.mark.parametrize("given", ["true", "-1", "1.5", "4294967296", "x"])
 def test_a_seed_is_a_whole_number_on_the_command_line_and_in_a_config(parser, given):
     told = f"'{given.title() if given == 'true' else given}' is no seed; a whole number from 0 to 4294967295 is needed"

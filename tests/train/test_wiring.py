@@ -228,6 +228,7 @@ ELSEWHERE = {
     "run.fewer_shots": "train/test_measure.py",
     "run.compile": "train/test_compute.py",
     "run.matmul_precision": "train/test_compute.py",
+    "run.threads": "train/test_compute.py",
 }
 NETWORK = {field.name for field in fields(ViTConfig)}
 QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]

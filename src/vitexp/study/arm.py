@@ -257,6 +257,7 @@ def _origin(packages: Sequence[str], run: RunRecord) -> dict[str, Any]:
         "source code": source,
         **{f"version of {package}": run.versions.get(package) for package in packages},
         "device": f"{kind} x {ranks}" if kind and ranks not in (None, 1) else kind,
+        "threads": device.get("threads") if device.get("type") == "cpu" else None,
         **{f"{split} {images}": str(orders.get(split, ""))[:8] or None for split in ("val", "test")},
         "format of the record": run.format,
     }

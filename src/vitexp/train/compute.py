@@ -1,5 +1,6 @@
-"""How a run computes: the precision of its matrix products, and the network compiled for training."""
+"""How a run computes: in what precision its matrix products, on how many threads, compiled or not."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from typing import Any
 import torch
 
 from vitexp.data.module import ShardData
+from vitexp.eval.flops import train_flops
+from vitexp.train.config import RunConfig
 from vitexp.train.module import Classifier
 
 
@@ -20,6 +23,37 @@ def matmul_precision(word: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+_OMP = "OMP_NUM_THREADS"
+_FLOPS_A_THREAD = 10e9
+"""Of a training step. Two threads with that much each take half the time of one; with a tenth of it they still gain a
+third on cores of their own, but lose many times that where other processes want the cores too.
+"""
+
+
+def threads_for(run: RunConfig, trainer: Any, module: Classifier, data: ShardData) -> int:
+    """How many threads of a CPU a run computes with: by its options and the machine's cores, never by their load."""
+    if run.threads:
+        return run.threads
+    if os.environ.get(_OMP) or trainer.strategy.root_device.type != "cpu":
+        return torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    step = train_flops(module.config, data.batch_size // trainer.world_size)
+    return max(1, min(cores // trainer.num_devices, int(step / _FLOPS_A_THREAD)))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """This process, and those that it starts, compute with so many threads in the block, and afterwards as before."""
+    before, spoken = torch.get_num_threads(), os.environ.get(_OMP)
+    torch.set_num_threads(count)
+    os.environ[_OMP] = str(count)  # where it is not set, Lightning chooses a number of its own for several processes
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        os.environ.pop(_OMP) if spoken is None else os.environ.update({_OMP: spoken})
 
 
 def compile_network(trainer: Any, module: Classifier, data: ShardData) -> float:

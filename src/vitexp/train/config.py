@@ -161,12 +161,17 @@ class RunConfig:
     """Train through torch.compile, which changes rounding; measurements are of the network as it is."""
     matmul_precision: MatmulPrecision = "highest"
     """Products of fp32 matrices: in fp32, or faster with TF32 or bf16 inside (torch.set_float32_matmul_precision)."""
+    threads: int = 0
+    """Threads on a CPU; 0 for OMP_NUM_THREADS where it is set, else by the size of a step: one for each 10 GFLOPs, up
+    to the cores."""
 
     def __post_init__(self) -> None:
         if any(shots < 1 for shots in self.shots) or len(set(self.shots)) < len(self.shots):
             raise ValueError(f"run.shots is {self.shots}; give different numbers of images a class, each at least 1")
         if self.shot_seeds < 1:
             raise ValueError(f"run.shot_seeds is {self.shot_seeds}; at least 1 draw is needed (for none, run.shots [])")
+        if self.threads < 0:
+            raise ValueError(f"run.threads is {self.threads}; give a number of threads, or 0 to have it chosen")
         if self.checkpoint_steps < 0:
             raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
         if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:

@@ -64,6 +64,15 @@ def seed(value: Any) -> int:
     return int(value)
 
 
+class _Seed:
+    """`seed` as a type of the parser, whose help shows the text of it."""
+
+    __call__ = staticmethod(seed)
+
+    def __repr__(self) -> str:
+        return "int"
+
+
 _load = get_loader("yaml")
 
 
@@ -86,7 +95,8 @@ class Parser(LightningArgumentParser):
     def add_argument(self, *names: Any, **options: Any) -> Any:
         """Lightning also takes true for the seed, a random one; a run's seed is always a number."""
         if "--seed_everything" in names:
-            options |= {"type": seed, "help": "Seed of the weights, of the order of the images and of augmentation."}
+            words = "Seed of the weights, of the order of the images and of augmentation."
+            options |= {"type": _Seed(), "help": words}
         return super().add_argument(*names, **options)
 
     def parse_path(self, path: Any, *arguments: Any, **options: Any) -> Any:

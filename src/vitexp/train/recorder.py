@@ -24,7 +24,7 @@ from vitexp.record import RunRecord, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
-from vitexp.train.compute import compile_network, matmul_precision
+from vitexp.train.compute import compile_network, matmul_precision, threads
 from vitexp.train.config import RunConfig
 from vitexp.train.ending import INTERRUPTED, ending, exit_code, failure, interruption
 from vitexp.train.identity import KEY, LAST_CHECKPOINT, RunIdentity, claim
@@ -84,6 +84,8 @@ class RunRecorder(L.Callback):
                 f"{self.identity.directory} holds this very run already; move that folder away to train it again, or "
                 "give another run.dir"
             )
+        if self.run.threads:  # else those of your process stay
+            self._computing.enter_context(threads(self.run.threads))
         self.begin(trainer, module, data)
 
     def begin(self, trainer: Any, module: Classifier, data: ShardData) -> None:

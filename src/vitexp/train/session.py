@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from vitexp.nn.vit import ViTConfig
 from vitexp.record import RECORD_NAME, RunRecord, read_record, write_atomically
 from vitexp.train.answers import class_places, gathered, listed
 from vitexp.train.checkpoint import Stop, set_aside
-from vitexp.train.compute import matmul_precision
+from vitexp.train.compute import matmul_precision, threads, threads_for
 from vitexp.train.config import plain
 from vitexp.train.ending import INTERRUPTED, exit_code, raised_for
 from vitexp.train.identity import RunIdentity, check_network, check_own, claim, differences, in_words, read_checkpoint
@@ -57,7 +58,7 @@ def _train_and_record(command: "TrainingCommand", arguments: dict[str, Any]) -> 
     trainer.callbacks.append(stop)
     code = 1
     try:
-        with stop, unbreakable_output():
+        with stop, unbreakable_output(), _threads(command):
             try:
                 _say(opening(command))
                 recorder.begin(trainer, command.model, command.datamodule)
@@ -105,7 +106,14 @@ def opening(command: "TrainingCommand") -> str:
     words += [] if command.run.init == NONE else [f"from {command.run.init}"]
     words += [] if config.objective == "classify" else [f"predicts masked patches ({config.objective})"]
     words += [f"{data.train_count:,} training images of {data.size}x{data.size}", f"{command.steps():,} steps"]
+    if command.trainer.strategy.root_device.type == "cpu":
+        count = torch.get_num_threads()
+        words += [f"{count} {'thread' if count == 1 else 'threads'}"]
     return ", ".join(words)
+
+
+def _threads(command: "TrainingCommand") -> AbstractContextManager[None]:
+    return threads(threads_for(command.run, command.trainer, command.model, command.datamodule))
 
 
 def network_words(config: ViTConfig) -> str:
@@ -154,7 +162,7 @@ def _line(metrics: Mapping[str, float], split: str, prefix: str, count: int | No
 def measure(command: "TrainingCommand", verb: str, **arguments: Any) -> None:
     """validate or test: measures the weights given or else this run's own last ones; prints, and writes nothing."""
     module = _take_checkpoint(command, arguments)
-    with matmul_precision(command.run.matmul_precision):
+    with matmul_precision(command.run.matmul_precision), _threads(command):
         getattr(command.trainer, verb)(**arguments)
     counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
     _say("\n".join(results(module.measurements, counts)) or f"{verb} measured no image")
@@ -166,7 +174,7 @@ def predict(command: "TrainingCommand", **arguments: Any) -> None:
     """
     data, path = command.datamodule, command.identity.directory / "predictions.csv"
     module = _take_checkpoint(command, arguments)
-    with matmul_precision(command.run.matmul_precision):
+    with matmul_precision(command.run.matmul_precision), _threads(command):
         rows = gathered(list(command.trainer.predict(**arguments | {"return_predictions": True}) or []))
     samples, labels, chances = (
         torch.cat([row[name] for row in rows]) for name in ("samples", "labels", "probabilities")

@@ -26,6 +26,7 @@ from typing import Any
 
 from vitexp.record import RECORD_NAME, RunRecord, read_record
 from vitexp.study.run import lock
+from vitexp.study.run.machine import available_cores, core_shares, visible_gpus
 
 Parse = Callable[[list[str]], Mapping[str, Any]]
 Train = Callable[[list[str], str], None]
@@ -111,9 +112,21 @@ def parse_cell(parse: Parse, argv: list[str]) -> Mapping[str, Any] | str:
         return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
-def train_cell(train: Train, argv: list[str], directory: str, fingerprint: str, environment: Mapping[str, str]) -> None:
-    """Trains one cell, unless another process is at it or has done it; its output goes to a log beside its record."""
+def train_cell(
+    train: Train,
+    argv: list[str],
+    directory: str,
+    fingerprint: str,
+    environment: Mapping[str, str],
+    cores: Sequence[int] = (),
+) -> None:
+    """Trains one cell, on these `cores` if some are given, unless another process is at it or has done it.
+
+    Its output goes to a log beside its record.
+    """
     end_with_parent()
+    if cores:
+        os.sched_setaffinity(0, cores)
     held = lock.acquire(directory, lost=lambda: os._exit(BUSY))
     if held is None:
         os._exit(BUSY)
@@ -167,11 +180,15 @@ def kill(process: BaseProcess) -> None:
 
 
 class LocalEngine:
-    """`workers` processes on this machine; on GPUs, they take one each in turn."""
+    """`workers` processes on this machine, of `threads` threads each; on GPUs, they take one each in turn.
 
-    def __init__(self, train: Train, workers: int | None = None) -> None:
+    Each keeps to its own share of the cores, where they are enough.
+    """
+
+    def __init__(self, train: Train, workers: int | None = None, threads: int = 1) -> None:
         self.train, self.gpus = train, visible_gpus()
-        self.slots = list(range(workers or len(os.sched_getaffinity(0))))
+        count = workers or len(available_cores())
+        self.slots, self.shares = list(range(count)), core_shares(count, threads)
         self.running: dict[str, tuple[BaseProcess, int]] = {}
 
     def free(self) -> int:
@@ -182,7 +199,7 @@ class LocalEngine:
         """Starts a process."""
         slot = self.slots.pop(0)
         environment = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
-        process = start(train_cell, self.train, argv, directory, fingerprint, environment)
+        process = start(train_cell, self.train, argv, directory, fingerprint, environment, self.shares[slot])
         self.running[directory] = process, slot
 
     def wait(self, seconds: float) -> dict[str, int]:
@@ -215,14 +232,6 @@ class LocalEngine:
                 kill(process)
             for process in processes:
                 process.join(_END_SECONDS)
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs of this machine as CUDA_VISIBLE_DEVICES names them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip()]
-    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 class RayEngine:

@@ -1,7 +1,6 @@
 """Runs the cells of a study, on this machine or another engine: none twice, each counted by its record."""
 
 import argparse
-import os
 import signal
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from vitexp.study.lint import confounding, print_lint
 from vitexp.study.plan import pilot_seeds
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
 from vitexp.study.run import lock, processes, result
+from vitexp.study.run.machine import available_cores
 from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
 from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
@@ -130,9 +130,9 @@ def run_study(
     """
     check_runs_here(study)
     progress = progress or Progress(study.name)
-    cores = workers or len(os.sched_getaffinity(0))
+    cores = workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
-    engine = engine or LocalEngine(train, cores)
+    engine = engine or LocalEngine(train, cores, threads)
     with ExitStack() as held:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         held.callback(signal.signal, signal.SIGTERM, before)
