@@ -19,6 +19,7 @@ from types import UnionType
 from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
+from vitexp.axes import learn
 from vitexp.neutral import PARTS, counted
 
 RECORD_NAME = "record.json"
@@ -30,7 +31,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {"model.gelu": "tanh", "run.fewer_shots": False, "run.compile": False, "run.matmul_precision": "highest"}
+_ADDED: dict[str, Any] = {
+    "model.gelu": "tanh", "model.options": {}, "model.sources": {}, "run.fewer_shots": False, "run.compile": False,
+    "run.matmul_precision": "highest",
+}  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 
 _DEEPEST = 50
@@ -78,6 +82,9 @@ class RunRecord:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One packed bit per image that was measured, by metric (test_acc, fewshot_5/draw-0): file, images, right, sha256,
     and the fingerprint of the order of the images."""
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each part of the user's own, by option (model.pos_embed): its path as `value`, label, file, source, declared
+    properties, and the parameters that it has."""
     data: dict[str, Any] = field(default_factory=dict)
     code: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -156,6 +163,7 @@ def record_of(stored: Mapping[str, Any]) -> RunRecord:
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
     record = RunRecord(**given)
+    learn(record.parts)
     if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
         return record
     return replace(record, fingerprint=fingerprint(record.config))  # format 1 did not count callbacks and their like
