@@ -25,7 +25,8 @@ def test_the_rows_read_are_the_rows_registered():
 def test_the_words_of_each_option_are_the_table_in_its_order():
     hints = get_type_hints(ViTConfig)
     for axis in axes.labels():
-        assert get_args(hints[axis]) == axes.values(axis)
+        assert axes.words_of(hints[axis]) == axes.values(axis)
+        assert (axes.OwnPart in get_args(hints[axis])) == (axis in axes.SLOTS)
     assert axes.values("pos_embed")[:6] == ("none", "1d", "2d", "relative", "sincos2d", "rope")
     assert axes.values("stem")[:2] == ("auto", "patch")
 

@@ -143,7 +143,8 @@ def test_training_verbs_explain_every_axis(verb, capsys):
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for axis in ("pos_embed", "pos_at", "pool", "attention", "resnet", "gelu", "head"):
-        assert f"--model.{axis} {{{','.join(axes.values(axis))}}}" in shown
+        words = ",".join([*axes.values(axis), *([axes.PATH] if axis in axes.SLOTS else [])])
+        assert f"--model.{axis} {{{words}}}" in shown
         assert all(" ".join(row.about.split()) in shown for row in axes.of(axis))
     for key in (
         "--model.window",

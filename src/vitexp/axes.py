@@ -12,9 +12,15 @@ Here the rows are read from the source with `ast`; nothing is imported or execut
 
 import ast
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+SLOTS = ("pos_embed",)
+"""Axes that also take a part of the user's own, by import path."""
+_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_LABELS: dict[tuple[str, str], str] = {}
 
 
 class LiteralCall(NamedTuple):
@@ -98,11 +104,54 @@ def labels() -> dict[str, dict[str | None, str]]:
 
 
 def check(axis: str, word: str) -> None:
-    """Raises: ValueError for a word that the axis does not have."""
-    if word not in values(axis):
-        raise ValueError(f"{axis} {word!r} is unknown; allowed are {', '.join(values(axis))}")
+    """Raises: ValueError for a word that the axis does not have, and that is no path where it takes one."""
+    if word not in values(axis) and not (axis in SLOTS and is_path(word)):
+        own = f", or {PATH} of your own" if axis in SLOTS else ""
+        raise ValueError(f"{axis} {word!r} is unknown; allowed are {', '.join(values(axis))}{own}")
 
 
 def described(axis: str, intro: str) -> str:
     """What `--help` says about an axis: its meaning, and then each value."""
     return f"{intro}: " + "; ".join(f"{row.about} ({row.word})" for row in of(axis))
+
+
+# A part of the user's own stands where a word could: `my_ideas:Alibi2D`, a class in a file of the working folder.
+
+PATH = "MODULE:NAME"
+"""How help and errors write such a path."""
+
+
+class OwnPart(str):
+    """The type of an option that takes a path beside its words. Raises: ValueError for any other text."""
+
+    def __new__(cls, text: str) -> "OwnPart":
+        """From text."""
+        if not is_path(text):
+            raise ValueError(f"no {PATH}")
+        return super().__new__(cls, text)
+
+
+def words_of(kind: Any) -> tuple[str, ...]:
+    """The words of an option's type, whether or not it takes a path too."""
+    kinds = [kind, *get_args(kind)]
+    return next((get_args(one) for one in kinds if get_origin(one) is Literal), ())
+
+
+def is_path(word: object) -> bool:
+    """Whether a value names a part of the user's own."""
+    return isinstance(word, str) and _PATH.fullmatch(word) is not None
+
+
+def is_own(key: str, value: object) -> bool:
+    """The same for a value of a dotted key."""
+    return key.removeprefix("model.") in SLOTS and is_path(value)
+
+
+def own_label(key: str, path: str) -> str:
+    """The label of such a part: as the records that were read say, or else the name of its class."""
+    return _LABELS.get((key, path), path.rpartition(":")[2])
+
+
+def learn(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Takes the labels from the `parts` of a record, so that nobody has to import the user's file."""
+    _LABELS.update({(key, str(part.get("value"))): str(part.get("label")) for key, part in parts.items()})

@@ -19,6 +19,7 @@ from sys import intern
 from typing import Any, BinaryIO, get_type_hints
 from uuid import uuid4
 
+from vitexp.axes import learn
 from vitexp.checked import Shared, checked, checked_once
 from vitexp.neutral import PARTS, counted
 
@@ -31,8 +32,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
-_ADDED = {
-    "model.gelu": "tanh", "model.pos_std": None, "run.fewer_shots": False, "run.compile": False,
+_ADDED: dict[str, Any] = {
+    "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
+    "run.compile": False,
     "run.matmul_precision": "highest",
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
@@ -82,6 +84,9 @@ class RunRecord:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One packed bit per image that was measured, by metric (test_acc, fewshot_5/draw-0): file, images, right, sha256,
     and the fingerprint of the order of the images."""
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each part of the user's own, by option (model.pos_embed): its path as `value`, label, file, source, declared
+    properties, and the parameters that it has."""
     data: dict[str, Any] = field(default_factory=dict)
     code: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -167,6 +172,7 @@ def record_of(stored: Mapping[str, Any], shared: Shared | None = None) -> RunRec
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
     record = RunRecord(**given)
+    learn(record.parts)
     if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
         return record
     return replace(record, fingerprint=fingerprint(record.config))  # format 1 did not count callbacks and their like

@@ -7,8 +7,12 @@ import contextlib
 import functools
 import hashlib
 import platform
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent
 _CANNOT_TRAIN = ("study", "report", "starter")
@@ -37,3 +41,42 @@ def package_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+# Code of the user's own: callbacks, and parts by import path.
+
+_OURS = ("vitexp", "lightning", "torch")
+"""Packages whose version, or source, a record holds anyway."""
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def with_imported(modules: Iterable[ModuleType]) -> dict[str, ModuleType]:
+    """Modules by name, and what they import in turn and no one has installed."""
+    found = {module.__name__: module for module in modules}
+    waiting = list(found.values())
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            if module and module.__name__ not in found and has_source(module) and not _is_installed(module):
+                found[module.__name__] = module
+                waiting.append(module)
+    return found
+
+
+def modules_hash(modules: Mapping[str, ModuleType]) -> str:
+    """16 hexadecimal digits over names and bytes of their files."""
+    digest = hashlib.sha256()
+    for name, module in sorted(modules.items()):
+        digest.update(f"{name}\0".encode() + Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def has_source(module: ModuleType) -> bool:
+    """Whether its file can be read and is none of those that a record holds anyway."""
+    file = getattr(module, "__file__", None) or ""
+    return file.endswith(".py") and module.__name__.partition(".")[0] not in _OURS
+
+
+def _is_installed(module: ModuleType) -> bool:
+    return str(module.__file__).startswith(_INSTALLED)

@@ -21,6 +21,7 @@ _UNSTATED = (
     row("--pos-embed", choices=["sincos2d", "none"], help="what a file without a position table does not say"),
     row("--gelu", choices=["tanh", "exact"], help=_GELU),
     row("--arch", help="the network's sizes, where a file does not say its heads: w384d12m1536h12/16"),
+    flag("--allow-import", "import the part of somebody's own that the file names, which runs its code"),
 )
 _NETWORK = (
     row("network", metavar="NETWORK", help=f"{_FILES_OF_NETWORKS}, or timm:NAME"),

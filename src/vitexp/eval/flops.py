@@ -7,13 +7,23 @@ Source: ViT paper, Table 6, whose column of exaFLOPs this arithmetic reproduces:
 costs two forward passes, and no count for multiplications with the zeros of a padding.
 """
 
+import functools
+import json
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from vitexp import axes
 from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS
-from vitexp.nn.config import ViTConfig, pair
+from vitexp.nn.config import ViTConfig, network_config, pair
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout
+from vitexp.nn.table import TABLES, settled
+from vitexp.nn.vit import build
 
 FLOPS_PER_MAC = 2
 PASSES = 3  # one forward, and a backward that costs two
@@ -40,6 +50,9 @@ def forward_macs(config: ViTConfig, *, as_computed: bool = False) -> int:
     """
     for axis in ("pos_embed", "pool", "attention", "head"):
         axes.check(axis, getattr(config, axis))
+    if (plain := _without_own(config)) is not None:
+        more = counted_macs(settled(config)) - counted_macs(settled(plain))
+        return forward_macs(plain, as_computed=as_computed) + more
     arch, maps = parse_arch(config.arch, config.stem), pair(config.image_size)
     macs, channels = 0, 3
     if arch.resnet_blocks is not None:
@@ -48,6 +61,36 @@ def forward_macs(config: ViTConfig, *, as_computed: bool = False) -> int:
         macs += _encoder(config, arch, maps, channels, as_computed)
     readout = arch.width or channels
     return macs + (config.head == "tanh") * readout**2 + readout * config.classes
+
+
+def _without_own(config: ViTConfig) -> ViTConfig | None:
+    """The network with a built-in part in place of each of the user's own that has no formula; None where all have."""
+    chosen = {axis: table for axis, table in TABLES.items() if axes.is_path(getattr(config, axis, None))}
+    counted = [axis for axis, table in chosen.items() if not table.has_formula(getattr(config, axis))]
+    kept = {axis: options for axis, options in config.options.items() if axis not in counted}
+    words: dict[str, Any] = {axis: TABLES[axis].plain for axis in counted}
+    return replace(config, **words, options=kept, sources={}) if counted else None
+
+
+def counted_macs(config: ViTConfig) -> int:
+    """MACs of one image's forward pass as torch's counter sees them, of a network without weights where that works."""
+    return _counted(json.dumps(vars(network_config(config))))
+
+
+@functools.cache
+def _counted(words: str) -> int:
+    config = ViTConfig(**json.loads(words))
+    for device in ("meta", "cpu"):
+        with torch.device(device), torch.no_grad():
+            network, images = build(config).eval(), torch.zeros(1, 3, *pair(config.image_size))
+            try:
+                with FlopCounterMode(display=False) as counter:
+                    network(images)
+                return int(counter.get_total_flops()) // FLOPS_PER_MAC
+            except (RuntimeError, NotImplementedError):
+                if device == "cpu":
+                    raise
+    raise AssertionError("one of both devices has returned or raised")
 
 
 def _encoder(config: ViTConfig, arch: Arch, maps: tuple[int, int], channels: int, as_computed: bool) -> int:

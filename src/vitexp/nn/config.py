@@ -1,14 +1,14 @@
 """What a network is asked for: its choice on every axis, and which choices go together."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from vitexp import axes
 from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS, WINDOW
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
-from vitexp.nn.table import part
+from vitexp.nn.table import Config, part, settled
 
 part("head", "linear", label="linear head", about="one linear layer")
 part("head", "tanh", label="tanh head", about="a hidden tanh layer before it, as in the paper's pre-training")
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Gelu: TypeAlias = str
     Head: TypeAlias = str
 else:
-    PosEmbed = Literal[axes.values("pos_embed")]
+    PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
     Pool = Literal[axes.values("pool")]
     Stem = Literal[axes.values("stem")]
@@ -81,6 +81,10 @@ class ViTConfig:
     """starting value of the head's bias; -10 or -6.9 suit a sigmoid loss over many classes"""
     dropout: float = 0.0
     """dropout rate after the positions and after every dense layer but the q, k, v projections"""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """options of parts of your own (MODULE:NAME) by axis: --model.options.pos_embed.slope 0.5"""
+    sources: dict[str, str] = field(default_factory=dict)
+    """hashes of the files of parts of your own, by axis: filled in; where one is given, a changed file is refused"""
 
 
 # The parser reads the descriptions of these fields here, and of the others below the fields themselves.
@@ -89,11 +93,12 @@ ViTConfig.__doc__ = f"{ViTConfig.__doc__}\n\nArgs:\n" + "\n".join(
 )
 
 
-def resolve(config: ViTConfig) -> ViTConfig:
+def resolve(config: Config) -> Config:
     """The one spelling of a network: `stem` says what `auto` meant, `arch` is plain, a square image is one number.
 
     Raises: ValueError for an unknown word, a size that cannot be, and a choice that would have no effect.
     """
+    config = settled(config)
     arch = parse_arch(config.arch, config.stem)
     check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at, config.pos_std)
@@ -107,6 +112,13 @@ def resolve(config: ViTConfig) -> ViTConfig:
     rows, columns = pair(config.image_size)
     image_size = rows if rows == columns else (rows, columns)
     return replace(config, arch=arch.name, stem=arch.stem, image_size=image_size)
+
+
+def network_config(config: ViTConfig) -> ViTConfig:
+    """The network's part of a config that has more, such as the optimiser."""
+    given = {field.name: getattr(config, field.name) for field in fields(ViTConfig)}
+    own = {name: {axis: one for axis, one in given[name].items() if axis in given} for name in ("options", "sources")}
+    return ViTConfig(**given | own)
 
 
 def check_resnet(config: ViTConfig, arch: Arch) -> None:

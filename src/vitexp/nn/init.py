@@ -81,10 +81,13 @@ def initialise(root: nn.Module, seed: int | None = None) -> None:
     The seed is the one last given to torch.manual_seed unless another is given.
     """
     seed = torch.initial_seed() if seed is None else seed
+    own: tuple[str, ...] = ()
     for path, module in root.named_modules():
+        own = (*own, f"{path}.") if hasattr(module, "own_axis") else own
+        starts = f"{path}.".startswith(own)
         for name, parameter in module.named_parameters(recurse=False):
-            rule = _rule_of(module, name)
-            if not parameter.is_meta:
+            rule = _rule_of(module, name, starts)
+            if rule is not None and not parameter.is_meta:
                 _draw(parameter, rule, generator_for(seed, f"{path}.{name}"))
         for name, buffer in module.named_buffers(recurse=False):
             rules = getattr(module, "init_rules", {})
@@ -98,10 +101,12 @@ def generator_for(seed: int, name: str) -> Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def _rule_of(module: nn.Module, name: str) -> Rule:
-    rules = getattr(module, "init_rules", {})
+def _rule_of(module: nn.Module, name: str, starts_as_built: bool) -> Rule | None:
+    rules: dict[str, Rule] = getattr(module, "init_rules", {})
     if name in rules:
         return rules[name]
+    if starts_as_built:  # a part of the user's own, whose constructor has drawn from a seed of its own
+        return None
     assert isinstance(module, nn.LayerNorm | nn.GroupNorm), f"{type(module).__name__}.{name} has no initial value"
     return ones if name == "weight" else zeros
 

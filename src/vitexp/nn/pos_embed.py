@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from vitexp import axes
 from vitexp.nn.init import Rule, normal
-from vitexp.nn.position import Layout, Position, Tables
+from vitexp.nn.position import Layout, Position, Tables, check_position_shapes
 from vitexp.nn.table import Table, part
 
 TABLE_STD = 0.02
@@ -260,7 +260,9 @@ def angles(layout: Layout) -> Tensor:
     return torch.cat([patches.new_zeros(layout.prefix, 2 * bands), patches])
 
 
-POSITIONS: Table[type[Position]] = Table("pos_embed")
+POSITIONS: Table[type[Position]] = Table(
+    "pos_embed", Position, one_of=("add", "rotate", "bias"), arguments=2, check=check_position_shapes, plain="1d"
+)
 
 
 def check_position(pos_embed: str, pos_at: str, pos_std: float | None = None) -> None:

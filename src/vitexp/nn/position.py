@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.init import Rule
-from vitexp.nn.table import part
+from vitexp.nn.table import check_shape, part
 
 part("pos_at", "stem", label="at the stem", about="once, after the stem")
 part("pos_at", "every", label="every layer", about="before every layer, each with a table of its own")
@@ -102,3 +102,16 @@ class Position(nn.Module):
     def has_bias(cls) -> bool:
         """Whether it compares all tokens with all tokens."""
         return cls.bias is not Position.bias
+
+
+def check_position_shapes(position: Position, what: str) -> None:
+    """Raises: ValueError for a position of the user's own that changes the shape of what it is given."""
+    layout = position.layout
+    tokens = torch.zeros(1, layout.tokens, layout.width)
+    heads = torch.zeros(1, layout.heads, layout.tokens, layout.head_width)
+    for layer in {0, layout.depth - 1}:
+        check_shape(f"{what}: add()", position.add(tokens, layer), tuple(tokens.shape))
+        check_shape(f"{what}: rotate()", position.rotate(heads, layer), tuple(heads.shape))
+        if (bias := position.bias(heads, layer)) is not None:
+            wanted = (1, layout.heads, layout.tokens, layout.tokens)
+            check_shape(f"{what}: bias()", bias, wanted, broadcasts=True)

@@ -4,13 +4,20 @@ The rows (word, label, sentence) are plain text that `vitexp.axes` reads without
 not be imported anywhere: looking a word up imports the module that its row was read from.
 """
 
+import contextlib
 import importlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
-from vitexp import axes
+import torch
+
+from vitexp import axes, own
+from vitexp.nn.init import generator_for
 
 Part = TypeVar("Part")
+Config = TypeVar("Config", bound=Any)
 
 _PARTS: dict[tuple[str, str], Any] = {}
 REGISTERED: dict[tuple[str, str], axes.Row] = {}
@@ -32,13 +39,32 @@ def part(axis: str, word: str, *, label: str, about: str) -> Callable[[Part], Pa
 
 
 class Table(Mapping[str, Part]):
-    """The parts of one axis, in the order of `--help`."""
+    """The parts of one axis, in the order of `--help`.
 
-    def __init__(self, axis: str) -> None:
-        self.axis = axis
+    With a `base` the axis also takes a class of the user's own by import path, which derives from it and writes at
+    least one of the methods `one_of`. `arguments` is how many its constructor is given before its options; `check`
+    tries a part that was built, and raises a ValueError; `plain` is the built-in word whose cost its own is counted
+    against.
+    """
+
+    def __init__(
+        self,
+        axis: str,
+        base: type | None = None,
+        one_of: tuple[str, ...] = (),
+        arguments: int = 0,
+        check: Callable[[Any, str], None] | None = None,
+        plain: str = "",
+    ) -> None:
+        self.axis, self.base, self.one_of, self.arguments, self.check = axis, base, one_of, arguments, check
+        self.plain = plain
+        TABLES[axis] = self
 
     def __getitem__(self, word: str) -> Part:
         axes.check(self.axis, word)
+        if axes.is_path(word):
+            kind: Any = self.own(word).kind
+            return cast(Part, kind)
         if (self.axis, word) not in _PARTS:
             importlib.import_module(next(row.module for row in axes.of(self.axis) if row.word == word))
         found: Part = _PARTS[self.axis, word]
@@ -52,3 +78,103 @@ class Table(Mapping[str, Part]):
 
     def __len__(self) -> int:
         return len(axes.values(self.axis))
+
+    def own(self, path: str) -> own.Own:
+        """A part of the user's own. Raises: ValueError where it is none of this axis, or changes built-in ones."""
+        assert self.base is not None, f"{self.axis} is no slot"
+        before, parts = dict(REGISTERED), dict(_PARTS)
+        found = own.load(self.axis, path, self.base, self.one_of)
+        known = {(row.axis, row.word) for row in axes.rows()}
+        hidden = [k for k, row in REGISTERED.items() if k not in known or before.get(k, row) != row]
+        if hidden:
+            for table, kept in ((REGISTERED, before), (_PARTS, parts)):
+                table.clear()
+                table.update(kept)
+            raise ValueError(
+                f"{self.axis} {path}: its file registers {' '.join(hidden[0])} with part(), which is for files of "
+                "vitexp and would hide a built-in word; take that line out, the path is enough"
+            )
+        return found
+
+    def has_formula(self, path: str) -> bool:
+        """Whether a part of the user's own says what it multiplies (`macs`), so that nobody has to count."""
+        assert self.base is not None, f"{self.axis} is no slot"
+        return any("macs" in vars(kind) for kind in self.own(path).kind.mro() if kind not in self.base.mro())
+
+    def make(self, config: Any, *arguments: Any) -> Any:
+        """The part that a config asks for. One of the user's own is built on the CPU, from a seed of its own."""
+        word = getattr(config, self.axis)
+        kind: Any = self[word]
+        if not axes.is_path(word):
+            return kind(*arguments)
+        meta = torch.get_default_device().type == "meta"
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), failing(f"{self.axis} {word}"), torch.no_grad():
+            torch.manual_seed(generator_for(torch.initial_seed(), self.axis).initial_seed())
+            part = kind(*arguments[: self.arguments], **config.options[self.axis])
+            if self.check:
+                self.check(part, f"{self.axis} {word}")
+        if vars(kind).get("adds_parameters") is False and any(True for _ in part.parameters()):
+            raise ValueError(f"{self.axis} {word} declares adds_parameters False and has parameters; mend one of both")
+        part.own_axis = self.axis
+        return part.to("meta") if meta else part
+
+
+TABLES: dict[str, Table[Any]] = {}
+"""Those that were imported, by axis."""
+
+
+@contextlib.contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Raises: ValueError for whatever goes wrong in a part of the user's own."""
+    try:
+        yield
+    except WrongShape:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
+        ) from error
+
+
+class WrongShape(ValueError):
+    """A part that changes shapes."""
+
+
+def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool = False) -> None:
+    """Raises: WrongShape for what is no tensor of this shape; one that `broadcasts` to it may be smaller."""
+    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else ()
+    smaller = (
+        broadcasts
+        and len(shape) <= len(wanted)
+        and all(a in (1, b) for a, b in zip(shape[::-1], wanted[::-1], strict=False))
+    )
+    if not isinstance(given, torch.Tensor) or not (shape == wanted or smaller):
+        gives = f"shape {shape}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
+        raise WrongShape(f"{what} gives {gives} and must give shape {wanted}; mend that method")
+
+
+def settled(config: Config) -> Config:
+    """The config with all options and the source hash of each part of the user's own, by axis.
+
+    Raises: ValueError for options of what is none, and for a source that has changed since the config was written.
+    """
+    chosen = {axis: str(word) for axis in axes.SLOTS if axes.is_path(word := getattr(config, axis, None))}
+    options, sources = ({} if value is None else value for value in (config.options, config.sources))
+    if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
+        raise ValueError(f"model.options is {options!r}; give options by axis, such as {{pos_embed: {{slope: 0.5}}}}")
+    for key in [*options, *sources]:
+        if key not in chosen:
+            now = f" with {key} {getattr(config, key)}" if key in axes.SLOTS else ""
+            raise ValueError(f"model.options.{key} has no effect{now}: it is for a part of your own; leave it out")
+    found = {axis: TABLES[axis].own(path) for axis, path in chosen.items()}
+    for axis, part in found.items():
+        if sources.get(axis, part.source) != part.source:
+            raise ValueError(
+                f"{axis} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
+                f"{sources[axis]}; put the old file back, or train anew"
+            )
+    complete = {
+        axis: own.options_of(axis, part, options.get(axis, {}), TABLES[axis].arguments) for axis, part in found.items()
+    }
+    return replace(config, **chosen, options=complete, sources={axis: part.source for axis, part in found.items()})

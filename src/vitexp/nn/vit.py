@@ -42,7 +42,7 @@ class ViT(nn.Module):
         self.layout = Layout(
             grid=self.stem.grid, prefix=self.pool.prefix, width=arch.width, heads=arch.heads, depth=arch.depth
         )
-        self.position = POSITIONS[config.pos_embed](self.layout, config.pos_at, config.pos_std)
+        self.position = POSITIONS.make(config, self.layout, config.pos_at, config.pos_std)
         self.dropout = dropout_or_nothing(config.dropout)
         self.blocks = nn.ModuleList(
             LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)

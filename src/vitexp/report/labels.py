@@ -123,6 +123,8 @@ def value_label(key: str, value: Any) -> str:
     known = VALUES.get(key, {})
     if isinstance(value, str | None) and value in known:
         return known[value]
+    if axes.is_own(key, value):
+        return axes.own_label(key, value)
     if isinstance(value, str):
         return NAMES.get(key, str)(value)
     if isinstance(value, bool):
@@ -161,7 +163,7 @@ def _one(key: str, value: Any, among_others: bool) -> str:
     if key in COUNTED:
         what = key_label(key).removeprefix("share ")
         return f"{text} {what.removesuffix('s') if value == 1 and isinstance(value, int) else what}"
-    if key in NAMES or (isinstance(value, str | None) and value in VALUES.get(key, {})):
+    if key in NAMES or axes.is_own(key, value) or (isinstance(value, str | None) and value in VALUES.get(key, {})):
         return text
     return f"{key_label(key)} {text}"
 

@@ -10,6 +10,7 @@ from torch import nn
 from vitexp.data.opened import open_all
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViT, ViTConfig, build
+from vitexp.own import allowing
 from vitexp.weights.config import config_of
 from vitexp.weights.load import Stored, can_resize, has_head, load_stored, read_weights
 
@@ -59,6 +60,7 @@ def open_chosen(chosen: Any) -> Opened:
         random=getattr(chosen, "random", False),
         download=getattr(chosen, "download", False),
         stated={name: getattr(chosen, name) for name in _STATED if getattr(chosen, name)},
+        allow_import=chosen.allow_import,
     )
 
 
@@ -69,10 +71,12 @@ def open_network(
     random: bool = False,
     download: bool = False,
     stated: Mapping[str, str] | None = None,
+    allow_import: bool = False,
 ) -> Opened:
     """The network in a file (.ckpt, .safetensors, .npz, .pt), in one of several (FILE#prefix), or `timm:NAME`.
 
-    `image_size` resizes its positions; `stated` is what a person says of it where the file does not.
+    `image_size` resizes its positions; `stated` is what a person says of it where the file does not. A part of
+    somebody's own that the file names is imported, which runs its code, only with `allow_import`.
     Raises: ValueError for a file or a name that says no network, and weights that are not there or do not fit.
     """
     if image_size is not None and image_size < 1:
@@ -86,7 +90,8 @@ def open_network(
         return Opened(network.eval(), size, f"{name}{' with random weights' if random else ''}")
     if random or download:
         raise ValueError(f"--{'random' if random else 'download'} is for timm:NAME; {name} is a file")
-    return _open_file(name, image_size, stated or {})
+    with allowing(allow_import):
+        return _open_file(name, image_size, stated or {})
 
 
 def _open_file(name: str, image_size: int | None, stated: Mapping[str, str]) -> Opened:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from vitexp import axes
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig
 from vitexp.train.parser import ARM
@@ -87,8 +88,8 @@ def _is_free(name: str, value: Any) -> bool:
     if name == SEED:
         return type(value) is int
     kind = _types().get(name)
-    if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
+    if words := axes.words_of(kind):  # a part of the user's own is not free
+        return isinstance(value, str) and value in words
     return kind in (int, float, str) and type(value) is kind and (kind is not float or math.isfinite(value))
 
 

@@ -1,6 +1,7 @@
 """fit, finetune, validate, test and predict: arguments become a config, and a config the parts of one run."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
@@ -14,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vitexp import own
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
 from vitexp.lightning_private import option, parser_of, parsers_of, set_parsers
@@ -90,6 +92,8 @@ class TrainingCommand(LightningCLI):
         self.earlier: RunRecord | None = None
         """What this very run left in its folder before."""
         self.transfer = arguments[0] == "finetune"
+        self.allow_import = own.ALLOW in arguments
+        arguments = [word for word in arguments if word != own.ALLOW]
         argv = as_fit(arguments[1:]) if self.transfer else list(arguments)
         self.verb = argv[0]
         if dropped := [word for word in argv if word.startswith("--_wandb")]:
@@ -121,6 +125,7 @@ class TrainingCommand(LightningCLI):
         if key not in _BUILT:
             super().setup_parser(*arguments)
             cast(Parser, parser_of(self, self.verb)).read_whole_numbers_first()
+            cast(Parser, parser_of(self, self.verb)).show_words()
             _BUILT[key] = parsers_of(self)
         set_parsers(self, _BUILT[key])
 
@@ -137,7 +142,9 @@ class TrainingCommand(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
-        with torch.device("cpu" if self.weights else "meta"), one_sentence():
+        with torch.device("cpu" if self.weights else "meta"), one_sentence(), own.allowing(self.allow_import):
+            if "WANDB_SWEEP_ID" in os.environ:  # a W&B agent has fetched the arguments, and with them the files' names
+                own.check_allowed(self.config[self.verb]["model"].as_dict(), "this W&B sweep")
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]

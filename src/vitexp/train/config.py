@@ -1,21 +1,15 @@
 """What one training run is asked for, apart from the data and the trainer."""
 
-import hashlib
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal
 
 from vitexp.neutral import PARTS
 from vitexp.nn.vit import ViTConfig
+from vitexp.source import has_source, modules_hash, with_imported
 from vitexp.train.optim import OptimConfig
-
-_OURS = ("vitexp", "lightning", "torch")
-"""Packages whose version, or source, a record holds anyway."""
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def with_sources(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,25 +23,13 @@ def described(part: Any) -> Any:
         return [described(item) for item in part]
     if not isinstance(part, Mapping) or "class_path" not in part:
         return part
-    named, digest = {**part, "class_path": _shortest(str(part["class_path"]))}, hashlib.sha256()
-    modules = _modules_of(part)
-    for name, module in sorted(modules.items()):
-        digest.update(f"{name}\0".encode() + Path(str(module.__file__)).read_bytes())
-    return named | ({"source": digest.hexdigest()[:16]} if modules else {})
+    named, modules = {**part, "class_path": _shortest(str(part["class_path"]))}, _modules_of(part)
+    return named | ({"source": modules_hash(modules)} if modules else {})
 
 
 def _modules_of(part: Any) -> dict[str, ModuleType]:
     """Where a part's code lies that is not ours, and what that imports in turn and no one has installed."""
-    found = {module.__name__: module for word in _strings(part) if (module := _module_of(word))}
-    waiting = list(found.values())
-    while waiting:
-        for value in list(vars(waiting.pop()).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            module = sys.modules.get(name) if isinstance(name, str) else None
-            if module and module.__name__ not in found and _has_source(module) and not _is_installed(module):
-                found[module.__name__] = module
-                waiting.append(module)
-    return found
+    return with_imported(module for word in _strings(part) if (module := _module_of(word)))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -64,16 +46,7 @@ def _module_of(path: str) -> ModuleType | None:
     parts = path.split(".")
     names = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
     module = next((sys.modules[name] for name in names if name in sys.modules), None)
-    return module if module and _has_source(module) and parts[0] not in sys.stdlib_module_names else None
-
-
-def _has_source(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None) or ""
-    return file.endswith(".py") and module.__name__.partition(".")[0] not in _OURS
-
-
-def _is_installed(module: ModuleType) -> bool:
-    return str(module.__file__).startswith(_INSTALLED)
+    return module if module and has_source(module) and parts[0] not in sys.stdlib_module_names else None
 
 
 def _shortest(path: str) -> str:
@@ -176,11 +149,6 @@ class RunConfig:
             raise ValueError(f"run.checkpoint_steps is {self.checkpoint_steps}; give 0 or more steps")
         if not 0 < self.checkpoint_minutes <= _MOST_MINUTES:
             raise ValueError(f"run.checkpoint_minutes is {self.checkpoint_minutes}; give more than 0, up to a year")
-
-
-def network_config(config: ClassifyConfig) -> ViTConfig:
-    """The network's own part."""
-    return ViTConfig(**{field.name: getattr(config, field.name) for field in fields(ViTConfig)})
 
 
 def plain(config: ClassifyConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -15,10 +15,11 @@ from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.lightning_private import attached_trainer
 from vitexp.metrics import LIMITED
-from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem
+from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem, network_config
 from vitexp.nn.vit import build, resolve
+from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
-from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, network_config, plain
+from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, plain
 from vitexp.train.identity import read_checkpoint
 from vitexp.train.losses import TrainingLoss, averaged, batch_losses, image_losses, log_row, probabilities_of, take_in
 from vitexp.train.masked import MaskedPatches, Target, unused
@@ -30,7 +31,7 @@ class Classifier(L.LightningModule):
     """Trains and measures one network on exact global batches, under any `lightning.Trainer`.
 
     The arguments are the options that `vitexp fit --help` explains as `--model.NAME`; `ClassifyConfig` documents and
-    checks them. All of them are hyper-parameters, so `Classifier.load_from_checkpoint(path)` gives the trained network.
+    checks them. All are hyper-parameters, so `Classifier.load_from_checkpoint(path)` gives the trained network.
 
     Batches of `ShardData` carry the size of the global batch, so that the loss is its exact mean on any number of
     ranks. Plain batches `(images, labels)` are taken too, each as a whole global batch shared out evenly over the
@@ -63,6 +64,8 @@ class Classifier(L.LightningModule):
         head: Head = "linear",
         head_bias: float = 0.0,
         dropout: float = 0.0,
+        options: dict[str, dict[str, Any]] | None = None,
+        sources: dict[str, str] | None = None,
         optimizer: Optimizer = "adamw",
         lr: float = 0.001,
         weight_decay: float = 0.0,
@@ -76,11 +79,9 @@ class Classifier(L.LightningModule):
         loss: Loss = "softmax",
         label_smoothing: float = 0.0,
     ) -> None:
-        options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        self.configure(cast(ClassifyConfig, resolve(ClassifyConfig(**options))))
-        check_optim(self.config)
-        check_objective(self.config)
+        self.configure(resolve(ClassifyConfig(**given)))
         self.network = build(network_config(self.config))
         self.average = averaged(self.network) if self.config.polyak else None
         self.measurements: dict[str, float] = {}
@@ -101,15 +102,16 @@ class Classifier(L.LightningModule):
     ) -> Self:
         """The trained network of a checkpoint, in eval mode; `options` replace hyper-parameters that it was made with.
 
-        The weights are those that the run measured: the best or the averaged ones where it kept them.
+        The weights are those that the run measured, best or averaged. `allow_import=True` imports parts that it names.
 
-        Raises: ValueError for a file that is no checkpoint of a run, or that holds anything but tensors and plain
-        values.
+        Raises: ValueError for a file that is no checkpoint of a run, or holds more than tensors and plain values.
         """
         options = {key: value for key, value in options.items() if key not in ("hparams_file", "weights_only")}
         checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
         own = checkpoint["vitexp"]
-        module = cls(**{**own["model"], **options})
+        with allowing(options.pop("allow_import", False)):
+            check_allowed(own["model"], str(checkpoint_path))
+            module = cls(**{**own["model"], **options})
         module.load_state_dict(checkpoint["state_dict"], strict=strict)
         module.conclude()
         module.class_names = tuple(own.get("classes") or ())
@@ -117,7 +119,9 @@ class Classifier(L.LightningModule):
         return module.eval()
 
     def configure(self, config: ClassifyConfig) -> None:
-        """Takes the resolved options, as hyper-parameters too."""
+        """Takes the resolved options, as hyper-parameters too. Raises: ValueError for those that do not go together."""
+        check_optim(config)
+        check_objective(config)
         self.config = config
         self.save_hyperparameters(plain(config), logger=False)  # loggers get the config of the whole run
 
@@ -128,8 +132,7 @@ class Classifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: images (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
-        network = self.compiled if self.compiled is not None and self.training else self.network
-        logits: Tensor = network(images)
+        logits: Tensor = (self.network if self.compiled is None or not self.training else self.compiled)(images)
         return logits
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

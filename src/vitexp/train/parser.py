@@ -9,14 +9,17 @@ from typing import Any, NoReturn, Union, get_args
 
 import yaml
 from jsonargparse import get_loader, set_loader, set_parsing_settings
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vitexp import strict
+from vitexp import axes, strict
 
 # The line beneath a config field is its help text.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+register_type(axes.OwnPart)
 
 ARM = "arm"
+_OPTIONS = "model.options."
 _MOST_SHOWN = 80
 _SEEDS = 2**32
 """NumPy and Lightning take no larger ones."""
@@ -128,6 +131,13 @@ class Parser(LightningArgumentParser):
                 ordered = [int, *(kind for kind in kinds if kind is not int)]
                 action._typehint = Union[tuple(ordered)]  # type: ignore[attr-defined]  # noqa: UP007
 
+    def show_words(self) -> None:
+        """Lists in `--help` the words of a flag that takes a part of the user's own too."""
+        for action in self._actions:
+            kind = getattr(action, "_typehint", None)
+            if axes.OwnPart in get_args(kind):
+                action.metavar = f"{{{','.join(axes.words_of(kind))},{axes.PATH}}}"
+
     def flags(self) -> list[str]:
         """Every dotted name this parser and its subcommands know."""
         names = [option[2:] for action in self._actions for option in action.option_strings if option.startswith("--")]
@@ -153,10 +163,14 @@ def joined(content: str) -> str:
     if not isinstance(arm, dict) or arm.keys() & config.keys():
         raise ValueError(f"the config's {ARM} is {arm!r}; give a mapping of dotted keys that stand nowhere else")
     config |= arm
+    nested = [key for key in config if key.startswith(_OPTIONS) and "model" not in config]
+    for key in nested:  # the parser takes these names as flags, but not as keys
+        axis, _, name = key.removeprefix(_OPTIONS).partition(".")
+        config.setdefault(_OPTIONS[:-1], {}).setdefault(axis, {})[name] = config.pop(key)
     moved = [key for key in config if "." in str(key) and isinstance(config.get(key.split(".")[0]), dict)]
     for key in moved:
         _move(config, key)
-    return json.dumps(config) if moved or arm else content
+    return json.dumps(config) if moved or arm or nested else content
 
 
 def _move(config: dict[str, Any], key: str) -> None:
@@ -198,7 +212,8 @@ def _allowed(text: str) -> str:
     if "a number" in words and "a whole number" in words:
         words.remove("a whole number")
     if literals:
-        return "allowed: " + ", ".join(words)
+        own = f", or {axes.PATH} of your own" if axes.OwnPart.__name__ in text else ""
+        return f"allowed: {', '.join(word for word in words if 'OwnPart' not in word)}{own}"
     return f"{' or '.join(words)} is needed" if words else ""
 
 

@@ -20,6 +20,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from vitexp.bits import write_answers
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
+from vitexp.nn.table import TABLES
 from vitexp.record import RunRecord, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
@@ -98,6 +99,7 @@ class RunRecorder(L.Callback):
             self._folder = take_folder(self.identity.directory, last)
         self._record = self.identity.record(
             parameters=sum(p.numel() for p in module.network.parameters()),
+            parts=own_parts_of(module),
             data=data.describe(),
             code=_code_state(),
             versions=package_versions(),
@@ -250,6 +252,17 @@ class RunRecorder(L.Callback):
 
     def _seconds(self) -> float:
         return self.train_seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+
+def own_parts_of(module: Classifier) -> dict[str, dict[str, Any]]:
+    """What the record says of each part of the user's own, by option."""
+    found = {}
+    for axis in module.config.sources:
+        part = [one for one in module.network.modules() if getattr(one, "own_axis", "") == axis]
+        count = sum(parameter.numel() for one in part for parameter in one.parameters())
+        facts = TABLES[axis].own(getattr(module.config, axis)).facts()
+        found[f"model.{axis}"] = facts | ({"parameters": count} if part else {})
+    return found
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
 from vitexp.nn.vit import ViTConfig, resolve
+from vitexp.own import check_allowed
 from vitexp.weights.names import FORMS, PORTS
 from vitexp.weights.parts import in_our_parts
 from vitexp.weights.read import Network, Stored, choose
@@ -89,6 +90,7 @@ def _own(kept: Mapping[str, Any], source: str) -> ViTConfig:
         if isinstance(word, str) != isinstance(field.default, str):
             raise ValueError(f"{source} says that its network has {field.name} {word!r}, which cannot be")
         words[field.name] = tuple(word) if isinstance(word, list) else word
+    check_allowed(words, source)
     return ViTConfig(**words)
 
 

@@ -230,8 +230,9 @@ def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> lis
     return [form.entry(name, heads, config.stem == "root") for name in model.state_dict()]
 
 
-# Options that every format can carry: sizes, which show in the shapes, and what only training sees.
-_FREE = ("arch", "image_size", "classes", "pos_std", "head_bias", "dropout")
+# Options that every format can carry: sizes, which show in the shapes, what only training sees, and what goes with a
+# part of somebody's own, which no other format has.
+_FREE = ("arch", "image_size", "classes", "pos_std", "head_bias", "dropout", "options", "sources")
 
 
 def check_expressible(config: ViTConfig, allowed: Mapping[str, Sequence[Any]], format_name: str) -> None:
