@@ -55,8 +55,9 @@ bench: $(STAMP) ## steps beside their matrix products and other libraries, the f
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
 	@$(BIN)/python bench/data.py $(DATA)
 
-bench-stats: $(STAMP) ## how often verdicts err and intervals cover, on simulated studies: about 25 minutes on 2 cores
+bench-stats: $(STAMP) ## how often verdicts err and intervals cover, on simulated studies: about 40 minutes on 2 cores
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/rates.py
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/campaigns.py
 
 lint: $(STAMP) ## formatting, floors, types
 	@$(BIN)/ruff check src tests bench examples

@@ -10,8 +10,6 @@ import pytest
 from vitexp import stats
 from vitexp.bits import write_answers
 from vitexp.study.compare import compare
-from vitexp.study.select import Runs
-from vitexp.wandb_record import end_summary, from_wandb, start_config
 
 IMAGES = 400
 NOISE = np.array([0.010, -0.004, 0.003, -0.012, 0.005, 0.001, -0.006, 0.009, -0.002, -0.004])
@@ -73,21 +71,6 @@ def test_a_study_with_one_arm_and_a_record_name_the_same_side(arms):
     expected = compare(base, candidate).judgement
     folder = arms.lab.root
     assert compare(str(folder / "one"), str(folder / "two")).judgement == expected
-
-
-def test_runs_from_a_server_are_compared_as_those_from_folders(arms, monkeypatch):
-    base, candidate = arms.write(0.9), arms.write(0.93, dropout=0.1)
-    expected = compare(base, candidate)
-
-    def read_sweep(address):
-        study = expected.candidate.arm
-        records = [from_wandb(start_config(run), end_summary(run), "finished") for run in study.runs.values()]
-        swept = {"model.dropout": [0.1], "seed_everything": list(range(10))}
-        return arms.lab.study({"study.name": "s"}, swept), Runs(location=address, records=tuple(records))
-
-    monkeypatch.setattr("vitexp.study.compare.read_sweep", read_sweep)
-    found = compare(base, "wandb:a/b/c")
-    assert (found.judgement, found.candidate.identity) == (expected.judgement, expected.candidate.identity)
 
 
 def answered(arms, right_of, seeds=range(10)):

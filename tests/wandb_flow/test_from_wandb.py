@@ -57,7 +57,9 @@ def to_server(server, study, records):
     sweep = server.state.add_sweep(study.path.read_text(), "demo")
     for number, record in enumerate(records):
         config = {key: {"value": value} for key, value in start_config(record).items()}
-        run = Run(ENTITY, "demo", f"run{number}", sweep.name, record.status, config=json.loads(json.dumps(config)))
+        run = Run(
+            ENTITY, "demo", f"{sweep.name}-{number}", sweep.name, record.status, config=json.loads(json.dumps(config))
+        )
         run.summary = json.loads(json.dumps(end_summary(record)))
         server.state.runs["demo", run.name] = run
     return f"{ENTITY}/demo/{sweep.name}"
@@ -171,3 +173,23 @@ def test_the_verdicts_on_claims_are_the_same_from_both(sweep, study, lab):
     places = {name: {row.pop("place") for row in found} - {""} for name, found in rows.items()}
     assert rows["here"] == rows["there"]
     assert places == {"here": {str(lab.root / "grown")}, "there": {f"the W&B sweep {sweep}"}}
+
+
+def test_two_sweeps_are_compared_as_their_folders(account, lab, capsys):
+    from vitexp.record import read_records
+
+    sides = []
+    for dropout, level in ((0.0, 0.9), (0.1, 0.93)):
+        name = f"dropout-{dropout}"
+        one = lab.study({"study.name": name}, {"model.dropout": [dropout], "seed_everything": [0, 1, 2, 3, 4]})
+        for cell in one.cells():
+            value = level + 0.003 * ((2 + dropout * 10) * cell.seed % 5)
+            lab.run(cell, {"test_acc": value}, study=name, code={"source": "0123456789abcdef"})
+        sides.append((str(lab.root / name), f"wandb:{to_server(account, one, read_records(lab.root / name)[0])}"))
+    found = []
+    for words in zip(*sides, strict=True):
+        status = cli.main(["compare", *words, "--json"])
+        document = json.loads(capsys.readouterr().out)
+        found.append((status, {side: document.pop(side) | {"runs": ""} for side in ("base", "candidate")}, document))
+    assert found[0] == found[1]
+    assert found[0][0] == 0

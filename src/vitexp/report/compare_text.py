@@ -11,7 +11,8 @@ from vitexp import stats
 from vitexp.metrics import is_share, label
 from vitexp.report import labels
 from vitexp.report.tables import STYLES, caution, footnote
-from vitexp.study.compare import SOURCE, STATUSES, Compared, Side, differences, seeds_text
+from vitexp.study.compare import STATUSES, Compared
+from vitexp.study.sides import SOURCE, Side, differences, seeds_text
 
 SCHEMA = "vitexp.compare/1"
 MOST_SETTINGS = 6
@@ -58,7 +59,7 @@ def _notes(found: Compared) -> Iterator[str]:
         values = side.arm.values(found.metric)
         mean = labels.number(sum(values.values()) / len(values), found.metric)
         yield f"{word} {side.given}: mean {mean}, seeds {labels.seeds_text(sorted(values))}."
-    pairs = list(differences(found).items())
+    pairs = list(differences(found.base, found.candidate).items())
     texts = [_setting(key, *pair) for key, pair in pairs[:MOST_SETTINGS]]
     yield f"They differ in {', '.join(texts)}{f' and {len(pairs) - len(texts)} more' * (len(pairs) > len(texts))}."
     if found.verdict == "undecided":
@@ -120,7 +121,7 @@ def document(found: Compared) -> dict[str, Any]:
         "level": found.level,
         "base": _side(found.base, found.metric),
         "candidate": _side(found.candidate, found.metric),
-        "differs": {key: list(pair) for key, pair in differences(found).items()},
+        "differs": {key: list(pair) for key, pair in differences(found.base, found.candidate).items()},
         "difference": {name: getattr(judged, name) for name in names} if judged else None,
         "to_run": {"base": list(found.to_run[0]), "candidate": list(found.to_run[1])},
         "needed": asdict(found.need) if found.need else None,
