@@ -302,6 +302,8 @@ class ShardData(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """All but the samples' numbers: only the host reads them, and to fetch them back would wait for the device."""
+        if device.type == "cpu":
+            return batch
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(samples=batch.samples)
 
