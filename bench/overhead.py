@@ -87,11 +87,11 @@ def framework(way: str, profile: cProfile.Profile | None = None) -> float:
     return (times[-1] - times[WARM]) / (len(times) - 1 - WARM)
 
 
-def profiled(way: str, order: str) -> None:
+def profiled(way: str) -> None:
     """Prints the functions that take the most of a run's steps themselves."""
     profile = cProfile.Profile(time.process_time)
     framework(way, profile)
-    pstats.Stats(profile).sort_stats(order).print_stats(60)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(60)
 
 
 def measured(repeats: int) -> str:

@@ -6,12 +6,35 @@ from pathlib import Path
 
 import lightning.pytorch as L
 import pytest
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch import nn
 
 from vitexp import lightning_private
+
+
+class Noting(lightning_private.QuickNotes, nn.Linear):
+    """A module as the trainer meets it, with one part more."""
+
+    def __init__(self):
+        super().__init__(2, 3)
+        self.word, self.part = None, nn.ReLU()
+
+
+def test_notes_are_plain_attributes_and_weights_and_parts_stay_guarded():
+    module = Noting()
+    module.word = "on_train_start"
+    assert module.__dict__["word"] == "on_train_start"
+    module.bias, module.part = None, None
+    assert (module.bias, module.part, list(module.state_dict())) == (None, None, ["weight"])
+    with pytest.raises(TypeError, match="parameter 'weight'"):
+        module.weight = 1
+    module.word = nn.Parameter(torch.ones(1))
+    assert "word" in module.state_dict()
+
 
 SOURCE = Path(lightning_private.__file__)
 HOMES = {

@@ -5,12 +5,26 @@ noticed by name. Each function says why there is no public way.
 """
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 
 def attached_trainer(module: Any) -> Any:
     """The trainer of a module or None; the public `module.trainer` raises where there is none."""
     return module._trainer
+
+
+class QuickNotes:
+    """A base of a module: Lightning notes in it which hook it calls, 40 times a step, and torch looks among the weights
+    each time. There is no public way to spare it that.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A plain value in place of a plain attribute is no weight, buffer or part: those stand elsewhere."""
+        if type(value) in (str, int, NoneType) and name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
 
 def accumulates(trainer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vitexp.train import terminal
 from vitexp.train.terminal import Bar
 
 TINY = ["--model.arch=micro/4", "--data.batch_size=200", "--trainer.accelerator=cpu", "--run.wandb=off"]  # 7 batches
@@ -30,3 +31,21 @@ def test_the_bar_counts_what_a_run_of_steps_takes(door, monkeypatch, words, show
     monkeypatch.setattr(Bar, "_get_train_description", noted)
     assert door("fit", *TINY, *words, "--run.dir=run", "--run.shots=[]", "--run.test=false") == 0
     assert seen == shown
+
+
+@pytest.mark.parametrize(("words", "ends"), [(["--trainer.max_epochs=2"], [8, 8]), (["--trainer.max_steps=3"], [3])])
+def test_a_bar_that_moves_seldom_ends_where_the_epoch_does(door, monkeypatch, words, ends):
+    monkeypatch.setattr(terminal, "_SECONDS", 1e9)
+    seen, moves = [], []
+    ended, moved = Bar.on_train_epoch_end, Bar._update
+
+    def noted(bar, *arguments):
+        ended(bar, *arguments)
+        seen.append(bar.progress.tasks[bar.train_progress_bar_id].completed)
+
+    monkeypatch.setattr(Bar, "on_train_epoch_end", noted)
+    monkeypatch.setattr(Bar, "_update", lambda bar, *given, **more: (moves.append(given), moved(bar, *given, **more)))
+    more = ["--run.dir=run", "--run.shots=[]", "--run.test=false", "--data.val_fraction=0"]
+    assert door("fit", *TINY, *words, *more) == 0
+    assert seen == ends
+    assert len(moves) == 3 * len(ends) - (ends == [3])  # the first and the last batch, and the end of the epoch

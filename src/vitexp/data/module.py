@@ -308,6 +308,8 @@ class ShardData(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """All but the samples' numbers: only the host reads them, and to fetch them back would wait for the device."""
+        if device.type == "cpu":
+            return batch
         if device.type == "cuda":  # as workers' are: the host need not wait for a copy from pinned memory
             batch = batch._replace(images=batch.images.pin_memory())
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)

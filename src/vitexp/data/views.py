@@ -195,6 +195,9 @@ class View:
         Shapes: uint8 (B, H, W, 3), samples (B,) -> uint8 (B, size, size, 3).
         """
         count, height, width, _ = images.shape
+        plain = self.measured != "crop" if epoch == EVALUATION else self.augment == "none"
+        if plain and height == width == self.size:
+            return images
         draws = self._draws(epoch, samples)
         if self.shows_parts(epoch) or not height == width == self.size:
             boxes = self._boxes(np.full(count, height), np.full(count, width), epoch, draws)

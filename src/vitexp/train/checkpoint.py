@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import threading
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -99,6 +100,11 @@ class RunCheckpoint(BetweenSteps, ModelCheckpoint):
         """Keeps the moment in mid-epoch: Lightning will count the rest of the epoch as taken."""
         self.cut_off = trainer.global_step
         trainer.save_checkpoint(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+
+    @cached_property
+    def state_key(self) -> str:
+        """Its name in checkpoints, which Lightning asks for at every hook."""
+        return super().state_key
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps it if it is due."""
@@ -212,6 +218,11 @@ class Stop(BetweenSteps):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits for the step to end."""
         self.training = True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        """Nothing, without a signal."""
+        if self.noted or self.agreed:
+            super().on_train_batch_end(trainer, pl_module, *batch)
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises: Interrupted on all ranks, when one of them was sent a signal."""

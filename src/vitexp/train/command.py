@@ -33,7 +33,7 @@ from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, check_optim, settled
 from vitexp.train.parser import Parser, seed
 from vitexp.train.recorder import RunRecorder
-from vitexp.train.terminal import Bar, quieten
+from vitexp.train.terminal import Bar, NoProfiler, quieten
 
 FINETUNE = {
     "model.optimizer": "sgd",
@@ -179,6 +179,8 @@ class TrainingCommand(LightningCLI):
             return None
         if unlogged and not self.done():
             kwargs["logger"] = build_loggers(self.run, self.identity, resumed=bool(self.ckpt_path))
+        if chosen["profiler"] is None:
+            kwargs["profiler"] = NoProfiler()
         # the recorder first, before the checkpoints, which hold what it has collected
         return super().instantiate_trainer(**unlogged | kwargs, callbacks=[self.recorder, *self.callbacks])
 

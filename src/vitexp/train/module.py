@@ -13,7 +13,7 @@ from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
 from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
-from vitexp.lightning_private import attached_trainer
+from vitexp.lightning_private import QuickNotes, attached_trainer
 from vitexp.metrics import LIMITED
 from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem, network_config
 from vitexp.nn.vit import build, resolve
@@ -27,7 +27,7 @@ from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, chec
 from vitexp.train.trainer_flags import Limits
 
 
-class Classifier(L.LightningModule):
+class Classifier(QuickNotes, L.LightningModule):
     """Trains and measures one network on exact global batches, under any `lightning.Trainer`.
 
     The arguments are the options that `vitexp fit --help` explains as `--model.NAME`; `ClassifyConfig` documents and
@@ -182,7 +182,7 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
         optimizer = build_optimizer(self.config, self.trained())
-        self._steps = self.total_steps()
+        self._steps, self._every_parameter = self.total_steps(), list(self.parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -219,8 +219,8 @@ class Classifier(L.LightningModule):
         # a look at a number waits for an accelerator, so there it is taken only when something is logged anyway
         look = self.device.type == "cpu" or self._is_logged()
         if self.config.clip_norm or look:
-            where = f"step {self.global_step} (epoch {self.current_epoch})"
-            clip([parameter for _, parameter in self.trained()], self.config.clip_norm, where, look=look)
+            trained = [parameter for parameter in self._every_parameter if parameter.requires_grad]
+            clip(trained, self.config.clip_norm, lambda: f"step {self.global_step} (epoch {self.current_epoch})", look)
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters that gradients reach, by name."""

@@ -125,7 +125,7 @@ class NonFinite(RuntimeError):
     exit_status = 1
 
 
-def clip(parameters: Sequence[nn.Parameter], most: float, where: str, look: bool) -> None:
+def clip(parameters: Sequence[nn.Parameter], most: float, where: Callable[[], str], look: bool) -> None:
     """Clips by the global norm, where `most` is not 0; with `look`, the norm is read, which waits for an accelerator.
 
     Raises: NonFinite when it is not finite; it is the same on all ranks, so all of them stop.
@@ -133,8 +133,8 @@ def clip(parameters: Sequence[nn.Parameter], most: float, where: str, look: bool
     norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if look and not torch.isfinite(norm):
         raise NonFinite(
-            f"the gradient's norm became {norm.item()} in {where}; lower model.lr, lengthen model.warmup_steps or set "
-            "model.clip_norm"
+            f"the gradient's norm became {norm.item()} in {where()}; lower model.lr, lengthen model.warmup_steps or "
+            "set model.clip_norm"
         )
     if most:
         nn.utils.clip_grads_with_norm_(parameters, most, norm)

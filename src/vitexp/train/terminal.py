@@ -4,13 +4,18 @@ import contextlib
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
+_SECONDS = 0.2
+"""Between two moves of the bar."""
 
 
 class Bar(RichProgressBar):
@@ -18,6 +23,23 @@ class Bar(RichProgressBar):
 
     Lightning counts max_steps as batches, also where gradients are added up, and shows max_epochs -1 as it is.
     """
+
+    _moved, _batch = 0.0, 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves on a few times a second, and where an epoch begins or ends: nobody sees more."""
+        self._batch, now = batch_idx, time.monotonic()
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if now - self._moved >= _SECONDS or batch_idx == 0 or is_last:
+            self._moved = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Moves to the last batch that was taken, also where trainer.max_steps or a callback ended the epoch."""
+        super().on_train_batch_end(trainer, pl_module, None, None, self._batch)
+        super().on_train_epoch_end(trainer, pl_module)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """What is shown beside the bar."""
@@ -49,6 +71,17 @@ _ADVICE = (
     ".*Checkpoint directory .* exists and is not empty.*",
 )
 _TALKERS = ("pytorch.utilities.rank_zero", "fabric.utilities.seed", "pytorch.trainer.connectors.checkpoint_connector")
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning's, which measures nothing, without building a context for each of some 40 calls a step."""
+
+    def profile(self, action_name: str) -> Any:
+        """A context that does nothing."""
+        return _NOTHING
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def quieten() -> None:
