@@ -273,6 +273,11 @@ def measured_elsewhere(record: RunRecord, orders: Mapping[str, str]) -> str | No
     return next((split for split in known.keys() & orders.keys() if known[split] != orders[split]), None)
 
 
+def cache_root() -> Path:
+    """The directory for everything that is saved for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
+    return Path(os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp")
+
+
 def run_directory(root: str | os.PathLike[str], study: str, cell: str, seed: int) -> Path:
     """Where a run keeps its record: root/study/cell/seed-n."""
     return Path(root) / study / cell / f"seed-{seed}"

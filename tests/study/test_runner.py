@@ -29,6 +29,17 @@ def test_every_cell_is_trained_once_and_then_never_again(study, run, ground):
     assert ground.trainings() == [1, 1, 1, 1]
 
 
+def test_the_end_names_the_arms_whose_runs_did_not_train(study, run):
+    grid = {"model.lr": value(0.1, 0.2), "model.flat": value([], [1, 2])}
+    said = run(study(seeds=(0, 1, 2), **grid))[1].splitlines()
+    what = "training loss 2.3 at the start, 2.31 at the end"
+    found = [line for line in said if "did not train" in line]
+    assert found == [
+        f"2 of 3 runs of flat=[1, 2] lr={rate} did not train (seed 1: {what}; seed 2: {what})" for rate in (0.1, 0.2)
+    ]
+    assert said[-1] == found[-1]
+
+
 def test_cells_run_with_one_thread_in_processes_of_their_own(study, run, ground):
     run(study(seeds=(0, 1, 2)))
     lines = [(folder / "trainings").read_text().split() for folder in ground.folders()]

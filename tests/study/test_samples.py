@@ -1,5 +1,7 @@
 """Answers to single images: from the bits beside real records to the statistics of a table."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -165,3 +167,54 @@ def test_where_no_run_of_an_arm_trains_it_is_compared_as_it_is(lab, study):
         lab.run(cell, {"test_acc": value, "fewshot_5": value}, study="s", learning=losses)
     found = entry(make_table(study, lab.root), "test_acc", "gap")
     assert (found.judgement.verdict, found.interval.n, found.sample.alone) == ("worse", 4, True)
+
+
+def without(key):
+    def change(pool, seed, folder):
+        if (pool, seed) == ("gap", 1):
+            path = folder / "record.json"
+            record = json.loads(path.read_text())
+            record["answers"]["test_acc"].pop(key)
+            path.write_text(json.dumps(record))
+
+    return change
+
+
+def off(pool, seed, folder):
+    if (pool, seed) == ("gap", 1):
+        path = folder / "record.json"
+        record = json.loads(path.read_text())
+        record["metrics"]["test_acc"] += 0.001
+        path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (damaged, "test_acc.bits is damaged"),
+        (without("order"), "the answers of test_acc do not say which images they are about"),
+        (without("sha256"), "the entry of test_acc under answers"),
+        (off, "and the mean of its answers"),
+    ],
+)
+def test_answers_that_are_not_what_the_record_says_are_named_and_not_used(lab, study, spoil, why):
+    written(lab, study, spoil=spoil)
+    table = make_table(study, lab.root)
+    (caution,) = [text for text in table.cautions if "answers to single images are unsound" in text]
+    assert "pool=gap seed 1: " in caution
+    assert why in caution
+    assert not entry(table, "test_acc", "gap").sample.has_answers
+    assert entry(table, "test_acc", "cls").sample.has_answers
+
+
+def test_a_metric_in_float32_is_still_the_mean_of_its_bits(lab, study):
+    written(lab, study)
+    run = select(study, lab.root).arms[0].runs[0]
+    run.metrics["test_acc"] = float(np.float32(run.metrics["test_acc"]))
+    assert read_answers(run, "test_acc") is not None
+
+
+def test_old_records_and_sound_ones_have_no_such_caution(lab, study, filled):
+    written(lab, study)
+    for table in (make_table(study, lab.root), make_table(filled.study, filled.root)):
+        assert not [text for text in table.cautions if "unsound" in text]

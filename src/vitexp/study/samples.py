@@ -12,11 +12,13 @@ import numpy as np
 from vitexp import stats
 from vitexp.bits import answers_file
 from vitexp.record import RunRecord
-from vitexp.study.arm import Arm, spelling
+from vitexp.study.arm import Arm, clause, name, spelling
 
 _SPREAD = ("data.", "trainer.", "study.groups")
 """Factors that change how much runs vary: data and their number, the length of training."""
-_ROUNDING = 1e-9
+_ROUNDING = 1e-6
+"""How far a metric may lie from the mean of its bits: it was averaged in float32 perhaps, and one image of 100,000 is
+still seen."""
 
 
 def sample_of(arm: Arm, metric: str, images: bool = True) -> stats.Sample:
@@ -67,24 +69,48 @@ def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
 
     None where the record has none, or they are not those that its number is the mean of.
     """
+    try:
+        return _sound_answers(run, metric)
+    except ValueError:
+        return None
+
+
+def _sound_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
+    """The same; None only where the record never had any. Raises: ValueError saying what is wrong with them."""
     entries = list(_entries(run, metric))
     if not entries or run.directory is None:
         return None
-    orders = {str(entry.get("order")) for _, entry in entries}
-    try:
-        bits = [_bits(run, name) for name, _ in entries]
-    except ValueError:
-        return None
+    orders = {entry.get("order") for _, entry in entries}
+    if not all(isinstance(order, str) and order for order in orders):
+        raise ValueError(f"the answers of {metric} do not say which images they are about")
+    bits = [_bits(run, key) for key, _ in entries]
     if len(orders) != 1 or len({len(one) for one in bits}) != 1 or not len(bits[0]):
-        return None
-    shares = np.mean(bits, axis=0) if bits[1:] else bits[0]  # one byte an image where each has one answer
-    return (shares, orders.pop()) if abs(float(shares.mean()) - run.metrics[metric]) < _ROUNDING else None
+        raise ValueError(f"the answers of {metric} are about different images")
+    # one byte an image where each has one answer
+    shares, value = np.mean(bits, axis=0) if bits[1:] else bits[0], run.metrics[metric]
+    if not abs(float(shares.mean()) - value) < _ROUNDING:
+        raise ValueError(f"{metric} is {value:.6g}, and the mean of its answers {shares.mean():.6g}")
+    return shares, str(orders.pop())
+
+
+def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
+    """One sentence on the runs whose answers to single images are not what their records say; none for old records."""
+    found = []
+    for arm in arms:
+        for seed, run in arm.trained.items():
+            try:
+                for metric in metrics:
+                    if metric in run.metrics:
+                        _sound_answers(run, metric)
+            except ValueError as error:
+                found.append(f"{name(arm)} seed {seed}: {error}")
+    return clause("intervals over seeds alone, because answers to single images are unsound", found, 2, "; ")
 
 
 def _entries(run: RunRecord, metric: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, entry in run.answers.items():
-        if name == metric or name.startswith(f"{metric}/draw-"):
-            yield name, entry
+    for key, entry in run.answers.items():
+        if key == metric or key.startswith(f"{metric}/draw-"):
+            yield key, entry
 
 
 def _bits(run: RunRecord, name: str) -> np.ndarray:

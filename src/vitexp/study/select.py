@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -33,6 +33,7 @@ from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
+from vitexp.study.wandb_answers import with_answers
 from vitexp.wandb_record import from_wandb, unreachable
 
 PLAN_NAME = "study.json"
@@ -46,11 +47,15 @@ _FOLLOWS = ("data.content", "data.subset", "run.init_content")
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Records that lie elsewhere than below a folder, where that is as text, and why others could not be read."""
+    """Records that lie elsewhere than below a folder, where that is as text, why others could not be read, and what
+    else there is to know of them."""
 
     location: str
     records: tuple[RunRecord, ...]
     damaged: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """What the records' runs are called there"""
 
 
 Root = str | Path | Runs
@@ -105,7 +110,7 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     return Selection(
         study=study,
         arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=tuple(check_alike(found, keys, runs.location)),
+        notes=(*check_alike(found, keys, runs.location), *runs.notes),
         location=runs.location,
         damaged=runs.damaged,
     )
@@ -257,7 +262,11 @@ def read_sweep(address: str, file: str | None = None) -> tuple[Study, Runs]:
         raise ValueError(
             f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
         )
-    return study, _read_runs(f"the W&B sweep {path}", runs)
+    found = _read_runs(f"the W&B sweep {path}", runs)
+    if study.config.images != "such":
+        return study, found
+    records, notes = with_answers(zip(found.names, found.records, strict=True), parts[0], parts[1], SECONDS)
+    return study, replace(found, records=records, notes=notes)
 
 
 ServerRun = tuple[str, dict[str, Any], dict[str, Any], str]
@@ -288,10 +297,10 @@ def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[Ser
 
 def _read_runs(location: str, runs: Iterable[ServerRun]) -> Runs:
     """The runs as records; a sentence for each that is damaged."""
-    records, damaged = [], []
+    records, damaged = {}, []
     for run, config, summary, state in runs:
         try:
-            records.append(from_wandb(config, summary, state))
+            records[run] = from_wandb(config, summary, state)
         except (TypeError, ValueError) as error:
             damaged.append(f"run {run} in {location} is not a run record ({error})")
-    return Runs(location=location, records=tuple(records), damaged=tuple(damaged))
+    return Runs(location=location, records=tuple(records.values()), damaged=tuple(damaged), names=tuple(records))

@@ -8,6 +8,7 @@ from typing import Any
 from wandb_server.graphql import QueryError
 
 Fields = dict[str, Any]
+_MADE = "2026-01-01T00:00:00Z"
 
 
 @dataclass
@@ -34,6 +35,11 @@ class Artifact:
         """The files by name, as the manifest has them."""
         manifest: Fields = json.loads(self.files["manifest.json"])
         return dict(manifest["contents"])
+
+    def content(self, digest: str) -> bytes | None:
+        """The file with this digest, in hexadecimal digits; None where there is none."""
+        names = [n for n, one in self.contents.items() if base64.b64decode(one["digest"]).hex() == digest]
+        return self.files[f"data/{names[0]}"] if names else None
 
 
 class Artifacts:
@@ -82,6 +88,38 @@ class Artifacts:
         artifact = self._made(input["artifactID"])
         artifact.committed = True
         return {"artifact": self._artifact(artifact)}
+
+    def artifact(self, id: str) -> Fields:
+        """One that is known by its id, with the place of its list of files."""
+        artifact = self._made(id)
+        return self._artifact(artifact) | {
+            "currentManifest": {"file": {"directUrl": f"{self._place(artifact)}/manifest.json"}}
+        }
+
+    def _membership(self, project: Fields, name: str) -> Fields | None:
+        """The newest version of an artifact, asked for as NAME:latest."""
+        found = [one for one in self._state.artifacts if one.committed and f"{one.name}:latest" == name]
+        if not found:
+            return None
+        artifact, number = found[-1], len(found) - 1
+        collection = {"__typename": "ArtifactSequence", "name": artifact.name, "project": project}
+        facts = self._artifact(artifact) | {
+            "artifactSequence": collection,
+            "versionIndex": number,
+            "artifactType": {"name": artifact.facts["artifactTypeName"]},
+            **dict.fromkeys(("description", "metadata", "historyStep", "commitHash", "updatedAt")),
+            **{"ttlDurationSeconds": -1, "ttlIsInherited": True, "tags": [], "createdAt": _MADE},
+            **{"size": sum(map(len, artifact.files.values())), "fileCount": len(artifact.contents)},
+        }
+        return {
+            "__typename": "ArtifactCollectionMembership",
+            "id": artifact.id,
+            "versionIndex": number,
+            "createdAt": _MADE,
+            "aliases": [{"__typename": "ArtifactAlias", "id": artifact.id, "alias": "latest"}],
+            "artifactCollection": collection,
+            "artifact": facts,
+        }
 
     def _made(self, identity: str) -> Artifact:
         found = [one for one in self._state.artifacts if one.id == identity]

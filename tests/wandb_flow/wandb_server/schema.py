@@ -81,6 +81,7 @@ class Schema(Artifacts):
             "readOnly": False,
             "sweep": lambda sweepName: self._sweep(state.sweeps.get(sweepName)),
             "artifact": lambda name: None,  # asked for before it is made
+            "artifactCollectionMembership": lambda name, project=name: self._membership(self._project(project), name),
             "run": lambda name, project=name: self._run(state.runs.get((project, name))),
             "bucket": lambda name, missingOk=False, project=name: self._bucket(project, name, missingOk),
             "runs": lambda filters=None, project=name, **page: self._runs(project, filters, page),

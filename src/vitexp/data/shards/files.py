@@ -21,8 +21,9 @@ import numpy as np
 from vitexp.data.read.decode import EXTENSIONS, File
 from vitexp.data.read.fetch import Missing, check_url, fetch
 from vitexp.data.shards.index import Shard, ShardIndex, open_split, read_document
-from vitexp.data.shards.layout import SPLITS, WAIT_SECONDS, BadShard, ShardSet, alone, cache_root
+from vitexp.data.shards.layout import SPLITS, WAIT_SECONDS, BadShard, ShardSet, alone
 from vitexp.data.shards.scan import BLOCK, MAX_IMAGE_BYTES, key_hash, plain_members, split_name
+from vitexp.record import cache_root
 
 ROOM_BYTES = 100_000_000_000
 _WHOLE_NAME = 98  # a longer name, or one beyond ASCII, may stand in an extended header, and here cut or with "?"

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from vitexp.record import cache_root
+
 WAIT_SECONDS = 3600.0
 FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
 SPLITS = ("train", "val", "test")
@@ -48,11 +50,6 @@ def alone(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
         raise ValueError(f"another process has held {path} for {wait_seconds:.0f} seconds; wait or stop it") from error
     with held:
         yield
-
-
-def cache_root() -> Path:
-    """The directory for everything that is saved for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
-    return Path(os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,12 @@ from typing import Literal
 
 from vitexp.record import RunRecord, measured_elsewhere, write_record
 from vitexp.source import package_versions, source_hash
+from vitexp.study.arm import cut, name
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import lock
 from vitexp.study.run.processes import LOG_NAME, LOST, find_record
+from vitexp.study.select import select
+from vitexp.study.spec import Study
 
 _CUT_OFF = ("interrupted", "ended by SIG", "killed by signal", "its worker was lost")
 """How the reason of a stopped run begins that was ended from outside; any other was ended by a rule of its own, such as
@@ -36,6 +39,20 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.cell.label}: {self.reason} (log: {self.log})"
+
+
+def untrained_lines(study: Study, root: str | Path) -> list[str]:
+    """A line for each arm of which runs did not train: how many, which seeds, and what shows it."""
+    try:
+        arms = select(study, root).arms
+    except ValueError as error:
+        return [f"whether all runs trained is not known: {error}"]
+    found = []
+    for arm in arms:
+        if arm.untrained:
+            whys = cut([f"seed {seed}: {why}" for seed, why in arm.untrained.items()], 2, "; ")
+            found.append(f"{len(arm.untrained)} of {len(arm.runs)} runs of {name(arm)} did not train ({whys})")
+    return found
 
 
 @dataclass

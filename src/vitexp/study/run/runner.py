@@ -150,7 +150,7 @@ def run_study(
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
         runner.run()
-    progress.end(search.summary() if search else ())
+    progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
 
 
