@@ -10,7 +10,8 @@ from test_from_wandb import account, lab, to_server, written  # noqa: F401
 from wandb_server.artifacts import Artifact
 
 from vitexp import cli
-from vitexp.record import RunRecord, read_records, write_answers
+from vitexp.bits import write_answers
+from vitexp.record import RunRecord, read_records
 
 IMAGES, SEEDS = 80, [0, 1, 2]
 
