@@ -48,9 +48,10 @@ test: $(STAMP) ## the suite: some 5 minutes on 2 cores, no network, no GPU
 test-slow: $(STAMP) ## the long tests: resume after kill, two ranks, fuzzing, the wheel
 	@$(BIN)/python -m pytest -q -m slow
 
-bench: $(STAMP) ## steps beside their matrix products and other libraries, the framework beside a bare loop
+bench: $(STAMP) ## steps, the framework and a study beside their floors, peers and goals
 	@$(BIN)/vitexp bench --pos-embed none 1d 2d relative --compile
 	@$(BIN)/python bench/overhead.py
+	@$(BIN)/python bench/study.py
 
 bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=folder or tar of photographs)
 	@$(BIN)/python bench/data.py $(DATA)

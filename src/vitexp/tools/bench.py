@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import build
 from vitexp.record import write_atomically
+from vitexp.tools.bench_rows import HEAD, Row, goals_of, line, spread
 from vitexp.train.optim import OptimConfig, build_optimizer
 
 Step = Callable[[], object]
@@ -74,37 +75,25 @@ SIZES["r26-s"] = replace(SIZES["vit-s"], patch=32, batch=4, trunk="R26+", goals=
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One candidate: its median step, the spread of the middle half of them, and what it is compared with."""
-
-    size: str
-    precision: str
-    name: str
-    milliseconds: float
-    spread: float
-    steps: int
-    floor_share: float | None
-    times_timm: float | None
-    goal: float | None
-
-
 def bench(chosen: Any) -> int:
     """Measures, prints a table, writes JSON where asked for."""
     torch.set_num_threads(chosen.threads)
+    wall, own = time.monotonic(), time.process_time()
     rows: list[Row] = []
     print(_machine(), end="\n\n")
-    print("| network | precision | step of | ms | spread | share of floor | times timm | goal |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(HEAD, "|---" * HEAD.count(" | ") + "|---|", sep="\n")
     for size in chosen.sizes:
         for precision in chosen.precisions:
             found = _measure(size, precision, chosen)
-            print("\n".join(map(_line, found)), flush=True)
+            print("\n".join(map(line, found)), flush=True)
             rows += found
     noise = max(row.spread for row in rows if row.name in ("floor", "timm"))
     print(f"\nSteps of the floors and of timm spread by up to {noise:.0%}: differences below that are noise.")
+    given = (time.process_time() - own) / (time.monotonic() - wall) / chosen.threads
+    print(f"The machine gave this process {given:.0%} of the time of {chosen.threads} threads.")
     if chosen.json:
-        written = {"machine": _machine(), "rows": [vars(row) for row in rows]}
+        about = {"machine": _machine(), "noise": noise, "processor_share": given}
+        written = {**about, "rows": [asdict(row) for row in rows]}
         write_atomically(chosen.json, json.dumps(written, indent=2) + "\n")
         print(f"Written: {chosen.json}")
     return 0
@@ -133,20 +122,26 @@ def _measure(name: str, precision: str, chosen: Any) -> list[Row]:
     candidates = dict(_candidates(size, precision, chosen))
     times = _race(candidates, chosen.seconds * len(candidates))
     medians = {candidate: statistics.median(found) for candidate, found in times.items()}
-    return [
-        Row(
-            size=name,
-            precision=precision,
-            name=candidate,
-            milliseconds=1000 * medians[candidate],
-            spread=_spread(found),
-            steps=len(found),
-            floor_share=None if size.trunk else medians[_floor_of(candidate, medians)] / medians[candidate],
-            times_timm=medians["timm"] / medians[candidate] if "timm" in medians else None,
-            goal=size.goals[precision] if candidate.startswith("vitexp") else None,
-        )
-        for candidate, found in times.items()
-    ]
+    return [_row(name, precision, candidate, found, medians) for candidate, found in times.items()]
+
+
+def _row(name: str, precision: str, candidate: str, times: Sequence[float], medians: dict[str, float]) -> Row:
+    """A candidate beside the floor and the peers, where these were measured."""
+    others = {"floor": _floor_of(candidate, medians), "timm": "timm", "vit-pytorch": "vit-pytorch"}
+    own = medians[candidate]
+    reached = {of: medians[other] / own if other in medians else None for of, other in others.items()}
+    return Row(
+        size=name,
+        precision=precision,
+        name=candidate,
+        milliseconds=1000 * own,
+        spread=spread(times),
+        steps=len(times),
+        floor_share=reached["floor"],
+        times_timm=reached["timm"],
+        times_vit_pytorch=reached["vit-pytorch"],
+        goals=goals_of(candidate, precision, SIZES[name].goals[precision], reached),
+    )
 
 
 def _floor_of(candidate: str, medians: dict[str, float]) -> str:
@@ -325,20 +320,3 @@ def _now() -> float:
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _spread(times: Sequence[float]) -> float:
-    """How far apart the quartiles lie, as a share of the median."""
-    low, middle, high = statistics.quantiles(times, n=4)
-    return (high - low) / middle
-
-
-def _line(row: Row) -> str:
-    reached = row.times_timm if row.floor_share is None else row.floor_share
-    met = "met" if row.goal is not None and reached is not None and reached >= row.goal else "missed"
-    goal = "" if row.goal is None else f"{row.goal:.2f} {met}"
-    share, timm = ("" if value is None else f"{value:.2f}" for value in (row.floor_share, row.times_timm))
-    return (
-        f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} "
-        f"| {share} | {timm} | {goal} |"
-    )
