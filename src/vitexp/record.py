@@ -34,10 +34,11 @@ _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
 _ADDED: dict[str, Any] = {
     "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
-    "run.compile": False,
-    "run.matmul_precision": "highest",
+    "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
+FOLLOW = "follow"
+"""A seed of the data that is that of the run: the training images or the validation slice vary with it."""
 _OWN_STD = {"1d": 0.02, "2d": 0.02}
 """Where the tables of these positions start anyway; stated as model.pos_std it does not count either."""
 
@@ -251,7 +252,14 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 def cell_fingerprint(config: Mapping[str, Any]) -> str:
     """The same with the seed left out: equal for all replicates of one cell."""
-    return fingerprint({key: value for key, value in flatten(config).items() if key != "seed_everything"})
+    flat = flatten(config)
+    drawn = {"seed_everything", "data.subset"} if subset_follows(flat) else {"seed_everything"}
+    return fingerprint({key: value for key, value in flat.items() if key not in drawn})
+
+
+def subset_follows(flat: Mapping[str, Any]) -> bool:
+    """Whether each seed trains on images of its own, by the dotted keys of a config; `data.subset` then differs."""
+    return FOLLOW in (flat.get("data.subset_seed"), flat.get("data.val_seed"))
 
 
 def check_name(name: str, where: str) -> None:

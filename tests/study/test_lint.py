@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from vitexp.record import fingerprint
-from vitexp.study.lint import costs, lint
+from vitexp.study.lint import costs, lint, partner_of
 from vitexp.study.resolve import resolved_cell
 from vitexp.study.spec import read_study
 
@@ -80,6 +80,19 @@ def test_a_cell_is_compared_with_the_baseline_of_its_own_data_size_and_seed(plan
     assert lint(study, derived) == []
     wrong = [with_config(c, "data.subset", f"{c.index}") for c in planned]
     assert len(texts(lint(study, wrong), "error")) == 6
+
+
+def test_images_that_follow_the_seed_may_differ_between_seeds_and_not_within_one(plan):
+    study, planned = plan()
+    baseline = next(c for c in planned if partner_of(c, study, planned) is c)
+    fewer = [c for c in planned if c is not baseline]  # one arm meets the baseline of another seed
+    drawn = [with_config(c, "data.subset", c.seed) for c in fewer]
+    follows = [with_config(c, "data.subset_seed", "follow") for c in drawn]
+    about = [[text for text in texts(lint(study, cells), "error") if "data.subset" in text]
+             for cells in (drawn, follows)]  # fmt: skip
+    assert [len(found) for found in about] == [1, 0]
+    wrong = [with_config(c, "data.subset", f"{c.index}") for c in follows]
+    assert any("data.subset is" in text for text in texts(lint(study, wrong), "error"))
 
 
 def test_a_study_of_data_sizes_is_not_reproached_for_its_data(plan):

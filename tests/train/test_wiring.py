@@ -194,6 +194,7 @@ TRAINING = {
     "data.mix": "mixup",
     "data.eval_view": "crop",
     "data.subset_seed": "1",
+    "data.val_seed": "1",
     "seed_everything": "1",
     "run.init": "CHECKPOINT",
 }
@@ -250,7 +251,7 @@ def known():
 
 @pytest.mark.parametrize("option", TRAINING)
 def test_an_option_of_training_reaches_the_numbers(outcome, colours, known, option, tmp_path):
-    shards = colours(splits=("train", "test")) if option == "data.val_fraction" else colours()
+    shards = colours(splits=("train", "test")) if option in ("data.val_fraction", "data.val_seed") else colours()
     beside = tuple(BESIDE.get(option, ()))
     if (shards, beside) not in known:
         known[shards, beside] = outcome(shards, *QUICK, *beside)

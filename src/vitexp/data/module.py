@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 from vitexp.data.batch import Batch, Batches, BatchLoader, default_workers, settle
 from vitexp.data.info import class_notes
-from vitexp.data.opened import OpenedSet, SubsetOptions, check_location, open_set
+from vitexp.data.opened import DrawSeed, OpenedSet, SubsetOptions, check_location, check_val_seed, open_set
 from vitexp.data.order import EpochOrder, steps
 from vitexp.data.reader import Reader, ReaderName, choose_reader
 from vitexp.data.shards.index import ShardIndex
@@ -52,7 +52,9 @@ class ShardData(L.LightningDataModule):
             pixels are cached or the run trains on the CPU, and else the rank's cores but one, up to 8.
         reader: Decoded pixels in a cache, single reads from local shards, or whole shards streamed from a URL; auto
             chooses.
-        subset_seed: Which images train_images and train_fraction choose.
+        subset_seed: Which images train_images and train_fraction choose; with follow each seed_everything chooses its
+            own.
+        val_seed: Which images val_fraction holds out; with follow each seed_everything holds out its own.
         seed: Of order and augmentation; follows seed_everything.
 
     Raises:
@@ -74,7 +76,8 @@ class ShardData(L.LightningDataModule):
         eval_view: EvalKind = "resize",
         workers: int | None = None,
         reader: ReaderName = "auto",
-        subset_seed: int = 0,
+        subset_seed: DrawSeed = 0,
+        val_seed: DrawSeed = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -86,7 +89,8 @@ class ShardData(L.LightningDataModule):
             if self.hparams[option] not in get_args(allowed):
                 raise ValueError(f"data.{option} is {self.hparams[option]!r}; allowed: {', '.join(get_args(allowed))}")
         check_location(shards)
-        self._subset = SubsetOptions(val_fraction, train_images, train_fraction, subset_seed)
+        chosen = SubsetOptions(val_fraction, train_images, train_fraction, subset_seed, val_seed)
+        self._subset = chosen.drawn_by(seed)
         self.shards, self.image_size = shards, image_size
         self.batch_size, self.workers, self.reader = batch_size, workers, reader
         self.augment, self.mix, self.eval_view, self.seed = augment, mix, eval_view, seed
@@ -128,6 +132,7 @@ class ShardData(L.LightningDataModule):
         if self._opened is None:
             opened = self._open()
             self._view(opened.size)  # refuses a view that is impossible at this size
+            check_val_seed(opened, self.hparams["val_seed"])
             self._opened = opened
         return self._opened
 

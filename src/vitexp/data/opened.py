@@ -11,7 +11,7 @@ paradox, and so cannot be nested.) Source: Balinski and Young, "Fair Representat
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
 import numpy as np
@@ -24,12 +24,15 @@ from vitexp.data.shards.files import open_mirror
 from vitexp.data.shards.index import ShardIndex, open_shards
 from vitexp.data.shards.layout import alone, find_shards
 from vitexp.data.sources.named import NAMES
-from vitexp.record import whole_file, write_atomically
+from vitexp.record import FOLLOW, whole_file, write_atomically
 
 LARGE_IMAGES = 1 << 22
 """A selection from this many images or more is saved on disk, memory-mapped, and shared by ranks and by later runs."""
 _HOLD_OUT, _SUBSET = 1, 2
 _CHUNK = 1 << 20
+
+DrawSeed = int | Literal["follow"]
+"""Of a draw of images; with follow it is the seed of the run."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class SubsetOptions:
     """None where validation has shards of its own."""
     images: int | None
     fraction: float | None
-    seed: int
+    seed: DrawSeed
+    val_seed: DrawSeed = 0
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None and not 0 <= self.val_fraction < 1:
@@ -49,6 +53,19 @@ class SubsetOptions:
             raise ValueError("data.train_images and data.train_fraction say the same thing twice; leave one out")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"data.train_fraction is {self.fraction}; it must be more than 0 and at most 1")
+        for option, given in {"data.subset_seed": self.seed, "data.val_seed": self.val_seed}.items():
+            if given != FOLLOW and type(given) is not int:
+                raise ValueError(f"{option} is {given!r}; allowed: a whole number, or {FOLLOW} for that of the run")
+        if self.seed == FOLLOW and self.images is None and self.fraction is None:
+            raise ValueError(
+                f"data.subset_seed is {FOLLOW}, but all images are trained on; set data.train_images or "
+                "data.train_fraction, or leave it out"
+            )
+
+    def drawn_by(self, seed: int) -> "SubsetOptions":
+        """The same with the seed of the run in place of `follow`."""
+        drawn = {name: seed for name in ("seed", "val_seed") if getattr(self, name) == FOLLOW}
+        return replace(self, **drawn)
 
     def held_out(self, images: int) -> int:
         """How many of `images` are held out for validation."""
@@ -113,6 +130,15 @@ def open_set(shards: str, image_size: int | None, options: SubsetOptions) -> Ope
         shards_fingerprint=train.fingerprint[:16],
         subset_fingerprint=chosen.fingerprint,
     )
+
+
+def check_val_seed(opened: OpenedSet, val_seed: DrawSeed) -> None:
+    """Raises: ValueError where the seed of the validation slice would have no effect."""
+    if val_seed and ("val" in opened.indexes or not len(opened.rows.get("val", ()))):
+        raise ValueError(
+            f"data.val_seed is {val_seed}, but no images of {opened.name} are held out of train for validation; "
+            "leave it out"
+        )
 
 
 def size_of(name: str, own: tuple[int, int] | None, image_size: int | None) -> int:
@@ -185,21 +211,22 @@ def select(index: ShardIndex, options: SubsetOptions) -> Selection:
 
 def _work_out(index: ShardIndex, options: SubsetOptions) -> Selection:
     labels, keys = index.labels, index.keys
-    rows, held = hold_out(labels, keys, options.held_out(len(index)))
+    rows, held = hold_out(labels, keys, options.held_out(len(index)), int(options.val_seed))
     images = options.wanted(len(rows), len(np.unique(labels[rows])))
-    rows = choose(labels, keys, rows, images, options.seed)
+    rows = choose(labels, keys, rows, images, int(options.seed))
     return Selection(rows, held, fingerprint(labels, keys, rows))
 
 
-def hold_out(labels: np.ndarray, keys: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, keys: np.ndarray, images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The rows for training and the `images` that are held out, each ascending.
 
-    The slice depends on the data set and its size alone, never on a seed: all runs of a study are measured with it.
+    The slice depends on the data set, its size and `data.val_seed`, which is 0 for all runs of a study unless asked.
     """
     if not images:
         return np.arange(len(labels)), np.arange(0)
     held = np.ones(len(labels), bool)
-    train = stratified_prefix(labels, keys, key(_HOLD_OUT), len(labels) - images)
+    salt = key(_HOLD_OUT, seed) if seed else key(_HOLD_OUT)  # of 0 the slice that there was before the option
+    train = stratified_prefix(labels, keys, salt, len(labels) - images)
     held[train] = False
     return train, np.flatnonzero(held)
 

@@ -3,9 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 from vitexp import stats
+from vitexp.record import FOLLOW, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
 from vitexp.study.table import Entry, Table, primary
+
+_DRAWN = {
+    "data.subset_seed": "draws its own training images",
+    "data.val_seed": "holds out its own validation images and trains on others",
+}
+"""What varies between the runs of an arm beside initial weights and order, where these options say so."""
 
 
 def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[str]:
@@ -70,6 +77,10 @@ def about(table: Table, entries: Sequence[Entry]) -> Iterator[str]:
         yield f"± is the half-width of a 95 % interval over n seeds, for these test images alone{which}"
     if any(entry.interval and entry.interval.n > 1 and entry.interval.low is None for entry in entries):
         yield "no interval stands where all seeds gave the same value"
+    runs = [run for arm in table.arms for run in arm.runs.values()]
+    for key, words in _DRAWN.items():
+        if FOLLOW in (found := {option(run.config, key) for run in runs}):
+            yield f"each seed {words}" + (f", where {key} is {FOLLOW}" if len(found) > 1 else "")
 
 
 def noise(judged: Sequence[Entry]) -> Iterator[str]:

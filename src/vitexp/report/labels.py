@@ -55,6 +55,7 @@ KEYS = {
     "data.train_fraction": "share of the training images",
     "data.train_images": "training images",
     "data.val_fraction": "share held out for validation",
+    "data.val_seed": "seed of the validation slice",
     "run.init": "start",
     "run.keep": "weights kept",
     "run.compile": "compiled",

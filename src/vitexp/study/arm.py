@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from vitexp.metrics import is_share
-from vitexp.record import RunRecord, flatten, result_config
+from vitexp.record import FOLLOW, RunRecord, flatten, option, result_config, subset_follows
 from vitexp.stats import proportion_interval
 from vitexp.study.cells import SEED
 from vitexp.study.trained import why_untrained
@@ -177,7 +177,8 @@ def unstudied_differences(settings: Sequence[Mapping[str, Any]], keys: Sequence[
 def _varying(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
     if len(settings) < 2:
         return []
-    return [key for key in differing_keys(settings, _ABSENT) if key not in {*keys, SEED}]
+    drawn = {"data.subset"} if any(map(subset_follows, settings)) else set()
+    return [key for key in differing_keys(settings, _ABSENT) if key not in {*keys, SEED} | drawn]
 
 
 def _settings(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
@@ -247,7 +248,9 @@ def _length(run: RunRecord) -> dict[str, Any]:
 
 def _origin(packages: Sequence[str], run: RunRecord) -> dict[str, Any]:
     """Code, versions, device, measured images and format; old records hold a commit in place of the source's hash."""
-    code, device, orders = run.code, run.device, run.data.get("order_fingerprints") or {}
+    code, device, orders = run.code, run.device, dict(run.data.get("order_fingerprints") or {})
+    if option(run.config, "data.val_seed") == FOLLOW:
+        orders["val"] = "by seed"
     source = f"source {str(code['source'])[:8]}" if code.get("source") else None
     if not source and code.get("commit"):
         source = f"commit {str(code['commit'])[:7]}{' with changes' if code.get('dirty') else ''}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from vitexp.record import flatten, result_config
+from vitexp.record import flatten, result_config, subset_follows
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.arm import FOLLOWS
 from vitexp.study.cells import SEED, make_cells, varying
@@ -118,6 +118,8 @@ def _differences(cell: ResolvedCell, partner: ResolvedCell, study: Study) -> dic
     moved = _moved(cell, partner, study.factors)
     if any(key.startswith("data.") for key in moved):
         keys -= {"data.subset", "steps", "images_seen"}
+    if cell.seed != partner.seed and subset_follows(one) and subset_follows(other):
+        keys -= {"data.subset"}
     if not moved.isdisjoint(LENGTHS):
         keys -= {"steps", "images_seen"}
     keys -= {follows for factor, follows in FOLLOWS.items() if factor in moved}
