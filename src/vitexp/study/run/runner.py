@@ -149,6 +149,8 @@ def run_study(
         write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
+        if study.config.tune:
+            progress.note("test numbers are kept in the records until `vitexp table` has chosen (study.tune)")
         runner.run()
     progress.end(search.summary() if search else ())
     return runner.outcome
