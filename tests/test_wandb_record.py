@@ -56,6 +56,28 @@ def test_a_record_comes_back_as_it_was():
     assert back(RECORD) == RECORD
 
 
+def tuned(record):
+    return replace(record, config=record.config | {"study": {"name": "pos", "tune": ["model.lr"]}})
+
+
+def test_test_numbers_of_a_candidate_come_back_and_are_no_numbers_of_the_summary():
+    hidden = {"limited_test_loss": 0.1875, "fewshot_5": 0.625}
+    record = tuned(replace(RECORD, metrics=RECORD.metrics | hidden))
+    summary = through_json(end_summary(record))
+    numbers = json.dumps({name: value for name, value in summary.items() if name != "withheld"})
+    assert not any(text in numbers for text in ("test", "fewshot", "0.9375", "0.1875", "0.625"))
+    assert (summary["metrics"], summary["val_loss"]) == (["val_loss"], 0.25)
+    assert isinstance(summary["withheld"], str)
+    assert back(record) == replace(record, config=RECORD.config)
+
+
+@pytest.mark.parametrize("word", ["no base64", "e30=", "MQ==", 3])
+def test_withheld_numbers_that_are_damaged_are_one_sentence(word):
+    summary = through_json(end_summary(tuned(RECORD))) | {"withheld": word}
+    with pytest.raises(ValueError, match="its withheld test numbers are damaged"):
+        from_wandb(through_json(start_config(RECORD)), summary, "finished")
+
+
 def test_panels_find_the_axis_and_the_cell_under_plain_names():
     config = start_config(RECORD)
     assert (config["data_size"], config["cell"], config["data.train_images"]) == (1000, "micro-2", 1000)

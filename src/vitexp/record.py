@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from vitexp.axes import learn
 from vitexp.checked import Shared, checked, checked_once
+from vitexp.metrics import split_of
 from vitexp.neutral import PARTS, counted
 
 RECORD_NAME = "record.json"
@@ -233,6 +234,20 @@ def option(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
     """One option of a nested config by its dotted key, as `flatten` has it."""
     around = {name: value for name, value in config.items() if key == name or key.startswith(f"{name}.")}
     return flatten(around).get(key, default)
+
+
+def is_candidate(config: Mapping[str, Any]) -> bool:
+    """Whether a run is one of several that an arm is chosen from (`study.tune`)."""
+    return bool(option(config, "study.tune"))
+
+
+def open_metrics(metrics: Mapping[str, float], config: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that may be shown while arms are tuned: of a candidate all but those of the test images.
+
+    Who sees these before the choice chooses by them; they are in the record, where `vitexp table` reads the chosen's.
+    """
+    hidden = is_candidate(config)
+    return {name: value for name, value in metrics.items() if not (hidden and split_of(name) == "test")}
 
 
 def result_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,11 @@ _SHARDS = (
         "info",
         "print counts, classes and sizes of a directory of shards",
         "vitexp.data.shards.command:run_info",
-        (_DIRECTORY, row("--contact-sheet", metavar="PNG", type=Path, help=_SHEET)),
+        (
+            _DIRECTORY,
+            row("--contact-sheet", metavar="PNG", type=Path, help=_SHEET),
+            flag("--json", "print one JSON document instead (docs/json.md)"),
+        ),
     ),
     Verb(
         "index",

@@ -51,6 +51,7 @@ _SWEEP = Verb(
         row("--stale", choices=["keep", "rerun"], default="keep", help=_STALE),
         row("--wandb", choices=_MODES, default="off", help="W&B mode (default: off)"),
         flag("--quick", _QUICK),
+        flag("--json", f"lint: {_JSON}"),
         row("--engine", group=_RAY, choices=_ENGINES, default="local", help="what runs cells (default: local)"),
         row("--ray-address", group=_RAY, help="a running cluster, such as auto or HOST:6379 (default: a new one)"),
         row("--cpus-per-run", group=_RAY, type=share, help="Ray: CPUs per cell (default: --threads)"),

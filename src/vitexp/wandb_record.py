@@ -3,6 +3,8 @@
 Both wings meet here: training writes these keys, studies read them from a server without the run's folder.
 """
 
+import base64
+import json
 import socket
 import time
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from vitexp.record import RunRecord, flatten, record_of, result_config
+from vitexp.record import RunRecord, flatten, open_metrics, record_of, result_config
 
 ATTEMPTS = 5
 """A server that restarts gets this many chances, a second apart."""
@@ -26,6 +28,8 @@ _OUTCOME = (
 """Fields that are known when it has ended; they stand in the summary under their own names."""
 _PLAIN = ("data_size", "cell")
 """What a panel plots or groups by: W&B's filters do not find keys with dots."""
+_WITHHELD = "withheld"
+"""The test numbers of a candidate, with its answers, as one word that no panel plots and nobody reads by chance."""
 
 
 def start_config(record: RunRecord) -> dict[str, Any]:
@@ -36,11 +40,18 @@ def start_config(record: RunRecord) -> dict[str, Any]:
 
 
 def end_summary(record: RunRecord) -> dict[str, Any]:
-    """What a W&B summary holds of an ended run: its metrics under their own names, and which those are."""
+    """What a W&B summary holds of an ended run: its metrics under their own names, and which those are.
+
+    Test numbers of a candidate (`study.tune`) stand where only `from_wandb` finds them.
+    """
     outcome = {name: value for name in _OUTCOME if (value := getattr(record, name)) is not None}
     if record.status != "finished":
         outcome.pop("finished", None)
-    return {**record.metrics, **outcome, "metrics": sorted(record.metrics), "status": record.status}
+    shown = open_metrics(record.metrics, record.config)
+    if kept := {name: value for name, value in record.metrics.items() if name not in shown}:
+        content = json.dumps({"metrics": kept, "answers": outcome.pop("answers", {})})
+        outcome[_WITHHELD] = base64.b64encode(content.encode()).decode()
+    return {**shown, **outcome, "metrics": sorted(shown), "status": record.status}
 
 
 def from_wandb(config: Mapping[str, Any], summary: Mapping[str, Any], state: str) -> RunRecord:
@@ -63,6 +74,9 @@ def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:
     """Status and outcome. A finished run is one that said so: a server also calls an interrupted program finished."""
     outcome = {name: summary[name] for name in _OUTCOME if summary.get(name) is not None}
     outcome["metrics"] = {name: float(summary[name]) for name in summary.get("metrics") or () if name in summary}
+    if kept := summary.get(_WITHHELD):
+        opened = _opened(kept)
+        outcome |= opened | {"metrics": outcome["metrics"] | opened["metrics"]}
     if "finished" in outcome:
         return {**outcome, "status": "finished", "reason": None}
     if summary.get("status") in ("stopped", "failed"):
@@ -70,6 +84,15 @@ def _ended(summary: Mapping[str, Any], state: str) -> dict[str, Any]:
     if state in ("running", "pending"):
         return {**outcome, "status": "running"}
     return {"reason": f"W&B has it as {state}", **outcome, "status": "failed"}
+
+
+def _opened(word: Any) -> dict[str, Any]:
+    """What stands under `withheld`. Raises: ValueError for what this program has not written."""
+    try:
+        content = json.loads(base64.b64decode(word, validate=True))
+        return {"metrics": dict(content["metrics"]), "answers": dict(content["answers"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("its withheld test numbers are damaged") from error
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`vitexp shards` as a user types it."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -28,6 +29,26 @@ def test_make_then_info_then_verify(tmp_path, capsys):
     assert "from digits" in text
     assert shards("verify", out) == 0
     assert capsys.readouterr().out.endswith("1,797 images, no problems\n")
+
+
+def test_info_as_json_is_one_document(make_set, digits, tmp_path, capsys):
+    folder = make_set(tmp_path / "odd", train=[[1, 1], [2]], test=[[1, 3]])
+    sheet = tmp_path / "sheet.png"
+    assert shards("info", folder, "--json", "--contact-sheet", sheet) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sheet.is_file()
+    assert next(iter(found.items())) == ("schema", "vitexp.shards_info/1")
+    assert (found["name"], found["directory"], found["recipe"]) == ("toy", str(folder), None)
+    train = found["splits"]["train"]
+    assert (train["images"], train["shards"], train["images_per_class"]) == (3, 2, [0, 2, 1, 0])
+    assert train["bytes"] == sum(path.stat().st_size for path in folder.glob("*train*.tar"))
+    assert train["kinds"] == {"png": 3}
+    assert any(note.startswith("1 of 4 classes (3) has no training image") for note in found["notes"])
+    assert shards("info", digits, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["image_size"], found["class_names"]) == ([8, 8], list("0123456789"))
+    assert found["recipe"] == json.loads((digits / "recipe.json").read_text())
+    assert sum(found["splits"]["test"]["images_per_class"]) == found["splits"]["test"]["images"] == 359
 
 
 def test_every_option_of_make_arrives(tmp_path):

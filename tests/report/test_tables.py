@@ -113,7 +113,18 @@ def test_without_columns_every_arm_has_a_line_with_its_tuned_value(lab):
     assert re.search(r"◆ class token +86\.00 ± 2\.48 +learning rate 0\.001", text)
     assert re.search(r"global average pooling +87\.00 ± 4\.97 +\+1\.00 ± 2\.48 +no difference shown +0\.\d{3}", text)
     assert "Each arm has the learning rate that is best for it by top-1 accuracy on the validation slice" in text
+    tried = "validation slice, chosen from 6 runs over learning rate 0.001, 0.003; test numbers of the others were not"
+    assert tried in " ".join(text.split())
     assert "Paper: Figure 9, drawn only" in text
+
+
+def test_grids_that_differ_from_arm_to_arm_are_named_so(lab):
+    settings = {"study.name": "pool", "study.tune": ["model.lr"], "study.rows": ["model.pool"]}
+    pairs = [{"pool": pool, "lr": rate} for pool, rate in (("cls", 0.1), ("cls", 0.2), ("gap", 0.2), ("gap", 0.4))]
+    study = lab.study(settings, {"model": pairs, "seed_everything": [0, 1, 2]})
+    lab.fill(study, lambda cell: {"val_acc": 0.5 + 0.1 * cell.seed, "test_acc": 0.5 + 0.1 * cell.seed})
+    text = " ".join(text_of(TerminalTable(make_view(make_table(study, lab.root)))).split())
+    assert "chosen from 6 runs over learning rate 0.1, 0.2, 0.4 (not all in every arm); test" in text
 
 
 def test_one_learning_rate_per_arm_is_not_called_a_choice(lab):

@@ -1,11 +1,14 @@
 """The options of `vitexp sweep`; what it runs is tested where that lives."""
 
+import json
 import os
 import sys
 
 import pytest
+import yaml
 
 from vitexp import cli
+from vitexp.data.shards import write
 
 SWEEP = "sweeps/pos_embed.yaml"
 
@@ -77,3 +80,51 @@ def test_lint_and_sweep_refuse_early_termination_alike(tmp_path, capsys):
         said.append(capsys.readouterr().err)
     assert said[0] == said[1]
     assert "only `wandb agent` runs this as it says; take it out to check or run it here" in said[0]
+
+
+@pytest.fixture
+def lint(tmp_path, monkeypatch, capsys):
+    """Lints a sweep over real digits with --json; gives the exit status and the document."""
+    monkeypatch.chdir(tmp_path)
+    write.make("digits", tmp_path / "shards" / "digits", workers=1)
+    words = ["--data.shards=shards/digits", "--model.arch=micro/4", "--data.batch_size=100", "--run.shots=[]"]
+
+    def run(parameters, **settings):
+        given = {"study.name": {"value": "s"}, **parameters}
+        command = ["vitexp", "fit", *words, "--trainer.max_steps=3", "--config", "${args_json_file}"]
+        sweep = {"method": "grid", "command": command, "parameters": given, **settings}
+        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+        status = cli.main(["sweep", "lint", "--json", "sweep.yaml"])
+        return status, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_lint_as_json_is_one_document_with_findings_cells_and_totals(lint):
+    arms = {"model.pos_embed": {"values": ["none", "1d"]}, "study.baseline": {"value": {"model.pos_embed": "none"}}}
+    status, found = lint({**arms, "run.project": {"values": ["a", "b"]}})
+    assert status == 2
+    assert next(iter(found.items())) == ("schema", "vitexp.lint/1")
+    assert len(found["findings"]["error"]) == 2
+    assert all("cells are one and the same run" in text for text in found["findings"]["error"])
+    assert any("the study has 1 seed (0)" in text for text in found["findings"]["note"])
+    assert [cell["overrides"]["model.pos_embed"] for cell in found["cells"]] == ["none", "none", "1d", "1d"]
+    none, _, table, _ = found["cells"]
+    assert table["parameters"] - none["parameters"] == (2 * 2 + 1) * 64, "a vector for each patch and the class token"
+    assert {(cell["steps"], cell["images_seen"]) for cell in found["cells"]} == {(3, 300)}
+    flops = sum(cell["train_flops"] for cell in found["cells"])
+    assert found["total"] == {"runs": 4, "steps": 12, "train_flops": flops}
+    starts = [line.partition(":")[0] for line in found["starts"]]
+    assert starts == [f"start of model.pos_embed=1d run.project={name}" for name in "ab"]
+
+
+def test_lint_as_json_of_a_search_adds_nothing_up(lint):
+    rate = {"model.lr": {"min": 0.001, "max": 0.1, "distribution": "log_uniform_values"}}
+    status, found = lint(rate, method="bayes", metric={"name": "val_acc", "goal": "maximize"}, run_cap=3)
+    assert (status, len(found["cells"])) == (0, 3)
+    assert found["total"] == {"runs": 3, "steps": None, "train_flops": None}
+    assert "no ground for comparing arms" in found["findings"]["note"][0]
+
+
+def test_json_of_a_sweep_that_trains_is_refused(refused):
+    assert refused(SWEEP, "--json").startswith("vitexp: --json is for `vitexp sweep lint FILE`")

@@ -12,10 +12,10 @@ from vitexp.study.run.progress import Progress, duration, last_numbers
 from vitexp.study.run.result import Failure, Outcome
 
 
-def cell(folder, index=0):
+def cell(folder, index=0, config=None):
     made = Cell(index, {}, {}, f"seed={index}", index)
     place = str(folder / f"seed-{index}")
-    return ResolvedCell(**vars(made), argv=[], fingerprint="f", name="c", run_directory=place, config={})
+    return ResolvedCell(**vars(made), argv=[], fingerprint="f", name="c", run_directory=place, config=config or {})
 
 
 def running(*began):
@@ -77,6 +77,15 @@ def test_without_a_terminal_every_cell_is_a_line(tmp_path):
     assert lines[1].startswith("[5/6] finished seed=1: val_acc 50.00 %, test_acc 25.00 %, 3 s")
     assert lines[2] == f"[6/6] failed   seed=2: killed by signal 9 (SIGKILL) (log: {tmp_path}/seed-2/fit.log)"
     assert len(lines) == 3
+
+
+def test_the_line_of_a_candidate_has_no_number_of_the_test_images(tmp_path):
+    out = io.StringIO()
+    progress = Progress("pos", Console(file=out))
+    progress.start(Outcome(1, finished=1), 1)
+    tuned = cell(tmp_path, 1, {"study": {"tune": ["model.lr"]}})
+    progress.finished(tuned, record(val_acc=0.5, test_acc=0.25, limited_test_acc=0.25, test_top5_acc=0.75), 3.0)
+    assert out.getvalue().splitlines()[1] == "[1/1] finished seed=1: val_acc 50.00 %, 3 s"
 
 
 def test_the_last_line_speaks_of_no_time_left(tmp_path):

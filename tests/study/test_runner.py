@@ -40,6 +40,14 @@ def test_the_end_names_the_arms_whose_runs_did_not_train(study, run):
     assert said[-1] == found[-1]
 
 
+def test_of_a_study_that_tunes_no_test_number_is_said(study, run):
+    outcome, said = run(study(**{"model.lr": value(0.1, 0.2), "study.tune": {"value": ["model.lr"]}}))
+    assert outcome.finished == 4
+    assert "trains; their test numbers stay in the records until `vitexp table` has chosen (study.tune)\n" in said
+    assert "val_acc 51.00 %" in said
+    assert "test_acc" not in said
+
+
 def test_cells_run_with_one_thread_in_processes_of_their_own(study, run, ground):
     run(study(seeds=(0, 1, 2)))
     lines = [(folder / "trainings").read_text().split() for folder in ground.folders()]

@@ -36,7 +36,7 @@ def sweep(account, study, lab):  # noqa: F811
     records = read_records(lab.root)[0]
     place = to_server(account, study, records)
     for number, record in enumerate(records):
-        upload(account.state, f"run{number}", record)
+        upload(account.state, f"{place.rpartition('/')[2]}-{number}", record)
     return place
 
 
@@ -124,7 +124,7 @@ def test_a_name_that_leads_out_of_the_folder_is_not_followed(sweep, account, tmp
     answer = {"file": name, "images": IMAGES, "right": 1, "sha256": "0", "order": "o"}
     facts = {"study": "s", "cell": "c", "seed": 0, "fingerprint": "f", "status": "finished", "config": {}}
     record = RunRecord(**facts, answers={"test_acc": answer})
-    (read,), (note,) = with_answers([("run0", record)], "lab", "demo", 30)
+    (read,), (note,) = with_answers([(f"{sweep.rpartition('/')[2]}-0", record)], "lab", "demo", 30)
     assert read.directory is None
     assert "holds no file" in note
     assert victim.read_text() == "mine"

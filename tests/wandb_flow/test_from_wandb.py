@@ -107,6 +107,24 @@ def test_a_curve_against_compute_needs_no_folder_either(account, lab):
     assert written("there") == here
 
 
+def test_a_study_that_tunes_is_read_from_there_as_from_here(account, lab):
+    settings = {"study.name": "tuned", "study.baseline": {"model.pos_embed": "1d"}, "study.tune": ["model.lr"]}
+    values = {"model.pos_embed": ["none", "1d"], "model.lr": [0.1, 0.2], "seed_everything": [0, 1, 2]}
+    study = lab.study(settings, values)
+    records = []
+    for cell in study.cells():
+        arm, rate = cell.overrides["model.pos_embed"] == "none", cell.overrides["model.lr"]
+        metrics = {"val_acc": 0.5 + rate, "test_acc": 0.7 + rate + 0.1 * arm + 0.01 * cell.seed * (1 + arm)}
+        records.append(lab.run(cell, metrics, study="tuned", config={"study.tune": ["model.lr"]}))
+    sweep = to_server(account, study, records)
+    assert not [run for run in account.state.runs.values() if "test_acc" in run.summary]
+    assert cli.main(["table", str(study.path), "--root", str(lab.root), "--results", "here"]) == 0
+    assert cli.main(["table", "--from", "wandb", sweep, "--results", "there"]) == 0
+    here = written("here")
+    assert "0.91" in here["table.csv"]
+    assert written("there") == here
+
+
 def test_a_failed_run_is_counted_as_that(sweep, capsys):
     assert cli.main(["curve", "--from", "wandb", sweep]) == 0
     told = " ".join(capsys.readouterr().out.split())

@@ -46,6 +46,24 @@ def test_a_run_arrives_with_history_summary_and_flat_config(client, server):
     assert (client.folder / "run" / "wandb_id.txt").read_text() == f"lab/vitexp/{run.name}\n"
 
 
+def test_test_numbers_of_a_candidate_are_no_metric_there_and_are_read_from_there(client, server):
+    words = ["--trainer.max_steps=4", "--model.warmup_steps=2", "--data.train_images=100", "--run.shots=[5]"]
+    done = client.fit(*words, "--study.tune=[model.lr]")
+    assert done.returncode == 0, done.stderr
+    record, run = read_record(client.folder / "run"), only_run(server)
+    assert {"test_acc", "test_loss", "fewshot_5"} < record.metrics.keys()
+    rows = [*run.history, {name: value for name, value in run.summary.items() if name != "withheld"}]
+    assert not [name for row in rows for name in row if "test" in name or "fewshot" in name]
+    assert run.summary["val_acc"] == record.metrics["val_acc"]
+    assert from_wandb(run.values(), run.summary, run.state).metrics == record.metrics
+    check_answers(server, record, client.folder / "run")
+    told = client.fit(*words, "--study.tune=[model.lr]", WANDB_SWEEP_ID="12ab34cd")
+    assert "Finished already" in told.stdout
+    (again,) = (one for one in server.state.runs.values() if one.name != run.name)
+    assert again.summary["val_acc"] == record.metrics["val_acc"]
+    assert not [name for row in (*again.history, again.summary) for name in row if "test" in name or "fewshot" in name]
+
+
 def test_the_shipped_sweep_is_one_that_wandb_takes(client, server):
     name = client.make_sweep("sweeps/datasize.yaml").rpartition("/")[2]
     given = yaml.safe_load((client.folder / "sweeps" / "datasize.yaml").read_text())

@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -78,6 +79,22 @@ def notes(indexes: Mapping[str, ShardIndex]) -> list[str]:
     return class_notes(indexes["train"].class_names, counts)
 
 
+def document(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `shards info --json` prints."""
+    indexes = open_splits(directory)
+    first = next(iter(indexes.values()))
+    return {
+        "schema": "vitexp.shards_info/1",
+        "name": first.name,
+        "directory": str(directory),
+        "image_size": first.image_size,
+        "class_names": first.class_names,
+        "splits": {split: _facts(index) for split, index in indexes.items()},
+        "recipe": _recipe(Path(directory)),
+        "notes": notes(indexes),
+    }
+
+
 def describe(directory: str | os.PathLike[str]) -> str:
     """Counts, classes and sizes, a line each."""
     indexes = open_splits(directory)
@@ -93,24 +110,41 @@ def describe(directory: str | os.PathLike[str]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in notes(indexes))])
 
 
+def _facts(index: ShardIndex) -> dict[str, Any]:
+    """What is counted of a split; `images_per_class` in the order of the classes, sizes in bytes."""
+    kinds = np.bincount(index.table["kind"], minlength=len(EXTENSIONS)).tolist()
+    return {
+        "images": len(index),
+        "shards": len(index.shards),
+        "bytes": sum(shard.filesize for shard in index.shards),
+        "images_per_class": np.bincount(index.labels, minlength=index.classes).tolist(),
+        "kinds": {kind: count for kind, count in zip(EXTENSIONS, kinds, strict=True) if count},
+        "fingerprint": index.fingerprint,
+    }
+
+
 def _row(split: str, index: ShardIndex) -> str:
-    counts = np.bincount(index.labels, minlength=index.classes)
-    spread = f"{counts.min():,}" if counts.min() == counts.max() else f"{counts.min():,} to {counts.max():,}"
-    megabytes = sum(shard.filesize for shard in index.shards) / 1e6
-    kinds = np.bincount(index.table["kind"], minlength=len(EXTENSIONS))
-    formats = ", ".join(f"{count:,} {kind}" for kind, count in zip(EXTENSIONS, kinds.tolist(), strict=True) if count)
-    return f"{split:8}{len(index):12,}{len(index.shards):8,}{megabytes:10,.1f}  {spread:15}  {formats}"
+    facts = _facts(index)
+    fewest, most = min(facts["images_per_class"]), max(facts["images_per_class"])
+    spread = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    formats = ", ".join(f"{count:,} {kind}" for kind, count in facts["kinds"].items())
+    return f"{split:8}{len(index):12,}{len(index.shards):8,}{facts['bytes'] / 1e6:10,.1f}  {spread:15}  {formats}"
 
 
 def _origin(directory: Path) -> list[str]:
     """How the shards were made, where `vitexp shards make` has noted it."""
-    path = directory / "recipe.json"
-    if not path.is_file():
+    recipe = _recipe(directory)
+    if recipe is None:
         return []
-    recipe = json.loads(path.read_text())
     left_out = recipe.get("left_out", [])
     lines = [f"made by  {recipe.get('made_by')} from {recipe.get('source')}, plan {recipe.get('plan')}"]
     return lines + [f"left out {len(left_out)} images: {left_out[0]}" for _ in left_out[:1]]
+
+
+def _recipe(directory: Path) -> dict[str, Any] | None:
+    path = directory / "recipe.json"
+    recipe: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return recipe
 
 
 def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:

@@ -3,11 +3,12 @@
 import argparse
 from typing import Any
 
+from vitexp.json_text import as_text
 from vitexp.report.claims import as_json, write_claims
 from vitexp.report.compare_text import document, show_comparison
 from vitexp.report.curve_text import readings
 from vitexp.report.diff import show_difference
-from vitexp.report.documents import as_text, curve_document, table_document
+from vitexp.report.documents import curve_document, table_document
 from vitexp.report.markup import visible
 from vitexp.report.plan_text import as_document, terminal
 from vitexp.report.tables import Written, print_written, show, write_table

@@ -1,26 +1,10 @@
-"""What `--json` prints: one JSON document, with the name and version of its schema first (docs/json.md)."""
+"""What `--json` prints of a table and a curve: the name and version of the schema first (docs/json.md)."""
 
-import json
-import math
-from collections.abc import Mapping
 from typing import Any
 
 from vitexp.study.curve import Curve
 from vitexp.study.frame import curve_rows, table_rows
 from vitexp.study.table import Table, primary
-
-
-def as_text(document: Mapping[str, Any]) -> str:
-    """JSON that any reader can read: what is no finite number is null."""
-    return json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table_document(table: Table) -> dict[str, Any]:

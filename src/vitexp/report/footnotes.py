@@ -133,9 +133,20 @@ def _tuning(table: Table) -> str:
         return f"Each arm has one {keys}, which goes with it: none was chosen from several."
     best, budgets = labels.metric_label(table.study.config.select), [arm.tuning_runs for arm in table.arms]
     return (
-        f"Each arm has the {keys} that is best for it by {best}, chosen from {labels.span(budgets)} runs; test numbers "
-        "of the others were not read."
+        f"Each arm has the {keys} that is best for it by {best}, chosen from {labels.span(budgets)} runs over "
+        f"{_grids(table)}; test numbers of the others were not read."
     )
+
+
+def _grids(table: Table) -> str:
+    """The values that were tried of each tuned factor, and whether in every arm."""
+    found = []
+    for key in table.study.config.tune:
+        grids = [[labels.value_label(key, value) for value in arm.grids.get(key, ())] for arm in table.arms]
+        values = dict.fromkeys(value for grid in grids for value in grid)
+        some = "" if all(set(grid) == set(values) for grid in grids) else " (not all in every arm)"
+        found.append(f"{labels.key_label(key)} {', '.join(values)}{some}")
+    return "; ".join(found)
 
 
 def paper_text(paper: Published) -> str:

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from vitexp.json_text import as_text
 from vitexp.record import flatten, result_config, subset_follows
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.arm import FOLLOWS
 from vitexp.study.cells import SEED, make_cells, varying
 from vitexp.study.comparison import Between, aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
-from vitexp.study.resolve import ResolvedCell, changed_values, check_metrics, parse_all, resolve_cells
+from vitexp.study.resolve import FACTS, ResolvedCell, changed_values, check_metrics, parse_all, resolve_cells
 from vitexp.study.run.processes import Parse
 from vitexp.study.run.search import check_search
 from vitexp.study.space import Parameter, sample
@@ -44,7 +45,9 @@ class Finding(NamedTuple):
 _CHOSEN = Finding("note", "points are chosen from the results so far: good for tuning, no ground for comparing arms")
 
 
-def print_lint(study: Study, parse: Parse, examine: Parse | None, workers: int, extra: Sequence[str]) -> int:
+def print_lint(
+    study: Study, parse: Parse, examine: Parse | None, workers: int, extra: Sequence[str], *, as_json: bool = False
+) -> int:
     """`vitexp sweep lint`: resolves every cell, says what the study costs and what is wrong with it (status 2).
 
     `parse` and `examine` are functions of cli.py; without `examine`, starts are not compared.
@@ -60,7 +63,8 @@ def print_lint(study: Study, parse: Parse, examine: Parse | None, workers: int, 
             cells = resolve(study.cells())
         check_metrics(study, cells)
         beside = starts(study, cells, examine=examine, workers=workers) if examine and study.method != "bayes" else []
-    lines = [f"note: {published}" for published in dict.fromkeys(cell.published for cell in cells) if published]
+    published = [text for text in dict.fromkeys(cell.published for cell in cells) if text]
+    lines = [f"note: {text}" for text in published]
     if study.method == "bayes":
         flops = max(cell.facts["train_flops"] for cell in cells) / 1e12
         what, findings = f"{len(cells)} random points of the space", [_CHOSEN]
@@ -71,9 +75,32 @@ def print_lint(study: Study, parse: Parse, examine: Parse | None, workers: int, 
         lines += [*arms, *(line for line, _ in beside)]
     findings.sort(key=lambda finding: finding.severity)
     errors = sum(finding.severity == "error" for finding in findings)
+    if as_json:
+        more = {"starts": [line for line, _ in beside], "published": published}
+        print(as_text(document(study, cells, findings) | more))
+        return 2 if errors else 0
     lines += [*(f"{severity}: {text}" for severity, text in findings), total]
     print(*lines, f"{study.path}: {what} parse; {errors} errors, {len(findings) - errors} notes", sep="\n")
     return 2 if errors else 0
+
+
+def document(study: Study, cells: Cells, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What `sweep lint --json` prints. Cells of a search are drawn, so that their costs do not add up to its own."""
+    searched = study.method == "bayes"
+    costs = {name: None if searched else sum(cell.facts[name] for cell in cells) for name in ("steps", "train_flops")}
+    return {
+        "schema": "vitexp.lint/1",
+        "study": study.name,
+        "file": str(study.path),
+        "method": study.method,
+        "findings": {level: [text for severity, text in findings if severity == level] for level in ("error", "note")},
+        "cells": [
+            {"label": cell.label, "seed": cell.seed, "fingerprint": cell.fingerprint, "overrides": cell.overrides}
+            | {name: cell.facts[name] for name in FACTS}
+            for cell in cells
+        ],
+        "total": {"runs": study.run_cap if searched else len(cells), **costs},
+    }
 
 
 def lint(study: Study, cells: Cells) -> list[Finding]:

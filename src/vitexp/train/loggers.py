@@ -12,7 +12,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vitexp.bits import ANSWERS
-from vitexp.record import RunRecord, write_atomically
+from vitexp.record import RunRecord, open_metrics, write_atomically
 from vitexp.train.config import RunConfig
 from vitexp.train.identity import RunIdentity
 from vitexp.wandb_record import end_summary, start_config, unreachable
@@ -142,7 +142,7 @@ def tell_agent(record: RunRecord, run: RunConfig, identity: RunIdentity) -> None
             rows.setdefault(step, {})[metric] = value
     for step in sorted(rows):
         logger.log_metrics(rows[step], step)
-    logger.log_metrics(record.metrics, record.steps)
+    logger.log_metrics(open_metrics(record.metrics, record.config), record.steps)
     logger.log_end(record)
     logger.finish(0)
 

@@ -88,6 +88,7 @@ class Classifier(QuickNotes, L.LightningModule):
         self.measured_images: dict[str, Measured] = {}
         self.measured_weights: dict[str, list[int]] = {}
         self.class_names: tuple[str, ...] = ()
+        self.withheld: tuple[str, ...] = ()  # splits whose numbers no logger gets
         self.register_buffer("places", None, persistent=False)  # the class for each label of a data set
         self.images_seen = 0
         self.train_loss = TrainingLoss()
@@ -335,6 +336,8 @@ class Classifier(QuickNotes, L.LightningModule):
         self.measured_images[split] = measured
         others = {name: value for name, value in self.measurements.items() if f"{split}_" not in name}
         self.measurements = others | values
+        if split in self.withheld:
+            return
         for name, value in values.items():
             # Lightning's own row would stand a step early; where there are no loggers it still prints and returns them.
             shown = False if self.trainer.loggers else None

@@ -21,7 +21,7 @@ from vitexp.bits import write_answers
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
 from vitexp.nn.table import TABLES
-from vitexp.record import RunRecord, write_record
+from vitexp.record import RunRecord, is_candidate, open_metrics, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
@@ -94,6 +94,7 @@ class RunRecorder(L.Callback):
 
         Raises: ValueError when another run holds the folder.
         """
+        module.withheld = ("test",) if is_candidate(self.identity.config) else ()
         if trainer.is_global_zero:
             last = self.identity.last_checkpoint if self.run.checkpoint else None
             self._folder = take_folder(self.identity.directory, last)
@@ -202,7 +203,8 @@ class RunRecorder(L.Callback):
                     order = data.order_fingerprint(split, samples)
                     answers |= write_answers(self.identity.directory, name, right.tolist(), order)
                 self.keep(metrics=dict(metrics), answers=dict(answers))
-        log_row(trainer, {"data_size": float(data.train_count)} | metrics, trainer.global_step)
+        shown = open_metrics(metrics, self.identity.config)
+        log_row(trainer, {"data_size": float(data.train_count)} | shown, trainer.global_step)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Writes why there is no finished run, with the numbers that are known; says how an interrupted one goes on."""

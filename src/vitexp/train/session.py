@@ -5,6 +5,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from vitexp.data.shards.files import keys_of
 from vitexp.metrics import LIMITED
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
-from vitexp.record import RECORD_NAME, RunRecord, read_record, write_atomically
+from vitexp.record import RECORD_NAME, RunRecord, open_metrics, read_record, write_atomically
 from vitexp.train.answers import class_places, gathered, listed
 from vitexp.train.checkpoint import Stop, set_aside
 from vitexp.train.compute import matmul_precision, threads, threads_for
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vitexp.train.command import TrainingCommand
 
 SPLITS = ("val", "test")
+WITHHELD = "kept in the record until `vitexp table` has chosen the arm's values (study.tune)"
 _ACCURACIES = {"acc": "accuracy", "colour_acc": "colours right"}
 _say = rank_zero_only(print)
 
@@ -46,6 +48,7 @@ def fit(command: "TrainingCommand", **arguments: Any) -> None:
     elif earlier is None or not command.done():
         _train_and_record(command, arguments)
     elif trainer.is_global_zero:
+        earlier = replace(earlier, config=earlier.config | {"study": command.parsed["study"]})  # as it is tuned today
         print(f"Finished already on {earlier.finished}; nothing trains. To train again, move its folder away.")
         print(summary(earlier, command.identity, []))
         tell_agent(earlier, command.run, command.identity)
@@ -135,7 +138,10 @@ def summary(record: RunRecord, identity: RunIdentity, loggers: Sequence[RunLogge
     if "checkpoint" in record.files:
         lines += [("checkpoint", str(identity.directory / record.files["checkpoint"]))]
     lines += [place for logger in loggers if (place := logger.describe())]
-    return "\n".join(["", *results(record.metrics, counts), *(f"{name:<11} {text}" for name, text in lines)])
+    shown = open_metrics(record.metrics, record.config)
+    if len(shown) < len(record.metrics):
+        lines = [("test", WITHHELD), *lines]
+    return "\n".join(["", *results(shown, counts), *(f"{name:<11} {text}" for name, text in lines)])
 
 
 def results(metrics: Mapping[str, float], counts: Mapping[str, int | None]) -> list[str]:

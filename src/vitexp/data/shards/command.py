@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from vitexp.data.info import contact_sheet, describe, notes, open_splits, summary, verify
+from vitexp.data.info import contact_sheet, describe, document, notes, open_splits, summary, verify
 from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.write import Layout, make
 from vitexp.data.sources.named import open_source, progress_bar
+from vitexp.json_text import as_text
 
 
 def run_make(chosen: argparse.Namespace) -> int:
@@ -42,9 +43,11 @@ def run_verify(chosen: argparse.Namespace) -> int:
 
 def run_info(chosen: argparse.Namespace) -> int:
     """Describes a directory of shards."""
-    print(describe(chosen.directory))
-    if chosen.contact_sheet:
-        print(f"contact sheet: {contact_sheet(chosen.directory, chosen.contact_sheet)}")
+    text = as_text(document(chosen.directory)) if chosen.json else describe(chosen.directory)
+    drawn = contact_sheet(chosen.directory, chosen.contact_sheet) if chosen.contact_sheet else None
+    print(text)
+    if drawn and not chosen.json:
+        print(f"contact sheet: {drawn}")
     return 0
 
 

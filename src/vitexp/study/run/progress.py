@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vitexp.record import RunRecord
+from vitexp.record import RunRecord, open_metrics
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run.result import Failure, Outcome
 
@@ -58,7 +58,8 @@ class Progress:
         """Tells of a cell that is finished; `seconds` is 0 for one that another runner has trained."""
         if seconds:
             self.durations.append(seconds)
-        numbers = [f"{name} {100 * value:.2f} %" for name, value in record.metrics.items() if name.endswith("_acc")]
+        shown = open_metrics(record.metrics, cell.config)
+        numbers = [f"{name} {100 * value:.2f} %" for name, value in shown.items() if name.endswith("_acc")]
         self.say(f"{self._count()} finished {cell.label}: {', '.join([*numbers, duration(seconds)])}{self._left()}")
 
     def failed(self, failure: Failure) -> None:

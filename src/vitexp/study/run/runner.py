@@ -28,6 +28,7 @@ from vitexp.study.table import make_table
 PRELOAD = ("vitexp.preload",)
 MOST_LOSSES = 3
 _TICK_SECONDS = 0.25
+_KEPT = "; their test numbers stay in the records until `vitexp table` has chosen (study.tune)"
 
 
 def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
@@ -38,11 +39,14 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         raise ValueError(f"one sweep file is needed, given: {' '.join(files) or 'none'}")
     study = read_study(files[0])
     extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
+    if chosen.json and not checks:
+        raise ValueError("--json is for `vitexp sweep lint FILE`; for results there is `vitexp table FILE --json`")
     if checks:
         check_runs_here(study)
         processes.preload(PRELOAD)
         parse = estimate if chosen.quick else parse
-        return print_lint(study, parse, None if chosen.quick else examine, chosen.workers or 1, extra)
+        examine_starts = None if chosen.quick else examine
+        return print_lint(study, parse, examine_starts, chosen.workers or 1, extra, as_json=chosen.json)
     options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
     options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
     if chosen.until_decided:
@@ -143,7 +147,7 @@ def run_study(
             search = held.enter_context(closing(Search(study, root, resolve)))
             cells = search.cells
         else:
-            progress.note(f"parsing {len(study.cells())} cells before anything trains")
+            progress.note(f"parsing {len(study.cells())} cells before anything trains{_KEPT * bool(study.config.tune)}")
             cells = resolve(study.cells())
         _check(study, cells)
         write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
