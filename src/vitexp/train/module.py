@@ -202,7 +202,7 @@ class Classifier(QuickNotes, L.LightningModule):
 
     @torch.no_grad()
     def weight_sums(self) -> list[int]:
-        """For each tensor of what is measured its bits, added up: alike on every device, other if any weight changes."""
+        """For each tensor that is measured its bits, added up: alike on every device, other if a weight changes."""
         whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         state = (self.measured if self.masked is None else self).state_dict().values()
         bits = (value.detach().contiguous().view(whole[value.element_size()]) for value in state)
