@@ -1,7 +1,7 @@
 """Losses by NumPy by hand, and the arithmetic of a run's length."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import numpy as np
 import pytest
@@ -93,7 +93,10 @@ def test_equal_seeds_give_arms_equal_weights_where_shapes_agree():
 def test_the_constructor_says_what_the_config_holds():
     """Names, types and defaults stand in the signature, for completion; the config is where they are documented."""
     given = inspect.signature(Classifier).parameters
-    wanted = {field.name: (field.type, field.default) for field in fields(ClassifyConfig)}
+    wanted = {
+        field.name: (field.type, field.default) if field.default_factory is MISSING else (field.type | None, None)
+        for field in fields(ClassifyConfig)
+    }
     assert {name: (p.annotation, p.default) for name, p in given.items()} == wanted
     module = Classifier(arch="micro/2", image_size=8, lr=0.5)
     assert dict(module.hparams) == plain(module.config)
