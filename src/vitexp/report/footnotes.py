@@ -89,7 +89,7 @@ def noise(judged: Sequence[Entry]) -> Iterator[str]:
     parts = [one.variance for one in known if one.variance and one.variance.count]
     if parts:
         images = 100 * sum(part.images / part.total for part in parts) / len(parts)
-        both = 100 * sum(part.rest / part.total for part in parts) / len(parts)
+        both = min(100 - images, 100 * sum(part.rest / part.total for part in parts) / len(parts))
         more = "more test images" if images > 50 else "more seeds"
         yield (
             f"Of the variance of the differences {images:.0f} % is due to the test images and {100 - images:.0f} % to "

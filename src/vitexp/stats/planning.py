@@ -120,7 +120,13 @@ class Needed:
 
 def seeds_for_effect(judged: Judgement, effect: float, alpha: float) -> Needed:
     """Until a true difference of `effect` is shown with probability `POWER`; `alpha` is the level of one comparison."""
-    return _needed(judged, alpha, lambda critical, error: (critical + float(special.ndtri(POWER))) * error <= effect)
+    return _needed(judged, alpha, shows(effect))
+
+
+def shows(effect: float) -> Enough:
+    """What shows a true difference of this size with probability `POWER`."""
+    power = float(special.ndtri(POWER))
+    return lambda critical, error: (critical + power) * error <= effect
 
 
 def seeds_for_margin(judged: Judgement, margin: float, alpha: float) -> Needed:
@@ -134,11 +140,11 @@ def _needed(judged: Judgement, alpha: float, enough: Enough) -> Needed:
         return Needed(None, None, None)
     df = judged.variance.df
     ends = [df / float(special.chdtri(df, tail)) for tail in (_UNLIKELY, 1 - _UNLIKELY)]
-    found = [_fewest(judged.variance, judged.n, alpha, enough, scale) for scale in (1.0, *ends)]
+    found = [fewest_seeds(judged.variance, judged.n, alpha, enough, scale) for scale in (1.0, *ends)]
     return Needed(*found)
 
 
-def _fewest(variance: Variance, n: int, alpha: float, enough: Enough, scale: float) -> int | None:
+def fewest_seeds(variance: Variance, n: int, alpha: float, enough: Enough, scale: float) -> int | None:
     """The fewest seeds that are enough, if the seeds' variance is `scale` times what was estimated from `n`."""
 
     def is_enough(seeds: int) -> bool:

@@ -1,15 +1,15 @@
 """How many seeds, and how many test images, an undecided comparison still needs."""
 
 import math
-from bisect import bisect_left
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count, islice
 
 from scipy import special
 
 from vitexp import stats
 from vitexp.stats.crossed import Variance
+from vitexp.stats.planning import fewest_seeds, shows
 
 MOST_SEEDS = 1000
 """Beyond them nobody trains: the difference is too small to be shown."""
@@ -34,10 +34,9 @@ def needed(variance: Variance, n: int, effect: float, alpha: float) -> Needed:
     More seeds divide their part of the variance and leave that of the images. Where the images are too few, seeds and
     images share evenly what the variance may be.
     """
-    totals = range(n + 1, MOST_SEEDS + 1)
-    place = bisect_left(totals, True, key=lambda seeds: _shown(_with(variance, n, seeds), effect, alpha))
-    if place < len(totals):
-        return Needed(effect, totals[place])
+    seeds = fewest_seeds(variance, n, alpha, shows(effect), 1.0)
+    if seeds is not None and seeds <= MOST_SEEDS:
+        return Needed(effect, max(seeds, n + 1))
     distance = float(-special.ndtri(alpha / 2) + special.ndtri(stats.POWER))
     half = (effect / distance) ** 2 / 2
     if variance.images <= half or not half:
@@ -45,15 +44,6 @@ def needed(variance: Variance, n: int, effect: float, alpha: float) -> Needed:
     seeds = math.ceil(variance.of_seeds * n / half)
     images = math.ceil(variance.count * variance.images / half)
     return Needed(effect, max(seeds, n), images) if seeds <= MOST_SEEDS else Needed(effect, None)
-
-
-def _with(variance: Variance, n: int, seeds: int) -> Variance:
-    return replace(variance, seeds=tuple((one * n / seeds, df * (seeds - 1) / (n - 1)) for one, df in variance.seeds))
-
-
-def _shown(variance: Variance, effect: float, alpha: float) -> bool:
-    distance = float(variance.critical(alpha)) + float(special.ndtri(stats.POWER))
-    return distance * math.sqrt(variance.total) <= effect
 
 
 def seeds_to_run(base: Collection[int], candidate: Collection[int], total: int) -> tuple[list[int], list[int]]:
