@@ -13,9 +13,9 @@ from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.run.processes import Parse, parse_cell, worker_pool
+from vitexp.study.select import PLAN_NAME
 from vitexp.study.spec import Study
 
-FILE_NAME = "study.json"
 FACTS = ("parameters", "steps", "images_seen", "train_flops")
 _PARSE_ATTEMPTS = 3
 
@@ -88,7 +88,7 @@ def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path, m
     names |= {"cell": "name", "run_directory": "run_directory"}
     described = [{key: getattr(cell, name) for key, name in names.items()} for cell in cells]
     content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, **more, "cells": described}
-    write_atomically(Path(root) / study.name / FILE_NAME, json.dumps(content, indent=1) + "\n")
+    write_atomically(Path(root) / study.name / PLAN_NAME, json.dumps(content, indent=1) + "\n")
 
 
 def parse_all(parse: Parse, argvs: Sequence[list[str]], workers: int = 1) -> list[Answer | str]:

@@ -14,9 +14,9 @@ from vitexp.record import checked
 from vitexp.stats import planning
 from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, Cell, make_cells
+from vitexp.study.select import PLAN_NAME
 from vitexp.study.spec import Study
 
-PLAN_NAME = "study.json"
 _FACTOR = 2
 """Times the runs of the sweep file that a study may take, where no budget is given."""
 

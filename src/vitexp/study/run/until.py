@@ -4,7 +4,6 @@ from pathlib import Path
 
 from vitexp.study.arm import Arm, name, spelling
 from vitexp.study.cells import Cell
-from vitexp.study.select import PLAN_NAME
 from vitexp.study.sequence import Looks, arms_of, given_seeds, read_looks
 from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table, primary
@@ -17,7 +16,7 @@ def seeds_due(study: Study, looks: Looks, root: str | Path) -> dict[str, int]:
     goes on as long as an arm that is compared with it.
     """
     arms = arms_of(study)
-    if read_looks(Path(root) / study.name) is None or not (Path(root) / study.name / PLAN_NAME).is_file():
+    if read_looks(Path(root) / study.name) is None:
         return dict.fromkeys(arms, looks.after[0])
     given = {name: len(seeds) for name, seeds in given_seeds(study, root).items()}
     try:
