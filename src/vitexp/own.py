@@ -80,7 +80,7 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
-    # A cached .pyc is told from its source by seconds: an edit within one would be hashed, but not run.
+    # Python compares a cached .pyc with its source by whole seconds: a faster edit would be hashed but not run.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         module = importlib.import_module(name)

@@ -203,7 +203,7 @@ class Variance:
         return self.of_seeds**2 / sum(variance**2 / df for variance, df in self.seeds if variance)
 
     def with_seeds(self, share: float, grown: float = 1.0) -> "Variance":
-        """With the seeds' part so many times as large, and its degrees of freedom so many times as many."""
+        """A copy: the seeds' variance multiplied by `share`, its degrees of freedom by `grown`."""
         return replace(self, seeds=tuple((share * variance, df * grown) for variance, df in self.seeds))
 
     def critical(self, alpha: np.ndarray | float) -> np.ndarray:

@@ -17,7 +17,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Needed:
-    """What shows a true difference of `effect` with probability `stats.POWER`: so many seeds in all, on both sides.
+    """The seeds, in all and on either side, that show a difference of `effect` with probability `stats.POWER`.
 
     `images` is the number of test images where those at hand are too few for any number of seeds; `seeds` is None where
     even that would take more than `MOST_SEEDS`.

@@ -109,7 +109,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read_ledger(path: Path, candidates: int | None = None) -> Ledger:
-    """The ledger in a file, or a new one for so many `candidates`.
+    """The ledger in a file, or a new one planned for `candidates` candidates.
 
     Raises: ValueError for a file that is no ledger, and for one that was begun for another number of candidates.
     """

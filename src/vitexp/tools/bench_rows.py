@@ -54,9 +54,9 @@ def line(row: Row) -> str:
     """A line of the table, as Markdown."""
     goals = ", ".join(f"{goal.of} {goal.least:.2f} {'met' if goal.met else 'missed'}" for goal in row.goals)
     compared = (row.floor_share, row.times_timm, row.times_vit_pytorch)
-    told = " | ".join("" if value is None else f"{value:.2f}" for value in compared)
+    cells = " | ".join("" if value is None else f"{value:.2f}" for value in compared)
     return (
-        f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} | {told} | {goals} |"
+        f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} | {cells} | {goals} |"
     )
 
 
