@@ -123,6 +123,16 @@ def seeds_for_effect(judged: Judgement, effect: float, alpha: float) -> Needed:
     return _needed(judged, alpha, shows(effect))
 
 
+def half_the_room(size: float, alpha: float, power: float = POWER) -> float:
+    """Half of the variance at which a test at `alpha` shows a difference of `size` with this power: for the images."""
+    return (size / float(-special.ndtri(alpha / 2) + special.ndtri(power))) ** 2 / 2
+
+
+def images_within(variance: Variance, room: float) -> int:
+    """Test images with which their part of the variance is no more than `room`."""
+    return math.ceil(variance.images * variance.count / room)
+
+
 def shows(effect: float) -> Enough:
     """What shows a true difference of this size with probability `POWER`."""
     power = float(special.ndtri(POWER))

@@ -5,11 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain, count, islice
 
-from scipy import special
-
-from vitexp import stats
 from vitexp.stats.crossed import Variance
-from vitexp.stats.planning import fewest_seeds, shows
+from vitexp.stats.planning import fewest_seeds, half_the_room, images_within, shows
 
 MOST_SEEDS = 1000
 """Beyond them nobody trains: the difference is too small to be shown."""
@@ -37,13 +34,11 @@ def needed(variance: Variance, n: int, effect: float, alpha: float) -> Needed:
     seeds = fewest_seeds(variance, n, alpha, shows(effect), 1.0)
     if seeds is not None and seeds <= MOST_SEEDS:
         return Needed(effect, max(seeds, n + 1))
-    distance = float(-special.ndtri(alpha / 2) + special.ndtri(stats.POWER))
-    half = (effect / distance) ** 2 / 2
+    half = half_the_room(effect, alpha)
     if variance.images <= half or not half:
         return Needed(effect, None)
     seeds = math.ceil(variance.of_seeds * n / half)
-    images = math.ceil(variance.count * variance.images / half)
-    return Needed(effect, max(seeds, n), images) if seeds <= MOST_SEEDS else Needed(effect, None)
+    return Needed(effect, max(seeds, n), images_within(variance, half)) if seeds <= MOST_SEEDS else Needed(effect, None)
 
 
 def seeds_to_run(base: Collection[int], candidate: Collection[int], total: int) -> tuple[list[int], list[int]]:

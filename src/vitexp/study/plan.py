@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from scipy import special
-
 from vitexp import stats
-from vitexp.stats.planning import Needed, seeds_for_effect, seeds_for_margin
+from vitexp.stats.planning import Needed, half_the_room, images_within, seeds_for_effect, seeds_for_margin
 from vitexp.study.arm import name
 from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
@@ -104,11 +102,9 @@ def _images(judged: stats.Judgement, effect: float, margin: float, level: float)
     """Where the images' part alone takes more than half of the variance that effect and margin allow."""
     if judged.variance is None or not judged.variance.count:
         return None
-    critical = -float(special.ndtri(level / 2))
-    powers = float(special.ndtri(stats.POWER)), float(special.ndtri((1 + stats.POWER) / 2))
-    room = min((size / (critical + power)) ** 2 for size, power in zip((effect, margin), powers, strict=True)) / 2
-    needed = judged.variance.images * judged.variance.count / room
-    return math.ceil(needed) if needed > judged.variance.count else None
+    room = min(half_the_room(effect, level), half_the_room(margin, level, (1 + stats.POWER) / 2))
+    needed = images_within(judged.variance, room)
+    return needed if needed > judged.variance.count else None
 
 
 def pilot_seeds(study: Study, count: int) -> Sequence[int]:
