@@ -157,7 +157,8 @@ class Comparisons:
         moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
         both = [(arm.settings[seed], other.settings[seed]) for seed in sorted(arm.runs.keys() & other.runs.keys())]
         pairs = {(id(one), id(two)): (one, two) for one, two in both}.values()  # most seeds are configured alike
-        asked = [*moved, *self.config.tune]
+        # a stated start is no difference of settings where one position has it anyway: `result_config` leaves it out
+        asked = [*moved, *self.config.tune, *({"model.pos_std"} & arm.factors.keys())]
         if also := dict.fromkeys(key for pair in pairs for key in unstudied_differences(pair, asked)):
             return f"also differ in {', '.join(also)}"
         several = confounded(self._values(arm), self._values(other), self._between, self.config)
