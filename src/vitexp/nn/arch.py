@@ -67,6 +67,8 @@ HYBRIDS = {
     ),
 }
 
+part("stem", "conv", label="convolutions", about="convolutions that halve the image until a patch is one pixel")
+
 # Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
 # 14, one a stage, is like micro not from a paper; with half the channels (R14x0.5) it is the smallest there is.
 RESNETS = {
@@ -104,6 +106,8 @@ class Arch:
     feature_patch: int
     resnet_blocks: tuple[int, ...] | None
     resnet_width: float = 1
+    convolutions: tuple[int, ...] = ()
+    """channels that each convolution of the stem `conv` gives"""
 
     @property
     def full_name(self) -> str:
@@ -133,15 +137,35 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
     if hybrid is not None and patch not in hybrid.blocks:
         known = " or ".join(f"/{p}" for p in hybrid.blocks)
         raise ValueError(f"stem {stem} exists for {known}, not for arch {name!r}: choose such an arch or stem patch")
+    sizes = BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))
     return Arch(
         name=f"{body}/{patch}",
         family="vit",
         stem=stem,
         patch=patch,
-        feature_patch=hybrid.feature_patch if hybrid else patch,
+        feature_patch=1 if stem == "conv" else hybrid.feature_patch if hybrid else patch,
         resnet_blocks=hybrid.blocks[patch] if hybrid else None,
-        **vars(BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))),
+        convolutions=_convolutions(name, sizes.width, patch) if stem == "conv" else (),
+        width=sizes.width,
+        depth=sizes.depth,
+        mlp_width=sizes.mlp_width,
+        heads=sizes.heads,
     )
+
+
+# GroupNorm has groups of so many channels in the stem `conv`.
+CHANNELS_IN_GROUP = 8
+
+
+def _convolutions(name: str, width: int, patch: int) -> tuple[int, ...]:
+    """Channels double with each halving of the image, up to the width: S/16 has 48, 96, 192, 384 as in the source."""
+    halvings = patch.bit_length() - 1
+    if patch < 2 or patch != 2**halvings or width % (CHANNELS_IN_GROUP * patch // 2):
+        raise ValueError(
+            f"stem conv halves the image to patches of 2, 4, 8, 16 ... pixels and doubles its channels from a multiple "
+            f"of {CHANNELS_IN_GROUP} to the width: arch {name!r} with width {width} will not do, choose another arch"
+        )
+    return tuple(width >> left for left in reversed(range(halvings)))
 
 
 def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:
@@ -151,7 +175,11 @@ def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:
         name=name,
         family="resnet",
         stem=stem,
-        **dict.fromkeys(("width", "depth", "mlp_width", "heads", "patch"), 0),
+        width=0,
+        depth=0,
+        mlp_width=0,
+        heads=0,
+        patch=0,
         feature_patch=1,
         resnet_blocks=RESNETS[layers],
         resnet_width=width,

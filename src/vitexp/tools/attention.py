@@ -67,7 +67,7 @@ def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
 
 
 def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
-    model, layout = opened.vit, opened.vit.layout
+    model, layout = opened.vit, opened.vit.position.layout  # without registers
     with torch.no_grad():
         table = model.position.add(torch.zeros(1, layout.tokens, layout.width), 0)[0, layout.prefix :]
     if not table.any():
