@@ -80,6 +80,9 @@ RESNETS = {
     200: (3, 24, 36, 3),
 }
 
+# GroupNorm has groups of so many channels in the stem `conv`.
+CHANNELS_IN_GROUP = 8
+
 _RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x(0\.5|[1-9]\d?)")
 # A body without a name, by its width, depth, MLP width and heads: w1024d8m2048h16, where the paper's Fig. 8 starts.
 _FREE = r"w[1-9]\d*d[1-9]\d*m[1-9]\d*h[1-9]\d*"
@@ -106,13 +109,17 @@ class Arch:
     feature_patch: int
     resnet_blocks: tuple[int, ...] | None
     resnet_width: float = 1
-    convolutions: tuple[int, ...] = ()
-    """channels that each convolution of the stem `conv` gives"""
 
     @property
     def full_name(self) -> str:
         """The name with its stem, "R50+B/16"; `name` is the same without it, "B/16"."""
         return f"{HYBRIDS[self.stem].prefix}+{self.name}" if self.stem in HYBRIDS else self.name
+
+    @property
+    def convolutions(self) -> tuple[int, ...]:
+        """Channels of the stem `conv`, doubled with each halving of the image: S/16 has 48, 96, 192, 384."""
+        left = range(self.patch.bit_length() - 1) if self.stem == "conv" else ()
+        return tuple(self.width >> halvings for halvings in reversed(left))
 
 
 def parse_arch(name: str, stem: str = "auto") -> Arch:
@@ -137,35 +144,21 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
     if hybrid is not None and patch not in hybrid.blocks:
         known = " or ".join(f"/{p}" for p in hybrid.blocks)
         raise ValueError(f"stem {stem} exists for {known}, not for arch {name!r}: choose such an arch or stem patch")
-    sizes = BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))
-    return Arch(
+    arch = Arch(
         name=f"{body}/{patch}",
         family="vit",
         stem=stem,
         patch=patch,
         feature_patch=1 if stem == "conv" else hybrid.feature_patch if hybrid else patch,
         resnet_blocks=hybrid.blocks[patch] if hybrid else None,
-        convolutions=_convolutions(name, sizes.width, patch) if stem == "conv" else (),
-        width=sizes.width,
-        depth=sizes.depth,
-        mlp_width=sizes.mlp_width,
-        heads=sizes.heads,
+        **vars(BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))),
     )
-
-
-# GroupNorm has groups of so many channels in the stem `conv`.
-CHANNELS_IN_GROUP = 8
-
-
-def _convolutions(name: str, width: int, patch: int) -> tuple[int, ...]:
-    """Channels double with each halving of the image, up to the width: S/16 has 48, 96, 192, 384 as in the source."""
-    halvings = patch.bit_length() - 1
-    if patch < 2 or patch != 2**halvings or width % (CHANNELS_IN_GROUP * patch // 2):
+    if stem == "conv" and (patch not in (2, 4, 8, 16, 32) or arch.width % (CHANNELS_IN_GROUP * patch // 2)):
         raise ValueError(
-            f"stem conv halves the image to patches of 2, 4, 8, 16 ... pixels and doubles its channels from a multiple "
-            f"of {CHANNELS_IN_GROUP} to the width: arch {name!r} with width {width} will not do, choose another arch"
+            "stem conv halves the image to patches of 2, 4, 8, 16 or 32 pixels and doubles its channels from a "
+            f"multiple of {CHANNELS_IN_GROUP} to the width {arch.width}: choose another arch than {name!r}"
         )
-    return tuple(width >> left for left in reversed(range(halvings)))
+    return arch
 
 
 def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:
@@ -175,11 +168,7 @@ def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:
         name=name,
         family="resnet",
         stem=stem,
-        width=0,
-        depth=0,
-        mlp_width=0,
-        heads=0,
-        patch=0,
+        **dict.fromkeys(("width", "depth", "mlp_width", "heads", "patch"), 0),
         feature_patch=1,
         resnet_blocks=RESNETS[layers],
         resnet_width=width,

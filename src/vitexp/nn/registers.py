@@ -28,20 +28,13 @@ class Registers(nn.Module):
 
     def around(self, middle: Tensor, others: Tensor, dim: int) -> Tensor:
         """Others with something in the place of the registers along a dimension."""
-        return torch.cat([others.narrow(dim, 0, self.prefix), middle, self._after(others, self.prefix, dim)], dim)
+        before, after = others.tensor_split([self.prefix], dim)
+        return torch.cat([before, middle, after], dim)
 
-    def without(self, tokens: Tensor, dim: int = 1) -> Tensor:
-        """What `insert` was given. Shapes: (B, P + R + N, D) -> (B, P + N, D)."""
-        after = self._after(tokens, self.prefix + self.count, dim)
-        return torch.cat([tokens.narrow(dim, 0, self.prefix), after], dim) if self.prefix else after
-
-    def only(self, tokens: Tensor, dim: int) -> Tensor:
-        """The registers along a dimension."""
-        return tokens.narrow(dim, self.prefix, self.count)
-
-    @staticmethod
-    def _after(tokens: Tensor, start: int, dim: int) -> Tensor:
-        return tokens.narrow(dim, start, tokens.shape[dim] - start)
+    def apart(self, tokens: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        """The registers and the others along a dimension."""
+        before, own, after = tokens.tensor_split([self.prefix, self.prefix + self.count], dim)
+        return own, torch.cat([before, after], dim) if self.prefix else after
 
 
 class Placed:
@@ -54,26 +47,25 @@ class Placed:
         """Shapes: (B, P + R + N, D) -> (B, P + R + N, D)."""
         if type(self.position).add is Position.add:
             return tokens
-        placed = self.registers.without(tokens)
+        own, placed = self.registers.apart(tokens)
         added = self.position.add(placed, layer)
-        return tokens if added is placed else self.registers.around(self.registers.only(tokens, 1), added, 1)
+        return tokens if added is placed else self.registers.around(own, added, 1)
 
     def rotate(self, heads: Tensor, layer: int) -> Tensor:
         """Shapes: (B, H, P + R + N, K) -> (B, H, P + R + N, K)."""
         if type(self.position).rotate is Position.rotate:
             return heads
-        turned = self.position.rotate(self.registers.without(heads, 2), layer)
-        return self.registers.around(self.registers.only(heads, 2), turned, 2)
+        own, placed = self.registers.apart(heads, 2)
+        return self.registers.around(own, self.position.rotate(placed, layer), 2)
 
     def bias(self, query: Tensor, layer: int) -> Tensor | None:
         """Shapes: (B, H, P + R + N, K) -> (B, H, P + R + N, P + R + N)."""
-        placed = self.registers.without(query, 2)
+        _, placed = self.registers.apart(query, 2)
         bias = self.position.bias(placed, layer)
         if bias is None:
             return None
         bias = bias.expand(*bias.shape[:-2], placed.shape[2], placed.shape[2])
         for dim in (-1, -2):
-            shape = [*bias.shape]
-            shape[dim] = self.registers.count
-            bias = self.registers.around(bias.new_zeros(shape), bias, dim)
+            zeros = torch.zeros_like(bias.narrow(dim, 0, 1)).repeat_interleave(self.registers.count, dim)
+            bias = self.registers.around(zeros, bias, dim)
         return bias

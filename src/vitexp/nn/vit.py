@@ -86,7 +86,7 @@ class ViT(nn.Module):
         Raises: ValueError for images of another size than `config.image_size`.
         """
         tokens = self.encode(images)
-        read = self.pool.read(tokens if self.registers is None else self.registers.without(tokens), self.norm)
+        read = self.pool.read(tokens if self.registers is None else self.registers.apart(tokens)[1], self.norm)
         return read if self.pre_logits is None else torch.tanh(self.pre_logits(read))
 
     def forward(self, images: Tensor) -> Tensor:
