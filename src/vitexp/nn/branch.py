@@ -38,7 +38,7 @@ class DropPath(nn.Module):
         if not self.training:
             return tokens
         keep = 1 - self.rate
-        return tokens * tokens.new_empty(len(tokens), 1, 1).bernoulli_(keep).div_(keep)
+        return tokens * tokens.new_empty(tokens.shape[0], 1, 1).bernoulli_(keep).div_(keep)
 
 
 def path_rate(rate: float, layer: int, depth: int) -> float:

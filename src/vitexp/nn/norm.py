@@ -38,13 +38,12 @@ class TokenNorm(nn.Module):
 
 
 def check_norm(norm: TokenNorm, what: str) -> None:
-    """Raises: ValueError for a norm of the user's own that changes shapes, or mixes tokens."""
-    tokens = torch.linspace(-1, 2, 3 * norm.width).sin().view(1, 3, norm.width)
-    whole, first = norm.eval()(tokens), norm(tokens[:, 0])
-    norm.train()
+    """Raises: ValueError for a norm of the user's own that changes shapes, or mixes tokens or images."""
+    tokens = torch.linspace(-1, 2, 6 * norm.width).sin().view(2, 3, norm.width)
+    whole, alone = norm(tokens), norm(tokens[:1, 0])
     check_shape(f"{what}: forward()", whole, tuple(tokens.shape))
-    check_shape(f"{what}: forward()", first, (1, norm.width))
-    if not torch.allclose(whole[:, 0], first, rtol=1e-4, atol=1e-5):
+    check_shape(f"{what}: forward()", alone, (1, norm.width))
+    if not torch.allclose(whole[0, 0], alone[0], rtol=1e-4, atol=1e-5):
         raise ValueError(f"{what} makes of a token among others something else than of it alone; norm each by itself")
 
 

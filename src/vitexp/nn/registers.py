@@ -24,7 +24,7 @@ class Registers(nn.Module):
 
     def insert(self, tokens: Tensor) -> Tensor:
         """Shapes: (B, P + N, D) -> (B, P + R + N, D)."""
-        return self.around(self.tokens.expand(len(tokens), -1, -1), tokens, 1)
+        return self.around(self.tokens.expand(tokens.shape[0], -1, -1), tokens, 1)
 
     def around(self, middle: Tensor, others: Tensor, dim: int) -> Tensor:
         """Others with something in the place of the registers along a dimension."""
