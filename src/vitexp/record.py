@@ -84,7 +84,7 @@ class RunRecord:
     compile_seconds: float | None = None
     """What `run.compile` took before the first step; no part of `train_seconds`."""
     learning: dict[str, float] = field(default_factory=dict)
-    """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc (share of the largest class)."""
+    """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc, chance_loss."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One packed bit per image that was measured, by metric (test_acc, fewshot_5/draw-0): file, images, right, sha256,
     and the fingerprint of the order of the images."""
