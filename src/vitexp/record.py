@@ -36,6 +36,8 @@ _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 _ADDED: dict[str, Any] = {
     "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
     "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
+    "model.registers": 0, "model.block": "sequential", "model.norm": "layer", "model.mlp": "gelu",
+    "model.qk_norm": False, "model.layer_scale": 0.0, "model.drop_path": 0.0, "model.patch_dropout": 0.0,
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 FOLLOW = "follow"

@@ -25,7 +25,11 @@ Values = Mapping[str, Any]
 BOUND = "(bound)"
 _RESNET = re.compile(r"R\d+x")
 _NOT_FOR_RESNETS = {
-    f"model.{name}" for name in ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout")
+    f"model.{name}"
+    for name in (
+        *("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout", "registers", "block", "norm"),
+        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout"),
+    )
 }
 _NOT_LEARNED = ("none", "sincos2d", "rope")
 _COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
