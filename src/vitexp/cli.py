@@ -6,6 +6,7 @@ What connects the floors is here as well: commands of a lower floor that need so
 
 import argparse
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -169,6 +170,20 @@ def verify_resume(given: Sequence[str]) -> int:
     from vitexp.train.verify_resume import verify_resume
 
     return verify_resume(given[1:], groups())
+
+
+def selfcheck(given: Sequence[str]) -> int:
+    """Certifies a config: checks on random images that its network is what it says."""
+    from vitexp.tools.selfcheck import selfcheck
+
+    return selfcheck(given[1:], groups())
+
+
+def certify(given: Sequence[str]) -> dict[str, Any]:
+    """The same for an arm of a study: `given` is one JSON text, whose names are arguments of `certified`."""
+    from vitexp.tools.selfcheck import certified
+
+    return certified(**json.loads(given[0]))
 
 
 def attention(chosen: argparse.Namespace) -> int:
