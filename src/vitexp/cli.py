@@ -198,7 +198,7 @@ def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
     from vitexp.study.run.runner import run_sweep
 
-    return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate)
+    return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate, certify=certify)
 
 
 def controls(chosen: argparse.Namespace) -> int:

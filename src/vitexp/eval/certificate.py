@@ -92,7 +92,7 @@ def _size(s: Subject) -> Found:
     """Parameters and multiply-accumulates, beside the baseline's; formulas agree with torch's own count."""
     here, there = (sum(p.numel() for p in network.parameters()) for network in (s.network, s.base))
     macs, base = forward_macs(s.config), forward_macs(s.baseline)
-    text = f"{here:,} parameters ({here - there:+,}), {macs / 1e9:.4g} GMAC an image ({macs / base - 1:+.2%})"
+    text = f"{here:,} parameters ({here - there:+,}), {macs / 1e9:.4g} GMAC an image ({100 * (macs / base - 1):+.2f} %)"
     for part, value in s.declared("adds_parameters").items():
         if value and not any(True for _ in s.parameters_of(part)):
             return "FAILS", f"{part} declares adds_parameters True and has none; mend one of both ({text})"

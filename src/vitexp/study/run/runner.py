@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitexp.study.certificates import Certified, certify_arms
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.plan import pilot_seeds
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
@@ -31,7 +32,9 @@ _TICK_SECONDS = 0.25
 _KEPT = "; their test numbers stay in the records until `vitexp table` has chosen (study.tune)"
 
 
-def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
+def run_sweep(
+    chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse, certify: Parse
+) -> int:
     """`vitexp sweep`: runs a study, or with `lint` only checks it; returns the exit status."""
     checks = chosen.files[0] == "lint"
     files = chosen.files[1:] if checks else chosen.files
@@ -48,7 +51,7 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         examine_starts = None if chosen.quick else examine
         return print_lint(study, parse, examine_starts, chosen.workers or 1, extra, as_json=chosen.json)
     options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
-    options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    options |= {"certify": certify, "extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
     if chosen.until_decided:
         return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
     if chosen.budget is not None:
@@ -122,10 +125,12 @@ def run_study(
     progress: Progress | None = None,
     engine: LocalEngine | RayEngine | None = None,
     looks: Looks | None = None,
+    certify: Parse | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
-    `parse` and `train` are functions of cli.py, importable by name. `extra` arguments go to every cell, `resume` ones
+    `parse`, `train` and `certify` are functions of cli.py, importable by name; an arm that `certify` finds at fault is
+    not trained. `extra` arguments go to every cell, `resume` ones
     to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
     "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
     `workers` processes of this machine.
@@ -153,8 +158,10 @@ def run_study(
         write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
+        if certify and search is None and runner.outcome.waiting:
+            runner.refuse(certify_arms(study, runner.outcome.waiting, cells, certify=certify, root=root, workers=cores))
         runner.run()
-    progress.end(search.summary() if search else result.untrained_lines(study, root))
+    progress.end([*runner.refusals, *(search.summary() if search else result.untrained_lines(study, root))])
     return runner.outcome
 
 
@@ -177,6 +184,8 @@ class _Runner:
     outcome: Outcome = field(default_factory=Outcome)
     lost: Counter[str] = field(default_factory=Counter)
     """How often the process of a cell was ended from outside, by run directory."""
+    refusals: list[str] = field(default_factory=list)
+    """A sentence for each arm that failed its certificate."""
 
     def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> None:
         """Sorts cells by what their folders hold before anything starts; cells that are the same run are one."""
@@ -187,6 +196,15 @@ class _Runner:
             self.progress.note(line)
         self.outcome.unchosen = self.search.left if self.search else 0
         self.outcome.total = self.outcome.ended + self.outcome.to_train
+
+    def refuse(self, certified: Certified) -> None:
+        """Takes the cells of arms that failed their certificate from those that wait."""
+        for line in (*certified.notes, *certified.sentences):
+            self.progress.note(line)
+        waiting = [cell for cell in self.outcome.waiting if cell.run_directory not in certified.refused]
+        self.outcome.refused = len(self.outcome.waiting) - len(waiting)
+        self.outcome.waiting = waiting
+        self.refusals = certified.sentences
 
     def run(self) -> None:
         """Ends when every cell is finished or failed and none is to be chosen any more, or at the first Ctrl-C."""
