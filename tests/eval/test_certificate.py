@@ -122,7 +122,7 @@ PLANTED = {
     "a start that no seed governs": (
         part(make="self.table = torch.nn.Parameter(torch.frombuffer(bytearray(os.urandom(4352)), dtype=torch.uint8)"
              ".view(4, 17, 64).float() / 255)"),
-        [("seed", "position.table start with other values when built again from one seed")],
+        [("seed", "position.table start with other values in a second build from one seed")],
     ),
     "a drawn buffer that is not saved": (
         biased("self.d", DISTANCE),
@@ -188,7 +188,7 @@ def test_an_invariant_part_beside_an_attention_that_is_not_is_no_fault_of_the_pa
     assert failures(Subject(mine, config(), 0, adamw)) == {}
     local = {line.check: line for line in certify(Subject(resolve_local(mine), config(), 0, adamw))}
     assert local["order of patches"].verdict == "reported"
-    assert local["order of patches"].text.endswith("also without pos_embed planted:Mine")
+    assert local["order of patches"].text.endswith("cannot be told beside parts that see the order too")
 
 
 def resolve_local(one):

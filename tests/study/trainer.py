@@ -86,7 +86,7 @@ def certify(argv):
         file.write(f"{model['trouble']} against {asked['baseline']['trouble']}, seed {asked['seed']}\n")
     if model["trouble"] == "no certificate":
         raise ValueError("its file has changed")
-    verdict = "fails" if model["trouble"] == "dead" else "holds"
+    verdict = "FAILS" if model["trouble"] == "dead" else "holds"
     return {"checks": [{"check": name, "verdict": verdict, "text": "nothing comes"} for name in ("gradient", "size")]}
 
 

@@ -46,7 +46,7 @@ def test_a_part_of_ones_own_that_does_nothing_fails(capsys):
     assert found["schema"] == "vitexp.selfcheck/1"
     assert found["holds"] is False
     assert found["changed"] == {"pos_embed": {"here": "checked_ideas:Alibi2D", "baseline": "none"}}
-    failed = {one["check"]: one["text"] for one in found["checks"] if one["verdict"] == "fails"}
+    failed = {one["check"]: one["text"] for one in found["checks"] if one["verdict"] == "FAILS"}
     assert failed.keys() == {"changes the output", "order of patches"}
     assert len(found["checks"]) == 11
 

@@ -35,7 +35,7 @@ def test_a_dead_part_is_not_trained_the_others_are_and_the_table_says_so(digits,
     assert cli.main(["sweep", "sweep.yaml", "--workers=2"]) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert said.count("sweep_ideas:Dead is not trained: changes the output: pos_embed sweep_ideas:Dead leaves the") == 2
-    assert "own: certified: 2 of 3 arms (3 networks were checked now)" in said
+    assert "own: certified: 2 of 3 arms (3 networks checked now)" in said
     trained = sorted(str(record.config["model"]["pos_embed"]) for record in read_records("runs")[0])
     assert trained == ["none", "sweep_ideas:Alibi2D"]
     assert cli.main(["table", "sweep.yaml", "--json"]) == 0

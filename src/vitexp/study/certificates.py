@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitexp.record import cell_fingerprint, write_atomically
 from vitexp.source import package_versions, source_hash
@@ -21,6 +21,7 @@ FILE_NAME = "certificates.json"
 MOST_PARAMETERS = 100_000_000
 """Of a network that is certified before a sweep: the checks hold several of it in memory."""
 _MOST_WORKERS = 4
+Cells = Sequence[ResolvedCell]
 _UPDATES = {
     "lr", "weight_decay", "clip_norm", "warmup_steps", "schedule", "polyak", "loss", "label_smoothing", "objective",
     "masked_share",
@@ -28,43 +29,28 @@ _UPDATES = {
 """Options of `model` that no check depends on."""
 
 
-class Certified(NamedTuple):
-    """What came of it: the cells that are not to train, by run directory, why, and lines for the reader."""
-
-    refused: set[str]
-    sentences: list[str]
-    """One for each arm of these cells"""
-    notes: list[str]
-
-
 def certify_arms(
-    study: Study,
-    waiting: Sequence[ResolvedCell],
-    cells: Sequence[ResolvedCell],
-    *,
-    certify: Parse,
-    root: str | Path,
-    workers: int,
-) -> Certified:
+    study: Study, waiting: Cells, cells: Cells, certify: Parse, root: str | Path, workers: int
+) -> tuple[dict[str, str], list[str]]:
     """Certifies each network of the cells that wait against its baseline among all cells, unless that was done before.
 
+    Returns why cells are not to train, by run directory, and lines for the reader.
     Raises: ValueError where a certificate cannot be made, as when a part's file has changed since it was parsed.
     """
     path, arms = Path(root) / study.name / FILE_NAME, arms_of(study, waiting)
     small = {arm: of for arm, of in arms.items() if (of[0].facts.get("parameters") or 0) <= MOST_PARAMETERS}
     asked = {arm: _asked(of[0], partner_of(of[0], study, cells)) for arm, of in small.items()}
-    keys = {arm: _key(one) for arm, one in asked.items()}
-    kept = _read(path)
+    keys, kept = {arm: _key(one) for arm, one in asked.items()}, _read(path)
     missing = {keys[arm]: one for arm, one in asked.items() if keys[arm] not in kept["networks"]}
     kept["networks"] |= _checked(study, missing, certify, workers)
     kept["cells"] |= {cell_fingerprint(cell.config): keys[arm] for arm, members in small.items() for cell in members}
-    write_atomically(path, json.dumps(kept, indent=1) + "\n")
     failed = {arm: found for arm, key in keys.items() if (found := kept["networks"][key]["failed"])}
-    notes = [f"certified: {len(keys) - len(failed)} of {len(arms)} arms ({len(missing)} networks were checked now)"]
-    if large := len(arms) - len(small):
-        notes.append(f"{large} arms have more than {MOST_PARAMETERS:,} parameters: vitexp selfcheck certifies them")
-    refused = {cell.run_directory for arm in failed for cell in small[arm]}
-    return Certified(refused, [_sentence(arm, found) for arm, found in failed.items()], notes)
+    notes = [f"{len(arms) - len(small)} arms have more than {MOST_PARAMETERS:,} parameters and are not certified"]
+    notes = notes if len(small) < len(arms) else []
+    if small:
+        write_atomically(path, json.dumps(kept, indent=1) + "\n")
+        notes.append(f"certified: {len(small) - len(failed)} of {len(arms)} arms ({len(missing)} networks checked now)")
+    return {cell.run_directory: _sentence(arm, found) for arm, found in failed.items() for cell in small[arm]}, notes
 
 
 def _checked(study: Study, missing: Mapping[str, Any], certify: Parse, workers: int) -> dict[str, Any]:
@@ -75,7 +61,7 @@ def _checked(study: Study, missing: Mapping[str, Any], certify: Parse, workers: 
     for key, answer in zip(missing, answers, strict=True):
         if isinstance(answer, str):
             raise ValueError(f"{study.path}: an arm cannot be certified: {answer}")
-        failed = [f"{one['check']}: {one['text']}" for one in answer["checks"] if one["verdict"] == "fails"]
+        failed = [f"{one['check']}: {one['text']}" for one in answer["checks"] if one["verdict"] == "FAILS"]
         found[key] = {"checks": len(answer["checks"]), "failed": failed}
     return found
 
@@ -110,8 +96,6 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 def note_of(arms: Iterable[Arm], folder: Path) -> list[str]:
     """How many arms of a table were certified, in one line; none where no arm was."""
     kept, runs = _read(folder / FILE_NAME), [next(iter(arm.runs.values())) for arm in arms if arm.runs]
-    held = [kept["networks"].get(kept["cells"].get(cell_fingerprint(run.config), "")) for run in runs]
-    passed = [one for one in held if one and not one["failed"]]
-    if not passed:
-        return []
-    return [f"certified before training: {len(passed)} of {len(runs)} arms, {passed[0]['checks']} checks each"]
+    found = [kept["networks"].get(kept["cells"].get(cell_fingerprint(run.config), "")) for run in runs]
+    checks = [one["checks"] for one in found if one and not one["failed"]]
+    return [f"certified before training: {len(checks)} of {len(runs)} arms, {checks[0]} checks each"] if checks else []

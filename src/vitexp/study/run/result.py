@@ -72,14 +72,14 @@ class Outcome:
     elsewhere: list[ResolvedCell] = field(default_factory=list)
     """Cells in the hands of another runner."""
     failures: list[Failure] = field(default_factory=list)
-    refused: int = 0
-    """Cells of arms that failed their certificate."""
+    refused: list[str] = field(default_factory=list)
+    """Why, for each cell of an arm that failed its certificate."""
     interrupted: bool = False
 
     @property
     def ended(self) -> int:
         """Cells that are finished, failed or refused."""
-        return self.finished + len(self.failures) + self.refused
+        return self.finished + len(self.failures) + len(self.refused)
 
     @property
     def to_train(self) -> int:

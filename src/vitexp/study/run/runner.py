@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vitexp.study.certificates import Certified, certify_arms
+from vitexp.study.certificates import certify_arms
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.plan import pilot_seeds
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
@@ -129,27 +129,23 @@ def run_study(
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
-    `parse`, `train` and `certify` are functions of cli.py, importable by name; an arm that `certify` finds at fault is
-    not trained. `extra` arguments go to every cell, `resume` ones
-    to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
-    "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
-    `workers` processes of this machine.
+    `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
+    `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
+    `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
+    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    progress = progress or Progress(study.name)
-    cores = workers or len(available_cores())
+    progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
-    engine = engine or LocalEngine(train, cores, threads)
     with ExitStack() as held:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         held.callback(signal.signal, signal.SIGTERM, before)
-        held.enter_context(closing(engine))
+        engine = held.enter_context(closing(engine or LocalEngine(train, cores, threads)))
         processes.preload(preload, threads)
-        search = None
-        if study.method == "bayes":
-            search = held.enter_context(closing(Search(study, root, resolve)))
+        search = held.enter_context(closing(Search(study, root, resolve))) if study.method == "bayes" else None
+        if search:
             cells = search.cells
         else:
             progress.note(f"parsing {len(study.cells())} cells before anything trains{_KEPT * bool(study.config.tune)}")
@@ -158,10 +154,9 @@ def run_study(
         write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
-        if certify and search is None and runner.outcome.waiting:
-            runner.refuse(certify_arms(study, runner.outcome.waiting, cells, certify=certify, root=root, workers=cores))
+        runner.certify(study, cells, certify, cores)
         runner.run()
-    progress.end([*runner.refusals, *(search.summary() if search else result.untrained_lines(study, root))])
+    progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
 
 
@@ -184,8 +179,6 @@ class _Runner:
     outcome: Outcome = field(default_factory=Outcome)
     lost: Counter[str] = field(default_factory=Counter)
     """How often the process of a cell was ended from outside, by run directory."""
-    refusals: list[str] = field(default_factory=list)
-    """A sentence for each arm that failed its certificate."""
 
     def sort(self, cells: Sequence[ResolvedCell], retry: bool) -> None:
         """Sorts cells by what their folders hold before anything starts; cells that are the same run are one."""
@@ -197,14 +190,15 @@ class _Runner:
         self.outcome.unchosen = self.search.left if self.search else 0
         self.outcome.total = self.outcome.ended + self.outcome.to_train
 
-    def refuse(self, certified: Certified) -> None:
-        """Takes the cells of arms that failed their certificate from those that wait."""
-        for line in (*certified.notes, *certified.sentences):
-            self.progress.note(line)
-        waiting = [cell for cell in self.outcome.waiting if cell.run_directory not in certified.refused]
-        self.outcome.refused = len(self.outcome.waiting) - len(waiting)
-        self.outcome.waiting = waiting
-        self.refusals = certified.sentences
+    def certify(self, study: Study, cells: Sequence[ResolvedCell], certify: Parse | None, workers: int) -> None:
+        """Takes the cells of arms that fail their certificate from those that wait; a search has none."""
+        waiting = self.outcome.waiting
+        if certify and not self.search:
+            why, notes = certify_arms(study, waiting, cells, certify, self.root, workers)
+            for line in (*notes, *dict.fromkeys(why.values())):
+                self.progress.note(line)
+            self.outcome.refused = [why[cell.run_directory] for cell in waiting if cell.run_directory in why]
+            self.outcome.waiting = [cell for cell in waiting if cell.run_directory not in why]
 
     def run(self) -> None:
         """Ends when every cell is finished or failed and none is to be chosen any more, or at the first Ctrl-C."""
