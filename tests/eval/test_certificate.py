@@ -95,6 +95,10 @@ PLANTED = {
         part("tokens + self.table[layer] - self.training * tokens.mean(0, keepdim=True)", extra=DRAWS),
         [("batch", "depend on the others of its batch in training mode")],
     ),
+    "a scale that drowns the patches": (
+        part("tokens + 100 * self.table[layer]"),
+        [("reaches the head", "two images have one answer up to .* %: what is added drowns the patches")],
+    ),
     "a scale that bf16 has no digits for": (
         biased("(self.d + 1e3).to(query.dtype)", RANKS),
         [("bf16", "logits in bf16 differ by up to ")],

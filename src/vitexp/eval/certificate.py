@@ -24,10 +24,12 @@ EQUAL = 3e-5
 """Logits whose largest difference is a smaller share of the largest are equal but for rounding in fp32."""
 BF16 = 0.1
 """The same in bf16, whose numbers have 3 digits."""
+DROWNED = 0.03
+"""The same of two random images, which differ by a quarter or more in any network of built-in parts."""
 _MACS = 0.001
 _DRAWN = ("drop", "stochastic")
 """What is in the names of options that draw at random in training."""
-_SHOWN = 3
+_SHOWN, _LONGEST = 3, 200
 
 
 class Line(NamedTuple):
@@ -66,7 +68,7 @@ def _outcome(check: Callable[[Subject], str], subject: Subject) -> tuple[Verdict
     except Exception as error:  # whatever the code of a part does
         frames = traceback.extract_tb(error.__traceback__)
         where = next(frame for frame in reversed(frames) if "site-packages" not in frame.filename)
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
         return "FAILS", f"{said} ({where.filename}:{where.lineno}); mend that file"
 
 
@@ -147,7 +149,11 @@ def _permutation(s: Subject) -> str:
 
 
 def _reaches(s: Subject) -> str:
-    """The class token and every patch have a gradient from what the head reads."""
+    """Two images differ in their logits, and the class token and every patch have a gradient."""
+    if (share := apart(s.plain[:1], s.plain[1:])) < DROWNED:
+        raise Fault(
+            f"two images have one answer up to {_percent(share)}: what is added drowns the patches; scale it down"
+        )
     if not s.patches:
         raise Unsaid("there are no tokens")
     token, patches = getattr(s.network.pool, "cls", None), s.training[1]

@@ -99,8 +99,11 @@ class Subject:
 
     @cached_property
     def images(self) -> Tensor:
-        """Three random images. Shapes: (3, 3, rows, columns)."""
-        return torch.randn(3, 3, *pair(self.config.image_size), generator=generator_for(self.seed, "images"))
+        """Three images of noise around a colour each. Shapes: (3, 3, rows, columns)."""
+        draws = generator_for(self.seed, "images")
+        return torch.randn(3, 3, 1, 1, generator=draws) + torch.randn(
+            3, 3, *pair(self.config.image_size), generator=draws
+        )
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
