@@ -174,6 +174,8 @@ def verify_resume(given: Sequence[str]) -> int:
 
 def selfcheck(given: Sequence[str]) -> int:
     """Certifies a config: checks on random images that its network is what it says."""
+    # Before torch: threads that spin while they wait would take the cores from whatever else computes here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from vitexp.tools.selfcheck import selfcheck
 
     return selfcheck(given[1:], groups())
