@@ -1,0 +1,93 @@
+"""The trained networks that a command is given: the arms of a study with their seeds, a run, or a file of weights."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vitexp.record import RECORD_NAME, RunRecord, read_record
+from vitexp.study.arm import name
+from vitexp.study.comparison import Comparisons
+from vitexp.study.select import found_study, select
+from vitexp.study.sequence import read_looks, with_all_seeds
+from vitexp.study.spec import Study, read_study
+from vitexp.study.table import check_finished
+from vitexp.study.tune import tune
+
+_LAST = "checkpoints/last.ckpt"
+
+
+class Networks(NamedTuple):
+    """Networks that count as one: the seeds of an arm; or a single one, whose seed is None."""
+
+    name: str
+    """Fit for a file, and no other's"""
+    label: str
+    networks: Mapping[int | None, str]
+    shards: str | None
+    """The data that they were trained on"""
+    against: str | None
+    """The `name` of the baseline"""
+
+
+def read_networks(given: Sequence[str], root: str) -> list[Networks]:
+    """The networks behind the arguments of a command: sweep files, folders of studies and runs, files, timm:NAME.
+
+    Raises: ValueError for a study without finished runs, a folder without runs, and runs that kept no weights.
+    """
+    found = [networks for one in given for networks in _read(one, root)]
+    if twice := {one.name for one in found if sum(one.name == other.name for other in found) > 1}:
+        raise ValueError(f"{min(twice)} is given twice; name each network once")
+    return found
+
+
+def _read(given: str, root: str) -> Iterator[Networks]:
+    path = Path(given)
+    if path.suffix in (".yaml", ".yml"):
+        return _arms(read_study(path), Path(root))
+    if path.is_dir() and not (path / RECORD_NAME).is_file():
+        folder = path.resolve()
+        return _arms(found_study(folder), folder.parent)
+    folder = path if path.is_dir() else path.parent.parent
+    run = read_record(folder) if (folder / RECORD_NAME).is_file() else None
+    file, shards = _weights(folder) if path.is_dir() else given, _shards(run) if run else None
+    return iter(
+        [Networks(_file_name(os.path.relpath(given) if path.exists() else given), given, {None: file}, shards, None)]
+    )
+
+
+def _arms(study: Study, root: Path) -> Iterator[Networks]:
+    """Those with finished runs that trained; an arm is compared with its baseline where the study's table does so."""
+    selection = tune(select(with_all_seeds(study, read_looks(root / study.name), root), root))
+    check_finished(selection)
+    comparisons = Comparisons(selection.arms, selection.study.config)
+    for arm, confounded in zip(selection.arms, selection.confounded, strict=True):
+        base = comparisons.baseline_of(arm)
+        against = base if base and base is not arm and base.runs and not confounded else None
+        files: dict[int | None, str] = {
+            seed: _weights(Path(str(run.directory))) for seed, run in sorted(arm.trained.items())
+        }
+        if files:
+            yield Networks(
+                f"{study.name}/{_file_name(name(arm))}",
+                f"{study.name}: {name(arm)}",
+                files,
+                _shards(next(iter(arm.trained.values()))),
+                f"{study.name}/{_file_name(name(against))}" if against else None,
+            )
+
+
+def _weights(folder: Path) -> str:
+    if not (file := folder / _LAST).is_file():
+        raise ValueError(f"the run {folder} holds no {_LAST}; give a run that kept its weights, or run it again")
+    return str(file)
+
+
+def _shards(run: RunRecord) -> str | None:
+    shards = (run.config.get("data") or {}).get("shards")
+    return str(shards) if shards else None
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
