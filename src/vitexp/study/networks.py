@@ -2,9 +2,9 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from vitexp.record import RECORD_NAME, RunRecord, read_record
 from vitexp.study.arm import name
@@ -18,17 +18,9 @@ from vitexp.study.tune import tune
 _LAST = "checkpoints/last.ckpt"
 
 
-class Networks(NamedTuple):
-    """Networks that count as one: the seeds of an arm; or a single one, whose seed is None."""
-
-    name: str
-    """Fit for a file, and no other's"""
-    label: str
-    networks: Mapping[int | None, str]
-    shards: str | None
-    """The data that they were trained on"""
-    against: str | None
-    """The `name` of the baseline"""
+Networks = tuple[str, str, Mapping[int | None, str], str | None, str | None]
+"""Networks that count as one: a name fit for files and no other's, a label, the file of each seed (None where there is
+one network alone), the data that they were trained on, and the name of the baseline."""
 
 
 def read_networks(given: Sequence[str], root: str) -> list[Networks]:
@@ -37,7 +29,7 @@ def read_networks(given: Sequence[str], root: str) -> list[Networks]:
     Raises: ValueError for a study without finished runs, a folder without runs, and runs that kept no weights.
     """
     found = [networks for one in given for networks in _read(one, root)]
-    if twice := {one.name for one in found if sum(one.name == other.name for other in found) > 1}:
+    if twice := {one for one, count in Counter(one for one, *_ in found).items() if count > 1}:
         raise ValueError(f"{min(twice)} is given twice; name each network once")
     return found
 
@@ -52,9 +44,8 @@ def _read(given: str, root: str) -> Iterator[Networks]:
     folder = path if path.is_dir() else path.parent.parent
     run = read_record(folder) if (folder / RECORD_NAME).is_file() else None
     file, shards = _weights(folder) if path.is_dir() else given, _shards(run) if run else None
-    return iter(
-        [Networks(_file_name(os.path.relpath(given) if path.exists() else given), given, {None: file}, shards, None)]
-    )
+    named = _file_name(os.path.relpath(given) if path.exists() else given)
+    return iter([(named, given, {None: file}, shards, None)])
 
 
 def _arms(study: Study, root: Path) -> Iterator[Networks]:
@@ -65,17 +56,11 @@ def _arms(study: Study, root: Path) -> Iterator[Networks]:
     for arm, confounded in zip(selection.arms, selection.confounded, strict=True):
         base = comparisons.baseline_of(arm)
         against = base if base and base is not arm and base.runs and not confounded else None
-        files: dict[int | None, str] = {
-            seed: _weights(Path(str(run.directory))) for seed, run in sorted(arm.trained.items())
-        }
+        runs = dict[int | None, RunRecord](sorted(arm.trained.items()))
+        files = {seed: _weights(Path(str(run.directory))) for seed, run in runs.items()}
         if files:
-            yield Networks(
-                f"{study.name}/{_file_name(name(arm))}",
-                f"{study.name}: {name(arm)}",
-                files,
-                _shards(next(iter(arm.trained.values()))),
-                f"{study.name}/{_file_name(name(against))}" if against else None,
-            )
+            named, other = (f"{study.name}/{_file_name(name(one))}" if one else None for one in (arm, against))
+            yield str(named), f"{study.name}: {name(arm)}", files, _shards(next(iter(runs.values()))), other
 
 
 def _weights(folder: Path) -> str:

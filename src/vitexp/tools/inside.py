@@ -1,6 +1,7 @@
 """What one network has learned to look at, as plain arrays: everything `vitexp inspect` shows of it."""
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ class _Sums:
 
 
 def _watch(parts: Anatomy, data: ShardData, images: int, wanted: set[str], found: Inside, like: Inside) -> None:
-    sums, seen, layers = _Sums(), dict[str, list[Tensor]](), list[list[Tensor]]()
+    sums, seen, layers = _Sums(), defaultdict[str, list[Tensor]](list), list[list[Tensor]]()
     places: dict[str, Any] = {"prefix": parts.prefix, "reads_class": parts.reads_class}
     for batch in _batches(data, images):
         with ExitStack() as stack:
@@ -191,12 +192,10 @@ def _watch(parts: Anatomy, data: ShardData, images: int, wanted: set[str], found
         distance = maps.mean_attention_distance(attention, parts.grid, prefix=parts.prefix, patch_pixels=parts.pixels)
         sums.add("distance", distance, len(batch))
         sums.add("heads", torch.stack([layer.mean(dim=0) for layer in attention]), len(batch))
-        drawn = SHOWN_IMAGES - sum(map(len, seen.get("pictures", ())))
-        if drawn > 0:
-            few = [layer[:drawn] for layer in attention]
-            seen.setdefault("pictures", []).append((batch[:drawn] + 1) / 2)
-            seen.setdefault("rollout", []).append(maps.attention_rollout(few, parts.grid, **places))
-            seen.setdefault("attention", []).append(maps.readout_attention(few[-1], parts.grid, **places))
+        if sums.images["distance"] <= SHOWN_IMAGES:  # a multiple of those at once
+            seen["pictures"].append((batch + 1) / 2)
+            seen["rollout"].append(maps.attention_rollout(attention, parts.grid, **places))
+            seen["attention"].append(maps.readout_attention(attention[-1], parts.grid, **places))
         layers.append(caught)
         _compare(layers, sums, _COMPARED)
     _compare(layers, sums, 4)

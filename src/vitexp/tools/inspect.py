@@ -122,9 +122,8 @@ def _write_difference(found: _Found, base: _Found, folder: Path, draw: Draw) -> 
     """Arm minus arm, seed by seed."""
     for what in _COMPARED:
         ours, theirs = found.values.get(what, {}), base.values.get(what, {})
-        pairs = {seed: (ours[seed], theirs[seed]) for seed in ours.keys() & theirs.keys()}
-        if pairs and all(one.shape == other.shape for one, other in pairs.values()):
-            by_seed = {seed: one - other for seed, (one, other) in sorted(pairs.items(), key=lambda pair: str(pair[0]))}
+        alike = {seed for seed in ours.keys() & theirs.keys() if ours[seed].shape == theirs[seed].shape}
+        if by_seed := {seed: values - theirs[seed] for seed, values in ours.items() if seed in alike}:
             label = f"{found.group.label} minus {base.group.label.partition(': ')[2]}"
             name = f"{found.group.name}-minus-{base.group.name.rpartition('/')[2]}-{what}"
             yield from _put(found, what, by_seed, label, folder / name, draw)
