@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -36,3 +37,20 @@ def test_a_photograph_makes_no_large_svg():
     assert len(svg) < 100_000
     close = min(np.abs(one / 255 - smooth).mean() for one in (found, found[::-1]))
     assert close == pytest.approx(0, abs=0.02)
+
+
+def test_a_picture_says_in_words_what_it_is(tmp_path):
+    """SVG: title and description first of all, so that browsers take them; PNG: the standard keywords."""
+    with style.settings():
+        texts = "A <b> & c", "line\x07 beneath", "foot."
+        figure, ((axes,),) = style.page((5, 3), (0.5, 0.5, 0.1, 0.8), texts)
+        axes.set_xlabel("data")
+        axes.set_ylabel("accuracy")
+        png, svg = style.save(figure, tmp_path, "picture")
+    tree = ElementTree.fromstring(svg.read_text())
+    title, about = list(tree)[:2]
+    assert (title.tag.rpartition("}")[2], about.tag.rpartition("}")[2]) == ("title", "desc")
+    assert (title.text, tree.get("role")) == ("A <b> & c", "img")
+    assert about.text == "accuracy against data. line\ufffd beneath. foot."
+    with Image.open(png) as opened:
+        assert (opened.text["Title"], opened.text["Description"]) == (title.text, about.text)
