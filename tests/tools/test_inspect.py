@@ -1,5 +1,6 @@
 import csv
 import shutil
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -16,6 +17,7 @@ from vitexp.data.module import ShardData
 from vitexp.eval.attention_maps import mean_attention_distance, watch_attention
 from vitexp.eval.representations import match_heads
 from vitexp.nn.vit import ViTConfig, build
+from vitexp.record import read_record, write_record
 from vitexp.stats import interval
 from vitexp.tools.network import open_network
 from vitexp.weights.read import save_own
@@ -98,6 +100,8 @@ def test_similarity_is_the_cosine_of_what_is_added(saved, tmp_path, axes):
         expected.append(unit @ unit.T)
     found = numbers(tmp_path / "own.safetensors-similarity.csv", "cosine")
     assert found == pytest.approx(np.array(expected).flatten(), abs=1e-6)
+    assert look(out=tmp_path / "alone", what="decay") == 0
+    assert len(list((tmp_path / "alone").iterdir())) == 3
     far = [float(one["cosine"]) for one in table(tmp_path / "own.safetensors-decay.csv")]
     assert far[:: len(far) // len(tables)] == pytest.approx([1.0] * len(tables))
 
@@ -246,7 +250,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(saved, tmp_path, capsy
     assert look(out=tmp_path / "file" / "below") == cli.BAD_INPUT
     assert f"{tmp_path / 'file'} is no folder; give a folder that you may write to" in capsys.readouterr().err
     assert cli.main(["inspect", "own.safetensors", "own.safetensors"]) == cli.BAD_INPUT
-    assert "own.safetensors is given twice" in capsys.readouterr().err
+    assert "two networks would write files called own.safetensors" in capsys.readouterr().err
 
 
 # Over seeds.
@@ -338,3 +342,21 @@ def test_a_study_without_finished_runs_or_weights_is_refused(study, tmp_path, mo
     assert cli.main(["inspect", str(tmp_path / "bare/cell/seed-1")]) == cli.BAD_INPUT
     assert "holds no checkpoints/last.ckpt; give a run that kept its weights" in capsys.readouterr().err
     assert cli.main(["inspect", str(tmp_path)]) == cli.BAD_INPUT
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # the pictures' font has no such letters; their files and labels do
+def test_files_of_any_study_have_names_that_systems_take(study, tmp_path, monkeypatch):
+    """Names of arms may be long, in any script, and alike but for signs."""
+    monkeypatch.chdir(tmp_path)
+    long = [f"{'very_' * 30}long_{end}" for end in "ab"]
+    (run,) = study.glob("runs/inside/*1d*/seed-0")
+    for at, shards in enumerate([*long, "数字", "字数"]):
+        folder = tmp_path / f"runs/names/cell-{at}/seed-0"
+        shutil.copytree(run, folder)
+        record = read_record(folder)
+        config = record.config | {"data": record.config["data"] | {"shards": shards}}
+        write_record(replace(record, study="names", config=config, data=record.data | {"name": shards}), folder)
+    assert cli.main(["inspect", "runs/names", "--what", "filters", "--data", str(study / "shards/digits")]) == 0
+    files = list((tmp_path / "results/inspect/names").iterdir())
+    assert len(files) == 4 * 3
+    assert max(len(path.name.encode()) for path in files) < 120

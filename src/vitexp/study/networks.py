@@ -1,5 +1,6 @@
 """The trained networks that a command is given: the arms of a study with their seeds, a run, or a file of weights."""
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -16,7 +17,8 @@ from vitexp.study.table import check_finished
 from vitexp.study.tune import tune
 
 _LAST = "checkpoints/last.ckpt"
-
+_LONGEST = 80
+"""Letters of a name, of which a file's has two: arm minus arm."""
 
 Networks = tuple[str, str, Mapping[int | None, str], str | None, str | None]
 """Networks that count as one: a name fit for files and no other's, a label, the file of each seed (None where there is
@@ -30,7 +32,7 @@ def read_networks(given: Sequence[str], root: str) -> list[Networks]:
     """
     found = [networks for one in given for networks in _read(one, root)]
     if twice := {one for one, count in Counter(one for one, *_ in found).items() if count > 1}:
-        raise ValueError(f"{min(twice)} is given twice; name each network once")
+        raise ValueError(f"two networks would write files called {min(twice)}; name each once, or use another --out")
     return found
 
 
@@ -75,4 +77,8 @@ def _shards(run: RunRecord) -> str | None:
 
 
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.")
+    """The text as part of a file's name, with a digest where that says less."""
+    safe = re.sub(r"[^\w.-]+", "-", text, flags=re.ASCII).strip("-.")
+    if len(safe) > _LONGEST or not text.isascii():
+        safe = f"{safe[: _LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return safe

@@ -91,7 +91,11 @@ def look_inside(opened: Opened, wanted: Sequence[str], data: ShardData | None, i
         except ValueError as error:
             found.missing[what] = str(error)
     if data is not None and set(wanted) - set(OF_WEIGHTS):
-        _watch(parts, data, images, set(wanted), found, like)
+        _watch(parts, data, images, found, like)
+        if "offsets" not in found.numbers:
+            found.missing["offsets"] = "no relative positions of vitexp's are in it"
+    found.numbers = {what: found.numbers[what] for what in wanted if what in found.numbers}
+    found.missing = {what: why for what, why in found.missing.items() if what in wanted}
     return found
 
 
@@ -180,7 +184,7 @@ class _Sums:
         return self.sums[name] / self.images[name]
 
 
-def _watch(parts: Anatomy, data: ShardData, images: int, wanted: set[str], found: Inside, like: Inside) -> None:
+def _watch(parts: Anatomy, data: ShardData, images: int, found: Inside, like: Inside) -> None:
     sums, seen, layers = _Sums(), defaultdict[str, list[Tensor]](list), list[list[Tensor]]()
     places: dict[str, Any] = {"prefix": parts.prefix, "reads_class": parts.reads_class}
     for batch in _batches(data, images):
@@ -210,9 +214,6 @@ def _watch(parts: Anatomy, data: ShardData, images: int, wanted: set[str], found
     if "bias 0" in sums.sums:
         biases = torch.stack([sums.mean(f"bias {layer}") for layer in range(len(parts.blocks))])
         found.numbers["offsets"] = offset_profile(biases, parts.prefix).mean(dim=1).numpy()
-    elif "offsets" in wanted:
-        found.missing["offsets"] = "no relative positions of vitexp's are in it"
-    found.numbers = {what: values for what, values in found.numbers.items() if what in wanted}
     found.facts |= {
         "images": sums.images["distance"],
         "pictures": torch.cat(seen["pictures"]).permute(0, 2, 3, 1).numpy(),
