@@ -74,11 +74,19 @@ def test_rollout_of_a_network_that_looks_everywhere_alike_is_even(saved, tmp_pat
     assert (tmp_path / "rollout.png").exists()
 
 
-@pytest.mark.parametrize("axes", [{}, {"pos_embed": "2d"}, {"pos_at": "every", "pool": "gap"}], ids=str)
+def test_rollout_does_not_begin_at_a_register(saved, tmp_path, capsys):
+    saved(pool="gap", registers=2)
+    assert look("rollout", "--data", "digits", "--images", "3", out=tmp_path) == cli.BAD_INPUT
+    assert "reads none of the tokens before its patches" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"pos_embed": "2d"}, {"pos_at": "every", "pool": "gap"}, {"registers": 3}], ids=str
+)
 def test_similarity_is_the_cosine_of_what_is_added(saved, tmp_path, axes):
     model = saved(**axes)
     assert look("similarity", out=tmp_path) == 0
-    vectors = model.position.table(0)[model.layout.prefix :].detach().double().numpy()
+    vectors = model.position.table(0)[model.position.layout.prefix :].detach().double().numpy()
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = [float(row["cosine"]) for row in table(tmp_path / "similarity.csv")]
     assert found == pytest.approx((unit @ unit.T).flatten(), abs=1e-6)

@@ -59,6 +59,10 @@ def _distance(opened: Opened, chosen: Any) -> dict[str, Any]:
 
 def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
     (places, prefix, _), maps, seen = _grid(opened), [], []
+    network: Any = getattr(opened.network, "model", opened.network)
+    read = network.pool.prefix if isinstance(network, ViT) else getattr(network, "cls_token", None) is not None
+    if prefix and not read:
+        raise ValueError(f"{opened.name} reads none of the tokens before its patches, so no rollout begins there")
     for batch, layers in _watched(opened, chosen, chosen.images or 8):
         maps.append(attention_rollout(layers, places, prefix=prefix))
         seen.append((batch + 1) / 2)
@@ -67,7 +71,7 @@ def _rollout(opened: Opened, chosen: Any) -> dict[str, Any]:
 
 
 def _similarity(opened: Opened, chosen: Any) -> dict[str, Any]:
-    model, layout = opened.vit, opened.vit.layout
+    model, layout = opened.vit, opened.vit.position.layout  # without registers
     with torch.no_grad():
         table = model.position.add(torch.zeros(1, layout.tokens, layout.width), 0)[0, layout.prefix :]
     if not table.any():

@@ -180,7 +180,7 @@ def _optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim
     return found
 
 
-_STEM = re.compile(r"(network\.)?(stem|position|pool\.(cls|registers))\b")
+_STEM = re.compile(r"(network\.)?(stem|position|registers|pool\.cls)\b")
 _BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 _NORM = re.compile(r"(network\.)?norm\.")
 

@@ -42,7 +42,8 @@ _THREADS = (
 )
 _ENVIRONMENT: dict[str, str] = {}
 """What the fork server is started with; there is one in a process, as Python has it."""
-_SERVER_STARTS = 3
+_SERVER_PAUSES = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Seconds between attempts: a server that was killed still counts as alive until the system has taken its memory."""
 _PR_SET_PDEATHSIG = 1
 LOST = 256
 """The status of a cell whose process is gone with its machine: nothing is known of it, so it may be run again."""
@@ -63,10 +64,11 @@ def preload(modules: Sequence[str], threads: int = 1) -> None:
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A new process of the fork server, which is itself started anew when it has been killed."""
-    for _ in range(_SERVER_STARTS):
+    for pause in _SERVER_PAUSES:
+        time.sleep(pause)
         _ensure_running()
         process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
-        with contextlib.suppress(EOFError, ConnectionError):  # killed between the two lines
+        with contextlib.suppress(EOFError, ConnectionError):  # killed, and not seen to be dead yet
             process.start()
             return process
     raise ValueError("the process that starts cells was killed again and again; is there enough memory?")
