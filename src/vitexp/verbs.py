@@ -191,6 +191,7 @@ _BENCH = Verb(
 VERBS = (
     *TRAINING,
     typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
+    typed("selfcheck", "check that a config's network is what it says, without data", run="vitexp.cli:selfcheck"),
     Verb("shards", "make, verify, describe or index a directory of shards", verbs=_SHARDS),
     _FEWSHOT,
     _EXPORT,

@@ -287,6 +287,11 @@ AXES = {
     "resnet": {"arch": "R14x0.5", "image_size": 32, "resnet": "postact"},
     "head_bias": {"head_bias": -3.0},
     "dropout": {"dropout": 0.5},
+    "registers": {"registers": 2},
+    "qk_norm": {"qk_norm": True},
+    "layer_scale": {"layer_scale": 0.1},
+    "drop_path": {"drop_path": 0.5},
+    "patch_dropout": {"patch_dropout": 0.5},
     "options": {"pos_embed": "my_ideas:Alibi2D", "options": {"pos_embed": {"slope": 2.0}}},
 }
 """Choices of an axis, with what they need beside them; of the others every choice is tried."""

@@ -18,25 +18,33 @@ from vitexp.study.table import Label
 KEYS = {
     "model.arch": "model",
     "model.attention": "attention",
+    "model.block": "blocks",
     "model.classes": "classes",
     "model.clip_norm": "largest gradient norm",
     "model.decay": "weights that decay",
+    "model.drop_path": "stochastic depth",
     "model.dropout": "dropout",
     "model.gelu": "activation",
     "model.head": "head",
     "model.head_bias": "bias of the head",
     "model.image_size": "pixels",
     "model.label_smoothing": "label smoothing",
+    "model.layer_scale": "layer scale",
     "model.loss": "loss",
     "model.lr": "learning rate",
     "model.masked_share": "share of masked patches",
+    "model.mlp": "MLP",
+    "model.norm": "norm",
     "model.objective": "objective",
     "model.optimizer": "optimiser",
+    "model.patch_dropout": "patch dropout",
     "model.polyak": "Polyak average",
     "model.pool": "readout",
     "model.pos_at": "added",
     "model.pos_embed": "position embedding",
     "model.pos_std": "start of the positions, std",
+    "model.qk_norm": "norm of queries and keys",
+    "model.registers": "registers",
     "model.resnet": "order of the units",
     "model.schedule": "schedule",
     "model.stem": "stem",
@@ -107,7 +115,7 @@ VALUES: dict[str, dict[str | None, str]] = {
 
 COUNTED = (
     "data.train_images", "data.train_fraction", "data.image_size", "model.image_size", "model.warmup_steps",
-    "trainer.max_epochs", "trainer.max_steps",
+    "model.registers", "trainer.max_epochs", "trainer.max_steps",
 )  # fmt: skip
 """Keys that stand behind their value in a label: 64 training images, 0.1 of the training images."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from vitexp import metrics, stats
 from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
+from vitexp.study.certificates import note_of
 from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of, unsound_answers
@@ -148,6 +149,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     entries = _judged(entries, config, looks)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
+    certified = [] if isinstance(root, Runs) else note_of(arms, Path(root) / selection.study.name)
     return Table(
         study=selection.study,
         arms=arms,
@@ -158,7 +160,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         columns=_distinct(column for _, column in places),
         looks=looks,
         cautions=(*selection.cautions, *(unsound_answers(arms, config.metrics) if config.images == "such" else ())),
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries)),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *certified),
     )
 
 

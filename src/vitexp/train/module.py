@@ -15,7 +15,20 @@ from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.lightning_private import QuickNotes, attached_trainer
 from vitexp.metrics import LIMITED
-from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem, network_config
+from vitexp.nn.config import (
+    Attention,
+    Block,
+    Gelu,
+    Head,
+    Mlp,
+    Norm,
+    Pool,
+    PosAt,
+    PosEmbed,
+    Resnet,
+    Stem,
+    network_config,
+)  # fmt: skip
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
@@ -48,37 +61,19 @@ class Classifier(QuickNotes, L.LightningModule):
 
     def __init__(
         self,
-        *,
-        arch: str = "B/16",
-        image_size: tuple[int, int] | int = 224,
-        classes: int = 1000,
-        pos_embed: PosEmbed = "1d",
-        pos_at: PosAt = "stem",
-        pos_std: float | None = None,
-        pool: Pool = "cls",
-        stem: Stem = "auto",
-        attention: Attention = "full",
-        window: int = 3,
-        resnet: Resnet = "preact",
-        gelu: Gelu = "tanh",
-        head: Head = "linear",
-        head_bias: float = 0.0,
-        dropout: float = 0.0,
+        *, arch: str = "B/16", image_size: tuple[int, int] | int = 224, classes: int = 1000,
+        pos_embed: PosEmbed = "1d", pos_at: PosAt = "stem", pos_std: float | None = None,
+        pool: Pool = "cls", stem: Stem = "auto", attention: Attention = "full", window: int = 3,
+        resnet: Resnet = "preact", gelu: Gelu = "tanh", head: Head = "linear", head_bias: float = 0.0,
+        dropout: float = 0.0, registers: int = 0, block: Block = "sequential", norm: Norm = "layer", mlp: Mlp = "gelu",
+        qk_norm: bool = False, layer_scale: float = 0.0, drop_path: float = 0.0, patch_dropout: float = 0.0,
         options: dict[str, dict[str, Any]] | None = None,
         sources: dict[str, str] | None = None,
-        optimizer: Optimizer = "adamw",
-        lr: float = 0.001,
-        weight_decay: float = 0.0,
-        decay: Decay = "all",
-        schedule: Schedule = "cosine",
-        warmup_steps: int | float = 0,
-        clip_norm: float = 0.0,
-        polyak: float = 0.0,
-        objective: Objective = "classify",
-        masked_share: float = 0.5,
-        loss: Loss = "softmax",
+        optimizer: Optimizer = "adamw", lr: float = 0.001, weight_decay: float = 0.0, decay: Decay = "all",
+        schedule: Schedule = "cosine", warmup_steps: int | float = 0, clip_norm: float = 0.0, polyak: float = 0.0,
+        objective: Objective = "classify", masked_share: float = 0.5, loss: Loss = "softmax",
         label_smoothing: float = 0.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.configure(resolve(ClassifyConfig(**given)))
@@ -146,7 +141,7 @@ class Classifier(QuickNotes, L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
         batch = self._whole(batch, batch_index)
-        if self.config.dropout:  # depends on (seed, step, rank) alone: a resumed run draws what an unbroken one does
+        if self.config.draws:  # depends on (seed, step, rank) alone: a resumed run draws what an unbroken one does
             step = (self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank
             torch.manual_seed(step % 2**63)
         if self.masked is None:
