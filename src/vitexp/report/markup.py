@@ -80,14 +80,26 @@ def csv_table(lines: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table whose header is text and whose cells are markup already; a row of one cell takes the whole width."""
-    head = "".join(f"<th>{as_html(text)}</th>" for text in header)
-    first = f'<td colspan="{len(header)}">'
-    body = "".join(
-        "<tr>" + "".join(f"{'<td>' if len(row) > 1 else first}{cell}</td>" for cell in row) + "</tr>" for row in rows
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", caption: str = "") -> str:
+    """A table whose header and caption are text and whose cells are markup already.
+
+    The first cell of a row is its heading; a row of one cell takes the whole width.
+    """
+    head = "".join(f'<th scope="col">{as_html(text)}</th>' for text in header)
+    body = "".join(f"<tr>{_html_row(row, len(header))}</tr>" for row in rows)
+    label = as_html(caption or ", ".join(header))
+    title = f"<caption>{as_html(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table class="{kind}">{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _html_row(row: Sequence[str], width: int) -> str:
+    first, *others = row
+    if not others:
+        return f'<th scope="colgroup" colspan="{width}">{first}</th>'
+    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
