@@ -14,6 +14,8 @@ from vitexp.axes import literal_calls
 
 Better = Literal["higher", "lower"]
 Unit = Literal["share", "nats", "images", "steps", "number"]
+PROBE_PENALTY = 1024.0
+"""Of the ridge regression behind `fewshot_N`, as big_vision has it."""
 LIMITED = "limited_"
 """What the name of a number begins with where not all images of its split were measured."""
 GOALS = {"higher": "maximize", "lower": "minimize"}

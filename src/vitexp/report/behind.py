@@ -27,7 +27,7 @@ def panel(table: Table, arm: Arm, baseline: Arm | None, identity: str, root: str
         f'<button type="button" class="close" popovertarget="{identity}" popovertargetaction="hide">Close</button>',
         f'<h3 id="{identity}-title">{escape(title)}</h3>',
         _runs(table, arm),
-        plot.learning(arm.runs),
+        f'<div class="curves">{plot.learning(arm.runs)}</div>',
         f"<h4>Config beside the baseline</h4>{_difference(arm, baseline)}",
         f"<h4>What made it</h4>{_facts(arm)}",
         f"<h4>To make it again</h4>{_commands(table, arm, root)}</div>",

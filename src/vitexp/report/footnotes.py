@@ -6,6 +6,7 @@ from vitexp import stats
 from vitexp.record import FOLLOW, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
+from vitexp.report.setting import setting
 from vitexp.study.table import Entry, Table, primary
 
 _DRAWN = {
@@ -18,7 +19,10 @@ _DRAWN = {
 def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[str]:
     """The sentences below a table that apply to it; `beside` says whether figures of the paper stand in it."""
     entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
+    yield setting(table)
     yield from map(labels.sentence, about(table, entries))
+    if any(entry.interval and labels.is_cut(entry.interval, entry.metric) for entry in entries):
+        yield "Intervals of levels that would pass 0 or 100 % are cut and given by their ends; those of differences are not."
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
         if table.looks:
@@ -28,7 +32,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
                 "the look at which it fell, and all looks together err in at most 5 % of studies."
             )
         if table.study.config.margin is not None:
-            yield f"Equivalent: the whole interval lies within ±{labels.points(table.study.config.margin)}."
+            yield f"Equivalent (TOST): the whole interval lies within ±{labels.points(table.study.config.margin)}."
         yield from noise(judged)
         yield from _detectable(judged)
     if any(table.means.values()):
@@ -124,7 +128,7 @@ def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
         text = " to ".join(dict.fromkeys(ends[:2]))
         shown.append(f"{labels.metric_label(metric)} {text} (as far as so few seeds know: {ends[2]} to {ends[3]})")
     if shown:
-        yield f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(shown)}."
+        yield f"Minimum detectable effect at 80 % power: {'; '.join(shown)}."
 
 
 def _tuning(table: Table) -> str:

@@ -62,7 +62,7 @@ def _table(section: Section, buttons: Buttons) -> str:
 
 
 def _mean(cell: CellView, buttons: Buttons) -> str:
-    text = f"<b>{escape(cell.mean)}</b>" if cell.best else escape(cell.mean)
+    text = escape(cell.mean)
     arms = [] if cell.entry is None else [cell.entry.arm, *getattr(cell.entry.arm, "members", ())]
     opened = [buttons[id(arm)] for arm in arms if id(arm) in buttons]
     if len(opened) == 1:

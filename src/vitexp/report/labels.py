@@ -260,8 +260,15 @@ def headline(metric: str, counts: Sequence[int]) -> str:
 
 
 def mean(interval: stats.Interval, metric: str) -> str:
-    """A mean with half of its interval."""
+    """A mean with half of its interval, or with both ends where these were cut at 0 or 100 %."""
+    if interval.low is not None and interval.high is not None and is_cut(interval, metric):
+        return f"{number(interval.mean, metric)} ({number(interval.low, metric)} to {number(interval.high, metric)})"
     return number(interval.mean, metric) + half_width(interval, metric)
+
+
+def is_cut(interval: stats.Interval, metric: str) -> bool:
+    """Whether an interval of a share ends at 0 or at 100 %."""
+    return is_share(metric) and (interval.low == 0 or interval.high == 1)
 
 
 def half_width(interval: stats.Interval | stats.Judgement, metric: str) -> str:

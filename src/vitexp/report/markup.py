@@ -23,6 +23,10 @@ _LATEX = {
     "◆": r"$\diamond$", "·": r"$\cdot$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
     "’": "'", "‘": "`", "“": "``", "”": "''",
 }  # fmt: skip
+_CAPTION = (
+    "Means with 95 % intervals; beneath each mean the difference to the baseline (◆), paired by seed, with its "
+    "simultaneous 95 % interval."
+)
 _LAST_LATIN = "\u017f"
 """LaTeX reads letters up to here without a package."""
 
@@ -127,7 +131,7 @@ def study_as_markdown(view: View) -> str:
 
 def _markdown_cell(cell: CellView) -> str:
     count = f" ({cell.count})" if cell.count else ""
-    first = f"**{as_markdown(cell.mean)}**{' ◆' * cell.baseline}{count}"
+    first = f"{as_markdown(cell.mean)}{' ◆' * cell.baseline}{count}"
     others = (f"{cell.difference} {cell.verdict}".strip(), cell.tuned, cell.paper)
     return "<br>".join([first, *(as_markdown(text) for text in others if text)])
 
@@ -141,12 +145,12 @@ def study_as_latex(view: View) -> str:
             r"% Needs \usepackage{booktabs}.",
             r"\begin{table}[tbp]",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{as_latex(view.title)} ({as_latex(view.setting)}).}}",
+            rf"\caption{{{as_latex(view.title)}. {as_latex(_CAPTION)}}}",
             rf"\label{{tab:{label}}}",
             *(rf"\parbox{{\linewidth}}{{\textbf{{{text}}}}}\par\medskip" for text in cautions),
             *(line for section in view.sections for line in _tabular(section)),
             r"\begin{minipage}{\linewidth}\footnotesize",
-            *(rf"{as_latex(note)}\par" for note in view.footnotes),
+            *(rf"{as_latex(note)}\par" for note in (f"{view.setting}.", *view.footnotes)),
             r"\end{minipage}",
             r"\end{table}",
             "",

@@ -31,8 +31,6 @@ class CellView:
     tuned: str = ""
     paper: str = ""
     baseline: bool = False
-    best: bool = False
-    """The best mean of its column"""
     entry: Entry | None = field(default=None, compare=False, repr=False)
     """What it says in words"""
 
