@@ -59,6 +59,6 @@ def test_intervals_of_levels_are_cut_at_all_images_and_those_of_differences_are_
     assert gap.interval.low == pytest.approx(0.945387, abs=1e-6)
     assert gap.interval.high == 1
     assert view.sections[0].rows[1][1][0].mean == "98.33 (94.54 to 100.00)"
-    assert any("are cut and given by their ends" in note for note in view.footnotes)
+    assert any("are cut, and given by their ends" in note for note in view.footnotes)
     assert gap.judgement.high > 0.4
     assert base.interval.high - base.interval.mean == pytest.approx(base.interval.mean - base.interval.low)

@@ -22,7 +22,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
     yield setting(table)
     yield from map(labels.sentence, about(table, entries))
     if any(entry.interval and labels.is_cut(entry.interval, entry.metric) for entry in entries):
-        yield "Intervals of levels that would pass 0 or 100 % are cut and given by their ends; those of differences stay."
+        yield "Intervals of levels that pass 0 or 100 % are cut, and given by their ends; differences are not."
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
         if table.looks:
