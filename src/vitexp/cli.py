@@ -221,6 +221,25 @@ def controls(chosen: argparse.Namespace) -> int:
     return 0 if all(one.holds for one in found) else 1
 
 
+def reproduce(chosen: argparse.Namespace) -> int:
+    """Lists known results, or trains one and compares; exit status 1 where ours is shown to be another."""
+    from rich.console import Console
+
+    from vitexp.report import known_text
+    from vitexp.study.known import AGREES, find, listed, obtained
+
+    if chosen.name is None:
+        Console().print(known_text.known(listed()))
+        return 0
+    study = find(chosen.name)
+    workers = ["--workers", str(chosen.workers)] if chosen.workers else []
+    if status := _dispatch(["sweep", str(study.path), "--root", chosen.root, *workers]):
+        return status
+    found = obtained(study, chosen.root)
+    Console().print(known_text.compared(study, found, chosen.root))
+    return 0 if all(one.verdict == AGREES for one in found) else 1
+
+
 def plan_study(chosen: argparse.Namespace) -> int:
     """What a study takes, from a pilot that is trained first where that is asked for."""
     from vitexp.report.command import show_plan

@@ -71,6 +71,19 @@ _CONTROLS = Verb(
     "itself under other seeds. Finished cells are skipped. About 5 minutes on 2 cores.",
 )
 
+_REPRODUCE = Verb(
+    "reproduce",
+    "known results of others: list them, or train one with several seeds and compare; exit status 1 if not alike",
+    "vitexp.cli:reproduce",
+    (
+        row("name", nargs="?", metavar="NAME", help="a known result (default: list them)"),
+        row("--workers", type=count, help="cells at a time (default: one per core)"),
+        _ROOT,
+    ),
+    "Without a NAME lists what is known, with source and cost. With one, trains the runs that are missing, and prints "
+    "expected, obtained, interval, cost, and whether they agree.",
+)
+
 _PLAN = Verb(
     "plan",
     "how many seeds and test images a study takes to decide, and what that costs, from the runs of a pilot",
@@ -152,4 +165,4 @@ _REPORTS = (
     ),
 )
 
-STUDIES = (_SWEEP, _CONTROLS, _PLAN, *_REPORTS)
+STUDIES = (_SWEEP, _CONTROLS, _REPRODUCE, _PLAN, *_REPORTS)
