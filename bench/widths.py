@@ -1,4 +1,4 @@
-"""How wide both intervals of a difference are, by seeds and test images, on simulated studies; draws docs/intervals.svg.
+"""How wide both intervals of a difference are, by seeds and test images, on simulated studies: docs/intervals.svg.
 
     OMP_NUM_THREADS=1 python bench/widths.py          (about a minute)
 
@@ -33,7 +33,7 @@ def main() -> None:
     given = chosen.parse_args()
     texts = (
         "How wide the interval of a difference is",
-        "Half-width in points, medians of simulated studies: 8 arms, 14 comparisons that hold together in 95 % of cases",
+        "Half-width in points, medians of simulated studies: 8 arms, 14 comparisons that hold together",
         "More seeds narrow the dotted lines without end, and the solid ones down to what the test images leave open.",
     )
     with style.settings():

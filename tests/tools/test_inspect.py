@@ -88,7 +88,19 @@ def test_rollout_of_a_network_that_looks_everywhere_alike_is_even(saved, tmp_pat
         assert found == pytest.approx([expected] * 16 * 16, abs=1e-6)  # 16 images are drawn
 
 
-@pytest.mark.parametrize("axes", [{}, {"pos_embed": "2d"}, {"pos_at": "every", "pool": "gap"}], ids=str)
+def test_a_mean_over_patches_does_not_begin_at_a_register(saved, tmp_path):
+    """Of even attention each patch gets 1/18; the mean patch keeps half of itself in each layer."""
+    saved(without_content, pool="gap", registers=2)
+    assert look("--data", "digits", "--images", "16", out=tmp_path, what="rollout attention") == 0
+    found = np.array(numbers(tmp_path / "own.safetensors-attention.csv", "share"))
+    assert found == pytest.approx(1 / 18, abs=1e-6)
+    found = np.array(numbers(tmp_path / "own.safetensors-rollout.csv", "share"))
+    assert found == pytest.approx((1 - 1 / 2**4) / 18 + 1 / 2**4 / 16, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"pos_embed": "2d"}, {"pos_at": "every", "pool": "gap"}, {"registers": 3}], ids=str
+)
 def test_similarity_is_the_cosine_of_what_is_added(saved, tmp_path, axes):
     model = saved(**axes)
     assert look(out=tmp_path, what="similarity decay") == 0
@@ -116,7 +128,8 @@ def test_rotary_similarity_is_the_mean_cosine_of_its_angles(saved, tmp_path):
     assert found[3, 0, 1, 3] == pytest.approx(expected, abs=1e-6)
 
 
-def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path):
+@pytest.mark.parametrize("registers", [0, 2])
+def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path, registers):
     """All queries are the same vector, so that what is added is its product with the vector of each offset."""
     query = torch.linspace(-1, 1, 64)
 
@@ -125,7 +138,7 @@ def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path)
             block.attention.qkv.weight[:64] = 0
             block.attention.qkv.bias[:64] = query
 
-    model = saved(same_queries, pos_embed="relative", pool="gap")
+    model = saved(same_queries, pos_embed="relative", pool="gap", registers=registers)
     assert look("--data", "digits", "--images", "8", out=tmp_path, what="offsets") == 0
     offsets = np.stack([one.detach().numpy() for one in model.position.offsets]).astype(float)
     logits = np.einsum("hk,lok->lho", query.numpy().reshape(4, 16), offsets).mean(axis=1) / 4
@@ -140,6 +153,7 @@ def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path)
     "axes",
     [
         {"attention": "local", "pool": "gap"},
+        {"stem": "conv", "arch": "micro/4", "registers": 2, "pos_embed": "2d"},
         {"pool": "map", "pos_embed": "sincos2d"},
         {"arch": "R+micro/16", "image_size": 64},
         {"attention": "axial", "pool": "gap", "image_size": 8},

@@ -112,7 +112,7 @@ def _similarity(parts: Anatomy, opened: Opened, found: Inside) -> None:
 
 
 def _tables(network: ViT) -> list[Tensor]:
-    layout, found = network.position.layout, list[Tensor]()  # without registers
+    layout, found = network.position.layout, list[Tensor]()  # without registers, which lie nowhere
     for layer in range(layout.depth):
         table = network.position.add(torch.zeros(1, layout.tokens, layout.width), layer)[0, layout.prefix :]
         if table.any() and not any(torch.equal(table, other) for other in found):
@@ -213,7 +213,7 @@ def _watch(parts: Anatomy, data: ShardData, images: int, found: Inside, like: In
         found.numbers["cka"] = linear_cka(sums.mean("hsic")).numpy()
     if "bias 0" in sums.sums:
         biases = torch.stack([sums.mean(f"bias {layer}") for layer in range(len(parts.blocks))])
-        found.numbers["offsets"] = offset_profile(biases, parts.prefix).mean(dim=1).numpy()
+        found.numbers["offsets"] = offset_profile(biases, parts.network.position.layout.prefix).mean(dim=1).numpy()
     found.facts |= {
         "images": sums.images["distance"],
         "pictures": torch.cat(seen["pictures"]).permute(0, 2, 3, 1).numpy(),

@@ -55,7 +55,7 @@ class Bar(RichProgressBar):
     ) -> None:
         """Moves on a few times a second, and where an epoch begins or ends: nobody sees more."""
         self._batch, now = batch_idx, time.monotonic()
-        self._loss, module = outputs["loss"], cast(Any, pl_module)
+        self._loss, module = (outputs or {}).get("loss", self._loss), cast(Any, pl_module)  # a step may be passed over
         start, seen = self._since = self._since or (now, module.images_seen)
         self._speed = f"{(module.images_seen - seen) / (now - start):,.0f}" if now > start else self._speed
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
