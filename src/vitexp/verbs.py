@@ -200,7 +200,7 @@ VERBS = (
     _BENCH,
     Verb(
         "init",
-        "write the experiments and sweeps into a folder; a file of yours is never overwritten",
+        "write the experiments, recipes and sweeps into a folder; a file of yours is never overwritten",
         "vitexp.starter:run",
         (row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
     ),
