@@ -188,12 +188,13 @@ def certify(given: Sequence[str]) -> dict[str, Any]:
     return certified(**json.loads(given[0]))
 
 
-def attention(chosen: argparse.Namespace) -> int:
-    """Pictures of what a network attends to; the pictures are drawn by a floor above the numbers."""
-    from vitexp.report.draw_attention import write_look
-    from vitexp.tools.attention import attention
+def inspect(chosen: argparse.Namespace) -> int:
+    """Looks inside networks, which a floor above finds among the runs of studies, and another one draws."""
+    from vitexp.report.draw_inside import write_picture
+    from vitexp.study.networks import read_networks
+    from vitexp.tools.inspect import Group, inspect
 
-    return attention(chosen, write_look)
+    return inspect(chosen, [Group(*one) for one in read_networks(chosen.networks, chosen.root)], write_picture)
 
 
 def sweep(chosen: argparse.Namespace) -> int:

@@ -267,7 +267,7 @@ def _parts(s: Subject, names: Iterable[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.2g} %" if share < 0.99 else f"{100 * share:.0f} %"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -252,17 +252,22 @@ def _left_out(entries: Sequence[Entry]) -> list[str]:
 
 def check_runs(selection: Selection) -> None:
     """Raises: ValueError for a selection without finished runs that hold the study's metrics, saying what there is."""
+    check_finished(selection)
     study, location = selection.study, selection.location
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
-    if not any(arm.runs for arm in selection.arms):
-        damaged = f"; {selection.damaged[0]}" if selection.damaged else ""
-        raise ValueError(
-            f"{location} holds no finished run of {study.path}; run `vitexp sweep {study.path}` or its W&B agents first"
-            + damaged
-        )
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):
             raise ValueError(f"study.metrics: no run in {location} holds {metric}; they hold {', '.join(held)}")
+
+
+def check_finished(selection: Selection) -> None:
+    """Raises: ValueError for a selection without finished runs."""
+    path = selection.study.path
+    if not any(arm.runs for arm in selection.arms):
+        raise ValueError(
+            f"{selection.location} holds no finished run of {path}; run `vitexp sweep {path}` or its W&B agents first"
+            + (f"; {selection.damaged[0]}" if selection.damaged else "")
+        )
 
 
 def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:

@@ -122,7 +122,7 @@ def weights_file(name: str, *, download: bool) -> Path:
         return Path(download_cached_file(url))
     raise ValueError(
         f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with --download, in a "
-        "run of `fit` with --run.download true; `fewshot` and `attention` also take --random"
+        "run of `fit` with --run.download true; `fewshot` and `inspect` also take --random"
     )
 
 
