@@ -235,6 +235,7 @@ NAMES: dict[str, Callable[[str], str]] = {
     "model.arch": network_label,
     "data.shards": lambda shards: shards.rstrip("/").rpartition("/")[2],
     "data.name": str,
+    "data.auto_augment": "policy {}".format,
     "line": str,
     "run.init": start_label,
 }
