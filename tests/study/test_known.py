@@ -77,6 +77,12 @@ def test_known_results_are_listed_with_source_and_cost():
     assert all(source and cost for _, source, cost in rows.values())
 
 
+def test_a_folder_without_the_experiments_is_told_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"digits needs experiments/pos_ablation.yaml in this folder; `vitexp init`"):
+        find("digits")
+
+
 def test_a_name_that_is_none_is_refused():
     with pytest.raises(
         ValueError, match="'digit' is no known result; give one of better_plain_vit, cifar10_positions, dig"

@@ -57,10 +57,13 @@ def files() -> dict[str, Path]:
 
 
 def find(chosen: str) -> Study:
-    """Raises: ValueError for a name that is none."""
+    """Raises: ValueError for a name that is none, and where the files that its runs begin with are not here."""
     if chosen not in files():
         raise ValueError(f"{chosen!r} is no known result; give one of {', '.join(files())}")
-    return read_study(files()[chosen])
+    study = read_study(files()[chosen])
+    if missing := [word for word in study.command if word.endswith(".yaml") and not Path(word).is_file()]:
+        raise ValueError(f"{chosen} needs {missing[0]} in this folder; `vitexp init` writes it")
+    return study
 
 
 def expected_of(study: Study) -> Expected:
