@@ -90,7 +90,6 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     own_arm = "{model.pos_embed: 'ideas:Alibi2D', model.options.pos_embed.slope: 0.25}"
     Path("sweep.yaml").write_text(
         "program: vitexp\nmethod: grid\nparameters:\n  study.name: {value: mine}\n" + "\n".join(lines) + "\n"
-        "  study.together: {value: [[model.pos_embed, model.options.pos_embed.slope]]}\n"
         f"  data.shards: {{value: {digits}}}\n  arm: {{values: [{{model.pos_embed: 1d}}, {own_arm}]}}\n"
         'command: ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]\n'
     )
