@@ -90,7 +90,6 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     own_arm = "{model.pos_embed: 'ideas:Alibi2D', model.options.pos_embed.slope: 0.25}"
     Path("sweep.yaml").write_text(
         "program: vitexp\nmethod: grid\nparameters:\n  study.name: {value: mine}\n" + "\n".join(lines) + "\n"
-        "  study.together: {value: [[model.pos_embed, model.options.pos_embed.slope]]}\n"
         f"  data.shards: {{value: {digits}}}\n  arm: {{values: [{{model.pos_embed: 1d}}, {own_arm}]}}\n"
         'command: ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]\n'
     )
@@ -296,6 +295,45 @@ def test_what_a_server_sends_to_an_agent_imports_nothing_unless_it_is_allowed(do
     assert "this W&B sweep needs pos_embed ideas:Alibi2D" in capsys.readouterr().err
     assert not Path("imported").exists()
     assert door(*words, "--allow-import") == 0
+
+
+CALLBACK = "[{class_path: aside.Mine}]"
+DOWNLOADED = {
+    "a flag": (["--trainer.callbacks", CALLBACK], ""),
+    "a flag with =": ([f"--trainer.callbacks={CALLBACK}"], ""),
+    "a path alone": (["--trainer.callbacks+=aside.Mine"], ""),
+    "the group": (["--trainer={callbacks: " + CALLBACK + "}"], ""),
+    "a file": (["--config=args.json"], f"trainer: {{callbacks: {CALLBACK}}}"),
+    "a dotted key": (["--config=args.json"], f"trainer.callbacks: {CALLBACK}"),
+    "an arm": (["--config", "args.json"], f"arm: {{trainer.callbacks: {CALLBACK}}}"),
+    "beside Lightning's": (
+        ["--config=args.json"],
+        "trainer.callbacks: [lightning.pytorch.callbacks.ModelSummary, aside.Mine]",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", DOWNLOADED)
+def test_an_agent_imports_no_callback_unless_it_is_allowed(door, ideas, monkeypatch, capsys, way):
+    given, text = DOWNLOADED[way]
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    monkeypatch.delitem(sys.modules, "aside", raising=False)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    start = "import lightning.pytorch as L\nopen('imported', 'w').close()\n"
+    Path("aside.py").write_text(f"{start}class Mine(L.Callback): pass\n")
+    Path("args.json").write_text(text or "{}")
+    words = ["fit", *TINY, *given, "--trainer.fast_dev_run=true"]
+    assert door(*words) == cli.BAD_INPUT
+    assert "this W&B sweep gives the trainer aside.Mine, and importing a class" in capsys.readouterr().err
+    assert not Path("imported").exists()
+    assert door(*words, "--allow-import") == 0
+    assert Path("imported").exists()
+
+
+def test_an_agent_takes_callbacks_of_lightning(door, monkeypatch):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    callback = "{class_path: lightning.pytorch.callbacks.ModelSummary, init_args: {max_depth: 1}}"
+    assert door("fit", *TINY, f"--trainer.callbacks=[{callback}]", "--trainer.fast_dev_run=true") == 0
 
 
 def test_a_record_imports_nothing(trained):

@@ -24,6 +24,7 @@ Values = Mapping[str, Any]
 """The value of each factor of an arm; `BOUND` where it could have no other."""
 BOUND = "(bound)"
 _RESNET = re.compile(r"R\d+x")
+_OPTION = re.compile(r"model\.options\.(\w+)\.")
 _NOT_FOR_RESNETS = {
     f"model.{name}"
     for name in (
@@ -122,8 +123,10 @@ def _differing(one: Values, other: Values, config: StudyConfig) -> dict[str, lis
 
 
 def _together(key: str, config: StudyConfig) -> str:
-    """One name for all keys that the study says to change together."""
-    return next((" ".join(keys) for keys in config.together if key in keys), key)
+    """One name for all keys that the study says to change together; an own part's options belong to its axis."""
+    option = _OPTION.match(key)
+    names = [key, f"model.{option[1]}"] if option else [key]
+    return next((" ".join(keys) for keys in config.together for name in names if name in keys), names[-1])
 
 
 def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

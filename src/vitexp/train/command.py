@@ -31,7 +31,7 @@ from vitexp.train.loggers import build_loggers
 from vitexp.train.measure import FewShotProbe
 from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, check_optim, settled
-from vitexp.train.parser import Parser, seed
+from vitexp.train.parser import Parser, seed, trainer_values
 from vitexp.train.recorder import RunRecorder
 from vitexp.train.terminal import Bar, NoProfiler, quieten
 
@@ -128,6 +128,12 @@ class TrainingCommand(LightningCLI):
             cast(Parser, parser_of(self, self.verb)).show_words()
             _BUILT[key] = parsers_of(self)
         set_parsers(self, _BUILT[key])
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Reads the arguments; what a W&B agent has fetched imports nothing on the way."""
+        with own.allowing(self.allow_import):
+            own.check_downloaded(trainer_values(args))
+            super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Takes no options from a checkpoint: Lightning would let those in the file win over the flags."""
