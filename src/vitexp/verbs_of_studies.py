@@ -171,6 +171,7 @@ _ROBUSTNESS = Verb(
         row("--salience", metavar="NETWORK|FILE", help=_SALIENT),
         row("--shift-data", metavar="SHARDS", help="test images from elsewhere, of the same classes"),
         row("--data", metavar="SHARDS", help="the test images (default: those of the runs)"),
+        row("--images", type=count, metavar="N", help="measure N of the test images, the same for all (default: all)"),
         row("--batch-size", type=count, default=250, help="images at a time (default: 250)"),
         _ROOT,
         row("--out", default="results", help="folder for tables and figures (default: results)"),

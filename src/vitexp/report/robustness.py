@@ -144,6 +144,7 @@ def robust_table(study: Study, root: Path) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
     arms = select(with_all_seeds(study, read_looks(root / study.name), root), root).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
+    held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))
     if not ordered:
         raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
+from vitexp.data.order import draws, key
 from vitexp.eval import attacks
 from vitexp.eval.changes import (
+    PURPOSE,
     blanked,
     piece_sums,
     pieces_of,
@@ -31,12 +34,37 @@ GRIDS = (2, 4, 8, 14, 16)
 LIMITS = (1, 4)
 """Of FGSM and PGD, in 255ths."""
 PGD_STEPS = 5
+_IMAGES = 64
 PATCH_PERCENT, PATCH_STEPS, PATCH_IMAGES = 25, 100, 64
 
 Pixels = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """The images uint8 (B, H, W, 3) and their numbers in the split -> the changed images, the same for every network."""
 Attack = Callable[[nn.Module, Tensor, Tensor, np.ndarray], Tensor]
 """A network, pixels in 0..1, labels and numbers -> the pixels changed against this network."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The test images of a set that are measured: all, or some that are drawn by their numbers."""
+
+    data: ShardData
+    samples: np.ndarray
+
+    @classmethod
+    def drawn(cls, data: ShardData, most: int | None) -> "Images":
+        """At most so many of them, the same for every network; fewer are a part of more."""
+        every = data.samples("test")
+        ranks = draws(key(PURPOSE, _IMAGES), every, 1)[:, 0]
+        return cls(data, np.sort(every[np.argsort(ranks, kind="stable")[:most]]))
+
+    @property
+    def order(self) -> str:
+        """The fingerprint of which images, in which order."""
+        return self.data.order_fingerprint("test", self.samples)
+
+    def batches(self) -> Iterator[Batch]:
+        """The images in their order."""
+        return iter(self.data.eval_loader("test", self.samples))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +75,7 @@ class Test:
     settings: Mapping[str, Any] = field(default_factory=dict)
     change: Pixels | None = None
     attack: Attack | None = None
-    data: ShardData | None = None
+    images: Images | None = None
     """Other images than the study's own test images."""
 
 
@@ -55,25 +83,30 @@ class Test:
 class Wanted:
     """What the tests are made for: the data at the networks' size, and what orders patches by salience."""
 
-    data: ShardData
+    images: Images
     ratios: Sequence[int]
     device: torch.device
     salience: "Callable[[], np.ndarray] | None" = None
-    """Gives the salience of each piece of each test image, (N, side * side)."""
+    """Gives the salience of each piece of each measured image, (N, side * side)."""
     salience_of: str = ""
     """A digest of where it comes from."""
-    shift: ShardData | None = None
+    shift: Images | None = None
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels that the networks take."""
+        return self.images.data.size
 
 
 def _shuffle(wanted: Wanted) -> Iterator[Test]:
-    size = wanted.data.size
+    size = wanted.size
     for side in (side for side in GRIDS if size % side == 0 and size // side >= 2):
         change = partial(shuffled, rows=side, columns=side)
         yield Test(name=f"shuffle_{side}x{side}", change=change)
 
 
 def _drop(wanted: Wanted) -> Iterator[Test]:
-    side = pieces_of(wanted.data.size)
+    side = pieces_of(wanted.size)
 
     def change(images: np.ndarray, samples: np.ndarray, percent: int) -> np.ndarray:
         return blanked(images, random_order(samples, side * side), percent, side)
@@ -83,7 +116,7 @@ def _drop(wanted: Wanted) -> Iterator[Test]:
 
 
 def _salient(wanted: Wanted) -> Iterator[Test]:
-    side, numbers = pieces_of(wanted.data.size), wanted.data.samples("test")
+    side, numbers = pieces_of(wanted.size), wanted.images.samples
     assert wanted.salience is not None
 
     def change(images: np.ndarray, samples: np.ndarray, percent: int, sign: int) -> np.ndarray:
@@ -111,7 +144,7 @@ def _shifts(wanted: Wanted) -> Iterator[Test]:
 
 
 def _corruptions(wanted: Wanted) -> Iterator[Test]:
-    size = wanted.data.size
+    size = wanted.size
     if size not in CONSTANTS:
         raise ValueError(
             f"--test corruptions: ImageNet-C was published for images of {' and '.join(map(str, CONSTANTS))} pixels, "
@@ -121,7 +154,7 @@ def _corruptions(wanted: Wanted) -> Iterator[Test]:
 
 
 def _corruptions_ours(wanted: Wanted) -> Iterator[Test]:
-    if (size := wanted.data.size) in CONSTANTS:
+    if (size := wanted.size) in CONSTANTS:
         raise ValueError(f"--test corruptions_ours: {size} pixels have published constants; give --test corruptions")
     yield from _corrupted("ours_", constants_for(size))
 
@@ -149,7 +182,7 @@ def _attacks(wanted: Wanted) -> Iterator[Test]:
 
 
 def _patch(wanted: Wanted) -> Iterator[Test]:
-    size, data = wanted.data.size, wanted.data
+    size, data = wanted.size, wanted.images.data
     side, rows = max(1, size * PATCH_PERCENT // 100), data.samples("train")
     patches: dict[int, Tensor] = {}
 
@@ -180,11 +213,11 @@ def make_tests(words: Sequence[str], wanted: Wanted) -> list[Test]:
     Without words all that need nothing more are made: corruptions where they are published, salient drop where there is
     a salience.
     """
-    absent = {"corruptions_ours", *({"corruptions"} if wanted.data.size not in CONSTANTS else set())}
+    absent = {"corruptions_ours", *({"corruptions"} if wanted.size not in CONSTANTS else set())}
     absent |= set() if wanted.salience else {"salient"}
     chosen = words or [word for word in TESTS if word not in absent]
     tests = [Test(name="clean"), *(test for word in dict.fromkeys(chosen) for test in TESTS[word](wanted))]
-    return tests + ([Test(name=f"data_{wanted.shift.name}", data=wanted.shift)] if wanted.shift else [])
+    return tests + ([Test(name=f"data_{wanted.shift.data.name}", images=wanted.shift)] if wanted.shift else [])
 
 
 def as_pixels(images: Tensor, device: torch.device) -> Tensor:
@@ -192,16 +225,16 @@ def as_pixels(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, torch.float32, memory_format=torch.contiguous_format) / 255
 
 
-def salience_by_network(network: nn.Module, data: ShardData, device: torch.device) -> np.ndarray:
-    """The salience of the pieces of all test images by one network: (N, side * side), in the order of the images."""
-    side, parts = pieces_of(data.size), []
-    for batch in data.eval_loader("test"):
+def salience_by_network(network: nn.Module, images: Images, device: torch.device) -> np.ndarray:
+    """The salience of the pieces of the images by one network: (N, side * side), in the order of the images."""
+    side, parts = pieces_of(images.data.size), []
+    for batch in images.batches():
         found = attacks.salience(network, as_pixels(batch.images, device), batch.labels.to(device))
         parts.append(piece_sums(found.cpu().numpy(), side))
     return np.concatenate(parts)
 
 
-def salience_by_file(path: str, data: ShardData) -> np.ndarray:
+def salience_by_file(path: str, images: Images) -> np.ndarray:
     """The same from a .npy file of one value for each pixel of each test image, (N, H, W), in their order.
 
     Raises: ValueError for a file that is no such array.
@@ -210,13 +243,15 @@ def salience_by_file(path: str, data: ShardData) -> np.ndarray:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"--salience {path} is no .npy file that can be read ({error})") from error
+    data = images.data
     wanted = (data.test_count, data.size, data.size)
     if values.shape != wanted or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise ValueError(
             f"--salience {path} holds {values.dtype} of shape {values.shape}; it takes finite numbers of shape "
             f"{wanted}, one for each pixel of each test image of {data.name}"
         )
-    return piece_sums(values, pieces_of(data.size))
+    chosen = np.searchsorted(data.samples("test"), images.samples)
+    return piece_sums(values[chosen], pieces_of(data.size))
 
 
 def digest(content: bytes) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vitexp.bits import write_answers
+from vitexp.bits import read_answers, write_answers
 from vitexp.data.module import ShardData
 from vitexp.metrics import ROBUST
 from vitexp.record import measured_elsewhere, option, write_atomically
-from vitexp.robust import FILE, Subject, read_tests, write_tests
+from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
 from vitexp.tools.network import TIMM, open_network
 from vitexp.tools.robust_tests import (
+    Images,
     Test,
     Wanted,
     as_pixels,
@@ -33,7 +34,7 @@ from vitexp.tools.robust_tests import (
 from vitexp.train.answers import class_places
 
 FAR = 0.01
-"""How far the accuracy of a checkpoint may lie from that of its record: another processor, another precision."""
+"""Share of images that a checkpoint may answer otherwise than its record says: another processor, another precision."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,19 @@ def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any)
     they do not have.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for folder in dict.fromkeys(subject.folder for subject in subjects):
+    for folder in dict.fromkeys((Path(chosen.out), *(subject.folder for subject in subjects))):
         _check_writable(folder)
     opened = [_open(subject, device, chosen.allow_import) for subject in subjects]
-    data = _data(opened, chosen)
-    shift = _shift_data(data, chosen)
-    tests = make_tests(chosen.test, _wanted(opened, data, shift, reference, chosen, device))
+    images = Images.drawn(_data(opened, chosen), chosen.images)
+    shift = _shift_data(images.data, chosen)
+    tests = make_tests(chosen.test, _wanted(opened, images, shift, reference, chosen, device))
     for number, test in enumerate(tests):
-        pending = [one for one in opened if not _is_done(one.subject, test, data)]
+        pending = [one for one in opened if not _is_done(one.subject, test, images)]
         if pending:
             print(f"[{number + 1}/{len(tests)}] {test.name}: {len(pending)} networks", file=sys.stderr, flush=True)
-            _run(test, pending, data, device)
+            _run(test, pending, images, device)
         if test.name == "clean":
-            _check_clean(opened)
+            _check_clean(opened, images)
     names = {test.name for test in tests}
     return [
         {f"{ROBUST}{name}": found["accuracy"] for name, found in _known(one.subject).items() if name in names}
@@ -117,7 +118,7 @@ def _data(opened: Sequence[_Opened], chosen: Any) -> ShardData:
     return data
 
 
-def _shift_data(data: ShardData, chosen: Any) -> ShardData | None:
+def _shift_data(data: ShardData, chosen: Any) -> Images | None:
     """Other images of the same classes. Raises: ValueError where the classes are others."""
     if not chosen.shift_data:
         return None
@@ -128,21 +129,21 @@ def _shift_data(data: ShardData, chosen: Any) -> ShardData | None:
     class_places(data.class_names, shift.class_names, f"--shift-data {shift.name}", str(data.name))
     if not shift.test_count:
         raise ValueError(f"--shift-data {shift.name} has no test images")
-    return shift
+    return Images.drawn(shift, chosen.images)
 
 
 def _wanted(
     opened: Sequence[_Opened],
-    data: ShardData,
-    shift: ShardData | None,
+    images: Images,
+    shift: Images | None,
     reference: Subject | None,
     chosen: Any,
     device: torch.device,
 ) -> Wanted:
     """What orders patches by salience: a file, a network by its name, or the reference of the study."""
-    given, found = chosen.salience, {}
+    given, data, found = chosen.salience, images.data, {}
     if given and given.endswith(".npy"):
-        found["of"] = salience_by_file(given, data)
+        found["of"] = salience_by_file(given, images)
         identity = digest(found["of"].tobytes())
     elif given or reference:
         known = next((one for one in opened if not given and one.subject == reference), None)
@@ -151,14 +152,16 @@ def _wanted(
     else:
         if "salient" in chosen.test:
             raise ValueError("--test salient needs --salience: a network, or a .npy file of one value for each pixel")
-        return Wanted(data=data, ratios=chosen.ratios, device=device, shift=shift)
+        return Wanted(images=images, ratios=chosen.ratios, device=device, shift=shift)
 
     def salience() -> np.ndarray:
         if "of" not in found:
-            found["of"] = salience_by_network(source, data, device)
+            found["of"] = salience_by_network(source, images, device)
         return found["of"]
 
-    return Wanted(data=data, ratios=chosen.ratios, device=device, shift=shift, salience=salience, salience_of=identity)
+    return Wanted(
+        images=images, ratios=chosen.ratios, device=device, shift=shift, salience=salience, salience_of=identity
+    )
 
 
 def _reference(name: str, data: ShardData, device: torch.device) -> nn.Module:
@@ -168,39 +171,40 @@ def _reference(name: str, data: ShardData, device: torch.device) -> nn.Module:
     return opened.network.to(device).requires_grad_(False)
 
 
-def _key(subject: Subject, test: Test, data: ShardData) -> str:
+def _key(subject: Subject, test: Test, images: Images) -> str:
     """What a result holds for: the weights, the images, and the test."""
-    order = (test.data or data).order_fingerprint("test")
-    parts = [subject.digest, order, data.size, data.eval_view, test.name, dict(test.settings)]
+    shown = test.images or images
+    parts = [subject.digest, shown.order, shown.data.size, shown.data.eval_view, test.name, dict(test.settings)]
     return digest(json.dumps(parts, sort_keys=True).encode())
 
 
-def _is_done(subject: Subject, test: Test, data: ShardData) -> bool:
+def _is_done(subject: Subject, test: Test, images: Images) -> bool:
     """Whether the result is there, with its answers."""
     entry = _known(subject).get(test.name)
-    if entry is None or entry["key"] != _key(subject, test, data):
+    if entry is None or entry["key"] != _key(subject, test, images):
         return False
     return (subject.folder / str(entry["answers"].get("file"))).is_file()
 
 
-def _run(test: Test, pending: Sequence[_Opened], data: ShardData, device: torch.device) -> None:
+def _run(test: Test, pending: Sequence[_Opened], images: Images, device: torch.device) -> None:
     """One test on all networks that lack it, batch by batch, and writes what they answered."""
-    images = test.data or data
     rights: list[list[np.ndarray]] = [[] for _ in pending]
-    for labels, seen in _seen(test, [one.network for one in pending], images, data, device):
+    for labels, seen in _seen(test, [one.network for one in pending], images, device):
         for right, (network, batch) in zip(rights, seen, strict=True):
             with torch.no_grad():
                 right.append((network(batch).argmax(1) == labels).cpu().numpy())
     for one, parts in zip(pending, rights, strict=True):
-        _write(one.subject, test, np.concatenate(parts), data)
+        _write(one.subject, test, np.concatenate(parts), images)
 
 
 def _seen(
-    test: Test, networks: Sequence[nn.Module], images: ShardData, data: ShardData, device: torch.device
+    test: Test, networks: Sequence[nn.Module], images: Images, device: torch.device
 ) -> Iterator[tuple[Tensor, Iterator[tuple[nn.Module, Tensor]]]]:
     """Of each batch the labels, and what each network sees: the same images, unless they are changed against it."""
-    places = torch.tensor(class_places(data.class_names, images.class_names, str(images.name), str(data.name)))
-    for batch in images.eval_loader("test"):
+    known, shown = images.data, test.images or images
+    data = shown.data
+    places = torch.tensor(class_places(known.class_names, data.class_names, str(data.name), str(known.name)))
+    for batch in shown.batches():
         samples, labels = batch.samples.numpy(), places[batch.labels].to(device)
         if test.attack:
             pixels, attack = as_pixels(batch.images, device), test.attack
@@ -210,26 +214,31 @@ def _seen(
         if test.change:
             found = test.change(np.ascontiguousarray(batch.images.permute(0, 2, 3, 1).numpy()), samples)
             batch = batch._replace(images=torch.from_numpy(found).permute(0, 3, 1, 2))
-        batch = images.on_after_batch_transfer(images.transfer_batch_to_device(batch, device, 0), 0)
+        batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
         yield labels, ((one, batch.images) for one in networks)
 
 
-def _write(subject: Subject, test: Test, right: np.ndarray, data: ShardData) -> None:
-    order = (test.data or data).order_fingerprint("test")
+def _write(subject: Subject, test: Test, right: np.ndarray, images: Images) -> None:
+    order = (test.images or images).order
     name = f"{ROBUST}{test.name}"
     answers: Mapping[str, Any] = write_answers(subject.folder, name, right.tolist(), order)[name]
-    entry = {"accuracy": int(right.sum()) / len(right), "key": _key(subject, test, data)}
+    entry = {"accuracy": int(right.sum()) / len(right), "key": _key(subject, test, images)}
     tests = _known(subject) | {test.name: entry | {"settings": dict(test.settings), "answers": dict(answers)}}
     write_tests(subject.folder, subject.record, tests)
 
 
-def _check_clean(opened: Sequence[_Opened]) -> None:
+def _check_clean(opened: Sequence[_Opened], images: Images) -> None:
     """Raises: ValueError for a checkpoint that does not hold the weights that its record was measured with."""
+    places = np.searchsorted(images.data.samples("test"), images.samples)
     for one in opened:
-        record, found = one.subject.record, _known(one.subject)["clean"]["accuracy"]
-        told = record.metrics.get("test_acc") if record else None
-        if told is not None and abs(told - found) > FAR:
+        record, name = one.subject.record, f"{ROBUST}clean"
+        if record is None or "test_acc" not in record.answers:
+            continue
+        tested = with_tests(record, [])
+        told = np.array(read_answers(one.subject.folder, record, "test_acc"))[places]
+        other = float(np.mean(told != np.array(read_answers(one.subject.folder, tested, name))))
+        if other > FAR:
             raise ValueError(
-                f"{one.subject.name}: {one.subject.checkpoint} reaches {found:.4f} on the test images, and its record "
-                f"says {told:.4f}: the checkpoint holds other weights; train that run again"
+                f"{one.subject.name}: {one.subject.checkpoint} answers {100 * other:.1f} % of images otherwise "
+                "than its record says: the checkpoint holds other weights; train that run again"
             )
