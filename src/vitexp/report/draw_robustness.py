@@ -16,6 +16,8 @@ from vitexp.study.table import Entry, Table
 
 CLEAN = "test_acc"
 _ACROSS, _WIDTH, _HEIGHT = 3, 3.3, 2.5
+_LEGEND = 2
+"""Names of arms beside each other"""
 Level = tuple[str, Sequence[str]]
 """What stands at a place of the horizontal axis, and the metrics whose mean is drawn there."""
 
@@ -25,15 +27,15 @@ def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder
     panels = [(title, levels) for title, levels in _panels(table, groups) if len(levels) > 2]
     if not panels:
         return ()
-    rows = -(-len(panels) // _ACROSS)
+    rows, legend = -(-len(panels) // _ACROSS), 0.2 * -(-len(table.arms) // _LEGEND)
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
     counts = labels.span(seed_counts(table.entries[CLEAN]))
-    foot = "Lines are means over seeds, bands 95 % intervals; the first point of each panel is the images as they are. "
+    foot = "Lines are means over seeds, bands 95 % intervals; first in each panel: all test images as they are. "
     foot += "Every arm saw the same changed images, but for FGSM and PGD, which are made against each network."
     with style.settings():
         figure, axes = style.page(
-            (0.9 + _ACROSS * _WIDTH, 1.3 + rows * _HEIGHT),
-            (0.6, 0.45, 0.2, 1.05),
+            (0.9 + _ACROSS * _WIDTH, 1.15 + legend + rows * _HEIGHT),
+            (0.6, 0.45, 0.2, 0.9 + legend),
             (f"{labels.title(table.study)}: robustness", f"n = {counts} seeds in each arm", foot),
             (rows, _ACROSS),
             (0.18, 0.38),
@@ -49,7 +51,7 @@ def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder
         handles, _ = axes.flat[0].get_legend_handles_labels()
         height = figure.get_size_inches()[1]
         place_of: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.005, 1 - 0.55 / height)}
-        figure.legend(handles, arms, ncols=min(len(arms), 4), **place_of, frameon=False, fontsize=8)
+        figure.legend(handles, arms, ncols=_LEGEND, **place_of, frameon=False, fontsize=8)
         return style.save(figure, folder, "robustness")
 
 
