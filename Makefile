@@ -59,6 +59,7 @@ bench-data: $(STAMP) ## the input beside its peers: ratios in one run (DATA=fold
 bench-stats: $(STAMP) ## how often verdicts err and intervals cover, on simulated studies: about 40 minutes on 2 cores
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/rates.py
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/campaigns.py
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/widths.py
 
 lint: $(STAMP) ## formatting, floors, types
 	@$(BIN)/ruff check src tests bench examples

@@ -49,7 +49,7 @@ def test_every_command_of_the_documentation_exists(page):
     (verbs,) = (action.choices for action in cli.build_parser()._subparsers._group_actions)
     used = set(re.findall(r"(?:^ {4}|`|&& )vitexp ([a-z][a-z-]+)", page.read_text(), re.M))
     assert used <= set(verbs)
-    for name in re.findall(r"\b(?:experiments|sweeps)/[a-z_0-9]+\.(?:yaml|sbatch|py)", page.read_text()):
+    for name in re.findall(r"\b(?:experiments|recipes|sweeps)/[a-z_0-9]+\.(?:yaml|sbatch|py)", page.read_text()):
         assert (ROOT / name).exists() or "/mine." in name, name
 
 

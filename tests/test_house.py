@@ -142,7 +142,7 @@ def test_training_verbs_explain_every_axis(verb, capsys):
         cli.main([verb, "--help"])
     assert ended.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for axis in ("pos_embed", "pos_at", "pool", "attention", "resnet", "gelu", "head"):
+    for axis in ("pos_embed", "pos_at", "pool", "attention", "resnet", "gelu", "head", "block", "norm", "mlp"):
         words = ",".join([*axes.values(axis), *([axes.PATH] if axis in axes.SLOTS else [])])
         assert f"--model.{axis} {{{words}}}" in shown
         assert all(" ".join(row.about.split()) in shown for row in axes.of(axis))

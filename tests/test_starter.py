@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def contents(top):
-    """Every file of the two folders below `top`, without what Python or an editor leaves there."""
+    """Every file of the folders below `top`, without what Python or an editor leaves there."""
     paths = [path for folder in FOLDERS for path in (top / folder).iterdir()]
     return {str(path.relative_to(top)): path.read_bytes() for path in paths if path.is_file() and path.name[0] != "."}
 

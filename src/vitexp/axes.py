@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-SLOTS = ("pos_embed",)
+SLOTS = ("pos_embed", "mlp", "norm")
 """Axes that also take a part of the user's own, by import path."""
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _LABELS: dict[tuple[str, str], str] = {}

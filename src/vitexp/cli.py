@@ -6,6 +6,7 @@ What connects the floors is here as well: commands of a lower floor that need so
 
 import argparse
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -171,12 +172,29 @@ def verify_resume(given: Sequence[str]) -> int:
     return verify_resume(given[1:], groups())
 
 
-def attention(chosen: argparse.Namespace) -> int:
-    """Pictures of what a network attends to; the pictures are drawn by a floor above the numbers."""
-    from vitexp.report.draw_attention import write_look
-    from vitexp.tools.attention import attention
+def selfcheck(given: Sequence[str]) -> int:
+    """Certifies a config: checks on random images that its network is what it says."""
+    # Before torch: threads that spin while they wait would take the cores from whatever else computes here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from vitexp.tools.selfcheck import selfcheck
 
-    return attention(chosen, write_look)
+    return selfcheck(given[1:], groups())
+
+
+def certify(given: Sequence[str]) -> dict[str, Any]:
+    """The same for an arm of a study: `given` is one JSON text, whose names are arguments of `certified`."""
+    from vitexp.tools.selfcheck import certified
+
+    return certified(**json.loads(given[0]))
+
+
+def inspect(chosen: argparse.Namespace) -> int:
+    """Looks inside networks, which a floor above finds among the runs of studies, and another one draws."""
+    from vitexp.report.draw_inside import write_picture
+    from vitexp.study.networks import read_networks
+    from vitexp.tools.inspect import Group, inspect
+
+    return inspect(chosen, [Group(*one) for one in read_networks(chosen.networks, chosen.root)], write_picture)
 
 
 def robustness(chosen: argparse.Namespace) -> int:
@@ -191,7 +209,7 @@ def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
     from vitexp.study.run.runner import run_sweep
 
-    return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate)
+    return run_sweep(chosen, parse=plan_cell, train=train_cell, examine=examine, estimate=estimate, certify=certify)
 
 
 def controls(chosen: argparse.Namespace) -> int:

@@ -36,6 +36,12 @@ _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 _ADDED: dict[str, Any] = {
     "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
     "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
+    "model.betas": None, "model.eps": None, "model.layer_decay": 1.0, "model.warmup_epochs": 0.0, "model.min_lr": 0.0,
+    "data.crop_scale": [0.05, 1.0], "data.crop_ratio": [3 / 4, 4 / 3], "data.crop_padding": None,
+    "data.auto_augment": "none", "data.color_jitter": 0.0, "data.random_erasing": 0.0, "data.repeats": 1,
+    "data.mixup_alpha": 0.8, "data.cutmix_alpha": 1.0, "data.mix_prob": 1.0, "data.switch_prob": 0.5,
+    "model.registers": 0, "model.block": "sequential", "model.norm": "layer", "model.mlp": "gelu",
+    "model.qk_norm": False, "model.layer_scale": 0.0, "model.drop_path": 0.0, "model.patch_dropout": 0.0,
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 FOLLOW = "follow"
@@ -82,7 +88,7 @@ class RunRecord:
     compile_seconds: float | None = None
     """What `run.compile` took before the first step; no part of `train_seconds`."""
     learning: dict[str, float] = field(default_factory=dict)
-    """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc (share of the largest class)."""
+    """What shows whether a run trained: train_loss_start, train_loss_end, chance_acc, chance_loss."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """One packed bit per image that was measured, by metric (test_acc, fewshot_5/draw-0): file, images, right, sha256,
     and the fingerprint of the order of the images."""

@@ -141,22 +141,34 @@ _EXPORT = Verb(
     "cannot express is refused with the reason, and nothing is written.",
 )
 
-_LOOKS = (
-    "mean attention distance of each head and layer (Fig. 7 right, 11); how much of each patch reaches the readout "
-    "(Fig. 6); similarity of position embeddings (Fig. 7 centre); components of the patch embedding (Fig. 7 left)"
+_INSIDE = (
+    "distance: mean attention distance of each head and layer (the paper's Fig. 7 right, 11); similarity: of position "
+    "vectors (Fig. 7 centre, 10), and decay: by their distance; offsets: what relative positions add; filters: "
+    "components of the patch embedding (Fig. 7 left); rollout: how much of each patch reaches the readout (Fig. 6); "
+    "attention: of the class token in the last layer; cka: likeness of the layers (default: all that there is)"
 )
-_LOOK_NAMES = ["distance", "rollout", "similarity", "filters"]
-_ATTENTION = Verb(
-    "attention",
-    "draw what a network attends to, as the ViT paper does, and write the numbers as CSV",
-    "vitexp.cli:attention",
+_INSIDE_NAMES = ["distance", "similarity", "decay", "offsets", "filters", "rollout", "attention", "cka"]
+_INSPECT = Verb(
+    "inspect",
+    "what networks have learned to look at, as the ViT paper shows it, over seeds and arm minus arm",
+    "vitexp.cli:inspect",
     (
-        *_NETWORK,
-        row("--what", choices=_LOOK_NAMES, default="distance", help=_LOOKS),
-        row("--data", metavar="SHARDS", help="images for distance and rollout: the first of the test split"),
-        row("--images", type=int, help="how many (default: 128 for distance, 8 for rollout)"),
-        row("--out", default="results/attention", help="folder (default: results/attention)"),
+        row(
+            "networks",
+            metavar="STUDY|RUN|NETWORK",
+            nargs="+",
+            help=f"a sweep file, runs/STUDY, the folder of a run; {_FILES_OF_NETWORKS}, or timm:NAME",
+        ),
+        *_NETWORK[1:],
+        row("--what", nargs="+", choices=_INSIDE_NAMES, help=_INSIDE),
+        row("--data", metavar="SHARDS", help="images: the first of the test split (default: of a run's own data)"),
+        row("--images", type=count, default=128, help="how many (default: 128); 16 of them are drawn"),
+        row("--out", default="results/inspect", help="folder (default: results/inspect)"),
+        row("--root", default="runs", help="folder of the records (default: runs)"),
     ),
+    "Writes a PNG, an SVG and a CSV of everything, for one network or for each arm of a study: there over seeds, each "
+    "head matched with the one of the baseline's first seed that attends most alike, and as differences to the "
+    "baseline.",
 )
 
 _SIZES = ["digits", "cifar", "vit-s", "r26-s", "vit-b"]
@@ -179,15 +191,16 @@ _BENCH = Verb(
 VERBS = (
     *TRAINING,
     typed("verify-resume", "kill and resume a run of this config, and compare", run="vitexp.cli:verify_resume"),
+    typed("selfcheck", "check that a config's network is what it says, without data", run="vitexp.cli:selfcheck"),
     Verb("shards", "make, verify, describe or index a directory of shards", verbs=_SHARDS),
     _FEWSHOT,
     _EXPORT,
-    _ATTENTION,
+    _INSPECT,
     *STUDIES,
     _BENCH,
     Verb(
         "init",
-        "write the experiments and sweeps into a folder; a file of yours is never overwritten",
+        "write the experiments, recipes and sweeps into a folder; a file of yours is never overwritten",
         "vitexp.starter:run",
         (row("directory", metavar="DIR", type=Path, nargs="?", default=Path(), help="default: this one"),),
     ),

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from vitexp.data.batch import Batch, Batches, BatchLoader
+from vitexp.data.mixing import mixed, partners
 from vitexp.data.order import EVALUATION, EpochOrder
 from vitexp.data.reader import Reader, cacheable
 from vitexp.data.shards.index import open_shards
 from vitexp.data.shards.layout import BadShard
-from vitexp.data.views import View, mixed, partners
+from vitexp.data.views import View
 
 
 def batches_of(digits, batch=100, rank=0, ranks=1, augment="crop_flip", cached=True, rows=None, seed=0, reader=Reader):

@@ -5,7 +5,9 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from vitexp.data.views import CUTMIX_ALPHA, MIXUP_ALPHA, Recipe, mixed, partners, recipe
+from vitexp.data import mixing
+from vitexp.data.augmentation import PLAIN, Augmentation
+from vitexp.data.mixing import Recipe, mixed, partners, recipe
 
 RNG = np.random.default_rng(0)
 IMAGES = torch.from_numpy(RNG.normal(size=(8, 3, 12, 16)).astype(np.float32))
@@ -44,8 +46,6 @@ def test_it_mixes_as_timm_does(mix):
 def test_boxes_are_timms_for_the_same_centre(monkeypatch):
     from timm.data.mixup import cutmix_bbox_and_lam
 
-    from vitexp.data import views as mixing
-
     draws = RNG.random((200, 2))
     shares = RNG.random(200).astype(np.float32)
     for share, draw, box in zip(shares, draws, mixing._cut_boxes(shares, draws, 12, 16), strict=True):
@@ -68,10 +68,10 @@ def test_a_pair_mixes_the_same_in_any_batch_and_any_rank(mix):
 
 def test_shares_follow_their_beta_distributions():
     how = recipe("mixup", np.arange(4000), 32, 32, 0, 0)
-    assert kstest(how.share[::2], "beta", (MIXUP_ALPHA, MIXUP_ALPHA)).pvalue > 1e-3
+    assert kstest(how.share[::2], "beta", (0.8, 0.8)).pvalue > 1e-3
     assert not how.boxes.any()
     how = Recipe(*(part.numpy() for part in recipe("cutmix", np.arange(4000), 400, 400, 0, 0)))
-    assert (MIXUP_ALPHA, CUTMIX_ALPHA) == (0.8, 1.0)  # DeiT, table 9
+    assert (PLAIN.mixup_alpha, PLAIN.cutmix_alpha, PLAIN.switch_prob) == (0.8, 1.0, 0.5)  # DeiT, table 9
     assert (how.share >= 0).all()
     inside = (how.boxes[:, 0] > 0) & (how.boxes[:, 1] > 0) & (how.boxes[:, 2] < 400) & (how.boxes[:, 3] < 400)
     area = (how.boxes[:, 2] - how.boxes[:, 0]) * (how.boxes[:, 3] - how.boxes[:, 1]) / 160_000
@@ -91,3 +91,22 @@ def test_an_image_without_a_partner_stays_as_it_is():
 def test_none_of_its_own_is_all_of_the_partner():
     how = Recipe(torch.zeros(2), torch.zeros(2, 4, dtype=torch.int64))
     torch.testing.assert_close(mixed(IMAGES[:2], how), IMAGES[:2].flip(0))
+
+
+def test_alpha_switch_and_probability_are_those_given():
+    """Of 4,000 pairs; and a pair that is mixed has the share that it has where all are."""
+    samples = np.arange(8000)
+    how = Augmentation(mixup_alpha=0.2, mix_prob=0.3)
+    share = recipe("mixup", samples, 32, 32, 0, 0, how).share[::2].numpy()
+    mixes = share < 1
+    assert abs(mixes.mean() - 0.3) < 0.03
+    assert kstest(share[mixes], "beta", (0.2, 0.2)).pvalue > 1e-3
+    always = recipe("mixup", samples, 32, 32, 0, 0, Augmentation(mixup_alpha=0.2)).share[::2].numpy()
+    np.testing.assert_array_equal(share[mixes], always[mixes])
+    boxes = recipe("mixup_cutmix", samples, 32, 32, 0, 0, Augmentation(switch_prob=0.8)).boxes[::2]
+    assert abs((boxes[:, 2] > 0).float().mean() - 0.8) < 0.03
+    halves = recipe("cutmix", samples, 400, 400, 0, 0, Augmentation(cutmix_alpha=1e8)).boxes
+    assert set((halves[:, 2] - halves[:, 0]).unique().tolist()) <= set(range(141, 284))  # sides of 400 / sqrt(2), cut
+    assert ((halves[:, 2] - halves[:, 0]) == 282).float().mean() > 0.2  # three of ten are cut by no edge
+    unmixed = recipe("cutmix", SAMPLES, 12, 16, 0, 0, Augmentation(mix_prob=1e-9))
+    assert torch.equal(mixed(IMAGES, unmixed), IMAGES)

@@ -8,24 +8,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.data import views as rand_augment
-from vitexp.data.views import rand_augmented
+from vitexp.data import policy
+from vitexp.data.augmentation import RANDAUGMENT
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 20, 20, 3), dtype=np.uint8)
 SAMPLES = np.arange(24)
+
+
+def rand_augmented(images, seed, epoch, samples):
+    return policy.applied(images, RANDAUGMENT, 0, 0, seed, epoch, samples)
 
 
 def test_threads_and_the_global_generators_change_nothing(monkeypatch):
     whole = rand_augmented(IMAGES, 1, 2, SAMPLES)
     random.seed(99)
     np.random.seed(99)
-    policy = rand_augment._policy(20)
+    (randaugment,) = policy.steps(20, RANDAUGMENT, 0, 0)
 
     def slow(image):
         time.sleep(0.002)  # another thread gets its turn between seeding and drawing
-        return policy(image)
+        return randaugment(image)
 
-    monkeypatch.setattr(rand_augment, "_policy", lambda size: slow)
+    monkeypatch.setattr(policy, "steps", lambda *asked: (slow,))
     with ThreadPoolExecutor(4) as pool:
         parts = pool.map(lambda i: rand_augmented(IMAGES[i : i + 1], 1, 2, SAMPLES[i : i + 1])[0], range(24))
         np.testing.assert_array_equal(list(parts), whole)
@@ -46,12 +50,12 @@ def test_it_changes_about_three_images_of_four_and_each_in_its_own_way():
 @pytest.mark.parametrize("bits", range(9))
 def test_posterizing_keeps_the_high_bits_down_to_none(bits):
     """Pillow 13 refuses no bits at all, which timm asks for at full magnitude."""
-    seen = np.asarray(rand_augment._posterize(Image.fromarray(IMAGES[0]), bits))
+    seen = np.asarray(policy._posterize(Image.fromarray(IMAGES[0]), bits))
     np.testing.assert_array_equal(seen, IMAGES[0] & (0xFF00 >> bits & 0xFF))
 
 
 def test_every_operation_works_at_the_ends_of_its_range():
-    for operation in rand_augment._policy(20).ops:
+    for operation in policy.timms(RANDAUGMENT, 20).ops:
         operation.prob, before = 1.0, (operation.prob, operation.magnitude, operation.magnitude_std)
         for magnitude in (0, 10):
             operation.magnitude, operation.magnitude_std = magnitude, 0

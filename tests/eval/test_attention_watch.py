@@ -5,7 +5,8 @@ from vitexp import torch_ops  # noqa: F401  (before timm)
 
 import timm  # isort: skip
 
-from vitexp.eval.attention_maps import watch_attention
+from vitexp.eval.attention_maps import attention_rollout, readout_attention, watch_attention
+from vitexp.nn.vit import ViT, ViTConfig
 
 torch.manual_seed(0)
 IMAGES = torch.rand(2, 3, 32, 32) * 2 - 1
@@ -65,3 +66,39 @@ def test_a_mask_is_part_of_what_is_seen(mask):
 def test_a_network_that_does_not_look_at_everything_is_refused(network):
     with pytest.raises(ValueError, match="compares all of its 6 tokens in 0 of 3 layers"):
         watch_attention(network, IMAGES, tokens=6, layers=3)
+
+
+@pytest.mark.parametrize("size", [(4, 8), (8, 8)])
+def test_axial_attention_is_that_within_rows_and_then_within_columns(size):
+    """Each half by hand: the softmax over the patches of a line, from what enters its attention."""
+    vit = ViT(ViTConfig(arch="micro/2", image_size=size, classes=10, attention="axial", pool="gap")).eval()
+    rows, columns = vit.layout.grid
+    place = torch.arange(rows * columns)
+    same_row, same_column = (one[:, None] == one for one in (place // columns, place % columns))
+    entered = []
+    for block in vit.blocks:
+        for half in (block.attention, block.column.attention):
+            half.register_forward_pre_hook(lambda module, given: entered.append((module, given[0])))
+    images = torch.rand(2, 3, *size)
+    seen = watch_attention(vit, images, rows * columns, vit.layout.depth, (rows, columns))
+    assert len(seen) == len(entered) == 2 * vit.layout.depth
+    for half, (module, tokens) in enumerate(entered):
+        query, key, _ = module.qkv(tokens).unflatten(-1, (3, 4, 16)).permute(2, 0, 3, 1, 4)
+        line = same_column if half % 2 else same_row
+        logits = (query @ key.mT / 4).masked_fill(~line, float("-inf"))
+        torch.testing.assert_close(seen[half], logits.softmax(-1), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="its attention is not full"):
+        watch_attention(vit, images, rows * columns, vit.layout.depth)
+
+
+def test_a_class_token_that_is_not_read_is_passed_over():
+    """A prefix of two, and the mean over the patches, as networks read that average beside a class token."""
+    weights = torch.rand(3, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(-1)
+    mean = weights.mean(dim=1)
+    found = readout_attention(weights, (2, 2), prefix=2, reads_class=False)
+    torch.testing.assert_close(found.flatten(1), mean[:, 2:, 2:].mean(dim=1))
+    found = readout_attention(weights, (2, 2), prefix=2, reads_class=True)
+    torch.testing.assert_close(found.flatten(1), mean[:, 0, 2:])
+    half = (mean + torch.eye(6)) / 2
+    found = attention_rollout([weights], (2, 2), prefix=2, reads_class=False)
+    torch.testing.assert_close(found.flatten(1), half[:, 2:, 2:].mean(dim=1))

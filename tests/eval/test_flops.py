@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 
@@ -98,6 +99,12 @@ ARMS = (
             {"attention": "local", "pos_embed": "relative", "window": 5},
             {"attention": "axial", "pool": "gap"},
             {"attention": "axial", "pool": "map", "pos_embed": "rope"},
+            {"registers": 3, "pos_embed": "relative"},
+            {"registers": 3, "pool": "map", "attention": "local"},
+            {"mlp": "swiglu", "norm": "rms", "qk_norm": True},
+            {"block": "parallel", "layer_scale": 0.1, "drop_path": 0.3},
+            {"mlp": "swiglu", "attention": "axial", "pool": "gap", "block": "parallel"},
+            {"stem": "conv"},
         )
     ]
     + [
@@ -112,9 +119,40 @@ ARMS = (
 )
 
 
-@pytest.mark.parametrize("config", ARMS, ids=lambda c: f"{c.arch}-{c.pos_embed}-{c.pool}-{c.attention}-{c.head}")
+@pytest.mark.parametrize(
+    "config", ARMS, ids=lambda c: f"{c.arch}-{c.pos_embed}-{c.pool}-{c.attention}-{c.head}-{c.mlp}-{c.stem}"
+)
 def test_the_closed_form_equals_what_torch_counts(config):
     assert flops.forward_macs(config, as_computed=True) == measured_macs(config)
+
+
+def test_patches_left_out_in_training_cost_nothing_there():
+    """Of the 24 patches 12 stay beside a class token and 2 registers; all 24 are embedded."""
+    config = ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, patch_dropout=0.5, registers=2)
+    with torch.device("meta"):
+        model, images = build(config).train(), torch.empty(1, 3, 8, 12)
+    with FlopCounterMode(display=False) as counter:
+        model(images)
+    assert flops.forward_macs(config, in_training=True) == counter.get_total_flops() // 2
+    assert flops.train_flops(config, 10) == 60 * flops.forward_macs(config, in_training=True)
+    assert flops.forward_macs(config) == flops.forward_macs(replace(config, patch_dropout=0.0))
+    by_hand = 24 * 12 * 64 + 4 * (15 * (4 * 64**2 + 2 * 64 * 256) + 2 * 15**2 * 64) + 640
+    assert flops.forward_macs(config, in_training=True) == by_hand
+
+
+@pytest.mark.parametrize(("arch", "size"), [("S/16", 224), ("Ti/16", (32, 64)), ("micro/2", (8, 12))])
+def test_a_convolutional_stem_multiplies_no_padding(arch, size):
+    """By hand: along a side of n pixels a kernel of 3 with stride 2 meets 3 n / 2 - 1 of them."""
+    rows, columns = pair(size)
+    channels, macs = [3, *parse_arch(arch, "conv").convolutions], 0
+    for before, after in itertools.pairwise(channels):
+        macs += (3 * rows // 2 - 1) * (3 * columns // 2 - 1) * before * after
+        rows, columns = rows // 2, columns // 2
+    macs += rows * columns * channels[-1] ** 2
+    patch = parse_arch(arch).patch
+    one, other = (ViTConfig(arch=arch, image_size=size, stem=stem) for stem in ("conv", "patch"))
+    embedding = rows * columns * 3 * patch**2 * channels[-1]
+    assert flops.forward_macs(one) - flops.forward_macs(other) == macs - embedding
 
 
 def test_a_local_window_hides_relative_logits_as_well():

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from vitexp.nn.attention import Full
-from vitexp.nn.block import Block, dropout_or_nothing
+from vitexp.nn.block import Block
 from vitexp.nn.init import initialise
+from vitexp.nn.mlp import dropout_or_nothing
 from vitexp.nn.pos_embed import POSITIONS, Layout
 
 POSITION = POSITIONS["none"](Layout(grid=(2, 3), prefix=0, width=8, heads=2, depth=1), "stem")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vitexp.nn.block import GELUS, gelu
+from vitexp.nn.mlp import GELUS, gelu
 
 
 def value_and_slope(form: object, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -49,9 +49,9 @@ def test_a_fit_is_told_with_its_uncertainty_or_its_reason():
         "error = 3 · n^−0.70 + 0.0100, exponent ± 0.10, floor 0.00 to 2.00 % (bootstrap over 5 seeds); "
         "the largest miss is 0.40 points"
     )
-    poor = fit_text(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2))
+    poor = fit_text(PowerLaw(**known, c_interval=(0.0, 0.0), outside=2, outside_at=(64.0, 1024.0)))
     assert "exponent ± 0.10, no floor seen (bootstrap" in poor
-    assert poor.endswith("it leaves the joint 95 % intervals at 2 of 6 sizes: a summary, not a law")
+    assert poor.endswith("it leaves the joint 95 % intervals at 2 of 6 sizes (64, 1,024): a summary, not a law")
     assert fit_text("no seed has every size") == "no power law is drawn; no seed has every size"
 
 

@@ -201,3 +201,49 @@ def test_a_single_size_has_its_own_tick_and_many_are_thinned_to_those_with_room(
     found = ticks(grids, "data.train_images", 1000, 1990, 5.0)
     assert 4 < len(found) < 15
     assert found[-1] == 1990
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory, make_lab):
+    """Thirty networks whose errors fall with compute from 29 % to 1 %, along one band."""
+    random, networks = np.random.default_rng(1), {}
+    for depth in (1, 2, 4, 8, 12, 16):
+        for width in (16, 32, 64, 128, 256):
+            cost = depth * width**2 / 2000
+            error = 0.35 * (cost / 0.1) ** -0.35 * (1 + 0.1 * random.normal())
+            networks[f"w{width}d{depth}m{2 * width}h{width // 16}/4"] = (cost, 1 - error)
+    lines = {f"width {width}": [name for name in networks if name.startswith(f"w{width}d")] for width in (16, 32, 64)}
+    lines["wide"] = [name for name in networks if name.startswith(("w128d", "w256d"))]
+    lab = make_lab(tmp_path_factory.mktemp("crowd"))
+    settings = {"study.lines": lines, "study.baseline": {"model.arch": "w64d4m128h4/4"}, "study.metrics": ["test_acc"]}
+    return make_curve(fill(lab, networks, noise=0.002, **settings), lab.root)
+
+
+def test_thirty_points_are_all_named_and_no_name_lies_on_another(crowd):
+    with style.settings():
+        figure = draw_curve(crowd)
+        (axes,), renderer = figure.axes, FigureCanvasAgg(figure).get_renderer()
+        boxes = [one.get_window_extent(renderer) for one in axes.texts if isinstance(one, Annotation)]
+    assert len(boxes) == 30
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_accuracies_lie_as_far_apart_as_the_logarithms_of_their_errors(crowd):
+    with style.settings():
+        (axes,) = draw_curve(crowd).axes
+    assert axes.get_ylabel() == "top-1 accuracy (%), errors logarithmic"
+    places = [axes.transData.transform((1e12, accuracy))[1] for accuracy in (80, 90, 95, 97.5)]
+    assert np.diff(places) == pytest.approx([places[1] - places[0]] * 3)
+    shown = axes.get_yticks()
+    assert len(shown) >= 3
+    means = [100 * point.interval.mean for point in crowd.points]
+    low, high = axes.get_ylim()
+    assert low < min(means) < max(means) < high < 100
+
+
+def test_an_error_of_nothing_has_no_logarithm(lab):
+    networks = {name: (cost, 1.0 if name == "micro/2" else value) for name, (cost, value) in FAMILIES.items()}
+    study = fill(lab, networks, noise=0.0, **{"study.metrics": ["test_acc"]})
+    with style.settings():
+        (axes,) = draw_curve(make_curve(study, lab.root)).axes
+    assert "logarithmic" not in axes.get_ylabel()

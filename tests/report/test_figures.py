@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from vitexp.report import style
-from vitexp.report.draw_curve import write_curve
+from vitexp.report.draw_curve import caption, draw_curve, write_curve
 from vitexp.report.draw_dots import write_dots
 from vitexp.study.curve import make_curve
 
@@ -123,6 +123,27 @@ def test_fits_and_crossovers_read_back_from_the_csv(grown):
     crossover = curve.compared["test_acc"][0][2]
     assert [float(row[name]) for name in ("size", "low", "high")] == [crossover.size, crossover.low, crossover.high]
     assert (row["model.pos_embed"], row["against"], row["shown"]) == ("none", "1d", "True")
+
+
+def test_the_picture_says_where_the_law_leaves_the_means(grown, lab):
+    """One mean is far off the law of the others: it is hollow, and the foot says what that means."""
+    swept = {"data.train_images": SIZES, "seed_everything": [0, 1, 2, 3]}
+    study = lab.study({"study.name": "bent", "study.metrics": ["test_acc"]}, swept)
+    for cell in study.cells():
+        size = cell.overrides["data.train_images"]
+        error = 2 * size**-0.6 + 0.02 * (size == 256) + np.random.default_rng([cell.seed, size]).normal(0, 0.001)
+        data = {"name": "digits", "train_images": size}
+        lab.run(cell, {"test_acc": 1 - error}, study="bent", data=data, images_seen=25_600)
+    curve = make_curve(study, lab.root)
+    (line,) = curve.lines["test_acc"]
+    assert 256 in line.fit.outside_at
+    with style.settings():
+        (axes,) = draw_curve(curve).axes
+    hollow = {one.get_xdata()[0]: one.get_ydata()[0] for one in axes.lines if one.get_markerfacecolor() == style.GROUND}
+    means = {point.x: 100 * point.interval.mean for point in line.points}
+    assert hollow == {size: pytest.approx(means[size]) for size in line.fit.outside_at}
+    assert "Hollow: the law leaves the mean" in caption(curve)
+    assert "Hollow" not in caption(grown[0])
 
 
 def test_the_terminal_tells_points_fits_and_crossover(grown):

@@ -16,9 +16,7 @@ def pools(lab, arms, settings=None, **given):
 
 
 def value(cell):
-    return {
-        "test_acc": 0.8 + 0.01 * cell.seed + 0.001 * (cell.index % 4) + 0.02 * (cell.overrides["model.pool"] == "gap")
-    }
+    return {"test_acc": 0.8 + 0.01 * cell.seed + 0.001 * (cell.index % 4) + 0.02 * ("gap" in cell.overrides.values())}
 
 
 def test_an_arm_that_changes_two_factors_at_once_is_not_compared(lab):
@@ -87,6 +85,16 @@ def test_a_comparison_that_cannot_be_made_is_named(lab, spoil, why):
     table = make_table(study, lab.root)
     assert table.comparisons == 0
     assert any(note.startswith(f"comparisons with the baseline left out: pool=gap ({why}") for note in table.notes)
+
+
+def test_positions_are_compared_at_a_start_that_is_one_of_them_anyway(lab):
+    study = lab.study(
+        {"study.name": "s", "study.baseline": {"model.pos_embed": "1d"}},
+        {"model.pos_embed": ["1d", "relative"], "model.pos_std": [0.02, 0.5], "seed_everything": SEEDS},
+    )
+    lab.fill(study, value)
+    table = make_table(study, lab.root)
+    assert (table.comparisons, table.cautions) == (2, ())
 
 
 def test_an_arm_that_alone_is_compiled_is_not_compared(lab):

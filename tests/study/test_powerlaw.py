@@ -75,6 +75,7 @@ def test_a_fit_that_leaves_the_interval_of_a_mean_counts_it():
     misses = np.abs(found.error(SIZES) - errors.mean(axis=0))
     assert found.outside == sum(miss > end for miss, end in zip(misses, half, strict=True)) >= 1
     assert found.sizes == 5
+    assert found.outside_at == tuple(size for size, miss, end in zip(SIZES, misses, half, strict=True) if miss > end)
 
 
 def test_no_errors_at_all_are_no_trouble():

@@ -5,6 +5,7 @@ from vitexp.study.trained import cut_short, stopped_at, why_untrained
 
 ASKED = {"trainer": {"max_epochs": 4}}
 NEAR = {"learning": {"train_loss_start": 2.4, "train_loss_end": 2.29}}
+TUNED = {"run": {"init": "weights.npz"}}
 SIGMOID = {"model": {"loss": "sigmoid"}}
 
 
@@ -33,6 +34,15 @@ def make(**changes):
         ({"learning": {"train_loss_start": 3.4, "train_loss_end": 3.24}, "config": SIGMOID}, "training loss 3.24 at"),
         ({"learning": {"train_loss_start": 3.4, "train_loss_end": 3.1}, "config": SIGMOID}, ""),
         ({**NEAR, "config": {"model": {"objective": "masked_mean"}}}, ""),
+        # nine images of ten are of one class: the network has learned that, and nothing of the images
+        (
+            {"learning": {"train_loss_start": 0.9, "train_loss_end": 0.49, "chance_loss": 0.4966}},
+            "training loss 0.49 at",
+        ),
+        ({"learning": {"train_loss_start": 0.9, "train_loss_end": 0.40, "chance_loss": 0.4966}}, ""),
+        ({"learning": {"train_loss_start": 0.01, "train_loss_end": 0.02}, "config": TUNED}, ""),
+        ({"learning": {"train_loss_start": 0.01, "train_loss_end": 0.02}}, "training loss 0.01 at the start, 0.02 at"),
+        ({"learning": {"train_loss_start": 2.3, "train_loss_end": 2.4}, "config": TUNED}, "training loss 2.3 at"),
         ({"curves": {"train_loss": [(21, 2.31), (42, 2.32)]}}, "training loss 2.31 at the start, 2.32 at the end"),
         ({"metrics": {"test_acc": 0.35}, "learning": {"train_loss_start": 2.3, "train_loss_end": 1.7}}, ""),
         ({"metrics": {"test_acc": 0.1}, "data": {}}, ""),

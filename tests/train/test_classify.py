@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitexp.data.batch import Batch
-from vitexp.data.views import Recipe
+from vitexp.data.mixing import Recipe
 from vitexp.train.config import ClassifyConfig, check_objective, plain
 from vitexp.train.losses import batch_losses, image_losses, probabilities_of
 from vitexp.train.module import Classifier

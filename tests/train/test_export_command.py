@@ -48,7 +48,12 @@ def export(folder, out, form, *more):
     return cli.main(["export", str(folder / "own.safetensors"), str(folder / out), "--format", form, *more])
 
 
-@pytest.mark.parametrize("axes", [{}, {"pool": "gap"}, {"pos_embed": "none"}], ids=["cls", "gap", "none"])
+TODAY = {"registers": 2, "norm": "rms", "qk_norm": True, "layer_scale": 0.1}
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"pool": "gap"}, {"pos_embed": "none"}, TODAY], ids=["cls", "gap", "none", "today"]
+)
 def test_timm_builds_the_folder_itself_and_gives_the_same_logits(tmp_path, axes, capsys):
     logits = saved(tmp_path, **axes)
     assert export(tmp_path, "hub", "timm") == 0
@@ -89,7 +94,8 @@ def test_our_own_form_holds_what_no_other_can(tmp_path):
         {}, {"pos_embed": "1d", "pos_at": "shared"},
         {"pool": "gap", "pos_embed": "2d", "pos_at": "every"}, {"pool": "map", "pos_embed": "rope"},
         {"attention": "local", "pos_embed": "sincos2d"}, {"attention": "axial", "pool": "gap"},
-        {"head": "tanh", "pos_embed": "none"},
+        {"head": "tanh", "pos_embed": "none"}, {"stem": "conv"},
+        {"registers": 2, "norm": "rms", "mlp": "swiglu", "qk_norm": True, "layer_scale": 0.1, "block": "parallel"},
     ))],
     ids=str,
 )  # fmt: skip

@@ -136,10 +136,11 @@ def test_the_loss_by_hand(objective, pool):
             assert right[image].item() == pytest.approx(np.mean(hits))
 
 
-@pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_every_weight_that_is_trained_has_a_gradient(pool):
+@pytest.mark.parametrize("registers", [0, 2])
+@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
+def test_every_weight_that_is_trained_has_a_gradient(pool, registers):
     """A weight without one would stall DistributedDataParallel."""
-    made = module("masked_mean", pool=pool)
+    made = module("masked_mean", pool=pool, registers=registers)
     made.masked(made.network, batch(), 0)[0].sum().backward()
     trained = dict(made.trained())
     assert not [name for name, parameter in trained.items() if parameter.grad is None]
@@ -185,6 +186,7 @@ def test_a_run_is_measured_in_colours_and_then_fine_tuned(words, tmp_path, monke
         (["--model.polyak=0.9"], "model.polyak 0.9 has no effect"),
         (["--model.objective=classify", "--model.masked_share=0.2"], "model.masked_share 0.2 has no effect"),
         (["--model.objective=masked_small", "--data.image_size=12", "--model.arch=micro/6"], "4x4 cells"),
+        (["--model.patch_dropout=0.5"], "masked_mean needs every patch; leave model.patch_dropout out"),
         (["--run.keep=best"], "use last where patches are predicted"),
     ],
 )

@@ -14,6 +14,7 @@ from vitexp.eval import fewshot
 from vitexp.record import fingerprint, read_record
 from vitexp.train import measure
 from vitexp.train.answers import read_features, read_shots
+from vitexp.train.losses import image_losses
 from vitexp.train.module import Classifier
 
 WORDS = [
@@ -217,3 +218,27 @@ def test_a_class_with_fewer_images_gives_what_it_has_and_the_record_says_so(fit,
     off = {**record.config, "run": record.config["run"] | {"fewer_shots": False}}
     before = {**off, "run": {name: value for name, value in off["run"].items() if name != "fewer_shots"}}
     assert fingerprint(before) == fingerprint(off) != record.fingerprint
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_guessing_is_the_least_that_one_answer_for_all_images_costs(loss, smoothing):
+    """On a long-tailed set, against the loss itself at the best constant logits, found by descent."""
+    counts = np.array([90, 7, 2, 1])
+    labels = torch.from_numpy(np.repeat(np.arange(4), counts))
+    module = Classifier(arch="micro/2", image_size=8, classes=4, loss=loss, label_smoothing=smoothing)
+    data = SimpleNamespace(count=lambda split: 100, labels=lambda split: labels.numpy(), train_count=100)
+    data.class_counts = lambda split: counts
+    logits = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def cost():
+        search.zero_grad()
+        value = image_losses(logits.expand(100, 4), labels, module.config).mean()
+        value.backward()
+        return value
+
+    search.step(cost)
+    found = measure.chance(module, data)
+    assert found["chance_loss"] == pytest.approx(float(cost().detach()), abs=1e-4)
+    assert found["chance_acc"] == 0.9

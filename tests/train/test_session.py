@@ -102,8 +102,12 @@ def test_a_folder_of_another_config_is_left_alone(fit, capsys):
     assert {path: path.stat().st_mtime_ns for path in Path("run").rglob("*")} == files
 
 
+DRAWS = ["--model.drop_path=0.3", "--model.patch_dropout=0.3"]
+"""What draws in each step; dropout does in test_interrupt.py."""
+
+
 def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
-    whole = ["--run.dir=whole", "--model.dropout=0.1"]
+    whole = ["--run.dir=whole", *DRAWS]
     assert fit(*whole) == 0
     step = Classifier.training_step
 
@@ -112,7 +116,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(fit, monkeypatch):
             raise KeyboardInterrupt
         return step(module, batch, index)
 
-    cuttable = ["--run.dir=cut", "--model.dropout=0.1", "--run.checkpoint_steps=4"]
+    cuttable = ["--run.dir=cut", *DRAWS, "--run.checkpoint_steps=4"]
     monkeypatch.setattr(Classifier, "training_step", cut)
     assert fit(*cuttable) == 130
     record = read_record("cut")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vitexp import axes, cli
+from vitexp.data.augmentation import Augmentation
 from vitexp.data.module import ShardData
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.record import read_record
@@ -175,6 +176,11 @@ TRAINING = {
     "model.lr": "0.01",
     "model.weight_decay": "0.5",
     "model.decay": "kernels",
+    "model.betas": "[0.5,0.9]",
+    "model.eps": "0.01",
+    "model.layer_decay": "0.5",
+    "model.warmup_epochs": "1",
+    "model.min_lr": "0.002",
     "model.schedule": "constant",
     "model.warmup_steps": "2",
     "model.clip_norm": "0.01",
@@ -192,6 +198,17 @@ TRAINING = {
     "data.val_fraction": "0.5",
     "data.augment": "flip",
     "data.mix": "mixup",
+    "data.crop_scale": "[0.3,0.4]",
+    "data.crop_ratio": "[2,3]",
+    "data.crop_padding": "3",
+    "data.auto_augment": "rand-m9-n2",
+    "data.color_jitter": "0.5",
+    "data.random_erasing": "0.5",
+    "data.repeats": "3",
+    "data.mixup_alpha": "0.1",
+    "data.cutmix_alpha": "0.1",
+    "data.mix_prob": "0.5",
+    "data.switch_prob": "0.1",
     "data.eval_view": "crop",
     "data.subset_seed": "1",
     "data.val_seed": "1",
@@ -204,6 +221,14 @@ BESIDE = {
     "model.decay": ["--model.weight_decay=0.5"],
     "model.masked_share": ["--model.objective=masked_pixels"],
     "data.subset_seed": ["--data.train_images=12"],
+    "data.crop_scale": ["--data.augment=inception"],
+    "data.crop_ratio": ["--data.augment=inception"],
+    "data.crop_padding": ["--data.augment=crop"],
+    "data.repeats": ["--data.augment=crop"],
+    "data.mixup_alpha": ["--data.mix=mixup"],
+    "data.cutmix_alpha": ["--data.mix=cutmix"],
+    "data.mix_prob": ["--data.mix=mixup"],
+    "data.switch_prob": ["--data.mix=mixup_cutmix"],
 }
 """What an option needs beside it to have an effect."""
 
@@ -237,7 +262,8 @@ QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]
 def test_every_option_is_tried():
     """A new option must be placed: in a table here, or in `test_every_axis_reaches_the_network`."""
     options = [f"model.{field.name}" for field in fields(ClassifyConfig) if field.name not in NETWORK]
-    options += [f"data.{name}" for name in inspect.signature(ShardData.__init__).parameters if name != "self"]
+    arguments = inspect.signature(ShardData.__init__).parameters.keys() - {"self", "augmentation"}
+    options += [f"data.{name}" for name in [*arguments, *(field.name for field in fields(Augmentation))]]
     options += [f"run.{field.name}" for field in fields(RunConfig)]
     tried = [*TRAINING, *NEUTRAL, *MEASURING, *ELSEWHERE]
     assert sorted(tried) == sorted({*options, "seed_everything", "model.arch", "model.dropout"})
@@ -287,6 +313,11 @@ AXES = {
     "resnet": {"arch": "R14x0.5", "image_size": 32, "resnet": "postact"},
     "head_bias": {"head_bias": -3.0},
     "dropout": {"dropout": 0.5},
+    "registers": {"registers": 2},
+    "qk_norm": {"qk_norm": True},
+    "layer_scale": {"layer_scale": 0.1},
+    "drop_path": {"drop_path": 0.5},
+    "patch_dropout": {"patch_dropout": 0.5},
     "options": {"pos_embed": "my_ideas:Alibi2D", "options": {"pos_embed": {"slope": 2.0}}},
 }
 """Choices of an axis, with what they need beside them; of the others every choice is tried."""

@@ -9,11 +9,10 @@ from vitexp.weights.load import load_stored
 from vitexp.weights.read import Stored
 
 REFUSED = {
-    "registers": ({"reg_tokens": 4}, r"register tokens \(reg_token\)"),
     "average": ({"global_pool": "avg", "class_token": False}, r"a norm after pooling.*\(fc_norm.bias\)"),
     "average with cls": ({"global_pool": "avg"}, r"a norm after pooling.*\(fc_norm.bias\)"),
     "CLIP": ({"pre_norm": True}, r"a norm before the first layer.*\(norm_pre.bias\)"),
-    "qk norm": ({"qk_norm": True}, r"norms inside attention or MLP \(blocks.0.attn.k_norm.bias\)"),
+    "norm in attention": ({"scale_attn_norm": True}, r"norms inside attention or MLP \(blocks.0.attn.norm.bias\)"),
 }
 TAKEN = {
     "plain": ({}, []),

@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vitexp.data.augmentation import PLAIN, Augmentation, Mix
+from vitexp.data.mixing import Recipe, recipe
 from vitexp.data.order import EVALUATION, EpochOrder, part, steps
 from vitexp.data.reader import Reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.views import Mix, Recipe, recipe
 from vitexp.lightning_private import count_stepped_batch
 
 T = TypeVar("T")
 Place = tuple[int, int]  # epoch and step
 _TIMEOUT_SECONDS = 600
+_TIMES = 40  # above the numbers of samples, of which there are fewer than 2^40
 _MOST_WORKERS = 8  # of a rank by default: they decode 10,000 photographs a second
 
 
@@ -53,6 +56,7 @@ class Batches(Dataset[Batch]):
     rank: int
     ranks: int
     mix: Mix = "none"
+    how: Augmentation = PLAIN
     _announced: tuple[int, int] | None = field(default=None, init=False)
 
     def __len__(self) -> int:
@@ -64,8 +68,8 @@ class Batches(Dataset[Batch]):
         stop = min(start + self.batch, len(self.order))
         mine = part(start, stop, self.rank, self.ranks, 1 if self.mix == "none" else 2)
         self._announce(epoch, start)
-        samples = self.order.samples(epoch, *mine)
-        pixels = self.reader.read(samples, epoch)
+        samples, drawn_for = self._samples(epoch, start, stop, mine)
+        pixels = self.reader.read(samples, epoch, drawn_for)
         height, width = pixels.shape[1:3]
         mixes = self.mix != "none" and epoch != EVALUATION
         return Batch(
@@ -73,11 +77,24 @@ class Batches(Dataset[Batch]):
             torch.from_numpy(self.index.labels[samples]).long(),
             torch.from_numpy(samples).long(),
             stop - start,
-            recipe(self.mix, samples, height, width, self.order.seed, epoch) if mixes else None,
+            recipe(self.mix, drawn_for, height, width, self.order.seed, epoch, self.how) if mixes else None,
         )
+
+    def _samples(self, epoch: int, start: int, stop: int, mine: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of this rank's samples in a step, and those that their random numbers belong to, which are others
+        each time that an image is repeated.
+        """
+        if self.how.repeats == 1 or epoch == EVALUATION:
+            samples = self.order.samples(epoch, *mine)
+            return samples, samples
+        samples, times = self.order.repeated(epoch, start, stop, self.how.repeats)
+        part = slice(mine[0] - start, mine[1] - start)
+        return samples[part], samples[part] + (times[part] << _TIMES)
 
     def _announce(self, epoch: int, start: int) -> None:
         """Tells the reader, once a window, which shards it will be asked for."""
+        if epoch != EVALUATION:
+            epoch, start = self.order.group(epoch, start, self.how.repeats)
         window = self.order.window_of(start)
         if (epoch, window) != self._announced:
             self._announced = epoch, window

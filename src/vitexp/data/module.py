@@ -13,13 +13,15 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
 
+from vitexp.data.augmentation import Augment, Augmentation, Mix
 from vitexp.data.batch import Batch, Batches, BatchLoader, default_workers, settle
 from vitexp.data.info import class_notes
+from vitexp.data.mixing import mixed
 from vitexp.data.opened import DrawSeed, OpenedSet, SubsetOptions, check_location, check_val_seed, open_set
 from vitexp.data.order import EpochOrder, steps
 from vitexp.data.reader import Reader, ReaderName, choose_reader
 from vitexp.data.shards.index import ShardIndex
-from vitexp.data.views import Augment, EvalKind, Mix, View, mixed
+from vitexp.data.views import EvalKind, View
 
 Split = Literal["train", "val", "test"]
 
@@ -44,8 +46,7 @@ class ShardData(L.LightningDataModule):
         train_fraction: The same as a fraction of the images there are to train on, more than 0 and at most 1.
         val_fraction: The part of train that is held out for validation, where the shards have no val split of their
             own; at least 0 and less than 1.
-        augment: What is done to training images: random crop after padding, horizontal flip, both, or Inception crops
-            with flip, or these and RandAugment.
+        augment: What is done to training images: padded crops, flips, both, Inception crops, or these and RandAugment.
         mix: How the training images of a pair are mixed with each other: mixup, cutmix, or a random one of the two.
         eval_view: What is measured: the whole image resized, or the square in its middle.
         workers: Processes that prepare batches; 0 does it in the training process. Changes no batch. Null is 0 where
@@ -56,6 +57,7 @@ class ShardData(L.LightningDataModule):
             own.
         val_seed: Which images val_fraction holds out; with follow each seed_everything holds out its own.
         seed: Of order and augmentation; follows seed_everything.
+        augmentation: How strongly images are augmented and mixed: the options of `Augmentation`.
 
     Raises:
         ValueError: For an option that no set could satisfy at once; for a set that is missing, damaged or too small for
@@ -79,8 +81,11 @@ class ShardData(L.LightningDataModule):
         subset_seed: DrawSeed = 0,
         val_seed: DrawSeed = 0,
         seed: int = 0,
+        **augmentation: Any,
     ) -> None:
         super().__init__()
+        self.augmentation = Augmentation(**augmentation)
+        augmentation |= vars(self.augmentation)  # in the hyper-parameters too
         self.save_hyperparameters(logger=False)  # loggers get the complete config of a run, not a part of it
         for option, least in {"batch_size": 1, "workers": 0, "image_size": 1}.items():
             if self.hparams[option] is not None and self.hparams[option] < least:
@@ -88,6 +93,7 @@ class ShardData(L.LightningDataModule):
         for option, allowed in {"mix": Mix, "augment": Augment, "eval_view": EvalKind, "reader": ReaderName}.items():
             if self.hparams[option] not in get_args(allowed):
                 raise ValueError(f"data.{option} is {self.hparams[option]!r}; allowed: {', '.join(get_args(allowed))}")
+        self.augmentation.check(augment, mix)
         check_location(shards)
         chosen = SubsetOptions(val_fraction, train_images, train_fraction, subset_seed, val_seed)
         self._subset = chosen.drawn_by(seed)
@@ -140,7 +146,7 @@ class ShardData(L.LightningDataModule):
         return open_set(self.shards, self.image_size, self._subset)
 
     def _view(self, size: int) -> View:
-        return View(size, self.augment, self.eval_view, self.seed)
+        return View(size, self.augment, self.eval_view, self.seed, self.augmentation)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has an attribute here that it does not use
@@ -288,7 +294,7 @@ class ShardData(L.LightningDataModule):
             self._readers[index.split], why = choose_reader(index, self._view(self.size), self.reader)
             rank_zero_info(f"{index.name} {index.split}: {why}")
         reader, order = self._readers[index.split], self.epoch_order(split, samples)
-        batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix)
+        batches = Batches(index, reader, order, self.batch_size, rank, ranks, self.mix, self.augmentation)
         loader = BatchLoader(batches, self._worker_count(reader), place)
         self._loaders.append(weakref.ref(loader))
         return loader
@@ -330,14 +336,14 @@ class ShardData(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """What must be the same when a run goes on from a checkpoint."""
         names = ("subset_fingerprint", "batch_size", "augment", "mix", "size", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"augmentation": str(self.augmentation.changed())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises: ValueError when training would go on with other batches than those it began with."""
         if self.trainer and self.trainer.state.fn != TrainerFn.FITTING:
             return
         for name, now in self.state_dict().items():
-            if name in state_dict and state_dict[name] != now:
+            if state_dict.get(name, now) != now:
                 raise ValueError(
                     f"the checkpoint was made with {name} {state_dict[name]}, this run has {now}; "
                     "use the same data options to resume"

@@ -94,6 +94,22 @@ class EpochOrder:
             parts.append(self._window(epoch, window)[max(start - first, 0) : stop - first])
         return np.concatenate(parts)
 
+    def repeated(self, epoch: int, start: int, stop: int, repeats: int) -> tuple[np.ndarray, np.ndarray]:
+        """The sample numbers of a step [start, stop) where each image comes `repeats` times, and which time it is.
+
+        As many epochs go through one order of the images together, in which each image stands as often in a row. Within
+        the step its first time comes before the second, so that neighbours, which are mixed, are two images.
+        """
+        group, first = self.group(epoch, start, repeats)
+        places = np.arange(start, stop) + epoch % repeats * len(self)
+        places = places[np.argsort(places % repeats, kind="stable")]
+        samples = self.samples(group, first, (stop - 1 + epoch % repeats * len(self)) // repeats + 1)
+        return samples[places // repeats - first], places % repeats
+
+    def group(self, epoch: int, start: int, repeats: int) -> tuple[int, int]:
+        """The order that an epoch goes through with others where images are repeated, and where a place of it lies."""
+        return epoch // repeats, (start + epoch % repeats * len(self)) // repeats
+
     def shards(self, epoch: int, window: int) -> np.ndarray:
         """Numbers of the shards that a window lies in, in the order of their reading; none beyond the last window."""
         if window >= self.windows:

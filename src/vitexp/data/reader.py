@@ -112,14 +112,18 @@ class Reader:
     def __reduce__(self) -> Any:
         return type(self), (self._index, self._view, self.pixels is not None)
 
-    def read(self, samples: np.ndarray, epoch: int) -> np.ndarray:
-        """Shapes: int64 (B,) -> uint8 (B, size, size, 3)."""
+    def read(self, samples: np.ndarray, epoch: int, drawn_for: np.ndarray | None = None) -> np.ndarray:
+        """The pixels; the random numbers are those of the samples `drawn_for`, where these are others.
+
+        Shapes: int64 (B,) -> uint8 (B, size, size, 3).
+        """
+        drawn_for = samples if drawn_for is None else drawn_for
         if self.pixels is not None:
-            return self._view.from_pixels(self.pixels[samples], epoch, samples)
+            return self._view.from_pixels(self.pixels[samples], epoch, drawn_for)
         files = self._files.read(samples)
         if self._whole:  # what a cache would hold: the two ways to resize differ by a level here and there
-            return self._view.from_pixels(np.stack([decode_image(*file) for file in files]), epoch, samples)
-        return self._view.from_files(files, epoch, samples)
+            return self._view.from_pixels(np.stack([decode_image(*file) for file in files]), epoch, drawn_for)
+        return self._view.from_files(files, epoch, drawn_for)
 
     def prepare(self, now: np.ndarray, then: np.ndarray) -> None:
         """Announces the shards of the next samples, and of those after them, so that they can be prefetched."""

@@ -1,58 +1,46 @@
-"""What the network sees of an image, in training and in evaluation, and how the images of a batch are mixed.
+"""What the network sees of an image, in training and in evaluation.
 
 A view works on a whole batch of uint8 images, and what it does to a sample follows from (seed, epoch, sample) alone.
 Pixels stay uint8 up to the device. The values of `data.augment`:
 
 - none: the whole image, resized;
-- crop: the same, shifted by up to size // 8 pixels over a reflected border;
+- crop: the same, shifted by up to size // 8 pixels, or `crop_padding`, over a reflected border;
 - flip: the same, mirrored left to right for every second sample;
 - crop_flip: both;
-- inception: a random box of 5 to 100 % of the area and aspect 3/4 to 4/3, resized, and the flip (the paper's);
+- inception: a random box of 5 to 100 % of the area (`crop_scale`) and aspect 3/4 to 4/3 (`crop_ratio`), resized, and
+  the flip (the paper's);
 - randaugment: inception, then timm's RandAugment.
 
-In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
+Any of them but the last may be followed by a policy of timm's, jittered colours and erased boxes (policy.py).
 
-Mixup and CutMix work on the device, on the two images of a pair. Neighbours in the global batch are a pair, and a pair
-stays on one rank, so the mixture does not depend on how many ranks share the batch. Both take the same share of each
-other, as in timm's pair mode. Source: Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix); shares and the even choice
-between both as in DeiT.
+In evaluation: resize (the whole image, no crop) or crop (the square in the middle, 7/8 of the shorter side).
 """
 
-import random
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from scipy.special import betaincinv
-from torch import Tensor
 
-from vitexp.data.order import EVALUATION, draws, key, uniforms
+from vitexp.data import policy
+from vitexp.data.augmentation import PLAIN, Augment, Augmentation
+from vitexp.data.order import EVALUATION, key, uniforms
 from vitexp.data.read.decode import File, decode_boxes, image_sizes
 
-AREA = (0.05, 1.0)  # of the image; the paper's pre-processing, "Inception crop" with 5 to 100 %
-ASPECT = (3 / 4, 4 / 3)  # width to height
 TRIES = 10
 DRAWS = 2 + 2 * TRIES
 CENTRE = 7 / 8  # 224 of 256: the part of the shorter side that a centre crop keeps
-POLICY = "rand-m9-n2-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, each done every second time (DeiT's choice)
-Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 EvalKind = Literal["resize", "crop"]
-Mix = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
-MIXUP_ALPHA, CUTMIX_ALPHA = 0.8, 1.0
 _INCEPTION = ("inception", "randaugment")
 _ONE = 2.0**14
-_GREY = (128, 128, 128)  # what moves in from outside
 _GATHERED = 64  # images moved at a time, whose places take 26 MB at 224 pixels
-_VIEW, _RANDAUGMENT, _MIX = 0x56494557, 0x52414E44, 0x4D495845  # separate the draws of one seed and epoch
-_lock = threading.Lock()
+_VIEW = 0x56494557  # separates these draws of a seed and epoch from others
 
 
-def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:
+def inception_boxes(
+    draws: np.ndarray, heights: np.ndarray, widths: np.ndarray, how: Augmentation = PLAIN
+) -> np.ndarray:
     """Random boxes: area uniform, aspect log-uniform, the first of ten tries that lies inside the image.
 
     Where none does, the box is the largest centred one whose aspect is allowed.
@@ -61,8 +49,9 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     draws the height uniformly instead of the area).
     """
     h, w = heights[:, None].astype(np.float64), widths[:, None].astype(np.float64)
-    area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 2 : 2 + TRIES]) * h * w
-    low, high = np.log(ASPECT)
+    least, most = how.crop_scale
+    area = (least + (most - least) * draws[:, 2 : 2 + TRIES]) * h * w
+    low, high = np.log(how.crop_ratio)
     aspect = np.exp(low + (high - low) * draws[:, 2 + TRIES : DRAWS])
     tall, wide = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
     fits = (tall >= 1) & (wide >= 1) & (tall <= h) & (wide <= w)
@@ -70,7 +59,8 @@ def inception_boxes(draws: np.ndarray, heights: np.ndarray, widths: np.ndarray) 
     tall, wide = np.take_along_axis(tall, first, 1), np.take_along_axis(wide, first, 1)
     top, left = np.floor(draws[:, 0:1] * (h - tall + 1)), np.floor(draws[:, 1:2] * (w - wide + 1))
     boxes = np.hstack([top, left, tall, wide])
-    largest = _centred(h, w, np.minimum(h, np.rint(w / ASPECT[0])), np.minimum(w, np.rint(h * ASPECT[1])))
+    narrow, broad = how.crop_ratio
+    largest = _centred(h, w, np.minimum(h, np.rint(w / narrow)), np.minimum(w, np.rint(h * broad)))
     return np.where(fits.any(1, keepdims=True), boxes, largest[:, 0]).astype(np.int64)
 
 
@@ -128,47 +118,6 @@ def weights(start: np.ndarray, length: np.ndarray, pixels: int, size: int) -> np
     return units.astype(np.float32)
 
 
-def rand_augmented(images: np.ndarray, seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
-    """Each image after RandAugment as timm defines it. timm draws from the global generators of Python and NumPy, which
-    are seeded for each sample, under a lock, and put back.
-
-    Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
-    """
-    seeds = draws(key(seed, epoch, _RANDAUGMENT), samples, 2)
-    policy = _policy(images.shape[1])
-    results = np.empty_like(images)
-    with _lock:
-        before = random.getstate(), np.random.get_state()
-        try:
-            for i, (first, second) in enumerate(seeds.tolist()):
-                random.seed(first)
-                np.random.seed(second & 0xFFFFFFFF)
-                results[i] = np.asarray(policy(Image.fromarray(images[i])))
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-    return results
-
-
-@cache
-def _policy(size: int) -> Any:
-    """timm's transform for images of one size; posterizing to no bits at all is black, as it was before Pillow 13."""
-    from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
-    from timm.data.auto_augment import rand_augment_transform
-
-    policy = rand_augment_transform(POLICY, {"translate_const": int(size * 0.45), "img_mean": _GREY})
-    for operation in policy.ops:
-        if operation.name.startswith("Posterize"):
-            operation.aug_fn = _posterize
-    return policy
-
-
-def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    if bits >= 8:
-        return image
-    return ImageOps.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
-
-
 @dataclass(frozen=True)
 class View:
     """What the network sees of images or files: `augment` in training, in the epoch EVALUATION `measured`."""
@@ -178,12 +127,23 @@ class View:
     augment: Augment = "none"
     measured: EvalKind = "resize"
     seed: int = 0
+    how: Augmentation = PLAIN
+    """How strongly."""
 
     def __post_init__(self) -> None:
-        if "crop" in self.augment and self.size < 8:
+        padding = self.how.crop_padding
+        if "crop" in self.augment and self.size < 8 and padding is None:
             raise ValueError(
                 f"augment {self.augment!r}: crop has no effect on images of {self.size} pixels; use none or flip"
             )
+        if padding is not None and not 0 < padding < self.size:
+            raise ValueError(
+                f"data.crop_padding is {padding}; images of {self.size} pixels can be padded by 1 to {self.size - 1}"
+            )
+
+    @property
+    def _policy(self) -> tuple[str, float, float]:
+        return self.how.policy(self.augment), self.how.color_jitter, self.how.random_erasing
 
     def shows_parts(self, epoch: int) -> bool:
         """Whether the network sees parts of the images in an epoch."""
@@ -196,6 +156,7 @@ class View:
         """
         count, height, width, _ = images.shape
         plain = self.measured != "crop" if epoch == EVALUATION else self.augment == "none"
+        plain = plain and (epoch == EVALUATION or self._policy == ("none", 0, 0))
         if plain and height == width == self.size:
             return images
         draws = self._draws(epoch, samples)
@@ -217,18 +178,21 @@ class View:
     def _boxes(self, heights: np.ndarray, widths: np.ndarray, epoch: int, draws: np.ndarray) -> np.ndarray:
         if not self.shows_parts(epoch):
             return whole_boxes(heights, widths)
-        return centre_boxes(heights, widths) if epoch == EVALUATION else inception_boxes(draws, heights, widths)
+        if epoch == EVALUATION:
+            return centre_boxes(heights, widths)
+        return inception_boxes(draws, heights, widths, self.how)
 
     def _augmented(self, images: np.ndarray, epoch: int, samples: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        if epoch == EVALUATION or self.augment == "none":
+        if epoch == EVALUATION:
             return images
         flips = draws[:, -1] < 0.5
         if self.augment in _INCEPTION:
             mirror(images, np.flatnonzero(flips))
-            return rand_augmented(images, self.seed, epoch, samples) if self.augment == "randaugment" else images
-        reach = self.size // 8 if "crop" in self.augment else 0
-        shifts = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
-        return moved(images, shifts, flips & ("flip" in self.augment))
+        elif self.augment != "none":
+            reach = (self.how.crop_padding or self.size // 8) if "crop" in self.augment else 0
+            shifts = np.floor(draws[:, :2] * (2 * reach + 1)).astype(np.int64) - reach
+            images = moved(images, shifts, flips & ("flip" in self.augment))
+        return policy.applied(images, *self._policy, self.seed, epoch, samples)
 
 
 def mirror(images: np.ndarray, which: np.ndarray) -> None:
@@ -257,58 +221,3 @@ def moved(images: np.ndarray, shifts: np.ndarray, flips: np.ndarray) -> np.ndarr
         places = firsts + rows[some, :, None] * width + columns[some, None, :]
         results[some] = np.take(images[some].reshape(-1, 3), places, axis=0)
     return results
-
-
-class Recipe(NamedTuple):
-    """How much each image keeps of itself, and the box that it takes from its partner (empty for mixup).
-
-    Shapes: share float32 (B,), boxes int64 (B, 4) as top, left, bottom, right.
-    """
-
-    share: Tensor
-    boxes: Tensor
-
-
-def recipe(mix: Mix, samples: np.ndarray, height: int, width: int, seed: int, epoch: int) -> Recipe:
-    """The mixture of each image, by its pair's first sample; an image without a partner keeps all of itself."""
-    count = len(samples)
-    draws = uniforms(key(seed, epoch, _MIX), np.asarray(samples)[0::2], 4)
-    cut = draws[:, 0] < {"mixup": 0.0, "cutmix": 1.0, "mixup_cutmix": 0.5}[mix]
-    alpha = np.where(cut, CUTMIX_ALPHA, MIXUP_ALPHA)
-    share = betaincinv(alpha, alpha, draws[:, 1]).astype(np.float32)
-    boxes = _cut_boxes(share, draws[:, 2:], height, width) * cut[:, None]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    share = np.where(cut, 1 - area / (height * width), share).astype(np.float32)
-    share, boxes = np.repeat(share, 2)[:count], np.repeat(boxes, 2, axis=0)[:count]
-    if count % 2:
-        share[-1], boxes[-1] = 1, 0
-    return Recipe(torch.from_numpy(share), torch.from_numpy(boxes))
-
-
-def _cut_boxes(share: np.ndarray, draws: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A box of the image's own shape around a random pixel, as large as the partner's share, clipped at the edges."""
-    ratio = np.sqrt(1 - share)
-    sides = [(size, np.trunc(size * ratio)) for size in (height, width)]
-    centres = [np.floor(draws[:, i] * size) for i, (size, _) in enumerate(sides)]
-    low = [np.clip(c - side // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
-    high = [np.clip(c + (side + 1) // 2, 0, size) for c, (size, side) in zip(centres, sides, strict=True)]
-    return np.stack([*low, *high], axis=1).astype(np.int64)
-
-
-def partners(items: Tensor) -> Tensor:
-    """What each image's partner has: places 2k and 2k + 1 change; a last one alone keeps its own. Shapes: (B, ...)."""
-    places = torch.arange(len(items), device=items.device) ^ 1
-    return items[torch.where(places < len(items), places, places - 1)]
-
-
-def mixed(images: Tensor, how: Recipe) -> Tensor:
-    """Mixes a batch of float images by a recipe. Shapes: (B, 3, H, W) -> the same."""
-    share = how.share.to(images.dtype)[:, None, None, None]
-    top, left, bottom, right = how.boxes[:, :, None, None].unbind(1)
-    rows = torch.arange(images.shape[2], device=images.device)[None, :, None]
-    columns = torch.arange(images.shape[3], device=images.device)[None, None, :]
-    inside = ((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))[:, None]
-    is_cut = (bottom > top)[:, None]
-    others = partners(images)
-    weight = torch.where(is_cut, torch.ones_like(share), share)
-    return torch.where(inside, others, images * weight + others * (1 - weight))

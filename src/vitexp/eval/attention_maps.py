@@ -36,10 +36,17 @@ _SOFTMAXES = (torch.softmax, Tensor.softmax, F.softmax)
 
 
 @torch.no_grad()
-def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens: int, layers: int) -> list[Tensor]:
+def watch_attention(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    tokens: int,
+    layers: int,
+    axial: tuple[int, int] | None = None,
+) -> list[Tensor]:
     """The attention probabilities of each layer, as the network computes them.
 
-    `tokens` and `layers` are those of the network; a ViT of vitexp has them in its `layout`.
+    `tokens` and `layers` are those of the network; a ViT of vitexp has them in its `layout`. Where layers go along the
+    rows and then the columns of a grid, `axial` is that grid, and each layer gives two: 0 to tokens off the line.
     Shapes: images (B, 3, rows, columns) -> layers of (B, H, T, T).
 
     >>> vit = ViT(ViTConfig(arch="micro/2", image_size=8, classes=10))
@@ -47,15 +54,30 @@ def watch_attention(network: Callable[[Tensor], Tensor], images: Tensor, tokens:
     torch.Size([1, 4, 17, 17])
 
     Raises: ValueError where a network of this many tokens and layers does not let every token attend to every token,
-    once a layer: along rows and columns, or with other tokens in some layers.
+    once a layer: with other tokens in some layers, or along lines that `axial` does not say.
     """
     with _Watch() as watch:
         network(images)
-    seen = [weights for weights in watch.seen if weights.ndim == 4 and weights.shape[-2:] == (tokens, tokens)]
+    seen = [weights for weights in watch.seen if weights.ndim == 4]
+    if axial:
+        lines = [weights for weights in seen if weights.shape[-2] == weights.shape[-1]]
+        seen, layers = [_whole(weights, axial, half % 2 == 0) for half, weights in enumerate(lines)], 2 * layers
+    seen = [weights for weights in seen if weights.shape[-2:] == (tokens, tokens)]
     if len(seen) != layers:
         where = f"compares all of its {tokens} tokens in {len(seen)} of {layers} layers"
         raise ValueError(f"the network {where}: its attention is not full, and has no such picture")
     return seen
+
+
+def _whole(lines: Tensor, grid: tuple[int, int], along_rows: bool) -> Tensor:
+    """Attention within rows, or columns, as attention between all patches.
+
+    Shapes: (B, H * rows, columns, columns), or (B, H * columns, rows, rows) -> (B, H, N, N).
+    """
+    rows, columns = grid
+    across = torch.eye(rows if along_rows else columns, dtype=lines.dtype, device=lines.device)
+    spelled = "bhrcd,rs->bhrcsd" if along_rows else "bhcrs,cd->bhrcsd"
+    return torch.einsum(spelled, lines.unflatten(1, (-1, len(across))), across).flatten(4).flatten(2, 3)
 
 
 class _Watch(TorchFunctionMode):
@@ -122,12 +144,15 @@ def patch_distances(grid: tuple[int, int]) -> Tensor:
     return distances
 
 
-def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, prefix: int) -> Tensor:
+def attention_rollout(
+    attention: Sequence[Tensor], grid: tuple[int, int], *, prefix: int, reads_class: bool | None = None
+) -> Tensor:
     """How much of each patch reaches the readout, if attention alone moved information.
 
     Heads are averaged; half of each token stays in place for the residual path (identity added, rows scaled back to
-    sum 1); layers are multiplied from first to last. Read is the row of the first prefix token, or without a prefix
-    the mean of all rows, as the network itself reads; the prefix's own share is dropped and not made up for.
+    sum 1); layers are multiplied from first to last. Read is the row of the first prefix token, or where the network
+    does not read it (`reads_class`, by default whether there is one) the mean row of the patches; the prefix's own
+    share is dropped and not made up for.
 
     >>> even = torch.full((1, 2, 5, 5), 1 / 5)  # an image, 2 heads, a class token and 2 x 2 patches
     >>> attention_rollout([even], (2, 2), prefix=1).shape
@@ -144,7 +169,20 @@ def attention_rollout(attention: Sequence[Tensor], grid: tuple[int, int], *, pre
         mixed = weights.double().mean(dim=1)
         steps.append((mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)) / 2)
     flow = functools.reduce(lambda before, step: step @ before, steps)
-    reading = flow[:, 0] if prefix else flow.mean(dim=1)
+    return _read(flow, grid, prefix, bool(prefix) if reads_class is None else reads_class)
+
+
+def readout_attention(weights: Tensor, grid: tuple[int, int], *, prefix: int, reads_class: bool) -> Tensor:
+    """What the readout attends to in one layer, as a mean over heads: of the class token, or of the patches alike.
+
+    What is given to the prefix is dropped and not made up for. Shapes: (B, H, T, T) -> (B, rows, columns).
+    """
+    return _read(weights.double().mean(dim=1), grid, prefix, reads_class)
+
+
+def _read(flow: Tensor, grid: tuple[int, int], prefix: int, reads_class: bool) -> Tensor:
+    """Shapes: (B, T, T) -> (B, rows, columns)."""
+    reading = flow[:, 0] if reads_class else flow[:, prefix:].mean(dim=1)
     maps: Tensor = reading[:, prefix:].unflatten(1, grid)
     return maps
 

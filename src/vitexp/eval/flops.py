@@ -19,6 +19,9 @@ from vitexp import axes
 from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS
 from vitexp.nn.config import ViTConfig, network_config, pair
+from vitexp.nn.mlp import MLPS
+from vitexp.nn.norm import NORMS
+from vitexp.nn.patch_dropout import kept
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout
@@ -33,32 +36,36 @@ def train_flops(config: ViTConfig, images: int) -> float:
     """FLOPs of training a network of this config on `images` images, counting an image again in each epoch.
 
     A multiply-add counts as 2, a backward pass as two forward passes: the forward pass of one image costs a third.
+    Patches that patch dropout leaves out cost nothing after the stem.
 
     >>> f"{train_flops(ViTConfig(arch='B/16'), images=1) / 3:.4g}"
     '3.513e+10'
 
     Raises: ValueError for an axis value whose cost is not known. Source: ViT paper, Table 6.
     """
-    return float(FLOPS_PER_MAC * PASSES * forward_macs(config) * images)
+    return float(FLOPS_PER_MAC * PASSES * forward_macs(config, in_training=True) * images)
 
 
-def forward_macs(config: ViTConfig, *, as_computed: bool = False) -> int:
-    """MACs of one image's forward pass.
+def forward_macs(config: ViTConfig, *, as_computed: bool = False, in_training: bool = False) -> int:
+    """MACs of one image's forward pass; `in_training` without the patches that patch dropout leaves out.
 
     `as_computed` adds what dense kernels multiply in vain: zeros of a padding, offsets from a query to no token, and
     keys that a local window hides.
     """
-    for axis in ("pos_embed", "pool", "attention", "head"):
+    for axis in ("pos_embed", "pool", "attention", "head", MLPS.axis, NORMS.axis):
         axes.check(axis, getattr(config, axis))
     if (plain := _without_own(config)) is not None:
-        more = counted_macs(settled(config)) - counted_macs(settled(plain))
-        return forward_macs(plain, as_computed=as_computed) + more
+        more = counted_macs(settled(config), in_training) - counted_macs(settled(plain), in_training)
+        return forward_macs(plain, as_computed=as_computed, in_training=in_training) + more
     arch, maps = parse_arch(config.arch, config.stem), pair(config.image_size)
     macs, channels = 0, 3
     if arch.resnet_blocks is not None:
         macs, maps, channels = _trunk(maps, arch.resnet_blocks, arch.resnet_width, as_computed)
+    for out in arch.convolutions:
+        macs += _convolution(maps, 3, 2, channels * out, as_computed)
+        maps, channels = _strided(maps, 2), out
     if arch.width:
-        macs += _encoder(config, arch, maps, channels, as_computed)
+        macs += _encoder(config, arch, maps, channels, as_computed, in_training)
     readout = arch.width or channels
     return macs + (config.head == "tanh") * readout**2 + readout * config.classes
 
@@ -72,17 +79,17 @@ def _without_own(config: ViTConfig) -> ViTConfig | None:
     return replace(config, **words, options=kept, sources={}) if counted else None
 
 
-def counted_macs(config: ViTConfig) -> int:
+def counted_macs(config: ViTConfig, in_training: bool = False) -> int:
     """MACs of one image's forward pass as torch's counter sees them, of a network without weights where that works."""
-    return _counted(json.dumps(vars(network_config(config))))
+    return _counted(json.dumps(vars(network_config(config))), in_training)
 
 
 @functools.cache
-def _counted(words: str) -> int:
+def _counted(words: str, in_training: bool) -> int:
     config = ViTConfig(**json.loads(words))
     for device in ("meta", "cpu"):
         with torch.device(device), torch.no_grad():
-            network, images = build(config).eval(), torch.zeros(1, 3, *pair(config.image_size))
+            network, images = build(config).train(in_training), torch.zeros(1, 3, *pair(config.image_size))
             try:
                 with FlopCounterMode(display=False) as counter:
                     network(images)
@@ -93,15 +100,21 @@ def _counted(words: str) -> int:
     raise AssertionError("one of both devices has returned or raised")
 
 
-def _encoder(config: ViTConfig, arch: Arch, maps: tuple[int, int], channels: int, as_computed: bool) -> int:
+def _encoder(
+    config: ViTConfig, arch: Arch, maps: tuple[int, int], channels: int, as_computed: bool, in_training: bool
+) -> int:
     patch, width = arch.feature_patch, arch.width
     pool, position, attention = POOLS[config.pool], POSITIONS[config.pos_embed], LAYERS[config.attention]
     grid = (maps[0] // patch, maps[1] // patch)
-    layout = Layout(grid=grid, prefix=pool.prefix, width=width, heads=arch.heads, depth=arch.depth)
-    dense = 4 * layout.tokens * width**2 + 2 * layout.tokens * width * arch.mlp_width
-    pairs = attention.pairs(layout, config.window, as_computed=as_computed)
-    layer = attention.halves * dense + 2 * pairs * width + position.macs(layout, pairs, as_computed=as_computed)
-    return layout.patches * channels * patch**2 * width + arch.depth * layer + pool.macs(layout, arch.mlp_width)
+    stem = grid[0] * grid[1] * channels * patch**2 * width
+    if in_training and config.patch_dropout:
+        grid = (1, kept(grid[0] * grid[1], config.patch_dropout))
+    placed = Layout(grid=grid, prefix=pool.prefix, width=width, heads=arch.heads, depth=arch.depth)
+    layout = replace(placed, prefix=placed.prefix + config.registers)
+    dense = layout.tokens * (4 * width**2 + MLPS[config.mlp].macs(width, arch.mlp_width))
+    pairs, between = (attention.pairs(some, config.window, as_computed=as_computed) for some in (layout, placed))
+    layer = attention.halves * dense + 2 * pairs * width + position.macs(placed, between, as_computed=as_computed)
+    return stem + arch.depth * layer + pool.macs(placed, arch.mlp_width)
 
 
 def _trunk(

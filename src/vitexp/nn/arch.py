@@ -67,6 +67,8 @@ HYBRIDS = {
     ),
 }
 
+part("stem", "conv", label="convolutions", about="convolutions that halve the image until a patch is one pixel")
+
 # Bottlenecks per stage of the ResNet baselines. Source: BiT paper and code; 26 from "How to train your ViT" (2021).
 # 14, one a stage, is like micro not from a paper; with half the channels (R14x0.5) it is the smallest there is.
 RESNETS = {
@@ -77,6 +79,9 @@ RESNETS = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
+
+# GroupNorm has groups of so many channels in the stem `conv`.
+CHANNELS_IN_GROUP = 8
 
 _RESNET = re.compile(rf"R({'|'.join(map(str, RESNETS))})x(0\.5|[1-9]\d?)")
 # A body without a name, by its width, depth, MLP width and heads: w1024d8m2048h16, where the paper's Fig. 8 starts.
@@ -110,6 +115,12 @@ class Arch:
         """The name with its stem, "R50+B/16"; `name` is the same without it, "B/16"."""
         return f"{HYBRIDS[self.stem].prefix}+{self.name}" if self.stem in HYBRIDS else self.name
 
+    @property
+    def convolutions(self) -> tuple[int, ...]:
+        """Channels of the stem `conv`, doubled with each halving of the image: S/16 has 48, 96, 192, 384."""
+        left = range(self.patch.bit_length() - 1) if self.stem == "conv" else ()
+        return tuple(self.width >> halvings for halvings in reversed(left))
+
 
 def parse_arch(name: str, stem: str = "auto") -> Arch:
     """Reads a name, and lets `stem` choose where the name is plain: "S/32" with "resnet50" is "R50+S/32".
@@ -133,15 +144,21 @@ def parse_arch(name: str, stem: str = "auto") -> Arch:
     if hybrid is not None and patch not in hybrid.blocks:
         known = " or ".join(f"/{p}" for p in hybrid.blocks)
         raise ValueError(f"stem {stem} exists for {known}, not for arch {name!r}: choose such an arch or stem patch")
-    return Arch(
+    arch = Arch(
         name=f"{body}/{patch}",
         family="vit",
         stem=stem,
         patch=patch,
-        feature_patch=hybrid.feature_patch if hybrid else patch,
+        feature_patch=1 if stem == "conv" else hybrid.feature_patch if hybrid else patch,
         resnet_blocks=hybrid.blocks[patch] if hybrid else None,
         **vars(BODIES.get(body) or Body(*map(int, re.findall(r"\d+", body)))),
     )
+    if stem == "conv" and (patch not in (2, 4, 8, 16, 32) or arch.width % (CHANNELS_IN_GROUP * patch // 2)):
+        raise ValueError(
+            "stem conv halves the image to patches of 2, 4, 8, 16 or 32 pixels and doubles its channels from a "
+            f"multiple of {CHANNELS_IN_GROUP} to the width {arch.width}: choose another arch than {name!r}"
+        )
+    return arch
 
 
 def _resnet(name: str, layers: int, width: float, stem: str) -> Arch:

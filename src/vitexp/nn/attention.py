@@ -52,12 +52,16 @@ class Full(nn.Module):
         self.heads, self.scale = heads, 1 / math.sqrt(width // heads)
         self.qkv = Linear(width, 3 * width, weight=each_of(3, xavier_uniform), bias=zeros)
         self.out = Linear(width, width)
+        self.q_norm: nn.Module | None = None
+        self.k_norm: nn.Module | None = None
 
     def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:
         """Shapes: (B, T, D) -> (B, T, D)."""
         # Split before the transposition: so the backward pass gathers the three gradients in one copy.
         parts = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).unbind(2)
         query, key, value = (part.transpose(1, 2) for part in parts)
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
         bias = position.bias(query, layer)
         query, key = position.rotate(query, layer), position.rotate(key, layer)
         out: Tensor = self.out(self.mix(query, key, value, bias).transpose(1, 2).flatten(2))

@@ -1,13 +1,17 @@
 """What a network is asked for: its choice on every axis, and which choices go together."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitexp import axes
 from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS, WINDOW
+from vitexp.nn.mlp import MLPS
+from vitexp.nn.norm import NORMS
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
+from vitexp.nn.position import Position
 from vitexp.nn.table import Config, part, settled
 
 part("head", "linear", label="linear head", about="one linear layer")
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     Resnet: TypeAlias = str
     Gelu: TypeAlias = str
     Head: TypeAlias = str
+    Block: TypeAlias = str
+    Norm: TypeAlias = str
+    Mlp: TypeAlias = str
 else:
     PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
@@ -34,8 +41,13 @@ else:
     Resnet = Literal[axes.values("resnet")]
     Gelu = Literal[axes.values("gelu")]
     Head = Literal[axes.values("head")]
+    Block = Literal[axes.values("block")]
+    Norm = Literal[axes.values("norm")] | axes.OwnPart
+    Mlp = Literal[axes.values("mlp")] | axes.OwnPart
 
-_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "gelu", "dropout")
+LATER = ("registers", "block", "norm", "mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout")
+"""Options that files and names leave out at their defaults, so that those from before them stay as they are."""
+_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "gelu", "dropout", *LATER)
 _AXES = {
     "pos_embed": "position embedding",
     "pos_at": "where positions enter",
@@ -45,6 +57,9 @@ _AXES = {
     "resnet": "norm and ReLU in the units of a ResNet (R50x1 ...)",
     "gelu": "form of GELU, the MLP's activation",
     "head": "head",
+    "block": "order of attention and MLP",
+    "norm": "norm",
+    "mlp": "MLP",
 }
 """How `--help` introduces an axis; what each value does comes from the table."""
 
@@ -81,10 +96,28 @@ class ViTConfig:
     """starting value of the head's bias; -10 or -6.9 suit a sigmoid loss over many classes"""
     dropout: float = 0.0
     """dropout rate after the positions and after every dense layer but the q, k, v projections"""
+    registers: int = 0
+    """number of registers, learned tokens without a position that are not read"""
+    block: Block = "sequential"
+    norm: Norm = "layer"
+    mlp: Mlp = "gelu"
+    qk_norm: bool = False
+    """whether queries and keys are normed, each head by itself, before they are compared"""
+    layer_scale: float = 0.0
+    """starting value of a learned factor for each channel of what attention and MLP add; 0 for no factor"""
+    drop_path: float = 0.0
+    """stochastic depth: the rate at which an image skips a branch of the last layer in training, from 0 in the first"""
+    patch_dropout: float = 0.0
+    """share of the patches of each image that training leaves out, others in each step"""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """options of parts of your own (MODULE:NAME) by axis: --model.options.pos_embed.slope 0.5"""
     sources: dict[str, str] = field(default_factory=dict)
     """hashes of the files of parts of your own, by axis: filled in; where one is given, a changed file is refused"""
+
+    @property
+    def draws(self) -> bool:
+        """Whether a step of training may draw numbers from torch's generator."""
+        return bool(self.dropout or self.drop_path or self.patch_dropout or self.sources)
 
 
 # The parser reads the descriptions of these fields here, and of the others below the fields themselves.
@@ -103,12 +136,15 @@ def resolve(config: Config) -> Config:
     check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at, config.pos_std)
     check_attention(config)
+    check_blocks(config, arch)
+    check_patch_dropout(config)
     axes.check("gelu", config.gelu)
     axes.check("head", config.head)
     if config.classes < 1:
         raise ValueError(f"classes is {config.classes}, and must be at least 1: set it to the classes in the data")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout is {config.dropout}, and must be at least 0 and below 1")
+    for rate in ("dropout", "drop_path", "patch_dropout"):
+        if not 0 <= getattr(config, rate) < 1:
+            raise ValueError(f"{rate} is {getattr(config, rate)}, and must be at least 0 and below 1")
     rows, columns = pair(config.image_size)
     image_size = rows if rows == columns else (rows, columns)
     return replace(config, arch=arch.name, stem=arch.stem, image_size=image_size)
@@ -155,6 +191,39 @@ def check_attention(config: ViTConfig) -> None:
         raise ValueError(
             f"pos_embed {config.pos_embed} cannot be with attention {attention}: its offsets are between all tokens, "
             "which an axis does not see; use another pos_embed"
+        )
+
+
+def check_blocks(config: ViTConfig, arch: Arch) -> None:
+    """Raises: ValueError for what has no effect or no meaning in the blocks of a network."""
+    axes.check("block", config.block)
+    for table in (NORMS, MLPS):
+        axes.check(table.axis, getattr(config, table.axis))
+    if config.registers < 0:
+        raise ValueError(f"registers is {config.registers}, and must be 0 or a number of tokens")
+    if config.registers and not LAYERS[config.attention].sees_all:
+        raise ValueError(
+            f"registers {config.registers} cannot be with attention {config.attention}: a register lies in no row and "
+            "no column; use attention full"
+        )
+    if not 0 <= config.layer_scale < math.inf:
+        raise ValueError(f"layer_scale is {config.layer_scale}, and must be a finite starting value, or 0 for none")
+    if config.drop_path and arch.depth == 1:
+        raise ValueError(f"drop_path {config.drop_path} has no effect on a single layer, whose rate is 0; leave it out")
+    if config.mlp != "gelu" and config.pool != "map" and config.gelu != ViTConfig.gelu:
+        raise ValueError(f"gelu {config.gelu} has no effect with mlp {config.mlp}; leave it out")
+
+
+def check_patch_dropout(config: ViTConfig) -> None:
+    """Raises: ValueError for what needs the place of each patch in layers where some are gone."""
+    kind = POSITIONS[config.pos_embed]
+    only_added = (kind.rotate, kind.bias) == (Position.rotate, Position.bias)
+    at_stem = config.pos_at == "stem" and only_added and not axes.is_path(config.pos_embed)
+    if config.patch_dropout and not (at_stem and config.attention == "full"):
+        what = f"attention {config.attention}" if at_stem else f"pos_embed {config.pos_embed} at {config.pos_at}"
+        raise ValueError(
+            f"patch_dropout {config.patch_dropout} cannot be with {what}, which needs the place of each patch in every "
+            "layer: use positions that are added at the stem, and attention full"
         )
 
 

@@ -64,6 +64,11 @@ def lecun_normal(tensor: Tensor, generator: Generator) -> None:
     nn.init.trunc_normal_(tensor, std=std, a=-2 * std, b=2 * std, generator=generator)
 
 
+def he_normal(tensor: Tensor, generator: Generator) -> None:
+    """Normal with variance 2 / fan_in, for what a ReLU follows. Source: He et al. (2015)."""
+    tensor.normal_(0.0, math.sqrt(2.0 / tensor[0].numel()), generator=generator)
+
+
 class Linear(nn.Linear):
     """A linear layer that names its rules and draws nothing when built."""
 
@@ -107,7 +112,9 @@ def _rule_of(module: nn.Module, name: str, starts_as_built: bool) -> Rule | None
         return rules[name]
     if starts_as_built:  # a part of the user's own, whose constructor has drawn from a seed of its own
         return None
-    assert isinstance(module, nn.LayerNorm | nn.GroupNorm), f"{type(module).__name__}.{name} has no initial value"
+    assert isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm), (
+        f"{type(module).__name__}.{name} has no initial value"
+    )
     return ones if name == "weight" else zeros
 
 

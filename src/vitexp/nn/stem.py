@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitexp.nn.arch import HYBRIDS, Arch
-from vitexp.nn.init import Rule, lecun_normal, zeros
+from vitexp.nn.arch import CHANNELS_IN_GROUP, HYBRIDS, Arch
+from vitexp.nn.init import Rule, he_normal, lecun_normal, zeros
+from vitexp.nn.norm import NORM_EPS
 from vitexp.nn.resnet import Trunk
 
 
@@ -64,9 +65,47 @@ class HybridStem(nn.Module):
         return tokens
 
 
-def make_stem(arch: Arch, image_size: tuple[int, int]) -> PatchStem | HybridStem:
+class Convolution(nn.Conv2d):
+    """3 x 3 with stride 2, as many zeros on all sides, and no bias."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, 2, padding=1, bias=False)
+        self.init_rules: dict[str, Rule] = {"weight": he_normal}
+
+    def reset_parameters(self) -> None:
+        """Left to `vitexp.nn.init.initialise`."""
+
+
+class ConvStem(nn.Module):
+    """3 x 3 convolutions of stride 2, each with a norm and a ReLU, then one of 1 x 1 to the width.
+
+    The norm is GroupNorm, where the source has BatchNorm: so that no image sees another of its batch, and a batch cut
+    in parts gives the same. The source also takes one layer off the encoder; here the depth is that of the arch.
+    Source: Xiao et al., "Early Convolutions Help Transformers See Better" (2021), the form of its smaller networks.
+    """
+
+    def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.grid = divide(image_size, arch.patch, f"image_size {image_size}")
+        channels = [3, *arch.convolutions]
+        self.convolutions = nn.ModuleList(map(Convolution, channels[:-1], channels[1:]))
+        self.norms = nn.ModuleList(nn.GroupNorm(c // CHANNELS_IN_GROUP, c, eps=NORM_EPS) for c in channels[1:])
+        self.embedding = PatchEmbedding(channels[-1], arch.width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
+        check_images(images, self.image_size)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            images = F.relu(norm(convolution(images)))
+        tokens: Tensor = self.embedding(images)
+        return tokens
+
+
+def make_stem(arch: Arch, image_size: tuple[int, int]) -> PatchStem | HybridStem | ConvStem:
     """The stem that an architecture names."""
-    return HybridStem(arch, image_size) if arch.stem in HYBRIDS else PatchStem(arch, image_size)
+    kind = HybridStem if arch.stem in HYBRIDS else ConvStem if arch.convolutions else PatchStem
+    return kind(arch, image_size)
 
 
 def divide(size: tuple[int, int], patch: int, what: str) -> tuple[int, int]:

@@ -101,15 +101,18 @@ class Table(Mapping[str, Part]):
         assert self.base is not None, f"{self.axis} is no slot"
         return any("macs" in vars(kind) for kind in self.own(path).kind.mro() if kind not in self.base.mro())
 
-    def make(self, config: Any, *arguments: Any) -> Any:
-        """The part that a config asks for. One of the user's own is built on the CPU, from a seed of its own."""
+    def make(self, config: Any, *arguments: Any, at: str = "") -> Any:
+        """The part that a config asks for. One of the user's own is built on the CPU, from a seed of its own.
+
+        `at` is its name in the network, where there are several: each draws its own values.
+        """
         word = getattr(config, self.axis)
         kind: Any = self[word]
         if not axes.is_path(word):
             return kind(*arguments)
         meta = torch.get_default_device().type == "meta"
         with torch.device("cpu"), torch.random.fork_rng(devices=[]), failing(f"{self.axis} {word}"), torch.no_grad():
-            torch.manual_seed(generator_for(torch.initial_seed(), self.axis).initial_seed())
+            torch.manual_seed(generator_for(torch.initial_seed(), at or self.axis).initial_seed())
             part = kind(*arguments[: self.arguments], **config.options[self.axis])
             if self.check:
                 self.check(part, f"{self.axis} {word}")

@@ -3,17 +3,23 @@
 Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4; numerics as in Google's code.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.attention import LAYERS
-from vitexp.nn.block import NORM_EPS, dropout_or_nothing
 from vitexp.nn.config import ViTConfig, pair, resolve
+from vitexp.nn.fit import fit
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
+from vitexp.nn.mlp import dropout_or_nothing
+from vitexp.nn.norm import NORMS
+from vitexp.nn.patch_dropout import PatchDropout
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.position import Layout
+from vitexp.nn.registers import Placed, Registers
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.stem import make_stem
 
@@ -26,8 +32,8 @@ class ViT(nn.Module):
     torch.Size([2, 64])
 
     Initial values follow torch's seed (`torch.manual_seed`) and the name of each parameter; the head starts at zero.
-    Attributes: `config`, the resolved one; `layout`, where the tokens lie; `stem`, `pool`, `position`, `norm`,
-    `blocks`, `head`, the parts.
+    Attributes: `config`, the resolved one; `layout`, where the tokens lie (`position.layout` is the same without
+    registers); `stem`, `pool`, `position`, `registers`, `norm`, `blocks`, `head`, the parts.
     Raises: ValueError for an unknown word, a size that cannot be, and a choice without effect.
     Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4; the details are Google's code.
     """
@@ -39,18 +45,22 @@ class ViT(nn.Module):
         assert arch.family == "vit", f"{arch.name} is built by ResNet"
         self.stem = make_stem(arch, pair(config.image_size))
         self.pool = POOLS[config.pool](arch.width, arch.heads, arch.mlp_width, config.gelu)
-        self.layout = Layout(
+        placed = Layout(
             grid=self.stem.grid, prefix=self.pool.prefix, width=arch.width, heads=arch.heads, depth=arch.depth
         )
-        self.position = POSITIONS.make(config, self.layout, config.pos_at, config.pos_std)
+        self.layout = replace(placed, prefix=placed.prefix + config.registers)
+        self.position = POSITIONS.make(config, placed, config.pos_at, config.pos_std)
+        self.registers = Registers(config.registers, arch.width, placed.prefix) if config.registers else None
         self.dropout = dropout_or_nothing(config.dropout)
+        self.patch_dropout = PatchDropout(config.patch_dropout, self.layout.prefix) if config.patch_dropout else None
         self.blocks = nn.ModuleList(
             LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
             for _ in range(arch.depth)
         )
-        self.norm = nn.LayerNorm(arch.width, eps=NORM_EPS)
+        self.norm = NORMS.make(config, arch.width, at="norm")
         self.pre_logits = Linear(arch.width, arch.width, weight=lecun_normal) if config.head == "tanh" else None
         self.head = Linear(arch.width, config.classes, weight=zeros, bias=constant(config.head_bias))
+        fit(config, self.layout, arch.mlp_width, blocks=self.blocks, pool=self.pool)
         initialise(self)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -59,12 +69,15 @@ class ViT(nn.Module):
 
     def encode_patches(self, patches: Tensor) -> Tensor:
         """The same from embedded patches. Shapes: (B, N, D) -> (B, T, D)."""
-        tokens = self.pool.prepend(patches)
+        tokens, position = self.pool.prepend(patches), self.position
+        if self.registers is not None:
+            tokens, position = self.registers.insert(tokens), Placed(self.position, self.registers)
         for layer, block in enumerate(self.blocks):
-            tokens = self.position.add(tokens, layer)
+            tokens = position.add(tokens, layer)
             if layer == 0:
                 tokens = self.dropout(tokens)
-            tokens = block(tokens, self.position, layer)
+                tokens = tokens if self.patch_dropout is None else self.patch_dropout(tokens)
+            tokens = block(tokens, position, layer)
         return tokens
 
     def features(self, images: Tensor) -> Tensor:
@@ -72,7 +85,8 @@ class ViT(nn.Module):
 
         Raises: ValueError for images of another size than `config.image_size`.
         """
-        read = self.pool.read(self.encode(images), self.norm)
+        tokens = self.encode(images)
+        read = self.pool.read(tokens if self.registers is None else self.registers.apart(tokens)[1], self.norm)
         return read if self.pre_logits is None else torch.tanh(self.pre_logits(read))
 
     def forward(self, images: Tensor) -> Tensor:

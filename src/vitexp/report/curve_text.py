@@ -138,7 +138,8 @@ def fit_text(fit: PowerLaw | str) -> str:
         f"(bootstrap over {fit.seeds} seeds); the largest miss is {100 * fit.miss:.2f} points"
     )
     if fit.outside:
-        text += f"; it leaves the joint 95 % intervals at {fit.outside} of {fit.sizes} sizes: a summary, not a law"
+        text += f"; it leaves the joint 95 % intervals at {fit.outside} of {fit.sizes} sizes"
+        text += f" ({', '.join(f'{size:,.6g}' for size in fit.outside_at)}): a summary, not a law"
     return text
 
 

@@ -27,6 +27,8 @@ from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
 
 MOST_INSIDE, MOST_MARKS = 4, 2
+_LEAST_RATIO = 2.0
+"""Of the largest error to the smallest, from which they are drawn on a logarithmic axis."""
 _STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 _LETTER_INCHES, _BETWEEN_INCHES = 0.085, 0.1
 _ON_SEVERAL: dict[str, Any] = {
@@ -67,7 +69,7 @@ def draw_curve(curve: Curve) -> Figure:
     """The figure of a curve, drawn within `style.settings()`."""
     count = len(curve.lines)
     if curve.against_cost:
-        width, height, right, head, between = 7.0 if count == 1 else 5.6 * count, 5.4, 0.15, 0.95, 0.18
+        width, height, right, head, between = 7.0 if count == 1 else 5.6 * count, 5.4, 0.32, 0.95, 0.18
     else:
         right = 3.3 if max(map(len, curve.lines.values())) > MOST_INSIDE else 0.2  # a legend too long for its panel
         width, height, head, between = (6.6 if count == 1 else 4.4 * count) + right - 0.2, 4.7, 0.78, 0.22
@@ -103,8 +105,11 @@ def caption(curve: Curve) -> str:
             text += f" Names say what differs from {base}: w width, d depth, m MLP width, h heads, /patch."
         return text
     text += " at each size; bands: 95 % interval."
-    if any(isinstance(line.fit, PowerLaw) for lines in curve.lines.values() for line in lines):
+    laws = [line.fit for lines in curve.lines.values() for line in lines if isinstance(line.fit, PowerLaw)]
+    if laws:
         text += " Dashed: error = a·n⁻ᵇ + c; b with its 95 % bootstrap interval over seeds."
+    if any(law.outside for law in laws):
+        text += " Hollow: the law leaves the mean by more than its interval (95 %, all sizes of a line together)."
     if any(_crossings(curve, metric) for metric in curve.lines):
         text += " Grey: where the seeds leave open which arm is ahead (95 %), and the size at which the means cross."
     return text
@@ -189,6 +194,10 @@ def _band(axes: Axes, line: Line, look: dict[str, Any], scale: float) -> None:
         spread = np.geomspace(sizes[0], sizes[-1], 101)
         axes.plot(spread, scale * (1 - fit.error(spread)), color=look["color"], linestyle=(0, (4, 2.5)), linewidth=1.1)
     axes.plot(sizes, means, **look, label=label, linestyle=solid, linewidth=1.8, markersize=7, markeredgecolor="white")
+    if isinstance(fit, PowerLaw):
+        left = [(size, mean) for size, mean in zip(sizes, means, strict=True) if size in fit.outside_at]
+        for place in left:
+            axes.plot(*place, **look, markersize=7, markerfacecolor=style.GROUND, markeredgewidth=1.6)
 
 
 def _mark(axes: Axes, crossover: Crossover, text: str) -> None:
@@ -239,7 +248,27 @@ def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: f
     _log_axis(axes, costs, margin, grids, curve.axis)
     axes.margins(y=0.12)
     _within_100(axes, scale)
+    if is_accuracy(lines[0].metric):
+        _error_axis(axes, scale, [label.y for label in marks.values()], max(label.high for label in marks.values()))
     style.annotate(axes, list(marks.values()), drawn)  # the limits are final
+
+
+def _error_axis(axes: Axes, scale: float, means: Sequence[float], high: float) -> None:
+    """Accuracies as far apart as the logarithms of their errors: so the best networks do not lie on each other."""
+    low, least = axes.get_ylim()[0], scale - max(means)
+    if least <= 0 or (scale - min(means)) / least < _LEAST_RATIO:
+        return  # an error of nothing has no logarithm, and errors that are alike need none
+    top = scale - 0.8 * max(scale - high, least / 4)
+    axes.set_yscale(
+        "function", functions=(lambda y: -np.log(np.maximum(scale - y, 1e-9)), lambda z: scale - np.exp(-z))
+    )
+    axes.set_ylim(low, top)
+    errors = [error for grid in round_numbers(scale - top, scale - low)[2:3] for error in grid]
+    axes.yaxis.set_major_locator(
+        FixedLocator([scale - error for error in errors if scale - top <= error <= scale - low])
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:.6g}"))
+    axes.set_ylabel(f"{axes.get_ylabel()}, errors logarithmic")
 
 
 def _on_several(lines: Sequence[Line]) -> list[int]:

@@ -1,5 +1,6 @@
 """How our pictures look: colours that colour-blind readers tell apart, plain axes, the same bytes each time."""
 
+import base64
 import io
 import re
 import textwrap
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import matplotlib
 import numpy as np
@@ -17,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from vitexp.record import write_atomically
 
@@ -24,6 +27,7 @@ from vitexp.record import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LETTERS_PER_INCH = 16.5
+_PIXELS = re.compile(r"data:image/png;base64,\s*([\w+/=\s]+)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file may hold; a name may, and stands in the file as text."""
 INK, FAINT, GROUND = "#222222", "#6B6B6B", "#FFFFFF"
@@ -102,15 +106,37 @@ def page(
 def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Writes NAME.png and NAME.svg, each whole or not at all."""
     paths = folder / f"{name}.png", folder / f"{name}.svg"
-    for path, content in zip(paths, (_bytes(figure, "png", {"Software": None}), svg(figure)), strict=True):
+    title, about = _words(figure)
+    png = _bytes(figure, "png", {"Software": None, "Title": title, "Description": about})
+    for path, content in zip(paths, (png, svg(figure)), strict=True):
         write_atomically(path, content)
     return paths
 
 
+def _words(figure: Figure) -> tuple[str, str]:
+    """What a reader is told who does not see a picture: its title, and all else that is written around its panels."""
+    title, *about = [_NOT_XML.sub("\ufffd", " ".join(text.get_text().split())) for text in figure.texts] or [""]
+    axes = " against ".join(text for one in figure.axes[:1] for text in (one.get_ylabel(), one.get_xlabel()) if text)
+    return title, ". ".join(text.rstrip(".") for text in (axes, *about) if text) + "."
+
+
 def svg(figure: Figure) -> bytes:
     """The figure as SVG without a date, so that equal numbers make equal files."""
+    title, about = map(escape, _words(figure))
+    told = f' role="img">\n <title>{title}</title>\n <desc>{about}</desc>'
     text = _bytes(figure, "svg", {"Date": None}).decode()
-    return _NOT_XML.sub("\ufffd", text).encode()
+    text = re.sub(r"(<svg [^>]*)>", lambda found: found[1] + told, text, count=1)
+    return _PIXELS.sub(_packed, _NOT_XML.sub("\ufffd", text)).encode()
+
+
+def _packed(found: re.Match[str]) -> str:
+    """A picture in pixels, in an SVG: of few colours it keeps each, of many it becomes a JPEG, a tenth as large."""
+    content = io.BytesIO()
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")
+    kind = "png" if picture.getcolors(256) else "jpeg"
+    picture = picture.quantize(256, dither=Image.Dither.NONE) if kind == "png" else picture
+    picture.save(content, kind, optimize=True, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _bytes(figure: Figure, kind: str, metadata: Mapping[str, Any]) -> bytes:
@@ -121,7 +147,8 @@ def _bytes(figure: Figure, kind: str, metadata: Mapping[str, Any]) -> bytes:
 
 # Names beside the points of a picture, where there is room: never over a point, an interval or another name.
 
-_DISTANCES = (7.0, 11.0, 16.0)  # in points of type
+_DISTANCES = (7.0, 11.0, 16.0, 26.0, 38.0, 52.0)  # in points of type
+_NEAR = 16.0  # as far a name is taken for that of its point without a line between them
 _DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _SAMPLES = 40  # places of a segment at which a name may lie on it
 
@@ -160,11 +187,24 @@ def annotate(axes: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple
             middle = point + scale * np.array([across, along])
             box = Bbox([middle, middle]).padded(extent.width / 2 + 1, extent.height / 2 + 1)
             if _within(box, axes.get_window_extent()) and not box.count_overlaps(taken):
-                free.append((box.count_contains(on_lines), (across, along), box))
+                crossed = sum(
+                    other.count_contains(np.linspace(point, middle, _SAMPLES)) for other in taken[len(points) :]
+                )
+                covers = box.count_contains(on_lines) + crossed * (distance > _NEAR)
+                free.append((distance > _NEAR, covers, distance, (across, along), box))
         if free:
-            _, offset, box = min(free, key=lambda found: found[0])  # of several the nearest
+            far, *_, offset, box = min(free, key=lambda found: found[:3])  # of several the nearest
             name.set_position(offset)
             taken.append(box)
+            if far:
+                end = axes.transData.inverted().transform(point + 0.8 * scale * np.array(offset))
+                axes.plot(
+                    *zip((label.x, label.y), end, strict=True),
+                    color=label.colour,
+                    linewidth=0.6,
+                    scalex=False,
+                    scaley=False,
+                )
         else:
             name.remove()
 

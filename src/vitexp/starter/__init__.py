@@ -1,6 +1,6 @@
-"""The experiments and sweeps of the repository, for those who installed the package: `vitexp init DIR` writes them.
+"""Experiments, recipes and sweeps of the repository, for those who installed the package: `vitexp init` writes them.
 
-`experiments` and `sweeps` in this folder are links to those at the top of the repository; a wheel holds the files.
+The folders in this one are links to those at the top of the repository; a wheel holds the files.
 """
 
 from argparse import Namespace
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitexp.record import write_atomically
 
-FOLDERS = ("experiments", "sweeps")
+FOLDERS = ("experiments", "recipes", "sweeps")
 _HERE = Path(__file__).parent
 _MOST_NAMED = 3
 
@@ -26,7 +26,7 @@ def run(chosen: Namespace) -> None:
     found = [path for folder in FOLDERS for path in sorted((_HERE / folder).glob("[!.]*")) if path.is_file()]
     files = {chosen.directory / path.relative_to(_HERE): path.read_bytes() for path in found}
     if not files:
-        raise ValueError(f"{_HERE} lacks the experiments and sweeps; install vitexp again, from a wheel or a git clone")
+        raise ValueError(f"{_HERE} lacks its folders; install vitexp again, from a wheel or a git clone")
     theirs = [str(path.relative_to(chosen.directory)) for path in files if not _is_free(path, files[path])]
     if theirs:
         more = f" and {len(theirs) - _MOST_NAMED} more" if len(theirs) > _MOST_NAMED else ""
@@ -37,9 +37,8 @@ def run(chosen: Namespace) -> None:
     missing = [path for path in files if not path.exists()]
     for path in missing:
         write_atomically(path, files[path])
-    print(
-        f"{chosen.directory}: {f'{len(missing)} files written to experiments/ and sweeps/' if missing else 'complete'}"
-    )
+    where = ", ".join(f"{folder}/" for folder in FOLDERS)
+    print(f"{chosen.directory}: {f'{len(missing)} files written to {where}' if missing else 'complete'}")
     print("next, in that folder: vitexp fit --config experiments/pos_ablation.yaml")
 
 

@@ -25,7 +25,11 @@ Values = Mapping[str, Any]
 BOUND = "(bound)"
 _RESNET = re.compile(r"R\d+x")
 _NOT_FOR_RESNETS = {
-    f"model.{name}" for name in ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout")
+    f"model.{name}"
+    for name in (
+        *("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout", "registers", "block", "norm"),
+        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout"),
+    )
 }
 _NOT_LEARNED = ("none", "sincos2d", "rope")
 _COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
@@ -157,7 +161,8 @@ class Comparisons:
         moved = [key for key, value in arm.factors.items() if spelling(value) != spelling(other.factors.get(key))]
         both = [(arm.settings[seed], other.settings[seed]) for seed in sorted(arm.runs.keys() & other.runs.keys())]
         pairs = {(id(one), id(two)): (one, two) for one, two in both}.values()  # most seeds are configured alike
-        asked = [*moved, *self.config.tune]
+        # a stated start is no difference of settings where one position has it anyway: `result_config` leaves it out
+        asked = [*moved, *self.config.tune, *({"model.pos_std"} & arm.factors.keys())]
         if also := dict.fromkeys(key for pair in pairs for key in unstudied_differences(pair, asked)):
             return f"also differ in {', '.join(also)}"
         several = confounded(self._values(arm), self._values(other), self._between, self.config)

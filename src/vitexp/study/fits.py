@@ -46,6 +46,8 @@ class PowerLaw:
     outside: int
     sizes: int
     seeds: int
+    outside_at: tuple[float, ...] = ()
+    """The sizes of those"""
 
     def error(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
         """The fitted error at any size."""
@@ -78,6 +80,7 @@ def fit_power_law(sizes: Sequence[float], errors: np.ndarray) -> PowerLaw | str:
         return f"these sizes and seeds do not pin it down (exponent {b:.2g} ± {half_b:.2g})"
     misses = np.abs(a * x**-b + c - mean)
     half = special.stdtrit(seeds - 1, 1 - 0.025 / count) * errors.std(axis=0, ddof=1) / np.sqrt(seeds)
+    outside = [float(size) for size, out in zip(sizes, misses > np.maximum(half, _ROUNDING), strict=True) if out]
     return PowerLaw(
         a=a * middle**b,
         b=b,
@@ -85,9 +88,10 @@ def fit_power_law(sizes: Sequence[float], errors: np.ndarray) -> PowerLaw | str:
         b_interval=(b - half_b, b + half_b),
         c_interval=(max(0.0, c - half_c), c + half_c),
         miss=float(misses.max()),
-        outside=int((misses > np.maximum(half, _ROUNDING)).sum()),
+        outside=len(outside),
         sizes=count,
         seeds=seeds,
+        outside_at=tuple(outside),
     )
 
 

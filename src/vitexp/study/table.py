@@ -13,6 +13,7 @@ from typing import Any
 
 from vitexp import metrics, stats
 from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
+from vitexp.study.certificates import note_of
 from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of, unsound_answers
@@ -148,6 +149,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     entries = _judged(entries, config, looks)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
+    certified = [] if isinstance(root, Runs) else note_of(arms, Path(root) / selection.study.name)
     return Table(
         study=selection.study,
         arms=arms,
@@ -158,7 +160,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         columns=_distinct(column for _, column in places),
         looks=looks,
         cautions=(*selection.cautions, *(unsound_answers(arms, config.metrics) if config.images == "such" else ())),
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries)),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *certified),
     )
 
 
@@ -250,17 +252,22 @@ def _left_out(entries: Sequence[Entry]) -> list[str]:
 
 def check_runs(selection: Selection) -> None:
     """Raises: ValueError for a selection without finished runs that hold the study's metrics, saying what there is."""
+    check_finished(selection)
     study, location = selection.study, selection.location
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
-    if not any(arm.runs for arm in selection.arms):
-        damaged = f"; {selection.damaged[0]}" if selection.damaged else ""
-        raise ValueError(
-            f"{location} holds no finished run of {study.path}; run `vitexp sweep {study.path}` or its W&B agents first"
-            + damaged
-        )
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):
             raise ValueError(f"study.metrics: no run in {location} holds {metric}; they hold {', '.join(held)}")
+
+
+def check_finished(selection: Selection) -> None:
+    """Raises: ValueError for a selection without finished runs."""
+    path = selection.study.path
+    if not any(arm.runs for arm in selection.arms):
+        raise ValueError(
+            f"{selection.location} holds no finished run of {path}; run `vitexp sweep {path}` or its W&B agents first"
+            + (f"; {selection.damaged[0]}" if selection.damaged else "")
+        )
 
 
 def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:

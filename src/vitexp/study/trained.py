@@ -20,7 +20,7 @@ def why_untrained(run: RunRecord) -> str:
 
     Told by training alone: a choice of runs by their test accuracy would be a choice of the result. The loss must fall
     below where it began, and below what guessing costs by more than a fiftieth, unless the validation slice shows that
-    the network does better than guessing.
+    the network does better than guessing. A run from other weights may begin where it ends.
     """
     if run.steps == 0:
         return "it took no step"
@@ -30,23 +30,22 @@ def why_untrained(run: RunRecord) -> str:
         start, end = curve[0][1], curve[-1][1]
     if start is None or end is None:
         return "" if _may_be_above_chance(run) else f"validation accuracy {100 * run.metrics['val_acc']:.1f} %, a guess"
-    if not end < start:  # NaN is neither
-        return f"training loss {start:.4g} at the start, {end:.4g} at the end"
     guessing = _loss_of_guessing(run)
+    goes_on = bool(option(run.config, "run.init")) and guessing is not None and end < _TRAINED * guessing
+    if not end < start and not goes_on:  # NaN is neither
+        return f"training loss {start:.4g} at the start, {end:.4g} at the end"
     if guessing is None or end < _TRAINED * guessing or _is_above_chance(run):
         return ""
     return f"training loss {end:.4g} at the end, and guessing costs {guessing:.4g}"
 
 
 def _loss_of_guessing(run: RunRecord) -> float | None:
-    """The loss of an equal share of all classes; None where no classes are learned."""
-    classes = run.data.get("classes")
+    """The training loss of giving the classes' shares, or of equal ones in an old record; None without such a loss."""
+    classes, loss = run.data.get("classes"), option(run.config, "model.loss", "softmax")
     if option(run.config, "model.objective", "classify") != "classify" or not classes or classes < 2:
         return None
-    softmax: float = math.log(classes)
-    return (
-        softmax if option(run.config, "model.loss") != "sigmoid" else softmax - (classes - 1) * math.log1p(-1 / classes)
-    )
+    equal = {"softmax": math.log(classes), "sigmoid": math.log(classes) - (classes - 1) * math.log1p(-1 / classes)}
+    return run.learning.get("chance_loss", equal.get(loss))
 
 
 def _is_above_chance(run: RunRecord) -> bool:

@@ -52,10 +52,10 @@ class Opened:
             )
 
 
-def open_chosen(chosen: Any) -> Opened:
-    """The network that a command's flags name. Raises: as `open_network`."""
+def open_chosen(chosen: Any, name: str | None = None) -> Opened:
+    """The network that a command's flags name, or that of this `name` with these flags. Raises: as `open_network`."""
     return open_network(
-        chosen.network,
+        name or chosen.network,
         chosen.image_size,
         random=getattr(chosen, "random", False),
         download=getattr(chosen, "download", False),

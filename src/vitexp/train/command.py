@@ -57,7 +57,7 @@ def as_fit(argv: Sequence[str]) -> list[str]:
     return ["fit", *(f"--{name}={value}" for name, value in FINETUNE.items()), *long]
 
 
-_UPDATES = ("lr", "weight_decay", "clip_norm", "warmup_steps")
+_UPDATES = ("lr", "weight_decay", "clip_norm", "warmup_steps", "warmup_epochs")
 """Options of `model` that its construction only checks."""
 _MOST_BUILT = 64
 _BUILT: dict[tuple[str, Any], Any] = {}
@@ -153,7 +153,7 @@ class TrainingCommand(LightningCLI):
         self.options = chosen = option(self, self.config_init, "trainer")
         self.ckpt_path = self.config[self.verb].get("ckpt_path")
         flags.check_flags(chosen)
-        self.model.configure(settled(self.model.config, self.steps))
+        self.model.configure(settled(self.model.config, self.steps, self.epoch_steps))
         self.identity = self._identify()
         flags.check_limits(self.verb, chosen, self.datamodule, self.run.test)
         if self.verb == "fit":
@@ -254,6 +254,10 @@ class TrainingCommand(LightningCLI):
         """Optimiser steps the run will take."""
         return flags.Limits.of(self.options).steps(self.datamodule)
 
+    def epoch_steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return flags.Limits.of(self.options).steps_per_epoch(self.datamodule)
+
     def facts_of(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The facts of another run, which differs from this planned one in its seed and options of `model` alone.
 
@@ -279,7 +283,7 @@ class TrainingCommand(LightningCLI):
                 self.built[kind] = classifier(**options | follows)
         config = replace(self.built[kind].config, **updates)
         check_optim(config)
-        self.built[kind].configure(cast(ClassifyConfig, settled(config, self.steps)))
+        self.built[kind].configure(cast(ClassifyConfig, settled(config, self.steps, self.epoch_steps)))
         return self.built[kind]
 
     def facts(self) -> dict[str, Any]:

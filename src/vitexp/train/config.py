@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from vitexp.neutral import PARTS
+from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.source import has_source, modules_hash, with_imported
 from vitexp.train.optim import OptimConfig
@@ -90,6 +91,8 @@ def check_objective(config: ClassifyConfig) -> None:
     """Raises: ValueError when the smoothing is no share, or an option has no effect on what is learned."""
     if not 0.0 <= config.label_smoothing < 1.0:
         raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
+    if config.layer_decay != 1 and parse_arch(config.arch, config.stem).family == "resnet":
+        raise ValueError(f"model.layer_decay is for networks with blocks; {config.arch} has none, so leave it out")
     without_effect = _ONLY_PATCHES if config.objective == "classify" else _ONLY_CLASSES
     for name in without_effect:
         if getattr(config, name) != getattr(ClassifyConfig, name):

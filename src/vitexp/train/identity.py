@@ -146,7 +146,8 @@ def start_of(network: nn.Module, data: ShardData) -> dict[str, Any]:
     return {
         "weights": {name: weight_digest(parameter.detach()) for name, parameter in network.named_parameters()},
         "order": hashlib.sha256(f"{data.batch_size}:".encode() + samples).hexdigest()[:_HEX],
-        "views": f"augment {data.augment}, mix {data.mix}, {data.size} pixels, seed {data.seed}",
+        "views": f"augment {data.augment}, mix {data.mix}, {data.size} pixels, seed {data.seed}"
+        + "".join(f", {name} {value}" for name, value in data.augmentation.changed().items()),
     }
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitexp.data.batch import Batch
-from vitexp.data.views import partners
+from vitexp.data.mixing import partners
 from vitexp.train.config import ClassifyConfig
 
 

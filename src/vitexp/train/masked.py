@@ -88,6 +88,8 @@ class MaskedPatches(nn.Module):
         super().__init__()
         if not isinstance(network, ViT):
             raise ValueError(f"model.objective {target} needs patches, which a {type(network).__name__} has not")
+        if network.config.patch_dropout:
+            raise ValueError(f"model.objective {target} needs every patch; leave model.patch_dropout out")
         self.target, self.share, self.seed = target, share, seed
         self.grid, self.prefix = network.layout.grid, network.layout.prefix
         self.patch = tuple(size // count for size, count in zip(network.stem.image_size, self.grid, strict=True))
@@ -140,7 +142,7 @@ class MaskedPatches(nn.Module):
 def unused(name: str, network: nn.Module) -> bool:
     """Whether a parameter of the network has no part in the prediction of patches: what only classes are read by."""
     assert isinstance(network, ViT), "patches are predicted by no other network"
-    only_read = ("head.", "pre_logits.") if network.layout.prefix else ("head.", "pre_logits.", "pool.")
+    only_read = ("head.", "pre_logits.") if network.pool.prefix else ("head.", "pre_logits.", "pool.")
     return name.startswith(only_read)
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
+from scipy import special
 
 from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import drawn_answers
@@ -124,9 +125,23 @@ def _found(module: Classifier, split: str) -> tuple[dict[str, float], Answers]:
 
 
 def chance(module: Classifier, data: ShardData) -> dict[str, float]:
-    """`chance_acc`: what always answering the largest class reaches on the test images, or else on those of val."""
+    """What guessing reaches: `chance_acc`, always the largest class of the test images, or else of those of val;
+    `chance_loss`, the training loss of always giving the shares of the classes among the training images.
+    """
     split = next((split for split in ("test", "val") if data.count(split)), None)
     if split is None or module.masked is not None:
         return {}
-    labels = data.labels(split)
-    return {"chance_acc": int(np.bincount(labels).max()) / len(labels)}
+    labels, config = data.labels(split), module.config
+    found = {"chance_acc": int(np.bincount(labels).max()) / len(labels)}
+    shares = data.class_counts("train") / data.train_count
+    if config.loss == "softmax":
+        found["chance_loss"] = _entropy(shares * (1 - config.label_smoothing) + config.label_smoothing / len(shares))
+    elif config.loss == "sigmoid":
+        shares = shares * (1 - 2 * config.label_smoothing) + config.label_smoothing
+        found["chance_loss"] = _entropy(shares) + _entropy(1 - shares)
+    return found
+
+
+def _entropy(shares: np.ndarray) -> float:
+    """In nats."""
+    return float(special.entr(shares).sum())

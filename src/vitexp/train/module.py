@@ -15,7 +15,20 @@ from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.lightning_private import QuickNotes, attached_trainer
 from vitexp.metrics import LIMITED
-from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem, network_config
+from vitexp.nn.config import (
+    Attention,
+    Block,
+    Gelu,
+    Head,
+    Mlp,
+    Norm,
+    Pool,
+    PosAt,
+    PosEmbed,
+    Resnet,
+    Stem,
+    network_config,
+)  # fmt: skip
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
@@ -33,9 +46,8 @@ class Classifier(QuickNotes, L.LightningModule):
     The arguments are the options that `vitexp fit --help` explains as `--model.NAME`; `ClassifyConfig` documents and
     checks them. All are hyper-parameters, so `Classifier.load_from_checkpoint(path)` gives the trained network.
 
-    Batches of `ShardData` carry the size of the global batch, so that the loss is its exact mean on any number of
-    ranks. Plain batches `(images, labels)` are taken too, each as a whole global batch shared out evenly over the
-    ranks. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
+    Batches of `ShardData` carry the size of the global batch: the loss is its exact mean on any number of ranks. Plain
+    `(images, labels)` are whole global batches. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
 
     To train with a loss of your own, override `loss` in a subclass.
 
@@ -48,37 +60,19 @@ class Classifier(QuickNotes, L.LightningModule):
 
     def __init__(
         self,
-        *,
-        arch: str = "B/16",
-        image_size: tuple[int, int] | int = 224,
-        classes: int = 1000,
-        pos_embed: PosEmbed = "1d",
-        pos_at: PosAt = "stem",
-        pos_std: float | None = None,
-        pool: Pool = "cls",
-        stem: Stem = "auto",
-        attention: Attention = "full",
-        window: int = 3,
-        resnet: Resnet = "preact",
-        gelu: Gelu = "tanh",
-        head: Head = "linear",
-        head_bias: float = 0.0,
-        dropout: float = 0.0,
-        options: dict[str, dict[str, Any]] | None = None,
-        sources: dict[str, str] | None = None,
-        optimizer: Optimizer = "adamw",
-        lr: float = 0.001,
-        weight_decay: float = 0.0,
-        decay: Decay = "all",
-        schedule: Schedule = "cosine",
-        warmup_steps: int | float = 0,
-        clip_norm: float = 0.0,
-        polyak: float = 0.0,
-        objective: Objective = "classify",
-        masked_share: float = 0.5,
-        loss: Loss = "softmax",
-        label_smoothing: float = 0.0,
-    ) -> None:
+        *, arch: str = "B/16", image_size: tuple[int, int] | int = 224, classes: int = 1000,
+        pos_embed: PosEmbed = "1d", pos_at: PosAt = "stem", pos_std: float | None = None,
+        pool: Pool = "cls", stem: Stem = "auto", attention: Attention = "full", window: int = 3,
+        resnet: Resnet = "preact", gelu: Gelu = "tanh", head: Head = "linear", head_bias: float = 0.0,
+        dropout: float = 0.0, registers: int = 0, block: Block = "sequential", norm: Norm = "layer", mlp: Mlp = "gelu",
+        qk_norm: bool = False, layer_scale: float = 0.0, drop_path: float = 0.0, patch_dropout: float = 0.0,
+        options: dict[str, dict[str, Any]] | None = None, sources: dict[str, str] | None = None,
+        optimizer: Optimizer = "adamw", lr: float = 0.001, weight_decay: float = 0.0, decay: Decay = "all",
+        betas: tuple[float, float] | None = None, eps: float | None = None, layer_decay: float = 1.0,
+        schedule: Schedule = "cosine", warmup_steps: int | float = 0, warmup_epochs: float = 0.0, min_lr: float = 0.0,
+        clip_norm: float = 0.0, polyak: float = 0.0, objective: Objective = "classify", masked_share: float = 0.5,
+        loss: Loss = "softmax", label_smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.configure(resolve(ClassifyConfig(**given)))
@@ -146,7 +140,7 @@ class Classifier(QuickNotes, L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The rank's share of the global mean loss; DDP's mean over ranks makes it whole."""
         batch = self._whole(batch, batch_index)
-        if self.config.dropout:  # depends on (seed, step, rank) alone: a resumed run draws what an unbroken one does
+        if self.config.draws:  # depends on (seed, step, rank) alone: a resumed run draws what an unbroken one does
             step = (self._seed * 1_000_003 + self.global_step) * 65_537 + self.global_rank
             torch.manual_seed(step % 2**63)
         if self.masked is None:
@@ -184,7 +178,7 @@ class Classifier(QuickNotes, L.LightningModule):
         """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
         optimizer = build_optimizer(self.config, self.trained())
         self._steps, self._every_parameter = self.total_steps(), list(self.parameters())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps, self.epoch_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -232,6 +226,12 @@ class Classifier(QuickNotes, L.LightningModule):
         steps = Limits.of(trainer).steps(data)
         # A trial of one batch has no room for a warm-up, and is no reason to refuse it.
         return max(steps, int(self.config.warmup_steps) + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
+
+    def epoch_steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        if self.shard_data:
+            return Limits.of(self.trainer).steps_per_epoch(self.shard_data)
+        return -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what a resumed run counts on, and what rebuilds the network: plain numbers and words only."""

@@ -1,19 +1,25 @@
 """Optimiser and learning-rate schedule, as the paper trains."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-Optimizer = Literal["adamw", "sgd"]
+Optimizer = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
 Schedule = Literal["cosine", "linear", "constant", "staircase"]
 Decay = Literal["all", "kernels"]
 
 STAIRS = (1 / 3, 2 / 3, 8 / 9)
 """Source: BiT trains 90 epochs and divides by 10 after 30, 60 and 80 (paper sheet 9)."""
+_TAKES: dict[str, tuple[str, ...]] = {
+    "adamw": ("betas", "eps"), "sgd": (), "muon": ("betas", "eps"), "lion": ("betas",), "lamb": ("betas", "eps"),
+    "adafactor": (),
+}  # fmt: skip
+"""Which of these options an optimiser has."""
 LINEAR_FLOOR = 1e-5
 """Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
 
@@ -23,11 +29,20 @@ class OptimConfig:
     """How the weights are updated."""
 
     optimizer: Optimizer = "adamw"
-    """Adam with decoupled weight decay (paper: pre-training), or SGD with momentum 0.9 (paper: fine-tuning)."""
+    """Adam with decoupled weight decay (paper: pre-training), SGD with momentum 0.9 (paper: fine-tuning), or timm's
+    Muon (AdamW for the head and for what is no matrix), Lion, LAMB, or Adafactor in big_vision's form."""
     lr: float = 1.0e-3
     """Peak learning rate."""
     weight_decay: float = 0.0
-    """adamw: decoupled, times the current rate, as in the paper's Table 3. sgd: an L2 penalty."""
+    """Decoupled, times the current rate, as in the paper's Table 3; for sgd an L2 penalty, for lamb a part of the
+    update that it scales."""
+    betas: tuple[float, float] | None = None
+    """Decay of the averages of gradients and of their squares; null for the optimiser's own: adamw and lamb 0.9 and
+    0.999, lion 0.9 and 0.99, muon 0.9 and 0.95."""
+    eps: float | None = None
+    """What keeps an optimiser from dividing by 0; null for its own: adamw 1e-8, lamb 1e-6, muon 1e-7."""
+    layer_decay: float = 1.0
+    """Each block learns at this multiple of the rate of the block above it, from the head (1) down to the stem."""
     decay: Decay = "all"
     """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
@@ -35,6 +50,10 @@ class OptimConfig:
     after 1/3, 2/3 and 8/9 of the run."""
     warmup_steps: int | float = 0
     """Steps over which the learning rate rises linearly from 0; below 1, that share of the run's steps."""
+    warmup_epochs: float = 0.0
+    """The same in epochs, in place of warmup_steps."""
+    min_lr: float = 0.0
+    """The learning rate at which cosine ends."""
     clip_norm: float = 0.0
     """Largest global norm of the gradient; 0 leaves it as it is."""
     polyak: float = 0.0
@@ -46,16 +65,39 @@ def check_optim(config: OptimConfig) -> None:
 
     Raises: ValueError.
     """
-    for name, least in (("lr", 0.0), ("weight_decay", 0.0), ("warmup_steps", 0), ("clip_norm", 0.0)):
+    for name in ("lr", "weight_decay", "warmup_steps", "warmup_epochs", "min_lr", "clip_norm", "eps"):
         value = getattr(config, name)
-        if not (math.isfinite(value) and value >= least):
-            raise ValueError(f"model.{name} is {value}; it must be a finite number of at least {least}")
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"model.{name} is {value}; it must be a finite number of at least 0")
+    for name in ("betas", "eps"):
+        if getattr(config, name) is not None and name not in _TAKES[config.optimizer]:
+            those = " or ".join(word for word, options in _TAKES.items() if name in options)
+            raise ValueError(f"model.{name} has no effect with model.optimizer {config.optimizer}; it is for {those}")
+    if config.betas is not None and not (len(config.betas) == 2 and all(0 <= beta < 1 for beta in config.betas)):
+        raise ValueError(f"model.betas is {list(config.betas)}; give two numbers of at least 0 and below 1")
+    if not 0 < config.layer_decay <= 1:
+        raise ValueError(f"model.layer_decay is {config.layer_decay}; it must be above 0, up to 1 (no decay)")
+    _check_schedule(config)
     if not 0.0 <= config.polyak < 1.0:
         raise ValueError(f"model.polyak is {config.polyak}; it must be at least 0 and below 1, such as 0.9999")
 
 
-def settled(config: OptimConfig, total_steps: Callable[[], int]) -> OptimConfig:
-    """The config with its warm-up in steps. A share is rounded to the nearest step, so that records hold steps alone.
+def _check_schedule(config: OptimConfig) -> None:
+    if config.min_lr and config.schedule != "cosine":
+        raise ValueError(f"model.min_lr has no effect with model.schedule {config.schedule}; it is for cosine")
+    if config.min_lr > config.lr:
+        raise ValueError(f"model.min_lr is {config.min_lr}, above model.lr {config.lr}; give a smaller one")
+    if config.warmup_steps and config.warmup_epochs:
+        raise ValueError(
+            f"model.warmup_epochs {config.warmup_epochs} and model.warmup_steps {config.warmup_steps} both give the "
+            "length of the warm-up; set one of them to 0"
+        )
+
+
+def settled(
+    config: OptimConfig, total_steps: Callable[[], int], epoch_steps: Callable[[], int] | None = None
+) -> OptimConfig:
+    """The config with its warm-up in steps, to the nearest one, so that records hold steps alone.
 
     Raises: ValueError for a warm-up that is neither whole steps nor a share.
     """
@@ -64,7 +106,11 @@ def settled(config: OptimConfig, total_steps: Callable[[], int]) -> OptimConfig:
         warmup = round(warmup * total_steps())
     if warmup != int(warmup):
         raise ValueError(f"model.warmup_steps is {warmup}; give whole steps, or a share of the run's steps below 1")
-    return replace(config, warmup_steps=int(warmup))
+    if config.warmup_epochs:
+        if epoch_steps is None:
+            raise ValueError("model.warmup_epochs needs a run whose epochs have a length; give model.warmup_steps")
+        warmup = max(1, round(config.warmup_epochs * epoch_steps()))
+    return replace(config, warmup_steps=int(warmup), warmup_epochs=0.0)
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
@@ -75,7 +121,7 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     warmup = config.warmup_steps
     progress = min(max((step - warmup) / max(1, total_steps - warmup), 0.0), 1.0)
     if config.schedule == "cosine":
-        rate = config.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
+        rate = config.min_lr + (config.lr - config.min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
     elif config.schedule == "linear":
         floor = min(LINEAR_FLOOR, config.lr)
         rate = floor + (config.lr - floor) * (1.0 - progress)
@@ -86,9 +132,11 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
     return rate * min(1.0, step / warmup) if warmup else rate
 
 
-def lr_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
+def lr_factor(
+    config: OptimConfig, total_steps: int, epoch_steps: Callable[[], int] | None = None
+) -> Callable[[int], float]:
     """The schedule as a multiple of the peak, for `LambdaLR`."""
-    config = settled(config, lambda: total_steps)
+    config = settled(config, lambda: total_steps, epoch_steps)
     check_length(config, total_steps)
     return lambda step: learning_rate(config, step, total_steps) / config.lr if config.lr else 0.0
 
@@ -103,15 +151,52 @@ def check_length(config: OptimConfig, total_steps: int) -> None:
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, in two groups when only kernels decay."""
+    """The optimiser over all trainable parameters, in groups: those that decay before those that do not, and with
+    layer-wise rates the head's first.
+    """
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
-    decayed = [p for name, p in trainable if config.decay == "all" or _is_kernel(name, p)]
-    spared = [p for name, p in trainable if config.decay == "kernels" and not _is_kernel(name, p)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    rates = layer_rates([name for name, _ in trainable], config.layer_decay)
+    groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
+    for name, p in trainable:
+        spared = config.decay == "kernels" and not _is_kernel(name, p)
+        group = {"params": [], "lr": config.lr * rates[name], "weight_decay": 0.0 if spared else config.weight_decay}
+        plain = config.optimizer == "muon" and (not _is_kernel(name, p) or ".head." in f".{name}")
+        group |= {"use_fallback": True} if plain else {}  # timm's word for AdamW
+        groups.setdefault((-rates[name], spared, plain), group)["params"].append(p)
+    return _optimizer(config, [groups[key] for key in sorted(groups)])
+
+
+def _optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.999), fused=True)
+    given = {name: getattr(config, name) for name in ("betas", "eps") if getattr(config, name) is not None}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, fused=True, **{"lr": config.lr, "betas": (0.9, 0.999), **given})
+    from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
+    from timm import optim as timm
+
+    kinds = {"muon": timm.Muon, "lion": timm.Lion, "lamb": timm.Lamb, "adafactor": timm.AdafactorBigVision}
+    found: torch.optim.Optimizer = kinds[config.optimizer](groups, lr=config.lr, **given)
+    return found
+
+
+_STEM = re.compile(r"(network\.)?(stem|position|registers|pool\.cls)\b")
+_BLOCK = re.compile(r"\bblocks\.(\d+)\.")
+_NORM = re.compile(r"(network\.)?norm\.")
+
+
+def layer_rates(names: Sequence[str], decay: float) -> dict[str, float]:
+    """What the rate of each parameter is multiplied with: the head's by 1, and by `decay` once more for each block from
+    the last (with the norm after it) to the first, and for the stem with class token and positions.
+
+    Source: BEiT's layer-wise decay, with the layers that timm gives a ViT.
+    """
+    blocks = {name: int(found[1]) for name in names if (found := _BLOCK.search(name))}
+    depth = max(blocks.values(), default=-1) + 1
+    above = {name: depth - block for name, block in blocks.items()}
+    above |= {name: depth + 1 for name in names if _STEM.match(name)}
+    above |= {name: 1 for name in names if _NORM.match(name)}
+    return {name: decay ** above.get(name, 0) for name in names}
 
 
 def _is_kernel(name: str, parameter: nn.Parameter) -> bool:

@@ -109,10 +109,13 @@ def opening(command: "TrainingCommand") -> str:
     words += [] if command.run.init == NONE else [f"from {command.run.init}"]
     words += [] if config.objective == "classify" else [f"predicts masked patches ({config.objective})"]
     words += [f"{data.train_count:,} training images of {data.size}x{data.size}", f"{command.steps():,} steps"]
-    if command.trainer.strategy.root_device.type == "cpu":
-        count = torch.get_num_threads()
-        words += [f"{count} {'thread' if count == 1 else 'threads'}"]
-    return ", ".join(words)
+    device, count = command.trainer.strategy.root_device, torch.get_num_threads()
+    if device.type == "cpu":
+        words += [f"{count} {'thread' if count == 1 else 'threads'} of the CPU"]
+    else:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        words += [f"{command.trainer.world_size} x {name}"]
+    return ", ".join([*words, f"precision {command.trainer.precision}"])
 
 
 def _threads(command: "TrainingCommand") -> AbstractContextManager[None]:

@@ -7,7 +7,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
@@ -19,18 +20,44 @@ _SECONDS = 0.2
 
 
 class Bar(RichProgressBar):
-    """Lightning's bar, without the logger's version number, and with the true numbers of epochs and batches.
+    """Lightning's bar with the true numbers of epochs and batches, and with how far the whole run is.
 
-    Lightning counts max_steps as batches, also where gradients are added up, and shows max_epochs -1 as it is.
+    Lightning counts max_steps as batches, also where gradients are added up, and shows max_epochs -1 as it is; its
+    time left is that of an epoch.
     """
 
     _moved, _batch = 0.0, 0
+    _began = (0.0, 0)
+    """When this call began to train, and at which step"""
+    _since: tuple[float, int] | None = None
+    """When the first batch of this epoch had been taken, and how many images had been seen by then"""
+    _loss: Any = None
+    _speed = "-"
+
+    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
+        """The epoch, a short bar and the batches; the rest says `get_metrics`."""
+        columns: list[Any] = super().configure_columns(trainer)[:3]
+        columns[1].bar_width = 20
+        return columns
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on time is counted."""
+        super().on_train_start(trainer, pl_module)
+        self._began = time.monotonic(), trainer.global_step
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Its images are counted from the first batch on, for which workers may have to start."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._since = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Moves on a few times a second, and where an epoch begins or ends: nobody sees more."""
         self._batch, now = batch_idx, time.monotonic()
+        self._loss, module = (outputs or {}).get("loss", self._loss), cast(Any, pl_module)  # a step may be passed over
+        start, seen = self._since = self._since or (now, module.images_seen)
+        self._speed = f"{(module.images_seen - seen) / (now - start):,.0f}" if now > start else self._speed
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if now - self._moved >= _SECONDS or batch_idx == 0 or is_last:
             self._moved = now
@@ -42,8 +69,18 @@ class Bar(RichProgressBar):
         super().on_train_epoch_end(trainer, pl_module)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """What is shown beside the bar."""
-        return {name: shown for name, shown in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        """What is shown beside the bar: of the last batch, of this epoch, of the run, and what was validated."""
+        module, now, (began, first) = cast(Any, pl_module), time.monotonic(), self._began
+        done, total = trainer.global_step, module.total_steps()
+        left = (now - began) * (total - done) / (done - first) if done > first else None
+        shown = {
+            "loss": self._loss.item() if self._loss is not None else "-",
+            "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.2g}",
+            "images/s": self._speed,
+            "run": f"{done / total:.0%}",
+            "left": "-" if left is None else str(timedelta(seconds=round(left))),
+        }
+        return shown | {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
 
     @property
     def total_train_batches(self) -> int | float:

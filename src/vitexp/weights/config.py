@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from vitexp.nn.arch import BODIES, HYBRIDS, RESNETS, parse_arch
+from vitexp.nn.mlp import swiglu_width
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.own import check_allowed
 from vitexp.weights.names import FORMS, PORTS
-from vitexp.weights.parts import in_our_parts
+from vitexp.weights.parts import held_options, in_our_parts
 from vitexp.weights.read import Network, Stored, choose
 
 _GELUS = {"gelu": "exact", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu_fast": "tanh", "gelu_tanh": "tanh"}
@@ -63,11 +64,14 @@ def _gelu_of(stored: Stored, source: str) -> str | None:
     """
     if stored.config is not None:
         return str(stored.config.get("gelu", "tanh"))
+    network = choose(stored.tensors, source)
+    if held_options(network)["mlp"] != "gelu":
+        return None
     if words := _activation(stored.beside or {}):
         if words not in _GELUS:
             raise ValueError(f"{source} is a network with activation {words}, by its config.json: only GELU is there")
         return _GELUS[words]
-    return FORMS[choose(stored.tensors, source).form].gelu
+    return FORMS[network.form].gelu
 
 
 def _activation(beside: Mapping[str, Any]) -> str | None:
@@ -106,16 +110,16 @@ def _inferred(stored: Stored, source: str, image_size: Any, stated: Mapping[str,
         )
     arguments = beside.get("model_args")  # timm's, or the word of Hugging Face
     heads = arguments.get("num_heads") if isinstance(arguments, Mapping) else beside.get("num_attention_heads")
-    said = network.form == "google" or _activation(beside)
-    gelu: Any = _gelu_of(stored, source) if said else stated.get("gelu", "exact")
-    return replace(held.vit(heads if isinstance(heads, int) else None), gelu=gelu)
+    said = network.form == "google" or _activation(beside) or held.options["mlp"] != "gelu"
+    gelu: Any = (_gelu_of(stored, source) or ViTConfig.gelu) if said else stated.get("gelu", "exact")
+    return replace(held.vit(heads if isinstance(heads, int) else None), gelu=gelu, **held.options)
 
 
 class _Held:
     """The network of a file by our names and in our layouts. All raise ValueError for what no network here has."""
 
     def __init__(self, network: Network, source: str, image_size: Any, stated: Mapping[str, str]) -> None:
-        self._stored = in_our_parts(network, source)[0]
+        self._stored, self.options = in_our_parts(network, source)[0], held_options(network)
         self._form, self._ported = FORMS[network.form], network.form in PORTS
         self._root_alone = "patch_embed.backbone.conv.weight" in self._stored
         self._source, self._size, self._stated = source, image_size, stated
@@ -152,13 +156,14 @@ class _Held:
 
     def vit(self, heads: int | None) -> ViTConfig:
         """`heads` are known from beside the file; Google's shapes say them."""
-        kernel, hidden = self._get("stem.embedding.weight"), self._get("blocks.0.mlp.fc1.weight")
+        first = "fc1" if self.options["mlp"] == "gelu" else "up"
+        kernel, hidden = self._get("stem.embedding.weight"), self._get(f"blocks.0.mlp.{first}.weight")
         if self._form.norms and (query := self._parts("blocks.0.attention.qkv.weight")):
             heads = query[0].shape[1]
         if kernel is None or hidden is None or (self._form.norms and not heads):
             raise self.error(f"holds no layers of a Vision Transformer by the names of {self._form.program}")
         table, has_cls, head = self._get("position.tables.0"), bool(self._parts("pool.cls")), self._get("head.weight")
-        arch = self._arch((kernel.shape[0], self._depth(), hidden.shape[0], heads), kernel.shape[-1])
+        arch = self._arch((kernel.shape[0], self._depth(), self._mlp_width(len(hidden)), heads), kernel.shape[-1])
         return ViTConfig(
             arch=arch,
             image_size=self._size or self._image_size(table, has_cls, arch),
@@ -167,6 +172,13 @@ class _Held:
             pool="map" if self._parts("pool.probe") else "cls" if has_cls else "gap",
             head="tanh" if self._parts("pre_logits.weight") else "linear",
         )
+
+    def _mlp_width(self, hidden: int) -> int:
+        """That of the paper's MLP: of a gated one the width that it replaces."""
+        if self.options["mlp"] == "gelu":
+            return hidden
+        known = (body.mlp_width for body in BODIES.values() if swiglu_width(body.mlp_width) == hidden)
+        return next(known, hidden * 3 // 2)
 
     def _depth(self) -> int:
         """The layers of which there is anything."""
@@ -221,12 +233,12 @@ class _Held:
         """The square image whose patches the position table counts."""
         if table is None:
             raise self.error("has no position table, so it does not say its image size; give --image-size")
-        rows, parsed = table.shape[-2], parse_arch(arch)
-        if self._ported and square_side(rows) and not square_side(rows - 1):
-            has_cls = False  # a table for patches alone
-        side = square_side(rows - has_cls)
-        if not side:
-            raise self.error(f"has a position table of {rows} rows, no square grid; give --image-size")
+        rows, parsed, registers = table.shape[-2], parse_arch(arch), self.options["registers"]
+        if self._ported and square_side(rows) and not square_side(rows - has_cls - registers):
+            has_cls, registers = False, 0  # a table for patches alone
+        side = square_side(rows - has_cls - registers)
+        if not side or (registers and square_side(rows)):
+            raise self.error(f"has a position table of {rows} rows, no square grid or more than one; give --image-size")
         return side * (32 if parsed.stem == "root" else parsed.patch)
 
 

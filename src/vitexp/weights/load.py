@@ -14,7 +14,7 @@ from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.vit import ViT
 from vitexp.weights.config import check_gelu, square_side
 from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
-from vitexp.weights.parts import in_our_parts, take_in_normalisation
+from vitexp.weights.parts import check_options, in_our_parts, take_in_normalisation
 from vitexp.weights.read import Network, Stored, choose, read_weights, shown
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
@@ -54,7 +54,7 @@ def load_stored(
         raise ValueError(f"{source} holds {held}, and {model.config.arch} is {wanted}")
     state, notes = _filled(model, network, source, new_head)
     if isinstance(model, ViT):
-        state = {name: resize_position(name, value, model.layout, grid) for name, value in state.items()}
+        state = {name: resize_position(name, value, model.position.layout, grid) for name, value in state.items()}
     if new_head:
         state["head.weight"] = torch.zeros_like(model.head.weight)
         state["head.bias"] = torch.full_like(model.head.bias, model.config.head_bias)
@@ -70,9 +70,11 @@ def has_head(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _filled(model: ViT | ResNet, network: Network, source: str, new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
-    tensors, notes = in_our_parts(network, source)
+    if isinstance(model, ViT):
+        check_options(network, model.config, source)
+    tensors, notes = in_our_parts(network, source, keep_scale=bool(model.config.layer_scale))
     if network.form == "timm" and isinstance(model, ViT):
-        tensors = _with_row_for_cls(tensors, model.layout)
+        tensors = _with_rows_of_ours(tensors, model.position.layout, model.config.registers)
     entries = entries_of(model, network.form, source)
     if new_head:
         dropped = _HEADS if model.pre_logits is not None else _HEADS + _HIDDEN
@@ -159,11 +161,16 @@ def resize_grid(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Te
     return resized[0].flatten(1).T.to(table.dtype)
 
 
-def _with_row_for_cls(stored: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Some of timm's networks have no position for the cls token: the same as a row of zeros."""
-    table = stored.get("pos_embed")
-    if table is None or "cls_token" not in stored or table.ndim != 3 or table.shape[1] == layout.tokens:
+def _with_rows_of_ours(stored: dict[str, Tensor], layout: Layout, registers: int) -> dict[str, Tensor]:
+    """Some of timm's networks have no position for the cls token: the same as a row of zeros. Others have some for
+    registers, where ours have none: added to the registers themselves they do the same."""
+    table, tokens, rows = stored.get("pos_embed"), stored.get("reg_token"), layout.tokens
+    if table is None or table.ndim != 3:
         return stored
-    if not square_side(table.shape[1]):
+    whole = square_side(table.shape[1] - layout.prefix - registers) and not square_side(table.shape[1])
+    if tokens is not None and (whole or table.shape[1] == rows + registers):
+        before, own, after = table.tensor_split([layout.prefix, layout.prefix + registers], dim=1)
+        return stored | {"reg_token": tokens + own, "pos_embed": torch.cat([before, after], dim=1)}
+    if "cls_token" not in stored or table.shape[1] == rows or not square_side(table.shape[1]):
         return stored
     return stored | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}

@@ -94,6 +94,13 @@ _ENCODER = [
     ("blocks.#.norm2", "norm", f"{_B}norm2", f"{_HF}layernorm_after", f"{_TV}ln_2", f"{_G}LayerNorm_2"),
     ("blocks.#.mlp.fc1", "dense", f"{_B}mlp.fc1", f"{_HF}intermediate.dense", f"{_TV}mlp.0", f"{_G}MlpBlock_3/Dense_0"),
     ("blocks.#.mlp.fc2", "dense", f"{_B}mlp.fc2", f"{_HF}output.dense", f"{_TV}mlp.3", f"{_G}MlpBlock_3/Dense_1"),
+    ("registers.tokens", "value", "reg_token", "", "", ""),
+    ("blocks.#.attention.q_norm", "norm", f"{_B}attn.q_norm", "", "", ""),
+    ("blocks.#.attention.k_norm", "norm", f"{_B}attn.k_norm", "", "", ""),
+    ("blocks.#.scale1.gamma", "value", f"{_B}ls1.gamma", "", "", ""),
+    ("blocks.#.scale2.gamma", "value", f"{_B}ls2.gamma", "", "", ""),
+    ("blocks.#.mlp.gate", "dense", f"{_B}mlp.fc1_g", "", "", ""),
+    ("blocks.#.mlp.up", "dense", f"{_B}mlp.fc1_x", "", "", ""),
     ("norm", "norm", "norm", "layernorm", "encoder.ln", "Transformer/encoder_norm"),
     ("pre_logits", "dense", "", "pooler.dense", "heads.pre_logits", "pre_logits"),
     ("head", "dense", "head", "classifier", "heads.head", "head"),
@@ -188,7 +195,9 @@ _VIT = {"pos_embed": ("1d",), "pos_at": ("stem",), "pool": ("cls",), "stem": ("p
 _MORE = {"pool": ("cls", "gap", "map"), "stem": ("patch", "resnet50", "resnet26", "resnet14", "root")}
 _GOOGLE = _VIT | _MORE | {"pos_embed": ("1d", "sincos2d", "none")}
 _PORT = _VIT | {"gelu": ("tanh", "exact")}
-_TIMM = _PORT | _MORE | {"pos_embed": ("1d", "none"), "head": ("linear",)}
+_ANY: tuple[Any, ...] = ()
+_TIMM = _PORT | _MORE | {"pos_embed": ("1d", "none"), "head": ("linear",), "registers": _ANY, "layer_scale": _ANY}
+_TIMM |= {"qk_norm": (False, True), "norm": ("layer", "rms"), "mlp": ("gelu", "swiglu")}
 _RESNET = {"stem": ("auto",), "resnet": ("preact", "postact")}
 _LATER = _RESNET | {"head": ("linear", "tanh")}
 _GOOGLE_ROWS = _encoder(5) | _trunk("stem.trunk.", 3)
@@ -232,17 +241,18 @@ def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> lis
 
 # Options that every format can carry: sizes, which show in the shapes, what only training sees, and what goes with a
 # part of somebody's own, which no other format has.
-_FREE = ("arch", "image_size", "classes", "pos_std", "head_bias", "dropout", "options", "sources")
+_FREE = ("arch", "image_size", "classes", "pos_std", "head_bias", "dropout", "options", "sources", "drop_path",
+         "patch_dropout")  # fmt: skip
 
 
 def check_expressible(config: ViTConfig, allowed: Mapping[str, Sequence[Any]], format_name: str) -> None:
     """Refuses, by the name of the option, a network that a format has no words for.
 
-    An option that is neither free nor in `allowed` must have its default. Raises: ValueError.
+    An option that is neither free nor in `allowed` must have its default; `_ANY` allows all. Raises: ValueError.
     """
     for option in fields(config):
         value, words = getattr(config, option.name), allowed.get(option.name, (option.default,))
-        if option.name not in _FREE and value not in words:
+        if option.name not in _FREE and words and value not in words:
             known = " or ".join(map(str, words))
             raise ValueError(f"{format_name} weights cannot express {option.name} {value}, only {known}")
 

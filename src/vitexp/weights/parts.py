@@ -1,7 +1,7 @@
 """Parts of other programs' networks that ours do not have: refused by name, or taken in where the function is the same.
 
-A scale on what a residual branch adds (LayerScale) is multiplied into that branch's last projection; projections
-without bias get a bias of zeros; a mask token is left out, because whole images do not meet it.
+A scale on what a residual branch adds (LayerScale) is multiplied into that branch's last projection, where the network
+has none; projections without bias get a bias of zeros; a mask token is left out, as whole images do not meet it.
 """
 
 import re
@@ -24,12 +24,13 @@ _REFUSED = {
     r"fc_norm\..*": _ANOTHER_POOL,
     r"dist_token|head_dist\..*|embeddings\.distillation_token|distillation_classifier\..*": "a distillation token, as "
     "distilled DeiTs have",
-    r"reg_token|register_tokens|embeddings\.register_tokens": "register tokens",
+    r"register_tokens|embeddings\.register_tokens": "register tokens in the names of Hugging Face or of DINOv2's code",
     r"norm_pre\..*": "a norm before the first layer, as CLIP's networks have",
     r".*\.layer_scale\d\.lambda1": "LayerScale in the names of Hugging Face's DINOv2",
-    r".*\.(?:[qk]_norm|attn\.norm|mlp\.norm)\..*": "norms inside attention or MLP",
+    r".*\.(?:attn\.norm|mlp\.norm)\..*": "norms inside attention or MLP",
+    r"blocks\.\d+\.(?:in_proj|in_norm|attns|ffns)\..*": "parallel blocks in timm's fused form",
     r".*relative_position.*": "relative position biases",
-    r".*\.(?:w12|w3|fc1_g|weights_in)\..*|.*\.(?:w12|w3)": "a gated MLP",
+    r".*\.(?:w12|w3|weights_in)\..*|.*\.(?:w12|w3)": "a gated MLP in one matrix",
     r"decoder_\w+(?:\..*)?": "the decoder of a masked autoencoder",
 }
 _LAYER_SCALE = re.compile(r"(blocks\.\d+\.)(?:ls([12])\.gamma|gamma_([12]))")
@@ -40,7 +41,34 @@ _PROJECTION = re.compile(
 _MASK = ("mask_token", "embeddings.mask_token")
 
 
-def in_our_parts(network: Network, source: str) -> tuple[dict[str, Tensor], list[str]]:
+def held_options(network: Network) -> dict[str, Any]:
+    """The options that names of timm's show, with their values."""
+    tensors = network.tensors if network.form == "timm" else {}
+    registers = tensors.get("reg_token")
+    bare = "blocks.0.norm1.weight" in tensors and "blocks.0.norm1.bias" not in tensors
+    return {
+        "registers": 0 if registers is None else registers.shape[-2],
+        "norm": "rms" if bare else "layer",
+        "mlp": "swiglu" if "blocks.0.mlp.fc1_g.weight" in tensors else "gelu",
+        "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
+    }
+
+
+def check_options(network: Network, config: Any, source: str) -> None:
+    """Raises: ValueError that says which options the network to be filled must have, where names of timm's show it."""
+    apart = {name: value for name, value in held_options(network).items() if getattr(config, name) != value}
+    if network.form == "timm" and apart:
+        give = " ".join(f"--model.{name} {str(value).lower()}" for name, value in apart.items())
+        has = ", ".join(f"{name} {getattr(config, name)}" for name in apart)
+        raise ValueError(
+            f"{source} holds other parts than this network, which has {has}: give {give}, or other weights"
+        )
+    scaled = any(map(_LAYER_SCALE.fullmatch, network.tensors))
+    if network.form in PORTS and config.layer_scale and not scaled:
+        raise ValueError(f"{source} holds no LayerScale: leave layer_scale {config.layer_scale} out, or use others")
+
+
+def in_our_parts(network: Network, source: str, *, keep_scale: bool = False) -> tuple[dict[str, Tensor], list[str]]:
     """The same function in parts that ours have and in names of its table, and notes on what was changed for it.
 
     Raises: ValueError that names the parts for which there is no place.
@@ -57,13 +85,19 @@ def in_our_parts(network: Network, source: str) -> tuple[dict[str, Tensor], list
         raise ValueError(f"{source} holds {parts}, for which vitexp's networks have no place, so it was not loaded")
     state = {_respelt(name): value for name, value in stored.items() if name not in _MASK}
     notes = [f"left out {name}, which only masked images meet" for name in _MASK if name in stored]
-    notes += _fold_layer_scale(state) + _add_biases(state)
+    if keep_scale:  # in DeiT's own names it is gamma_1
+        state = {_LAYER_SCALE.sub(_as_timm, name): value for name, value in state.items()}
+    notes += ([] if keep_scale else _fold_layer_scale(state)) + _add_biases(state)
     return state, notes
 
 
 def _respelt(name: str) -> str:
     """torchvision's published files have its earlier names of the MLP."""
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
+
+
+def _as_timm(scale: re.Match[str]) -> str:
+    return f"{scale[1]}ls{scale[2] or scale[3]}.gamma"
 
 
 def _fold_layer_scale(state: dict[str, Tensor]) -> list[str]:

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vitexp.nn.vit import ViTConfig
+from vitexp.nn.config import LATER, ViTConfig
 from vitexp.record import write_atomically
 from vitexp.weights.names import FORMS
 
@@ -38,7 +38,10 @@ def own_bytes(model: nn.Module) -> bytes:
 
 def config_words(config: Any) -> str:
     """The network's config as JSON, for a place in a file that other readers pass over."""
-    return json.dumps({field.name: getattr(config, field.name) for field in fields(ViTConfig)})
+    words = {field.name: getattr(config, field.name) for field in fields(ViTConfig)}
+    return json.dumps(
+        {name: word for name, word in words.items() if name not in LATER or word != vars(ViTConfig)[name]}
+    )
 
 
 OWN_KEY = "vitexp"

@@ -27,8 +27,12 @@ _POOLS = {"cls": "token", "gap": "avg", "map": "map"}
 
 
 def timm_state(model: ViT) -> dict[str, Tensor]:
-    """A state dict that timm's network loads."""
-    return written(model, "timm")
+    """A state dict that timm's network loads. Its position table has rows for registers too, of zeros here."""
+    state = written(model, "timm")
+    if model.registers is not None and "pos_embed" in state:
+        zeros = torch.zeros_like(model.registers.tokens)
+        state["pos_embed"] = model.registers.around(zeros, state["pos_embed"], 1)
+    return state
 
 
 def timm_arguments(model: ViT) -> dict[str, Any]:
@@ -42,8 +46,15 @@ def timm_arguments(model: ViT) -> dict[str, Any]:
 
 def encoder_arguments(model: ViT) -> dict[str, Any]:
     """The same for what comes after any stem."""
-    config, layout = model.config, model.layout
-    arch = parse_arch(config.arch, config.stem)
+    config, arch = model.config, parse_arch(model.config.arch, model.config.stem)
+    if config.mlp != "gelu":
+        raise ValueError(f"timm has no word for mlp {config.mlp}, only a class of its own: export as .safetensors")
+    later = {
+        "reg_tokens": config.registers,
+        "qk_norm": config.qk_norm,
+        "init_values": config.layer_scale,
+        "norm_layer": "rmsnorm" if config.norm == "rms" else None,
+    }
     return {
         "img_size": config.image_size,
         "patch_size": arch.feature_patch,
@@ -52,12 +63,12 @@ def encoder_arguments(model: ViT) -> dict[str, Any]:
         "depth": arch.depth,
         "num_heads": arch.heads,
         "mlp_ratio": arch.mlp_width / arch.width,
-        "class_token": layout.prefix == 1,
+        "class_token": model.pool.prefix == 1,
         "global_pool": _POOLS[config.pool],
         "pos_embed": "learn" if config.pos_embed == "1d" else "none",
         "fc_norm": False,
         "act_layer": _ACTIVATIONS[config.gelu],
-    }
+    } | {name: value for name, value in later.items() if value}
 
 
 # Kernels and scales rewritten so that timm's epsilons make the same function of them as ours do.

@@ -15,7 +15,7 @@ import huggingface_hub
 import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from timm.layers import GELU, GELUTanh
+from timm.layers import GELU, GELUTanh, SwiGLU
 from timm.models._hub import check_cached_file, download_cached_file
 from torch import nn
 
@@ -83,10 +83,11 @@ def facts_of(name: str, beside: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"pretrained_cfg": {key: model.pretrained_cfg.get(key) for key in ("mean", "std")}}
     try:
         block = model.blocks[0]
-        facts |= {"num_attention_heads": block.attn.num_heads, "hidden_act": _activation(block.mlp.act)}
+        heads, gated = block.attn.num_heads, isinstance(block.mlp, SwiGLU)
+        facts |= {"num_attention_heads": heads} | ({} if gated else {"hidden_act": _activation(block.mlp.act)})
     except (AttributeError, IndexError, TypeError):
         return facts  # a ResNet, whose names say all
-    if getattr(model, "global_pool", "token") == "avg" and getattr(model, "num_prefix_tokens", 0):
+    if getattr(model, "global_pool", "token") == "avg" and getattr(model, "cls_token", None) is not None:
         raise ValueError(f"timm:{name} averages its patches beside a class token, for which vitexp has no pool")
     return facts
 
@@ -121,7 +122,7 @@ def weights_file(name: str, *, download: bool) -> Path:
         return Path(download_cached_file(url))
     raise ValueError(
         f"the weights of timm:{name} are not on this machine ({repository or url}); fetch them with --download, in a "
-        "run of `fit` with --run.download true; `fewshot` and `attention` also take --random"
+        "run of `fit` with --run.download true; `fewshot` and `inspect` also take --random"
     )
 
 

@@ -75,7 +75,7 @@ class Progress:
             self._print(f"failed {failure}")
         if any(failure.retry for failure in outcome.failures):
             self._print("to run failed cells again, from their first step: --retry")
-        for line in found:
+        for line in (*dict.fromkeys(outcome.refused), *found):
             self._print(line)
 
     def seconds_left(self) -> float | None:

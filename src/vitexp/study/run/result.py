@@ -72,12 +72,14 @@ class Outcome:
     elsewhere: list[ResolvedCell] = field(default_factory=list)
     """Cells in the hands of another runner."""
     failures: list[Failure] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Why, for each cell of an arm that failed its certificate."""
     interrupted: bool = False
 
     @property
     def ended(self) -> int:
-        """Cells that are finished or failed."""
-        return self.finished + len(self.failures)
+        """Cells that are finished, failed or refused."""
+        return self.finished + len(self.failures) + len(self.refused)
 
     @property
     def to_train(self) -> int:
@@ -86,8 +88,8 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """0 when every cell is finished, 1 when some failed, 130 when it was stopped."""
-        return 130 if self.interrupted else int(bool(self.failures))
+        """0 when every cell is finished, 1 when some failed or were refused, 130 when it was stopped."""
+        return 130 if self.interrupted else int(bool(self.failures or self.refused))
 
 
 Stale = Literal["keep", "rerun"]

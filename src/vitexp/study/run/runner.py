@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vitexp.study.certificates import certify_arms
 from vitexp.study.lint import confounding, print_lint
 from vitexp.study.plan import pilot_seeds
 from vitexp.study.resolve import ResolvedCell, check_metrics, resolve_cells, write_cells
@@ -31,7 +32,9 @@ _TICK_SECONDS = 0.25
 _KEPT = "; their test numbers stay in the records until `vitexp table` has chosen (study.tune)"
 
 
-def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse) -> int:
+def run_sweep(
+    chosen: argparse.Namespace, parse: Parse, train: Train, examine: Parse, estimate: Parse, certify: Parse
+) -> int:
     """`vitexp sweep`: runs a study, or with `lint` only checks it; returns the exit status."""
     checks = chosen.files[0] == "lint"
     files = chosen.files[1:] if checks else chosen.files
@@ -48,7 +51,7 @@ def run_sweep(chosen: argparse.Namespace, parse: Parse, train: Train, examine: P
         examine_starts = None if chosen.quick else examine
         return print_lint(study, parse, examine_starts, chosen.workers or 1, extra, as_json=chosen.json)
     options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
-    options |= {"extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    options |= {"certify": certify, "extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
     if chosen.until_decided:
         return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
     if chosen.budget is not None:
@@ -122,29 +125,27 @@ def run_study(
     progress: Progress | None = None,
     engine: LocalEngine | RayEngine | None = None,
     looks: Looks | None = None,
+    certify: Parse | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
-    `parse` and `train` are functions of cli.py, importable by name. `extra` arguments go to every cell, `resume` ones
-    to cells that were cut off. Failed cells are run again only with `retry`, and from their first step. With `stale`
-    "rerun", finished cells that other code has made are set aside and trained again. Without an `engine`, cells run in
-    `workers` processes of this machine.
+    `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
+    `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
+    `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
+    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    progress = progress or Progress(study.name)
-    cores = workers or len(available_cores())
+    progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
-    engine = engine or LocalEngine(train, cores, threads)
     with ExitStack() as held:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         held.callback(signal.signal, signal.SIGTERM, before)
-        held.enter_context(closing(engine))
+        engine = held.enter_context(closing(engine or LocalEngine(train, cores, threads)))
         processes.preload(preload, threads)
-        search = None
-        if study.method == "bayes":
-            search = held.enter_context(closing(Search(study, root, resolve)))
+        search = held.enter_context(closing(Search(study, root, resolve))) if study.method == "bayes" else None
+        if search:
             cells = search.cells
         else:
             progress.note(f"parsing {len(study.cells())} cells before anything trains{_KEPT * bool(study.config.tune)}")
@@ -153,6 +154,7 @@ def run_study(
         write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
+        runner.certify(study, cells, certify, cores)
         runner.run()
     progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
@@ -187,6 +189,16 @@ class _Runner:
             self.progress.note(line)
         self.outcome.unchosen = self.search.left if self.search else 0
         self.outcome.total = self.outcome.ended + self.outcome.to_train
+
+    def certify(self, study: Study, cells: Sequence[ResolvedCell], certify: Parse | None, workers: int) -> None:
+        """Takes the cells of arms that fail their certificate from those that wait; a search has none."""
+        waiting = self.outcome.waiting
+        if certify and not self.search:
+            why, notes = certify_arms(study, waiting, cells, certify, self.root, workers)
+            for line in (*notes, *dict.fromkeys(why.values())):
+                self.progress.note(line)
+            self.outcome.refused = [why[cell.run_directory] for cell in waiting if cell.run_directory in why]
+            self.outcome.waiting = [cell for cell in waiting if cell.run_directory not in why]
 
     def run(self) -> None:
         """Ends when every cell is finished or failed and none is to be chosen any more, or at the first Ctrl-C."""

@@ -1,0 +1,300 @@
+"""Certificates: each planted fault is named by the check that it is for, and every built-in word passes all checks."""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vitexp import axes, own
+from vitexp.eval import certificate
+from vitexp.eval.certificate import certify
+from vitexp.eval.subject import Subject
+from vitexp.nn.vit import ViT, ViTConfig, build, resolve
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_ideas.py"
+HEAD = "import os\nimport torch\nfrom vitexp.nn.position import Position\n\n\n"
+
+
+def adamw(network):
+    return torch.optim.AdamW(network.parameters())
+
+
+def config(**options):
+    return resolve(ViTConfig(**{"arch": "micro/2", "image_size": 8, "classes": 10} | options))
+
+
+def failures(subject):
+    """The checks that fail, with their sentences; every check gives a line."""
+    lines = certify(subject)
+    assert [line.check for line in lines] == list(certificate.CHECKS)
+    assert all(line.text and "\n" not in line.text for line in lines)
+    return {line.check: line.text for line in lines if line.verdict == "FAILS"}
+
+
+@pytest.fixture
+def ideas(tmp_path, monkeypatch):
+    """Writes the file of a position of the user's own, and gives the config that names it."""
+    path = list(sys.path)
+    monkeypatch.chdir(tmp_path)
+
+    def write(source):
+        Path("planted.py").write_text(source)
+        return config(pos_embed="planted:Mine")
+
+    yield write
+    sys.path[:] = path
+    sys.modules.pop("planted", None)
+    own.load.cache_clear()
+    own._LOADED.clear()
+    axes._LABELS.clear()
+
+
+TABLE = "self.table = torch.nn.Parameter(torch.randn(4, 17, 64))"
+DRAWS = "differs_in_training = True"
+
+
+def part(add="tokens + self.table[layer]", make=TABLE, extra=""):
+    """A position with this constructor, and what it adds to the tokens."""
+    return (
+        f"{HEAD}class Mine(Position):\n    {extra or 'permutation_invariant = False'}\n"
+        f"    def __init__(self, layout, at):\n        super().__init__(layout, at)\n        {make}\n"
+        f"    def add(self, tokens, layer):\n        return {add}\n"
+    )
+
+
+def biased(bias, make="pass"):
+    return part("tokens", make) + f"    def bias(self, query, layer):\n        return {bias}\n"
+
+
+DISTANCE = "self.register_buffer('d', torch.cdist(*[torch.rand(17, 2)] * 2), persistent=False)"
+RANKS = "self.register_buffer('d', torch.arange(17.0).expand(1, 17, 17) / 100)"
+DEAD = "changes the output", "pos_embed planted:Mine leaves the logits as the baseline has them"
+STAY = "order of patches", "pos_embed planted:Mine declares permutation_invariant False, but logits stay with another"
+PLANTED = {
+    "a dead branch": (part("tokens + 0.0 * self.table[layer]"), [DEAD, ("gradient", "reaches position.table;"), STAY]),
+    "a dead branch without parameters": (
+        biased("torch.ones_like(query[:, :, :, :1])"),
+        [DEAD, STAY],
+    ),
+    "a parameter without gradient": (
+        part(make="self.table, self.gate = [torch.nn.Parameter(torch.randn(4, 17, 64)) for _ in 'ab']"),
+        [("gradient", "no gradient reaches position.gate; use it, or make it a buffer")],
+    ),
+    "a lost class token": (
+        part("torch.cat([0 * tokens[:, :1], tokens[:, 1:]], 1) + self.table[layer]"),
+        [("reaches the head", "the class token does not reach the head"), ("gradient", "reaches pool.cls")],
+    ),
+    "a leak": (
+        part("tokens + self.table[layer] - tokens.mean(0, keepdim=True)"),
+        [("batch", "an image's logits depend on the others of its batch in eval mode; keep images apart")],
+    ),
+    "a leak in training": (
+        part("tokens + self.table[layer] - self.training * tokens.mean(0, keepdim=True)", extra=DRAWS),
+        [("batch", "depend on the others of its batch in training mode")],
+    ),
+    "a scale that drowns the patches": (
+        part("tokens + 100 * self.table[layer]"),
+        [("reaches the head", "two images have one answer up to .* %: what is added drowns the patches")],
+    ),
+    "a scale that bf16 has no digits for": (
+        biased("(self.d + 1e3).to(query.dtype)", RANKS),
+        [("bf16", "logits in bf16 differ by up to ")],
+    ),
+    "NaN in bf16": (
+        biased("torch.log(1 - (0.9999 - self.d / 1e6).to(query.dtype))", RANKS),
+        [("bf16", "logits are NaN or infinite in bf16; bound what grows")],
+    ),
+    "draws in eval mode": (
+        part("tokens + self.table[layer] + torch.rand_like(tokens)"),
+        [("train and eval", "two passes in eval mode over the same images differ; draw only where self.training")],
+    ),
+    "draws in training that are not declared": (
+        part("tokens + self.table[layer] + self.training * torch.rand_like(tokens)"),
+        [("train and eval", "training and eval mode differ by up to .*; declare differs_in_training, or mend it")],
+    ),
+    "a declared difference that is not there": (
+        part(extra=DRAWS),
+        [("train and eval", "declares differs_in_training True and is alike in both modes; mend one of both")],
+    ),
+    "draws that no seed governs": (
+        part("tokens + self.table[layer] + self.training * os.urandom(1)[0] * torch.sin(tokens)", extra=DRAWS),
+        [("seed", "two training passes from one seed differ; draw by torch's generator alone")],
+    ),
+    "a start that no seed governs": (
+        part(make="self.table = torch.nn.Parameter(torch.frombuffer(bytearray(os.urandom(4352)), dtype=torch.uint8)"
+             ".view(4, 17, 64).float() / 255)"),
+        [("seed", "position.table start with other values in a second build from one seed")],
+    ),
+    "a drawn buffer that is not saved": (
+        biased("self.d", DISTANCE),
+        [("save and resume", "position.d is not saved, and a new network has other values; make it a persistent")],
+    ),
+    "a count that is not saved": (
+        part("tokens + self.table[layer] * self.count()", make=f"{TABLE}; self.seen = 0")
+        + "    def count(self):\n        self.seen += self.training\n        return 1\n",
+        [("save and resume", "position.seen is not saved")],
+    ),
+    "a false invariance": (
+        part(extra="permutation_invariant = True"),
+        [("order of patches", "declares permutation_invariant True, but logits move by up to .* mend one of both")],
+    ),
+    "parameters that are declared and not there": (
+        biased("self.d", RANKS).replace("permutation_invariant = False", "adds_parameters = True"),
+        [("size", "declares adds_parameters True and has none; mend one of both")],
+    ),
+    "a wrong count of multiplications": (
+        part(extra="@classmethod\n    def macs(cls, layout, pairs, *, as_computed=False):\n        return 10 ** 6\n"),
+        [("size", "with macs of pos_embed planted:Mine an image takes .* torch counts 3,5")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_named_by_its_check_alone(ideas, fault):
+    source, expected = PLANTED[fault]
+    mine = ideas(source)
+    baseline = config(pos_embed="none") if DEAD in expected else config()
+    found = failures(Subject(mine, baseline, 0, adamw))
+    assert found.keys() == {check for check, _ in expected}, found
+    for check, said in expected:
+        with pytest.raises(AssertionError, match=said):  # as a pattern
+            raise AssertionError(found[check])
+
+
+def test_an_error_in_a_pass_fails_the_checks_that_need_it_and_names_the_line(ideas):
+    mine = ideas(part("tokens + self.table[layer].view(17 // len(tokens), 64)"))
+    found = failures(Subject(mine, config(), 0, adamw))
+    assert found.keys() == certificate.CHECKS.keys() - {"equal start", "size"}
+    assert all(f"{Path('planted.py').absolute()}:12); mend that file" in said for said in found.values())
+
+
+def test_a_part_that_cannot_be_built_is_refused(ideas):
+    with pytest.raises(ValueError, match=r"planted:Mine: add\(\) gives shape .* mend that method"):
+        certify(Subject(ideas(part("tokens[:, 1:]")), config(), 0, adamw))
+
+
+def test_the_example_holds_and_what_it_declares_is_checked(ideas):
+    mine = ideas(EXAMPLE.read_text().replace("class Alibi2D", "class Mine"))
+    lines = {line.check: line for line in certify(Subject(mine, config(), 0, adamw))}
+    assert {line.verdict for line in lines.values()} == {"holds", "reported"}
+    assert lines["order of patches"].verdict == "holds"
+    assert lines["order of patches"].text.endswith("under another order of the patches, as declared")
+    assert lines["size"].text.startswith("201,610 parameters (-1,088), 0.0035")  # 17 x 64 of the table are gone
+
+
+def test_an_invariant_part_beside_an_attention_that_is_not_is_no_fault_of_the_part(ideas):
+    mine = ideas(
+        part(extra="permutation_invariant = True", make="self.table = torch.nn.Parameter(torch.randn(4, 1, 64))")
+    )
+    assert failures(Subject(mine, config(), 0, adamw)) == {}
+    local = {line.check: line for line in certify(Subject(resolve_local(mine), config(), 0, adamw))}
+    assert local["order of patches"].verdict == "reported"
+    assert local["order of patches"].text.endswith("cannot be told beside parts that see the order too")
+
+
+def resolve_local(one):
+    return resolve(ViTConfig(**vars(one) | {"attention": "local"}))
+
+
+class Unshared(ViT):
+    """Its constructor draws once more, from torch's generator, into a weight that the baseline has too."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        nn.init.normal_(self.blocks[1].mlp.fc1.weight)
+
+
+class Headless(ViT):
+    """The class token is dropped after the stem, as a leading library did for 21 months without positions."""
+
+    def encode_patches(self, patches):
+        tokens = torch.cat([patches[:, :1], patches], dim=1)
+        for layer, block in enumerate(self.blocks):
+            tokens = block(self.position.add(tokens, layer), self.position, layer)
+        return tokens
+
+
+class Counted(ViT):
+    """Statistics of earlier batches, in a buffer that is not saved."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("mean", torch.zeros(64), persistent=False)
+
+    def encode(self, images):
+        tokens = super().encode(images)
+        found = tokens - 0.01 * self.mean
+        if self.training:
+            self.mean += tokens.detach().mean((0, 1))
+        return found
+
+
+class Renamed(ViT):
+    """Saves a weight under a name that it does not load."""
+
+    def state_dict(self, *arguments, **options):
+        state = super().state_dict(*arguments, **options)
+        return {name.replace("norm.weight", "scale"): value for name, value in state.items()}
+
+
+NETWORKS = {
+    Unshared: [("equal start", "blocks.1.mlp.fc1.weight start with other values than in the baseline; draw by name")],
+    Headless: [("gradient", "no gradient reaches pool.cls"), ("reaches the head", "the class token does not reach")],
+    Counted: [("save and resume", "mean is not saved, and a new network has other values")],
+    Renamed: [("save and resume", "RuntimeError: Error.* in loading state_dict")],
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_fault_of_the_network_is_named_too(network):
+    def faulty(one):
+        return network(one) if one.pos_embed == "rope" else build(one)
+
+    found = failures(Subject(config(pos_embed="rope"), config(), 0, adamw, faulty))
+    assert found.keys() == {check for check, _ in NETWORKS[network]}, found
+    for check, said in NETWORKS[network]:
+        with pytest.raises(AssertionError, match=said):
+            raise AssertionError(found[check])
+
+
+COMPANIONS = {
+    "arch": ("micro/2", "micro/16", "micro/32", "R14x0.5"),
+    "pool": ("cls", "gap"),
+    "pos_embed": ("1d", "rope"),
+}
+
+
+def with_word(axis, word):
+    """A small network with this word, and with what that needs beside it."""
+    for values in product(*COMPANIONS.values()):
+        options = dict(zip(COMPANIONS, values, strict=True)) | {axis: word}
+        size = 8 if options["arch"] == "micro/2" else 64
+        try:
+            return config(**options, image_size=size)
+        except ValueError:
+            continue
+    raise AssertionError(f"no network has {axis} {word}")
+
+
+@pytest.mark.parametrize(("axis", "word"), [(row.axis, row.word) for row in axes.rows()])
+def test_every_built_in_word_passes(axis, word):
+    mine = with_word(axis, word)
+    arch = mine.arch
+    baseline = resolve(ViTConfig(arch=arch, image_size=mine.image_size, classes=10))
+    assert failures(Subject(mine, baseline, 0, adamw)) == {}
+
+
+def test_the_baseline_itself_and_dropout_pass():
+    assert failures(Subject(config(), config(), 0, adamw)) == {}
+    lines = {line.check: line.text for line in certify(Subject(config(dropout=0.1), config(), 0, adamw))}
+    assert lines["changes the output"] == "in training alone; in eval mode logits are the baseline's"
+    assert lines["train and eval"] == "training and eval mode differ, as dropout 0.1 says"
+
+
+def test_a_certificate_leaves_the_generator_as_it_was():
+    torch.manual_seed(3)
+    certify(Subject(config(dropout=0.1), config(), 0, adamw))
+    assert torch.equal(torch.rand(2), torch.manual_seed(3) and torch.rand(2))
