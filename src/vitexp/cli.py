@@ -197,6 +197,14 @@ def inspect(chosen: argparse.Namespace) -> int:
     return inspect(chosen, [Group(*one) for one in read_networks(chosen.networks, chosen.root)], write_picture)
 
 
+def robustness(chosen: argparse.Namespace) -> int:
+    """Networks on changed test images; their table is made by a floor above the measurements."""
+    from vitexp.report.robustness import show_robustness
+    from vitexp.tools.robustness import measure
+
+    return show_robustness(chosen, measure)
+
+
 def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
     from vitexp.study.run.runner import run_sweep

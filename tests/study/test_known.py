@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from vitexp.report.known_text import compared
@@ -56,7 +58,8 @@ def test_a_wrong_expectation_is_refused(lab, changes, why):
         obtained(study, lab.root)
 
 
-def test_every_known_result_names_arms_of_its_study():
+def test_every_known_result_names_arms_of_its_study(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert len(files()) > 4
     for short, path in files().items():
         study = read_study(path)
