@@ -34,8 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
 _ADDED: dict[str, Any] = {
-    "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
-    "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
+    "model.gelu": "tanh", "model.pos_std": None, "model.pos_join": "add", "model.options": {}, "model.sources": {},
+    "run.fewer_shots": False, "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 FOLLOW = "follow"

@@ -21,6 +21,7 @@ from vitexp.nn.attention import LAYERS
 from vitexp.nn.config import ViTConfig, network_config, pair
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import build
@@ -101,7 +102,8 @@ def _encoder(config: ViTConfig, arch: Arch, maps: tuple[int, int], channels: int
     dense = 4 * layout.tokens * width**2 + 2 * layout.tokens * width * arch.mlp_width
     pairs = attention.pairs(layout, config.window, as_computed=as_computed)
     layer = attention.halves * dense + 2 * pairs * width + position.macs(layout, pairs, as_computed=as_computed)
-    return layout.patches * channels * patch**2 * width + arch.depth * layer + pool.macs(layout, arch.mlp_width)
+    once = layout.patches * channels * patch**2 * width + JOINS[config.pos_join].macs(layout)
+    return once + arch.depth * layer + pool.macs(layout, arch.mlp_width)
 
 
 def _trunk(

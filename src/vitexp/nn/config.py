@@ -8,6 +8,7 @@ from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.attention import LAYERS, WINDOW
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
+from vitexp.nn.pos_join import check_join
 from vitexp.nn.table import Config, part, settled
 
 part("head", "linear", label="linear head", about="one linear layer")
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     PosEmbed: TypeAlias = str
     PosAt: TypeAlias = str
+    PosJoin: TypeAlias = str
     Pool: TypeAlias = str
     Stem: TypeAlias = str
     Attention: TypeAlias = str
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 else:
     PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
+    PosJoin = Literal[axes.values("pos_join")]
     Pool = Literal[axes.values("pool")]
     Stem = Literal[axes.values("stem")]
     Attention = Literal[axes.values("attention")]
@@ -35,10 +38,11 @@ else:
     Gelu = Literal[axes.values("gelu")]
     Head = Literal[axes.values("head")]
 
-_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "gelu", "dropout")
+_NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pos_join", "pool", "attention", "window", "gelu", "dropout")
 _AXES = {
     "pos_embed": "position embedding",
     "pos_at": "where positions enter",
+    "pos_join": "how a position table and the tokens become one at the stem",
     "pool": "readout",
     "stem": "how images become tokens",
     "attention": "who attends to whom",
@@ -68,7 +72,8 @@ class ViTConfig:
     pos_at: PosAt = "stem"
     pos_std: float | None = None
     """standard deviation at which learned positions start; null for their own: 0.02 for 1d and 2d, as in the paper's
-    code, and 1 / sqrt(width of a head) for relative"""
+    code, and 1 / sqrt(width of a head) for relative and relative2d"""
+    pos_join: PosJoin = "add"
     pool: Pool = "cls"
     stem: Stem = "auto"
     attention: Attention = "full"
@@ -102,6 +107,7 @@ def resolve(config: Config) -> Config:
     arch = parse_arch(config.arch, config.stem)
     check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at, config.pos_std)
+    check_join(config.pos_embed, config.pos_at, config.pos_join)
     check_attention(config)
     axes.check("gelu", config.gelu)
     axes.check("head", config.head)

@@ -13,6 +13,7 @@ from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
 from vitexp.nn.resnet_network import ResNet
 from vitexp.nn.stem import make_stem
@@ -43,6 +44,7 @@ class ViT(nn.Module):
             grid=self.stem.grid, prefix=self.pool.prefix, width=arch.width, heads=arch.heads, depth=arch.depth
         )
         self.position = POSITIONS.make(config, self.layout, config.pos_at, config.pos_std)
+        self.pos_join = JOINS[config.pos_join](self.layout)
         self.dropout = dropout_or_nothing(config.dropout)
         self.blocks = nn.ModuleList(
             LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
@@ -61,7 +63,7 @@ class ViT(nn.Module):
         """The same from embedded patches. Shapes: (B, N, D) -> (B, T, D)."""
         tokens = self.pool.prepend(patches)
         for layer, block in enumerate(self.blocks):
-            tokens = self.position.add(tokens, layer)
+            tokens = self.pos_join(tokens, self.position, layer)
             if layer == 0:
                 tokens = self.dropout(tokens)
             tokens = block(tokens, self.position, layer)

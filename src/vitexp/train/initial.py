@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 TIMM = "timm:"
-_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "window", "resnet", "gelu")
+_OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pos_join", "pool", "attention", "window", "resnet", "gelu")
 """What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
 _SAY_NOTHING = ("own", "own resnet", "timm resnet")
 """Names from which no config follows: the run's own is taken for theirs."""

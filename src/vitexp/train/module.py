@@ -15,7 +15,7 @@ from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.lightning_private import QuickNotes, attached_trainer
 from vitexp.metrics import LIMITED
-from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, Resnet, Stem, network_config
+from vitexp.nn.config import Attention, Gelu, Head, Pool, PosAt, PosEmbed, PosJoin, Resnet, Stem, network_config
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
@@ -33,9 +33,8 @@ class Classifier(QuickNotes, L.LightningModule):
     The arguments are the options that `vitexp fit --help` explains as `--model.NAME`; `ClassifyConfig` documents and
     checks them. All are hyper-parameters, so `Classifier.load_from_checkpoint(path)` gives the trained network.
 
-    Batches of `ShardData` carry the size of the global batch, so that the loss is its exact mean on any number of
-    ranks. Plain batches `(images, labels)` are taken too, each as a whole global batch shared out evenly over the
-    ranks. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
+    Batches of `ShardData` carry the size of the global batch: the loss is its exact mean on any number of ranks. Plain
+    `(images, labels)` are whole global batches. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
 
     To train with a loss of your own, override `loss` in a subclass.
 
@@ -55,6 +54,7 @@ class Classifier(QuickNotes, L.LightningModule):
         pos_embed: PosEmbed = "1d",
         pos_at: PosAt = "stem",
         pos_std: float | None = None,
+        pos_join: PosJoin = "add",
         pool: Pool = "cls",
         stem: Stem = "auto",
         attention: Attention = "full",
