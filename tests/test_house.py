@@ -218,6 +218,7 @@ def test_every_axis_value_is_named_in_some_yaml():
     words = {
         "pos_embed": {"none", "1d", "2d", "relative", "sincos2d", "rope"},
         "pos_at": {"stem", "every", "shared"},
+        "pos_join": {"add", "concat", "multiply"},
         "pool": {"cls", "gap", "map"},
         "attention": {"full", "local", "axial"},
         "stem": {"resnet50"},

@@ -220,7 +220,10 @@ def test_a_part_that_cannot_be_is_refused_in_one_sentence_before_training(door, 
         (["--model.options.pos_embed.slope=1"], "model.options.pos_embed has no effect with pos_embed 1d"),
         ([MINE, "--model.options.pool.slope=1"], "model.options.pool has no effect"),
         (["--model.pos_embed=nowhere:Alibi2D"], "there is no nowhere.py in"),
-        (["--model.pos_embed=ideas:"], "allowed: none, 1d, 2d, relative, sincos2d, rope, or MODULE:NAME of your own"),
+        (
+            ["--model.pos_embed=ideas:"],
+            "sincos2d, rope, rope_mixed, alibi, relative2d, or MODULE:NAME of your own",
+        ),
         ([MINE, "--model.sources.pos_embed=0123456789abcdef"], "ideas:Alibi2D has changed: the hash of ideas.py is"),
     ],
 )

@@ -83,6 +83,10 @@ class Position(nn.Module):
         """Logits to add to the scaled content logits of a layer. Shapes: (B, H, T, K) -> (B, H, T, T)."""
         return None
 
+    def table(self, copy: int) -> Tensor:
+        """One of the tables of a variant that adds them. Shapes: (T, D)."""
+        raise NotImplementedError
+
     @classmethod
     def own_std(cls, head_width: int) -> float:
         """The standard deviation at which its tables start where none is given; 0 where nothing is learned."""
@@ -102,6 +106,11 @@ class Position(nn.Module):
     def has_bias(cls) -> bool:
         """Whether it compares all tokens with all tokens."""
         return cls.bias is not Position.bias
+
+    @classmethod
+    def has_table(cls) -> bool:
+        """Whether it is vectors of the tokens' width, which can also be joined in another way than by adding."""
+        return cls.table is not Position.table
 
 
 def check_position_shapes(position: Position, what: str) -> None:
