@@ -67,7 +67,7 @@ JOINS: Table[type[Join]] = Table("pos_join")
 
 
 def check_join(pos_embed: str, pos_at: str, pos_join: str, registers: int) -> None:
-    """Raises: ValueError for an unknown word, and where there is no table of the stem to join, or not for all tokens."""
+    """Raises: ValueError for an unknown word, and where no table of the stem is there to join."""
     axes.check("pos_join", pos_join)
     if pos_join != "add" and registers:
         raise ValueError(f"pos_join {pos_join} cannot be with {registers} registers: they have no place; leave one out")
