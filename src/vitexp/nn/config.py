@@ -193,6 +193,11 @@ def check_attention(config: ViTConfig) -> None:
             f"pool {config.pool} cannot be with attention {attention}: a class token lies in no row and no column; "
             f"use pool {others}"
         )
+    if pool.prefix and position.patches_alone:
+        raise ValueError(
+            f"pos_embed {config.pos_embed} cannot be with pool {config.pool}: a class token lies in no row and asks "
+            "for no offset; use pool gap or map"
+        )
     if position.has_bias() and not kind.sees_all:
         raise ValueError(
             f"pos_embed {config.pos_embed} cannot be with attention {attention}: its offsets are between all tokens, "

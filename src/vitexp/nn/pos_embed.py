@@ -48,6 +48,10 @@ class _Additive(Position):
             return tokens
         return tokens + self.table(layer if self.at == "every" else 0)
 
+    def table(self, copy: int) -> Tensor:
+        """One of its tables. Shapes: (T, D)."""
+        raise NotImplementedError
+
 
 @part("pos_embed", "1d", label="1-D", about="a learned vector per index of the raster sequence")
 class OneD(_Additive):

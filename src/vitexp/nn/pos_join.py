@@ -1,5 +1,7 @@
 """The join axis: how a position table and the tokens become one. The ViT paper adds them, and does not say why."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ class Concat(Join):
         super().__init__(layout)
         self.project = Linear(2 * layout.width, layout.width)
 
-    def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:
+    def forward(self, tokens: Tensor, position: Any, layer: int) -> Tensor:
         """At the stem. Shapes: (B, T, D) -> (B, T, D)."""
         if layer:
             return tokens
@@ -58,7 +60,7 @@ class Multiply(Join):
     A class token starts at zero, so its position acts once it has moved.
     """
 
-    def forward(self, tokens: Tensor, position: Position, layer: int) -> Tensor:
+    def forward(self, tokens: Tensor, position: Any, layer: int) -> Tensor:
         """At the stem. Shapes: (B, T, D) -> (B, T, D)."""
         return tokens if layer else tokens * (1 + position.table(0).to(tokens.dtype))
 

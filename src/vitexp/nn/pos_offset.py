@@ -65,12 +65,12 @@ class Relative2d(Position):
     Their product with the content query is added to the content logits: with attention local this is stand-alone local
     attention. As for `relative`, and where the source is silent: the product is scaled by 1 / sqrt(K), the heads of a
     layer share one table, vectors start normal with std 1 / sqrt(K) unless pos_std is given. `at`: stem = a table per
-    layer; shared = one for all. In the last layer nobody reads what the patches of a network with a class token ask, so
-    that its table is without effect there.
+    layer; shared = one for all. Not beside a class token, which alone is read in the last layer and asks for no offset.
     Source: "Stand-Alone Self-Attention in Vision Models" (Ramachandran et al., 2019).
     """
 
     refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
+    patches_alone = True
 
     def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
         super().__init__(layout, at, std)

@@ -65,6 +65,8 @@ class Position(nn.Module):
     """The neutral answers. `refused` says which places are errors for a variant, and why."""
 
     refused: ClassVar[dict[str, str]] = {}
+    patches_alone: ClassVar[bool] = False
+    """Whether it knows no class token, whose table of the last layer nobody would then read"""
 
     def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
         super().__init__()
@@ -82,10 +84,6 @@ class Position(nn.Module):
     def bias(self, query: Tensor, layer: int) -> Tensor | None:
         """Logits to add to the scaled content logits of a layer. Shapes: (B, H, T, K) -> (B, H, T, T)."""
         return None
-
-    def table(self, copy: int) -> Tensor:
-        """One of the tables of a variant that adds them. Shapes: (T, D)."""
-        raise NotImplementedError
 
     @classmethod
     def own_std(cls, head_width: int) -> float:
@@ -109,8 +107,8 @@ class Position(nn.Module):
 
     @classmethod
     def has_table(cls) -> bool:
-        """Whether it is vectors of the tokens' width, which can also be joined in another way than by adding."""
-        return cls.table is not Position.table
+        """Whether it has a method `table(copy)`, (T, D), which can also be joined in another way than by adding."""
+        return callable(getattr(cls, "table", None))
 
 
 def check_position_shapes(position: Position, what: str) -> None:

@@ -50,8 +50,6 @@ class Classifier(QuickNotes, L.LightningModule):
     Batches of `ShardData` carry the size of the global batch: the loss is its exact mean on any number of ranks. Plain
     `(images, labels)` are whole global batches. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
 
-    To train with a loss of your own, override `loss` in a subclass.
-
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
