@@ -24,6 +24,7 @@ from vitexp.train import session
 from vitexp.train import trainer_flags as flags
 from vitexp.train.checkpoint import AtomicCheckpoints, BestWeights, RunCheckpoint
 from vitexp.train.config import ClassifyConfig, RunConfig, plain
+from vitexp.train.downloaded import WHERE, check_downloaded
 from vitexp.train.ending import one_sentence
 from vitexp.train.identity import RunIdentity, check_own, claim, continuing, identify, start_of
 from vitexp.train.initial import NONE, begin
@@ -59,6 +60,8 @@ def as_fit(argv: Sequence[str]) -> list[str]:
 
 _UPDATES = ("lr", "weight_decay", "clip_norm", "warmup_steps", "warmup_epochs")
 """Options of `model` that its construction only checks."""
+_FETCHED = "WANDB_SWEEP_ID"
+"""Where it is set a W&B agent has fetched the arguments, and with them the names of files and classes."""
 _MOST_BUILT = 64
 _BUILT: dict[tuple[str, Any], Any] = {}
 """The parsers that this process has built, which takes longer than a short plan."""
@@ -98,6 +101,8 @@ class TrainingCommand(LightningCLI):
         self.verb = argv[0]
         if dropped := [word for word in argv if word.startswith("--_wandb")]:
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
+        if _FETCHED in os.environ and not self.allow_import:
+            check_downloaded(argv)
         quieten()
         super().__init__(
             classifier,
@@ -143,8 +148,8 @@ class TrainingCommand(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
         with torch.device("cpu" if self.weights else "meta"), one_sentence(), own.allowing(self.allow_import):
-            if "WANDB_SWEEP_ID" in os.environ:  # a W&B agent has fetched the arguments, and with them the files' names
-                own.check_allowed(self.config[self.verb]["model"].as_dict(), "this W&B sweep")
+            if _FETCHED in os.environ:
+                own.check_allowed(self.config[self.verb]["model"].as_dict(), WHERE)
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]

@@ -20,7 +20,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from vitexp.bits import write_answers
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
-from vitexp.nn.table import TABLES
+from vitexp.nn.table import find
+from vitexp.own import SLOTS
 from vitexp.record import RunRecord, is_candidate, open_metrics, write_record
 from vitexp.source import package_versions, source_hash
 from vitexp.train.admission import checked_identity
@@ -262,7 +263,7 @@ def own_parts_of(module: Classifier) -> dict[str, dict[str, Any]]:
     for axis in module.config.sources:
         part = [one for one in module.network.modules() if getattr(one, "own_axis", "") == axis]
         count = sum(parameter.numel() for one in part for parameter in one.parameters())
-        facts = TABLES[axis].own(getattr(module.config, axis)).facts()
+        facts = find(SLOTS[axis], getattr(module.config, axis)).facts()
         found[f"model.{axis}"] = facts | ({"parameters": count} if part else {})
     return found
 
