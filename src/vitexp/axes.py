@@ -17,7 +17,10 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-SLOTS = {"pos_embed": "model", "mlp": "model", "norm": "model", "optimizer": "model", "loss": "model"}
+SLOTS = {
+    "pos_embed": "model", "mlp": "model", "norm": "model", "optimizer": "model", "loss": "model",
+    "auto_augment": "data", "evaluators": "run",
+}  # fmt: skip
 """Axes that also take a part of the user's own, by import path, and their groups of options."""
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _OF_PART = re.compile(r"(\w+)\.(?:options|sources)\.(\w+).*")

@@ -52,11 +52,6 @@ class Slot:
     def __post_init__(self) -> None:
         SLOTS[self.axis] = self
 
-    @property
-    def group(self) -> str:
-        """The group of options that it belongs to."""
-        return axes.SLOTS[self.axis]
-
 
 SLOTS: dict[str, Slot] = {}
 """Those whose modules were imported, by axis."""
@@ -160,32 +155,39 @@ def settled(config: Config, find: Callable[[Slot, str], Own] = load, group: str 
     """
     slots = [axis for axis, where in axes.SLOTS.items() if where == group]
     chosen = {axis: str(word) for axis in slots if axes.is_path(word := getattr(config, axis, None))}
+    named = {axis: find(SLOTS[axis], path) for axis, path in chosen.items()}
+    return replace(config, **chosen, **completed(named, config, {axis: SLOTS[axis] for axis in named}, group))
+
+
+def completed(
+    found: Mapping[str, Own], config: Any, slots: Mapping[str, Slot], group: str
+) -> dict[str, dict[str, Any]]:
+    """All `options` and `sources` of these parts, by their names. Raises: ValueError, as `settled`."""
     options, sources = ({} if value is None else value for value in (config.options, config.sources))
     if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
-        raise ValueError(
-            f"{group}.options is {options!r}; give options by axis, such as {{{slots[0]}: {{slope: 0.5}}}}"
-        )
+        raise ValueError(f"{group}.options is {options!r}; give options by part, such as {{pos_embed: {{slope: 0.5}}}}")
     for key in [*options, *sources]:
-        if key not in chosen:
-            now = f" with {key} {getattr(config, key)}" if key in slots and hasattr(config, key) else ""
+        if key not in found:
+            now = f" with {key} {getattr(config, key)}" if key in axes.SLOTS and hasattr(config, key) else ""
             raise ValueError(f"{group}.options.{key} has no effect{now}: it is for a part of your own; leave it out")
-    found = {axis: find(SLOTS[axis], path) for axis, path in chosen.items()}
-    for axis, part in found.items():
-        if sources.get(axis, part.source) != part.source:
+    for name, part in found.items():
+        if sources.get(name, part.source) != part.source:
             raise ValueError(
-                f"{axis} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
-                f"{sources[axis]}; put the old file back, or train anew"
+                f"{name} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
+                f"{sources[name]}; put the old file back, or train anew"
             )
-    complete = {axis: options_of(SLOTS[axis], part, options.get(axis, {})) for axis, part in found.items()}
-    return replace(config, **chosen, options=complete, sources={axis: part.source for axis, part in found.items()})
+    complete = {
+        name: options_of(slots[name], part, options.get(name, {}), f"{group}.options.{name}")
+        for name, part in found.items()
+    }
+    return {"options": complete, "sources": {name: part.source for name, part in found.items()}}
 
 
-def options_of(slot: Slot, own: Own, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(slot: Slot, own: Own, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """All options of the constructor after what it is given, those that are not given here by their defaults.
 
     Raises: ValueError for one that it does not have, that is of another type, or that is needed and not given.
     """
-    where = f"{slot.group}.options.{slot.axis}"
     signature = inspect.signature(own.kind, eval_str=True)
     first = slot.called if inspect.isfunction(own.kind) else slot.arguments
     every = [one for one in list(signature.parameters.values())[first:] if one.name not in slot.given]
@@ -211,6 +213,24 @@ def _typed(value: Any, parameter: inspect.Parameter, where: str) -> Any:
     return checked(list(value) if isinstance(value, tuple) else value, kind, where)
 
 
+class WrongShape(ValueError):
+    """A part that changes shapes."""
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Raises: ValueError for whatever goes wrong in a part of the user's own."""
+    try:
+        yield
+    except WrongShape:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
+        ) from error
+
+
 @contextmanager
 def allowing(yes: bool) -> Iterator[None]:
     """Whether files may name the parts to import, on top of what was allowed before."""
@@ -224,9 +244,11 @@ def allowing(yes: bool) -> Iterator[None]:
 def check_allowed(config: Mapping[str, Any], where: str) -> None:
     """Raises: ValueError for a part that only `where`, a file or a server, names: it is not imported."""
     hashes = config.get("sources")
-    for axis, path in ((axis, str(config.get(axis))) for axis in axes.SLOTS):
+    given = ((axis, config.get(axis)) for axis in axes.SLOTS)
+    paths = ((axis, str(one)) for axis, word in given for one in (word if isinstance(word, list) else [word]))
+    for axis, path in paths:
         if axes.is_path(path) and path not in _LOADED and not _ALLOWED.get():  # no file runs a second time
-            source = f" (source {hashes.get(axis)})" if isinstance(hashes, Mapping) else ""
+            source = f" (source {hashes[axis]})" if isinstance(hashes, Mapping) and axis in hashes else ""
             raise ValueError(
                 f"{where} needs {axis} {path}, the file {path.partition(':')[0].replace('.', '/')}.py{source}, and "
                 f"importing a file runs it: give {ALLOW} if you trust it"

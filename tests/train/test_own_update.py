@@ -90,7 +90,7 @@ def test_what_stands_there_by_default_is_what_stood_there_before():
 LOSS = "import torch\nimport torch.nn.functional as F\ndef part(logits, labels): "
 STEP = (
     "import torch\nclass part(torch.optim.Optimizer):\n    def __init__(self, params, lr):\n"
-    "        super().__init__({}, {{'lr': lr}})\n    def step(self, closure):\n        {}\n"
+    "        super().__init__({}, {{'lr': lr}})\n    def step(self, closure=lambda: None):\n        {}\n"
 )
 UNRATED = STEP.replace("params, lr)", "params, rate=1)").replace("lr}}", "rate}}")
 WRONG = [
@@ -109,6 +109,7 @@ WRONG = [
     ("optimizer", STEP.format("params", "closure(); self.param_groups[0]['params'][0].data *= 1e39"), "no finite numb"),
     ("optimizer", STEP.format("[one for group in params for one in group['params']]", "closure()"), "keep the groups"),
     ("optimizer", UNRATED.format("params", "closure()"), "constructor takes no lr"),
+    ("optimizer", STEP.replace("=lambda: None", "").format("params", "closure()"), "fails: TypeError: .*'closure'"),
     ("optimizer", STEP.format("params", "return 1 / 0"), "fails: ZeroDivisionError"),
 ]  # fmt: skip
 

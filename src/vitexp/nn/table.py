@@ -4,9 +4,7 @@ The rows (word, label, sentence) are plain text that `vitexp.axes` reads without
 not be imported anywhere: looking a word up imports the module that its row was read from.
 """
 
-import contextlib
 import importlib
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
@@ -14,6 +12,7 @@ import torch
 
 from vitexp import axes, own
 from vitexp.nn.init import generator_for
+from vitexp.own import WrongShape, failing
 
 Part = TypeVar("Part")
 Config = TypeVar("Config", bound=Any)
@@ -113,24 +112,6 @@ class Table(Mapping[str, Part]):
 
 TABLES: dict[str, Table[Any]] = {}
 """Those that were imported, by axis."""
-
-
-@contextlib.contextmanager
-def failing(what: str) -> Iterator[None]:
-    """Raises: ValueError for whatever goes wrong in a part of the user's own."""
-    try:
-        yield
-    except WrongShape:
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(
-            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
-        ) from error
-
-
-class WrongShape(ValueError):
-    """A part that changes shapes."""
 
 
 def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool = False) -> None:

@@ -144,6 +144,12 @@ class RunConfig:
     """Draws of the few-shot images; the accuracy is their mean."""
     fewer_shots: bool = False
     """A class with fewer training images than the shots gives all it has, as in Google's protocol (else refused)."""
+    evaluators: list[str] = field(default_factory=list)
+    """Classes of your own (MODULE:NAME) that measure the logits of the test images after training."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Options of evaluators by the names of their classes: --run.options.Ece.bins 10"""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Hashes of their files: filled in; where one is given, a changed file is refused."""
     compile: bool = False
     """Train through torch.compile, which changes rounding; measurements are of the network as it is."""
     matmul_precision: MatmulPrecision = "highest"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitexp.nn.table import check_shape, failing, find
-from vitexp.own import SLOTS
+from vitexp.nn.table import check_shape, find
+from vitexp.own import SLOTS, failing
 
 _STEPS, _RATE, _IMAGES = 3, 0.01, 4
 
@@ -49,11 +49,12 @@ def check_own_optimizer(config: Any) -> None:
             built.zero_grad()
             loss = torch.stack([one.square().sum() for one in weights]).sum()
             loss.backward()
-            return float(loss)
+            return loss.item()
 
         with failing(what):
             for _ in range(_STEPS):
                 built.step(closure)
+            built.step()
     held = [([id(one) for one in group["params"]], group.get("lr")) for group in built.param_groups]
     if held != [([id(one)], _RATE) for one in weights]:
         raise ValueError(f"{what} does not keep the groups and their rates; hand both to super().__init__")

@@ -24,6 +24,7 @@ from vitexp.nn.table import find
 from vitexp.own import SLOTS
 from vitexp.record import RunRecord, is_candidate, open_metrics, write_record
 from vitexp.source import package_versions, source_hash
+from vitexp.train import evaluators
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
 from vitexp.train.compute import compile_network, matmul_precision, threads
@@ -101,7 +102,7 @@ class RunRecorder(L.Callback):
             self._folder = take_folder(self.identity.directory, last)
         self._record = self.identity.record(
             parameters=sum(p.numel() for p in module.network.parameters()),
-            parts=own_parts_of(module),
+            parts=own_parts_of(module) | evaluators.parts_of(self.run, data),
             data=data.describe(),
             code=_code_state(),
             versions=package_versions(),
