@@ -13,7 +13,10 @@ from vitexp.nn.position import Position
 
 
 class Alibi2D(Position):
-    """A penalty on each attention logit that grows with the distance of two patches, in each head by half as much."""
+    """A penalty on each attention logit that grows with the distance of two patches, in each head by half as much.
+
+    As the built-in `alibi`, with a slope to choose.
+    """
 
     label = "2-D ALiBi"
     permutation_invariant = False

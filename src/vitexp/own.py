@@ -8,6 +8,8 @@ happens where a person names it, and never because a checkpoint does, unless `--
 import functools
 import importlib
 import inspect
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,7 @@ PROPERTIES = ("permutation_invariant", "adds_parameters", "differs_in_training")
 """What a part may declare of itself, true or false, as attributes of its class."""
 _MOST_LABEL = 60
 Config = TypeVar("Config", bound=Any)
+_CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LOADED: set[str] = set()
 _ALLOWED: ContextVar[bool] = ContextVar("allowed", default=False)
 
@@ -253,3 +256,29 @@ def check_allowed(config: Mapping[str, Any], where: str) -> None:
                 f"{where} needs {axis} {path}, the file {path.partition(':')[0].replace('.', '/')}.py{source}, and "
                 f"importing a file runs it: give {ALLOW} if you trust it"
             )
+
+
+def check_downloaded(trainer: Any) -> None:
+    """Raises: ValueError for a class or file of others in the flags of the trainer that a W&B agent has fetched.
+
+    The parser imports a callback, logger or plugin when it reads its path, so this looks at the values before that.
+    """
+    if "WANDB_SWEEP_ID" not in os.environ or _ALLOWED.get():
+        return
+    for path in (path for text in _texts(trainer) for path in _CLASS.findall(text)):
+        if not path.startswith("lightning.pytorch."):
+            raise ValueError(
+                f"this W&B sweep gives the trainer {path}, and importing a class runs its file: give {ALLOW} if you "
+                "trust it"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value, at any depth."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, str):
+        yield value

@@ -43,6 +43,7 @@ _ADDED: dict[str, Any] = {
     "data.mixup_alpha": 0.8, "data.cutmix_alpha": 1.0, "data.mix_prob": 1.0, "data.switch_prob": 0.5,
     "model.registers": 0, "model.block": "sequential", "model.norm": "layer", "model.mlp": "gelu",
     "model.qk_norm": False, "model.layer_scale": 0.0, "model.drop_path": 0.0, "model.patch_dropout": 0.0,
+    "model.pos_join": "add",
 }  # fmt: skip
 """Options that came later, with what runs did before: at that value they do not count, so old fingerprints hold."""
 FOLLOW = "follow"

@@ -139,27 +139,3 @@ def test_a_part_that_cannot_be_is_refused_in_one_sentence_before_training(door, 
 def test_options_without_effect_are_refused(door, capsys, words, said):
     assert door("fit", *TINY, *words) == cli.BAD_INPUT
     assert said in capsys.readouterr().err
-
-
-CALLBACKS = ["[{class_path: theirs.Spy}]", "theirs.Spy", "[theirs.Spy]"]
-
-
-@pytest.mark.parametrize("value", CALLBACKS)
-@pytest.mark.parametrize("way", ["file", "word"])
-def test_a_callback_that_a_server_sends_is_not_imported(door, tmp_path, monkeypatch, capsys, value, way):
-    spy = "import lightning as L\nopen('imported', 'w').close()\nclass Spy(L.Callback): pass\n"
-    (tmp_path / "theirs.py").write_text(spy)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
-    Path("args.yaml").write_text(f"trainer.callbacks: {value}\n")
-    given = "--config=args.yaml" if way == "file" else f"--trainer.callbacks={value}"
-    words = ["fit", *TINY, given, "--trainer.fast_dev_run=true"]
-    assert door(*words) == cli.BAD_INPUT
-    assert capsys.readouterr().err == (
-        "vitexp: this W&B sweep needs theirs.Spy, and importing its module runs it: give --allow-import if you trust "
-        "it\n"
-    )
-    assert not Path("imported").exists()
-    assert door(*words, "--allow-import") == 0
-    assert Path("imported").exists()
-    sys.modules.pop("theirs")

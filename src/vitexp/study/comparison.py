@@ -29,10 +29,11 @@ _NOT_FOR_RESNETS = {
     f"model.{name}"
     for name in (
         *("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout", "registers", "block", "norm"),
-        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout"),
+        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout", "pos_join"),
     )
 }
-_NOT_LEARNED = ("none", "sincos2d", "rope")
+_NOT_LEARNED = ("none", "sincos2d", "rope", "rope_mixed", "alibi")
+_TABLES = ("1d", "2d", "sincos2d")
 _COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
 """Where data lie cannot change a number, but a study that lists several sets compares them."""
 
@@ -133,6 +134,8 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     if asked.get(key, flat.get(key)) == "auto":
         return True
     if key == "model.pos_std" and flat.get("model.pos_embed") in _NOT_LEARNED:
+        return True
+    if key == "model.pos_join" and (flat.get("model.pos_embed") not in _TABLES or flat.get("model.pos_at") != "stem"):
         return True
     if key == "model.pos_at":
         kind, place = flat.get("model.pos_embed"), flat.get(key)

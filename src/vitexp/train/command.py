@@ -24,7 +24,6 @@ from vitexp.train import evaluators, session
 from vitexp.train import trainer_flags as flags
 from vitexp.train.checkpoint import AtomicCheckpoints, BestWeights, RunCheckpoint
 from vitexp.train.config import ClassifyConfig, RunConfig, plain
-from vitexp.train.downloaded import WHERE, check_downloaded
 from vitexp.train.ending import one_sentence
 from vitexp.train.evaluators import Evaluators
 from vitexp.train.identity import RunIdentity, check_own, claim, continuing, identify, start_of
@@ -33,7 +32,7 @@ from vitexp.train.loggers import build_loggers
 from vitexp.train.measure import FewShotProbe
 from vitexp.train.module import Classifier
 from vitexp.train.optim import check_length, check_optim, settled
-from vitexp.train.parser import Parser, seed
+from vitexp.train.parser import Parser, seed, trainer_values
 from vitexp.train.recorder import RunRecorder
 from vitexp.train.terminal import Bar, NoProfiler, quieten
 
@@ -61,8 +60,6 @@ def as_fit(argv: Sequence[str]) -> list[str]:
 
 _UPDATES = ("lr", "weight_decay", "clip_norm", "warmup_steps", "warmup_epochs")
 """Options of `model` that its construction only checks."""
-_FETCHED = "WANDB_SWEEP_ID"
-"""Where it is set a W&B agent has fetched the arguments, and with them the names of files and classes."""
 _MOST_BUILT = 64
 _BUILT: dict[tuple[str, Any], Any] = {}
 """The parsers that this process has built, which takes longer than a short plan."""
@@ -102,8 +99,6 @@ class TrainingCommand(LightningCLI):
         self.verb = argv[0]
         if dropped := [word for word in argv if word.startswith("--_wandb")]:
             print(f"left out {' '.join(dropped)}: W&B's own argument for a resumed sweep run")
-        if _FETCHED in os.environ and not self.allow_import:
-            check_downloaded(argv)
         quieten()
         super().__init__(
             classifier,
@@ -135,6 +130,12 @@ class TrainingCommand(LightningCLI):
             _BUILT[key] = parsers_of(self)
         set_parsers(self, _BUILT[key])
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Reads the arguments; what a W&B agent has fetched imports nothing on the way."""
+        with own.allowing(self.allow_import):
+            own.check_downloaded(trainer_values(args))
+            super().parse_arguments(parser, args)
+
     def _parse_ckpt_path(self) -> None:
         """Takes no options from a checkpoint: Lightning would let those in the file win over the flags."""
 
@@ -149,9 +150,9 @@ class TrainingCommand(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
         with torch.device("cpu" if self.weights else "meta"), one_sentence(), own.allowing(self.allow_import):
-            if _FETCHED in os.environ:
+            if "WANDB_SWEEP_ID" in os.environ:  # a W&B agent has fetched the arguments, and with them the files' names
                 for group in ("model", "data", "run"):
-                    own.check_allowed(self.config[self.verb][group].as_dict(), WHERE)
+                    own.check_allowed(self.config[self.verb][group].as_dict(), "this W&B sweep")
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]

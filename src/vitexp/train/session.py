@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from vitexp.data.shards.files import keys_of
 from vitexp.metrics import LIMITED, is_learned, is_share, label
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.vit import ViTConfig
+from vitexp.nn.config import LATER, ViTConfig
 from vitexp.record import RECORD_NAME, RunRecord, open_metrics, read_record, write_atomically
 from vitexp.train.answers import class_places, gathered, listed
 from vitexp.train.checkpoint import Stop, set_aside
@@ -130,7 +130,8 @@ def network_words(config: ViTConfig) -> str:
     where = f" at {config.pos_at}" if config.pos_embed != "none" else ""
     pattern = [] if config.attention == "full" else [f"{config.attention} attention"]
     words = [f"{config.arch} ({config.stem} stem)", f"position {config.pos_embed}{where}", *pattern, config.pool]
-    return ", ".join(words)
+    later = [f"{name} {getattr(config, name)}" for name in LATER if getattr(config, name) != getattr(ViTConfig, name)]
+    return ", ".join(words + later)
 
 
 def summary(record: RunRecord, identity: RunIdentity, loggers: Sequence[RunLogger]) -> str:
