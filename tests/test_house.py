@@ -27,7 +27,7 @@ LONGEST_FUNCTION = 50
 @pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch, tmp_path):
     """Paths in the YAMLs are relative to the repository; what a plan writes is not left there."""
-    for name in ("experiments", "sweeps"):
+    for name in ("experiments", "recipes", "sweeps"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
 
@@ -53,7 +53,7 @@ def stand_in(tmp_path_factory):
 def _shards_made(stand_in, tmp_path):
     """The data that a YAML asks its reader to make first."""
     (tmp_path / "shards").mkdir()
-    for name in ("fashion-mnist", "cifar10", "cifar100", "imagenet", "jft300m", *shapes.SETS):
+    for name in ("fashion-mnist", "mnist", "cifar10", "cifar100", "imagenet", "jft300m", *shapes.SETS):
         (tmp_path / "shards" / name).symlink_to(stand_in)
     for name in drawn.SETS:
         (tmp_path / "shards" / name).symlink_to(stand_in.parent / name)
@@ -64,7 +64,7 @@ def _shards_made(stand_in, tmp_path):
 
 def trial(path):
     """The paper's warm-ups are longer than any run on stand-ins, unless that is a trial."""
-    return ["--trainer.fast_dev_run=true"] if path.stem.endswith("_paper") else []
+    return ["--trainer.fast_dev_run=true"] if path.stem.endswith(("_paper", "plain_vit")) else []
 
 
 def too_long(path):
@@ -218,6 +218,7 @@ def test_every_axis_value_is_named_in_some_yaml():
     words = {
         "pos_embed": {"none", "1d", "2d", "relative", "sincos2d", "rope"},
         "pos_at": {"stem", "every", "shared"},
+        "pos_join": {"add", "concat", "multiply"},
         "pool": {"cls", "gap", "map"},
         "attention": {"full", "local", "axial"},
         "stem": {"resnet50"},

@@ -197,6 +197,14 @@ def inspect(chosen: argparse.Namespace) -> int:
     return inspect(chosen, [Group(*one) for one in read_networks(chosen.networks, chosen.root)], write_picture)
 
 
+def robustness(chosen: argparse.Namespace) -> int:
+    """Networks on changed test images; their table is made by a floor above the measurements."""
+    from vitexp.report.robustness import show_robustness
+    from vitexp.tools.robustness import measure
+
+    return show_robustness(chosen, measure)
+
+
 def sweep(chosen: argparse.Namespace) -> int:
     """Runs or checks a study, which trains through functions that it is given."""
     from vitexp.study.run.runner import run_sweep
@@ -219,6 +227,25 @@ def controls(chosen: argparse.Namespace) -> int:
     found = answers(chosen.root)
     print(shown(found))
     return 0 if all(one.holds for one in found) else 1
+
+
+def reproduce(chosen: argparse.Namespace) -> int:
+    """Lists known results, or trains one and compares; exit status 1 where ours is shown to be another."""
+    from rich.console import Console
+
+    from vitexp.report import known_text
+    from vitexp.study.known import AGREES, find, listed, obtained
+
+    if chosen.name is None:
+        Console().print(known_text.known(listed()))
+        return 0
+    study = find(chosen.name)
+    workers = ["--workers", str(chosen.workers)] if chosen.workers else []
+    if status := _dispatch(["sweep", str(study.path), "--root", chosen.root, *workers]):
+        return status
+    found = obtained(study, chosen.root)
+    Console().print(known_text.compared(study, found, chosen.root))
+    return 0 if all(one.verdict == AGREES for one in found) else 1
 
 
 def plan_study(chosen: argparse.Namespace) -> int:

@@ -71,6 +71,19 @@ _CONTROLS = Verb(
     "itself under other seeds. Finished cells are skipped. About 5 minutes on 2 cores.",
 )
 
+_REPRODUCE = Verb(
+    "reproduce",
+    "known results of others: list them, or train one with several seeds and compare; exit status 1 if not alike",
+    "vitexp.cli:reproduce",
+    (
+        row("name", nargs="?", metavar="NAME", help="a known result (default: list them)"),
+        row("--workers", type=count, help="cells at a time (default: one per core)"),
+        _ROOT,
+    ),
+    "Without a NAME lists what is known, with source and cost. With one, trains the runs that are missing, and prints "
+    "expected, obtained, interval, cost, and whether they agree.",
+)
+
 _PLAN = Verb(
     "plan",
     "how many seeds and test images a study takes to decide, and what that costs, from the runs of a pilot",
@@ -160,4 +173,33 @@ _REPORTS = (
     ),
 )
 
-STUDIES = (_SWEEP, _CONTROLS, _PLAN, *_REPORTS)
+_TESTS = (
+    "shuffle", "drop", "salient", "shifts", "corruptions", "corruptions_ours", "attacks", "patch",
+)  # fmt: skip
+_WHAT = "which tests (default: all that need no more than the networks)"
+_SALIENT = (
+    "what orders patches for salient: a network, by its gradient, or a .npy file of shape (images, height, width) "
+    "(default: the first run of the study's baseline)"
+)
+_ROBUSTNESS = Verb(
+    "robustness",
+    "networks on changed test images: patches shuffled and blanked, shifts, corruptions, attacks; table and figure",
+    "vitexp.cli:robustness",
+    (
+        row("subjects", nargs="+", metavar="STUDY|RUN|CKPT", help="sweep files, folders of runs, or checkpoints"),
+        row("--test", nargs="+", default=[], choices=_TESTS, metavar="TEST", help=f"{_WHAT}: {', '.join(_TESTS)}"),
+        row("--ratios", nargs="+", type=count, default=[10, 30, 50, 70, 90], help="patches that are blanked, %%"),
+        row("--salience", metavar="NETWORK|FILE", help=_SALIENT),
+        row("--shift-data", metavar="SHARDS", help="test images from elsewhere, of the same classes"),
+        row("--data", metavar="SHARDS", help="the test images (default: those of the runs)"),
+        row("--images", type=count, metavar="N", help="measure N of the test images, the same for all (default: all)"),
+        row("--batch-size", type=count, default=250, help="images at a time (default: 250)"),
+        _ROOT,
+        row("--out", default="results", help="folder for tables and figures (default: results)"),
+        flag("--allow-import", "import parts of somebody's own that the checkpoints name, which runs their code"),
+    ),
+    "Every network sees the same changed images, and each answer is kept beside its run, so that table, curve and "
+    "claims have them as metrics robust/TEST. What is there already is not measured again.",
+)
+
+STUDIES = (_SWEEP, _CONTROLS, _REPRODUCE, _PLAN, _ROBUSTNESS, *_REPORTS)

@@ -91,6 +91,7 @@ ARMS = (
         for pos_embed in axes.values("pos_embed")
         for pool in axes.values("pool")
         for head in axes.values("head")
+        if (pos_embed, pool) != ("relative2d", "cls")
     ]
     + [
         ViTConfig(arch="micro/2", image_size=(8, 12), classes=10, **choices)

@@ -54,8 +54,10 @@ def test_every_parameter_is_used(word: str, at: str, prefix: int) -> None:
     total = torch.zeros(())
     for layer in range(layout.depth):
         total = total + position.add(torch.randn(1, layout.tokens, 8), layer).square().sum()
-        bias = position.bias(torch.randn(1, 2, layout.tokens, 4), layer)
+        query = torch.randn(1, 2, layout.tokens, 4)
+        bias = position.bias(query, layer)
         total = total if bias is None else total + bias.square().sum()
+        total = total + (position.rotate(query, layer) * torch.randn_like(query)).sum()
     if total.requires_grad:
         total.backward()
     assert all(parameter.grad is not None and parameter.grad.ne(0).all() for parameter in position.parameters())
@@ -78,6 +80,11 @@ def test_every_parameter_is_used(word: str, at: str, prefix: int) -> None:
         ("sincos2d", "stem", 0),
         ("sincos2d", "shared", 0),
         ("rope", "stem", 0),
+        ("rope_mixed", "stem", 24),
+        ("rope_mixed", "shared", 8),
+        ("alibi", "stem", 0),
+        ("relative2d", "stem", 48),
+        ("relative2d", "shared", 16),
     ],
 )
 def test_counts_by_hand(word: str, at: str, count: int) -> None:
@@ -178,6 +185,10 @@ def test_skew_has_the_gradient_of_a_gather() -> None:
         ("none", "shared", "use pos_at stem$"),
         ("relative", "every", "no effect with pos_embed relative: .*; use pos_at stem or shared$"),
         ("sincos2d", "every", "no effect with pos_embed sincos2d: its table is fixed.*; use pos_at stem or shared$"),
+        ("rope_mixed", "every", "no effect with pos_embed rope_mixed: .* in every layer already.* stem or shared$"),
+        ("relative2d", "every", "no effect with pos_embed relative2d: .* in every layer already.* stem or shared$"),
+        ("alibi", "every", "no effect with pos_embed alibi: its penalty acts in every layer already.* pos_at stem$"),
+        ("alibi", "shared", "no effect with pos_embed alibi: .*; use pos_at stem$"),
         ("rope", "every", "no effect with pos_embed rope: .* in every layer already.*; use pos_at stem$"),
         ("rope", "shared", "no effect with pos_embed rope: .*; use pos_at stem$"),
         ("sincos", "stem", "pos_embed 'sincos' is unknown; allowed are none, 1d, 2d, relative, sincos2d, rope"),
@@ -189,7 +200,7 @@ def test_what_has_no_effect_is_refused(word: str, at: str, message: str) -> None
         check_position(word, at)
 
 
-LEARNED = [(word, at) for word, at in PLACES if POSITIONS[word].count_parameters(layout_of(), at)]
+LEARNED = [(word, at) for word, at in PLACES if POSITIONS[word].own_std(1)]
 
 
 @pytest.mark.parametrize("std", [None, 0.02, 0.5, 0.0])
@@ -198,7 +209,7 @@ def test_tables_start_as_the_same_standard_normals_at_any_std(word: str, at: str
     """By torch's own draws: 0.02 for tables that are added, 1 / sqrt(K) = 0.5 for offsets, or what is given."""
     position = POSITIONS[word](layout_of(), at, std)
     initialise(position, seed=3)
-    scale = std if std is not None else {"1d": 0.02, "2d": 0.02, "relative": 0.5}[word]
+    scale = std if std is not None else {"1d": 0.02, "2d": 0.02, "relative": 0.5, "relative2d": 0.5}[word]
     parameters = list(position.named_parameters())
     assert parameters
     for name, parameter in parameters:

@@ -60,6 +60,19 @@ def test_gradients_reach_every_parameter(option: str) -> None:
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("choices", [{"norm": "rms", "qk_norm": True}, {"qk_norm": True}, {"stem": "conv"}], ids=str)
+@torch.no_grad()
+def test_norms_keep_their_precision_under_autocast(choices: dict[str, Any]) -> None:
+    """What torch says of a norm in two precisions is an error here."""
+    net, seen = network(**choices).eval(), []
+    torch.nn.init.normal_(net.head.weight)
+    net.blocks[2].norm1.register_forward_hook(lambda _module, _inputs, out: seen.append(out.dtype))
+    exact = net(IMAGES)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (net(IMAGES) - exact).abs().max() < 0.05 * exact.abs().max()
+    assert seen == [torch.float32] * 2
+
+
 def test_the_halves_of_an_axial_layer_are_changed_alike() -> None:
     choices: dict[str, Any] = {"norm": "rms", "mlp": "swiglu", "qk_norm": True, "layer_scale": 0.1, "drop_path": 0.3}
     net = network(attention="axial", pool="gap", **choices)

@@ -121,6 +121,9 @@ ARCHS = [("micro/2", SIZE), ("Ti/16", (32, 48)), ("R+micro/16", (64, 96))]
 EVERY_POSITION = [
     (word, at) for word, kind in POSITIONS.items() for at in axes.values("pos_at") if at not in kind.refused
 ]
+BESIDE_CLS = [(word, at) for word, at in EVERY_POSITION if not POSITIONS[word].patches_alone]
+EVERY_POOL = [(word, at, "cls") for word, at in BESIDE_CLS]
+EVERY_POOL += [(word, at, pool) for word, at in EVERY_POSITION for pool in ("gap", "map")]
 
 
 def shuffled_patches(net: ViT, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,8 +137,7 @@ def shuffled_patches(net: ViT, images: Tensor) -> tuple[Tensor, Tensor]:
         hook.remove()
 
 
-@pytest.mark.parametrize("pool", ["cls", "gap", "map"])
-@pytest.mark.parametrize(("pos_embed", "pos_at"), EVERY_POSITION)
+@pytest.mark.parametrize(("pos_embed", "pos_at", "pool"), EVERY_POOL)
 @pytest.mark.parametrize(("arch", "size"), ARCHS)
 @torch.no_grad()
 def test_only_none_is_blind_to_the_order_of_patches(
@@ -153,7 +155,7 @@ def test_none_is_blind_to_patches_moved_in_the_image() -> None:
     torch.testing.assert_close(net(images), net(images.roll(4, dims=2).roll(-2, dims=3)), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pos_embed", "pos_at"), EVERY_POSITION)
+@pytest.mark.parametrize(("pos_embed", "pos_at"), BESIDE_CLS)
 @pytest.mark.parametrize(("arch", "size"), ARCHS)
 @torch.no_grad()
 def test_cls_reaches_the_head(arch: str, size: tuple[int, int], pos_embed: str, pos_at: str) -> None:
@@ -164,16 +166,21 @@ def test_cls_reaches_the_head(arch: str, size: tuple[int, int], pos_embed: str, 
     assert (net(images) - before).abs().amax(dim=1).min() > 1e-3
 
 
-@pytest.mark.parametrize(("pos_embed", "pos_at"), EVERY_POSITION)
-@pytest.mark.parametrize(("pool", "tokens"), [("cls", PATCHES + 1), ("gap", PATCHES), ("map", PATCHES)])
-def test_contract_of_every_choice(pos_embed: str, pos_at: str, pool: str, tokens: int) -> None:
+def test_offsets_in_rows_and_columns_are_refused_beside_a_class_token() -> None:
+    with pytest.raises(ValueError, match=r"pos_embed relative2d cannot be with pool cls.*; use pool gap or map"):
+        network(pos_embed="relative2d")
+
+
+@pytest.mark.parametrize(("pos_embed", "pos_at", "pool"), EVERY_POOL)
+def test_contract_of_every_choice(pos_embed: str, pos_at: str, pool: str) -> None:
     net = network(pos_embed=pos_embed, pos_at=pos_at, pool=pool)
-    images = torch.randn(2, 3, *SIZE)
+    images, tokens = torch.randn(2, 3, *SIZE), PATCHES + (pool == "cls")
     assert net.layout.tokens == tokens
     assert net.encode(images).shape == (2, tokens, 64)
     assert net.features(images).shape == (2, 64)
     net(images).square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
+    without = {name for name, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+    assert not without
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def test_the_terminal_says_each_claim_with_its_numbers_within_100_columns(claims
     assert "paper −2.82" in text
     assert "within ±1 point" in text
     assert "20 runs in " in text
-    assert text.count("no study of ours touches it yet") == 6
+    assert text.count("no study of ours touches it yet") == 10
     assert max(map(len, out.splitlines())) <= 100 or "Written" in max(out.splitlines(), key=len)
 
 

@@ -42,6 +42,18 @@ def confounds(tmp_path):
     return find
 
 
+SLOPE = "model.options.pos_embed.slope"
+OWN = {"model.pos_embed": "ideas:Alibi2D", SLOPE: 2}
+
+
+def test_the_options_of_an_own_part_belong_to_its_axis(confounds):
+    assert confounds({"arm": {"values": [{"model.pos_embed": "1d"}, OWN, OWN | {SLOPE: 3}]}}) == []
+    found = confounds({"arm": {"values": [{"model.pos_embed": "1d"}, OWN | {"model.lr": 1e-2}]}})
+    assert [text for text in found if "model.lr never" in text or "model.lr and" in text]
+    pairs = {"together": [["model.pos_embed", "model.lr"]]}
+    assert confounds({"arm": {"values": [{"model.pos_embed": "1d"}, OWN | {"model.lr": 1e-2}]}}, pairs) == []
+
+
 def blocks(name, *values):
     return {name: {"values": list(values)}}
 

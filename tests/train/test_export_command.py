@@ -203,6 +203,7 @@ def test_onnxruntime_computes_a_convolutional_trunk_as_we_do(tmp_path, axes, tru
 TAKEN_BY = {
     "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY | {"npz"}, "rope": ANY},
     "pos_at": {"stem": ALL, "every": ANY, "shared": ANY},
+    "pos_join": {"add": ALL, "concat": ANY, "multiply": ANY},
     "pool": {"cls": ALL, "gap": ALL, "map": ALL},
     "stem": {"auto": ALL, "patch": ALL, "resnet50": ALL, "resnet26": ALL, "resnet14": ANY | {"npz"}, "root": ALL},
     "attention": {"full": ALL, "local": ANY, "axial": ANY},

@@ -81,7 +81,7 @@ def test_a_position_in_a_file_is_trained_recorded_and_shown_without_the_file(doo
     assert "ideas" not in sys.modules
 
 
-def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
+def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas, capsys):
     lines = [
         f"  {word.removeprefix('--').split('=')[0]}: {{value: {word.split('=')[1]}}}"
         for word in TINY
@@ -90,7 +90,7 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     own_arm = "{model.pos_embed: 'ideas:Alibi2D', model.options.pos_embed.slope: 0.25}"
     Path("sweep.yaml").write_text(
         "program: vitexp\nmethod: grid\nparameters:\n  study.name: {value: mine}\n" + "\n".join(lines) + "\n"
-        "  study.together: {value: [[model.pos_embed, model.options.pos_embed.slope]]}\n"
+        "  study.baseline: {value: {model.pos_embed: 1d}}\n"
         f"  data.shards: {{value: {digits}}}\n  arm: {{values: [{{model.pos_embed: 1d}}, {own_arm}]}}\n"
         'command: ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]\n'
     )
@@ -99,6 +99,11 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     assert sorted(record.status for record in first.values()) == ["finished", "finished"]
     slopes = [record.config["model"]["options"] for record in first.values()]
     assert {"pos_embed": {"slope": 0.25}} in slopes
+    capsys.readouterr()
+    assert cli.main(["table", "sweep.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "not compared" not in shown, "options go with their part"
+    assert "not enough evidence" in shown
 
     ideas.write_text(EXAMPLE.replace("return -self.penalty", "return -2 * self.penalty"))
     assert cli.main(["sweep", "sweep.yaml", "--workers=1"]) == 0
@@ -221,7 +226,10 @@ def test_a_part_that_cannot_be_is_refused_in_one_sentence_before_training(door, 
         (["--model.options.pos_embed.slope=1"], "model.options.pos_embed has no effect with pos_embed 1d"),
         ([MINE, "--model.options.pool.slope=1"], "model.options.pool has no effect"),
         (["--model.pos_embed=nowhere:Alibi2D"], "there is no nowhere.py in"),
-        (["--model.pos_embed=ideas:"], "allowed: none, 1d, 2d, relative, sincos2d, rope, or MODULE:NAME of your own"),
+        (
+            ["--model.pos_embed=ideas:"],
+            "sincos2d, rope, rope_mixed, alibi, relative2d, or MODULE:NAME of your own",
+        ),
         ([MINE, "--model.sources.pos_embed=0123456789abcdef"], "ideas:Alibi2D has changed: the hash of ideas.py is"),
     ],
 )
@@ -296,6 +304,45 @@ def test_what_a_server_sends_to_an_agent_imports_nothing_unless_it_is_allowed(do
     assert "this W&B sweep needs pos_embed ideas:Alibi2D" in capsys.readouterr().err
     assert not Path("imported").exists()
     assert door(*words, "--allow-import") == 0
+
+
+CALLBACK = "[{class_path: aside.Mine}]"
+DOWNLOADED = {
+    "a flag": (["--trainer.callbacks", CALLBACK], ""),
+    "a flag with =": ([f"--trainer.callbacks={CALLBACK}"], ""),
+    "a path alone": (["--trainer.callbacks+=aside.Mine"], ""),
+    "the group": (["--trainer={callbacks: " + CALLBACK + "}"], ""),
+    "a file": (["--config=args.json"], f"trainer: {{callbacks: {CALLBACK}}}"),
+    "a dotted key": (["--config=args.json"], f"trainer.callbacks: {CALLBACK}"),
+    "an arm": (["--config", "args.json"], f"arm: {{trainer.callbacks: {CALLBACK}}}"),
+    "beside Lightning's": (
+        ["--config=args.json"],
+        "trainer.callbacks: [lightning.pytorch.callbacks.ModelSummary, aside.Mine]",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", DOWNLOADED)
+def test_an_agent_imports_no_callback_unless_it_is_allowed(door, ideas, monkeypatch, capsys, way):
+    given, text = DOWNLOADED[way]
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    monkeypatch.delitem(sys.modules, "aside", raising=False)
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    start = "import lightning.pytorch as L\nopen('imported', 'w').close()\n"
+    Path("aside.py").write_text(f"{start}class Mine(L.Callback): pass\n")
+    Path("args.json").write_text(text or "{}")
+    words = ["fit", *TINY, *given, "--trainer.fast_dev_run=true"]
+    assert door(*words) == cli.BAD_INPUT
+    assert "this W&B sweep gives the trainer aside.Mine, and importing a class" in capsys.readouterr().err
+    assert not Path("imported").exists()
+    assert door(*words, "--allow-import") == 0
+    assert Path("imported").exists()
+
+
+def test_an_agent_takes_callbacks_of_lightning(door, monkeypatch):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    callback = "{class_path: lightning.pytorch.callbacks.ModelSummary, init_args: {max_depth: 1}}"
+    assert door("fit", *TINY, f"--trainer.callbacks=[{callback}]", "--trainer.fast_dev_run=true") == 0
 
 
 def test_a_record_imports_nothing(trained):

@@ -59,9 +59,10 @@ def config(**options):
     return ViTConfig(**{"arch": "micro/4", "image_size": 8, "classes": 3} | options)
 
 
-def test_both_are_trained_and_recorded_with_their_options_and_all_their_parameters(door):
+def test_both_are_trained_and_recorded_with_their_options_and_all_their_parameters(door, capsys):
     words = ["--model.norm=blocks:Scale", "--model.options.norm.start=0.5", "--model.mlp=blocks:Bottleneck"]
     assert door("fit", *TINY, *words, "--study.name=mine") == 0
+    assert "position 1d at stem, cls, norm blocks:Scale, mlp blocks:Bottleneck: " in capsys.readouterr().out
     (record,), _ = read_records("runs")
     assert record.config["model"]["options"] == {"norm": {"start": 0.5}, "mlp": {"rank": 8}}
     assert {key: (part["label"], part["parameters"]) for key, part in record.parts.items()} == {

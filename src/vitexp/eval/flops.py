@@ -24,6 +24,7 @@ from vitexp.nn.norm import NORMS
 from vitexp.nn.patch_dropout import kept
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import build
@@ -106,15 +107,16 @@ def _encoder(
     patch, width = arch.feature_patch, arch.width
     pool, position, attention = POOLS[config.pool], POSITIONS[config.pos_embed], LAYERS[config.attention]
     grid = (maps[0] // patch, maps[1] // patch)
-    stem = grid[0] * grid[1] * channels * patch**2 * width
+    once = grid[0] * grid[1] * channels * patch**2 * width
     if in_training and config.patch_dropout:
         grid = (1, kept(grid[0] * grid[1], config.patch_dropout))
     placed = Layout(grid=grid, prefix=pool.prefix, width=width, heads=arch.heads, depth=arch.depth)
+    once += JOINS[config.pos_join].macs(placed)
     layout = replace(placed, prefix=placed.prefix + config.registers)
     dense = layout.tokens * (4 * width**2 + MLPS[config.mlp].macs(width, arch.mlp_width))
     pairs, between = (attention.pairs(some, config.window, as_computed=as_computed) for some in (layout, placed))
     layer = attention.halves * dense + 2 * pairs * width + position.macs(placed, between, as_computed=as_computed)
-    return stem + arch.depth * layer + pool.macs(placed, arch.mlp_width)
+    return once + arch.depth * layer + pool.macs(placed, arch.mlp_width)
 
 
 def _trunk(

@@ -11,6 +11,7 @@ from vitexp.nn.mlp import MLPS
 from vitexp.nn.norm import NORMS
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
+from vitexp.nn.pos_join import check_join
 from vitexp.nn.position import Position
 from vitexp.nn.table import Config, part, settled
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     PosEmbed: TypeAlias = str
     PosAt: TypeAlias = str
+    PosJoin: TypeAlias = str
     Pool: TypeAlias = str
     Stem: TypeAlias = str
     Attention: TypeAlias = str
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 else:
     PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
+    PosJoin = Literal[axes.values("pos_join")]
     Pool = Literal[axes.values("pool")]
     Stem = Literal[axes.values("stem")]
     Attention = Literal[axes.values("attention")]
@@ -45,12 +48,13 @@ else:
     Norm = Literal[axes.values("norm")] | axes.OwnPart
     Mlp = Literal[axes.values("mlp")] | axes.OwnPart
 
-LATER = ("registers", "block", "norm", "mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout")
+LATER = ("registers", "block", "norm", "mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout", "pos_join")
 """Options that files and names leave out at their defaults, so that those from before them stay as they are."""
 _NOT_FOR_RESNETS = ("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "gelu", "dropout", *LATER)
 _AXES = {
     "pos_embed": "position embedding",
     "pos_at": "where positions enter",
+    "pos_join": "how a position table and the tokens become one at the stem",
     "pool": "readout",
     "stem": "how images become tokens",
     "attention": "who attends to whom",
@@ -83,7 +87,8 @@ class ViTConfig:
     pos_at: PosAt = "stem"
     pos_std: float | None = None
     """standard deviation at which learned positions start; null for their own: 0.02 for 1d and 2d, as in the paper's
-    code, and 1 / sqrt(width of a head) for relative"""
+    code, and 1 / sqrt(width of a head) for relative and relative2d"""
+    pos_join: PosJoin = "add"
     pool: Pool = "cls"
     stem: Stem = "auto"
     attention: Attention = "full"
@@ -135,6 +140,7 @@ def resolve(config: Config) -> Config:
     arch = parse_arch(config.arch, config.stem)
     check_resnet(config, arch)
     check_position(config.pos_embed, config.pos_at, config.pos_std)
+    check_join(config.pos_embed, config.pos_at, config.pos_join, config.registers)
     check_attention(config)
     check_blocks(config, arch)
     check_patch_dropout(config)
@@ -186,6 +192,11 @@ def check_attention(config: ViTConfig) -> None:
         raise ValueError(
             f"pool {config.pool} cannot be with attention {attention}: a class token lies in no row and no column; "
             f"use pool {others}"
+        )
+    if pool.prefix and position.patches_alone:
+        raise ValueError(
+            f"pos_embed {config.pos_embed} cannot be with pool {config.pool}: a class token lies in no row and asks "
+            "for no offset; use pool gap or map"
         )
     if position.has_bias() and not kind.sees_all:
         raise ValueError(

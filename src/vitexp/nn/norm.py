@@ -20,9 +20,15 @@ def layer_norm(width: int) -> nn.Module:
 
 
 @part("norm", "rms", label="RMSNorm", about="RMSNorm: no mean is taken off, and there is no shift")
-def rms_norm(width: int) -> nn.Module:
+class RmsNorm(nn.RMSNorm):
     """x / sqrt(mean(x^2) + eps), then a learned scale. Source: Zhang and Sennrich (2019)."""
-    return nn.RMSNorm(width, eps=NORM_EPS)
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=NORM_EPS)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """In the precision of its scale, as autocast does for LayerNorm alone. Shapes: (..., D) -> (..., D)."""
+        return super().forward(tokens.to(self.weight.dtype))
 
 
 class TokenNorm(nn.Module):

@@ -42,15 +42,15 @@ class _Additive(Position):
     def _copies(layout: Layout, at: str) -> int:
         return layout.depth if at == "every" else 1
 
-    def table(self, copy: int) -> Tensor:
-        """One table. Shapes: (T, D)."""
-        raise NotImplementedError
-
     def add(self, tokens: Tensor, layer: int) -> Tensor:
         """Adds the table of this layer; `stem` means the first layer only."""
         if layer and self.at == "stem":
             return tokens
         return tokens + self.table(layer if self.at == "every" else 0)
+
+    def table(self, copy: int) -> Tensor:
+        """One of its tables. Shapes: (T, D)."""
+        raise NotImplementedError
 
 
 @part("pos_embed", "1d", label="1-D", about="a learned vector per index of the raster sequence")
@@ -187,6 +187,10 @@ class SinCos2d(Position):
         self.register_buffer("fixed", torch.empty(layout.tokens, layout.width), persistent=False)
         self.init_rules: dict[str, Rule] = {"fixed": self._fill}
 
+    def table(self, copy: int) -> Tensor:
+        """Shapes: (T, D)."""
+        return self.get_buffer("fixed")
+
     def add(self, tokens: Tensor, layer: int) -> Tensor:
         """Adds the table; `stem` means the first layer only."""
         return tokens if layer and self.at == "stem" else tokens + self.get_buffer("fixed").to(tokens.dtype)
@@ -237,16 +241,20 @@ class Rope(Position):
 
     def rotate(self, heads: Tensor, layer: int) -> Tensor:
         """Turns each pair by the angle of its token."""
-        cos, sin = self.get_buffer("cos"), self.get_buffer("sin")
-        one, other = heads.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack([one * cos - other * sin, other * cos + one * sin], dim=-1).flatten(-2)
-        return turned.to(heads.dtype)
+        return turn(heads, self.get_buffer("cos"), self.get_buffer("sin"))
 
     def _fill_cos(self, table: Tensor, generator: Generator) -> None:
         table.copy_(angles(self.layout).cos())
 
     def _fill_sin(self, table: Tensor, generator: Generator) -> None:
         table.copy_(angles(self.layout).sin())
+
+
+def turn(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Neighbouring pairs of values turned. Shapes: (B, H, T, K), twice (T, K / 2) or (H, T, K / 2) -> (B, H, T, K)."""
+    one, other = heads.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([one * cos - other * sin, other * cos + one * sin], dim=-1).flatten(-2)
+    return turned.to(heads.dtype)
 
 
 def angles(layout: Layout) -> Tensor:

@@ -65,6 +65,8 @@ class Position(nn.Module):
     """The neutral answers. `refused` says which places are errors for a variant, and why."""
 
     refused: ClassVar[dict[str, str]] = {}
+    patches_alone: ClassVar[bool] = False
+    """Whether it knows no class token, whose table of the last layer nobody would then read"""
 
     def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
         super().__init__()
@@ -102,6 +104,11 @@ class Position(nn.Module):
     def has_bias(cls) -> bool:
         """Whether it compares all tokens with all tokens."""
         return cls.bias is not Position.bias
+
+    @classmethod
+    def has_table(cls) -> bool:
+        """Whether it has a method `table(copy)`, (T, D), which can also be joined in another way than by adding."""
+        return callable(getattr(cls, "table", None))
 
 
 def check_position_shapes(position: Position, what: str) -> None:

@@ -18,6 +18,7 @@ from vitexp.nn.norm import NORMS
 from vitexp.nn.patch_dropout import PatchDropout
 from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
+from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
 from vitexp.nn.registers import Placed, Registers
 from vitexp.nn.resnet_network import ResNet
@@ -51,6 +52,7 @@ class ViT(nn.Module):
         self.layout = replace(placed, prefix=placed.prefix + config.registers)
         self.position = POSITIONS.make(config, placed, config.pos_at, config.pos_std)
         self.registers = Registers(config.registers, arch.width, placed.prefix) if config.registers else None
+        self.pos_join = JOINS[config.pos_join](placed)
         self.dropout = dropout_or_nothing(config.dropout)
         self.patch_dropout = PatchDropout(config.patch_dropout, self.layout.prefix) if config.patch_dropout else None
         self.blocks = nn.ModuleList(
@@ -73,7 +75,7 @@ class ViT(nn.Module):
         if self.registers is not None:
             tokens, position = self.registers.insert(tokens), Placed(self.position, self.registers)
         for layer, block in enumerate(self.blocks):
-            tokens = position.add(tokens, layer)
+            tokens = self.pos_join(tokens, position, layer)
             if layer == 0:
                 tokens = self.dropout(tokens)
                 tokens = tokens if self.patch_dropout is None else self.patch_dropout(tokens)

@@ -109,7 +109,9 @@ def caption(curve: Curve) -> str:
     if laws:
         text += " Dashed: error = a·n⁻ᵇ + c; b with its 95 % bootstrap interval over seeds."
     if any(law.outside for law in laws):
-        text += " Hollow: the law leaves the mean by more than its interval (95 %, all sizes of a line together)."
+        text += (
+            " Hollow: the law leaves the mean by more than its interval over seeds alone (95 %, all sizes together)."
+        )
     if any(_crossings(curve, metric) for metric in curve.lines):
         text += " Grey: where the seeds leave open which arm is ahead (95 %), and the size at which the means cross."
     return text

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from vitexp import stats
+from vitexp.axes import factor_of
 from vitexp.record import FOLLOW, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
@@ -49,7 +50,8 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
-    free = [labels.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
+    keys, named = judged[0].arm.factors, table.study.config.baseline.keys()
+    free = [labels.key_label(key) for key in keys if named.isdisjoint((key, factor_of(key)))]
     equal = f" at equal {' and '.join(free)}" if free else ""
     too_few = any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged)
     family = labels.comparisons_text(table.comparisons)

@@ -46,6 +46,7 @@ KEYS = {
     "model.pool": "readout",
     "model.pos_at": "added",
     "model.pos_embed": "position embedding",
+    "model.pos_join": "positions and tokens",
     "model.pos_std": "start of the positions, std",
     "model.qk_norm": "norm of queries and keys",
     "model.registers": "registers",
@@ -201,7 +202,9 @@ def _one(key: str, value: Any, among_others: bool) -> str:
 
 def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
     """What says nothing beside the rest of a label: where no positions are added, which stem a name means."""
-    if key in ("model.pos_at", "model.pos_std"):
+    if value is None and axes.factor_of(key) in label and axes.factor_of(key) != key:
+        return True
+    if key in ("model.pos_at", "model.pos_std", "model.pos_join"):
         return label.get("model.pos_embed") == "none"
     if key == "model.stem":
         return value == "auto" and "model.arch" in label
@@ -235,6 +238,7 @@ NAMES: dict[str, Callable[[str], str]] = {
     "model.arch": network_label,
     "data.shards": lambda shards: shards.rstrip("/").rpartition("/")[2],
     "data.name": str,
+    "data.auto_augment": "policy {}".format,
     "line": str,
     "run.init": start_label,
 }

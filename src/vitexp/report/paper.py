@@ -2,7 +2,8 @@
 
 A study names its table (`study.paper: table8`), and a figure stands beside the arm that has the values it was measured
 with. Only tables that a sweep of ours can meet have figures here; of the paper's pictures there is what they show.
-Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929v2).
+Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929v2); Naseer et al., Intriguing
+Properties of Vision Transformers, NeurIPS 2021.
 """
 
 from collections.abc import Mapping
@@ -84,6 +85,7 @@ _CAVEATS = {
     "; hybrids lead slightly at small compute, and the gap closes as models grow",
     "Figure 8": "drawn only: depth helps most, less beyond 16 layers, and width least; smaller patches help too",
     "Figure 9": "drawn only: at the class token's learning rate (8e-4) pooling is clearly worse, at 3e-4 alike",
+    "Naseer 2021": "another paper, of DeiT and ViT beside a ResNet-50 on ImageNet: unlike recipes, one network each",
 }
 # Metric, keys, data and figures of Published.
 _MEASURED: dict[str, tuple[Any, ...]] = {

@@ -156,6 +156,11 @@ def _rendered(
     )
 
 
+def rendered_cell(entry: Entry) -> CellView:
+    """One arm in one metric, without a figure of the paper."""
+    return _cell(entry, None, with_count=False)
+
+
 def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
     interval, judged, beside = entry.interval, entry.judgement, _paper_beside(entry, paper)
     if interval is None:

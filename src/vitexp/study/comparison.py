@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+from vitexp.axes import factor_of
 from vitexp.record import flatten, result_config
 from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
@@ -28,10 +29,11 @@ _NOT_FOR_RESNETS = {
     f"model.{name}"
     for name in (
         *("pos_embed", "pos_at", "pos_std", "pool", "attention", "window", "dropout", "registers", "block", "norm"),
-        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout"),
+        *("mlp", "qk_norm", "layer_scale", "drop_path", "patch_dropout", "pos_join"),
     )
 }
-_NOT_LEARNED = ("none", "sincos2d", "rope")
+_NOT_LEARNED = ("none", "sincos2d", "rope", "rope_mixed", "alibi")
+_TABLES = ("1d", "2d", "sincos2d")
 _COUNT_ALTHOUGH_NEUTRAL = ("data.shards",)
 """Where data lie cannot change a number, but a study that lists several sets compares them."""
 
@@ -122,8 +124,9 @@ def _differing(one: Values, other: Values, config: StudyConfig) -> dict[str, lis
 
 
 def _together(key: str, config: StudyConfig) -> str:
-    """One name for all keys that the study says to change together."""
-    return next((" ".join(keys) for keys in config.together if key in keys), key)
+    """One name for all keys that the study says to change together, or that belong to one part of the user's own."""
+    part = factor_of(key)
+    return next((" ".join(keys) for keys in config.together if {key, part} & set(keys)), part)
 
 
 def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
@@ -132,10 +135,17 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
         return True
     if key == "model.pos_std" and flat.get("model.pos_embed") in _NOT_LEARNED:
         return True
+    if key == "model.pos_join" and (flat.get("model.pos_embed") not in _TABLES or flat.get("model.pos_at") != "stem"):
+        return True
     if key == "model.pos_at":
         kind, place = flat.get("model.pos_embed"), flat.get(key)
         return kind == "none" or (kind, place) == ("relative", "stem")
     return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
+
+
+def _without_options(factors: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    """An arm without the options of the parts of the user's own that stand where values are `named`."""
+    return spelling({key: value for key, value in factors.items() if key in named or factor_of(key) not in named})
 
 
 class Comparisons:
@@ -150,7 +160,12 @@ class Comparisons:
     def baseline_of(self, arm: Arm) -> Arm | None:
         """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
         named = {key: value for key, value in self.config.baseline.items() if key in arm.factors}
-        return self._by_factors.get(spelling({**arm.factors, **named})) if named else None
+        found = self._by_factors.get(spelling({**arm.factors, **named})) if named else None
+        if found or not named:
+            return found
+        wanted = _without_options({**arm.factors, **named}, named)  # options of a part go with it
+        others = [other for other in self.arms if _without_options(other.factors, named) == wanted]
+        return others[0] if len(others) == 1 else None
 
     def unlike(self, arm: Arm, other: Arm) -> str:
         """Why the difference of two arms has several causes, as the end of a sentence; empty where it has one.

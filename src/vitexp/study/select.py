@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
+from vitexp.robust import with_tests
 from vitexp.study.arm import (
     Arm,
     check_alike,
@@ -99,7 +100,8 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     if not isinstance(runs, Runs):
         folder = Path(runs) / study.name
         planned, (records, damaged) = _planned(folder), read_records(folder)
-        runs = Runs(location=str(folder), records=tuple(records), damaged=tuple(damaged))
+        tested = [with_tests(record, damaged) for record in records]
+        runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged))
     fingerprints = {} if where else {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
     cells, records = study.cells(), _kept(runs, where or {})
     keys = [key for key in differing_keys([cell.overrides for cell in cells]) if key != SEED]

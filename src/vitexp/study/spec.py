@@ -76,6 +76,8 @@ class StudyConfig:
     w32d4m64h2/4]}; without it the lines are families of networks"""
     groups: dict[str, list[str]] = field(default_factory=dict)
     """The data sets of a suite by the name of their group, for example {natural: [digits]}: also prints the means"""
+    expected: dict[str, Any] = field(default_factory=dict)
+    """A published result that `vitexp reproduce` compares with: metric, source, differs, arms with a value each"""
 
     def __post_init__(self) -> None:
         check_name(self.name, "study.name")

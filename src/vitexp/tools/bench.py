@@ -146,7 +146,8 @@ def _row(name: str, precision: str, candidate: str, times: Sequence[float], medi
 
 def _floor_of(candidate: str, medians: dict[str, float]) -> str:
     """Relative positions have products of their own, and are held against them."""
-    return "floor, relative" if "relative" in candidate and "floor, relative" in medians else "floor"
+    own = "relative" in candidate.replace(",", "").split()
+    return "floor, relative" if own and "floor, relative" in medians else "floor"
 
 
 def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:

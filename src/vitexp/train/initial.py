@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NONE = "none"
 TIMM = "timm:"
 _OPTIONS = ("arch", "stem", "pos_embed", "pos_at", "pool", "attention", "window", "resnet", "gelu", "registers",
-            "block", "norm", "mlp", "qk_norm")  # fmt: skip
+            "block", "norm", "mlp", "qk_norm", "pos_join")  # fmt: skip
 """What must be equal for weights to fit; images of another size are resized to, and a head is begun anew."""
 _SAY_NOTHING = ("own", "own resnet", "timm resnet")
 """Names from which no config follows: the run's own is taken for theirs."""

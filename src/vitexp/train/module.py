@@ -25,6 +25,7 @@ from vitexp.nn.config import (
     Pool,
     PosAt,
     PosEmbed,
+    PosJoin,
     Resnet,
     Stem,
     network_config,
@@ -49,8 +50,6 @@ class Classifier(QuickNotes, L.LightningModule):
     Batches of `ShardData` carry the size of the global batch: the loss is its exact mean on any number of ranks. Plain
     `(images, labels)` are whole global batches. Shapes: images (B, 3, rows, columns) in [-1, 1], labels int64 (B,).
 
-    To train with a loss of your own, override `loss` in a subclass.
-
     Raises: ValueError when an option is out of range or has no effect in this combination.
     """
 
@@ -61,7 +60,7 @@ class Classifier(QuickNotes, L.LightningModule):
     def __init__(
         self,
         *, arch: str = "B/16", image_size: tuple[int, int] | int = 224, classes: int = 1000,
-        pos_embed: PosEmbed = "1d", pos_at: PosAt = "stem", pos_std: float | None = None,
+        pos_embed: PosEmbed = "1d", pos_at: PosAt = "stem", pos_std: float | None = None, pos_join: PosJoin = "add",
         pool: Pool = "cls", stem: Stem = "auto", attention: Attention = "full", window: int = 3,
         resnet: Resnet = "preact", gelu: Gelu = "tanh", head: Head = "linear", head_bias: float = 0.0,
         dropout: float = 0.0, registers: int = 0, block: Block = "sequential", norm: Norm = "layer", mlp: Mlp = "gelu",

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Union, get_args
 
@@ -12,14 +13,15 @@ from jsonargparse import get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
-from vitexp import axes, strict
+from vitexp import axes, own, strict
 
 # The line beneath a config field is its help text.
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 register_type(axes.OwnPart)
 
 ARM = "arm"
-_OPTIONS = "model.options."
+TRAINER = "trainer"
+_OPTIONS = re.compile(r"((?:model|data|run)\.options)\.(\w+)\.(\w+)")
 _MOST_SHOWN = 80
 _SEEDS = 2**32
 """NumPy and Lightning take no larger ones."""
@@ -163,14 +165,25 @@ def joined(content: str) -> str:
     if not isinstance(arm, dict) or arm.keys() & config.keys():
         raise ValueError(f"the config's {ARM} is {arm!r}; give a mapping of dotted keys that stand nowhere else")
     config |= arm
-    nested = [key for key in config if key.startswith(_OPTIONS) and "model" not in config]
-    for key in nested:  # the parser takes these names as flags, but not as keys
-        axis, _, name = key.removeprefix(_OPTIONS).partition(".")
-        config.setdefault(_OPTIONS[:-1], {}).setdefault(axis, {})[name] = config.pop(key)
+    own.check_downloaded([value for key, value in config.items() if key.partition(".")[0] == TRAINER])
+    nested = [found for key in config if (found := _OPTIONS.fullmatch(key)) and key.split(".")[0] not in config]
+    for found in nested:  # the parser takes these names as flags, but not as keys
+        options, part, name = found.groups()
+        config.setdefault(options, {}).setdefault(part, {})[name] = config.pop(found[0])
     moved = [key for key in config if "." in str(key) and isinstance(config.get(key.split(".")[0]), dict)]
     for key in moved:
         _move(config, key)
     return json.dumps(config) if moved or arm or nested else content
+
+
+def trainer_values(words: Sequence[str]) -> list[str]:
+    """What the flags of the trainer are given among the words of a command, before the parser reads it."""
+    found = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if re.match(rf"--{TRAINER}\b", name):
+            found.append(value if equals else following)
+    return found
 
 
 def _move(config: dict[str, Any], key: str) -> None:

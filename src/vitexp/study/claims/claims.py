@@ -1,10 +1,12 @@
 """What the ViT paper claims about the parts that we ablate, and what a study needs to test each claim.
 
-Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929v2).
+Source: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021 (arXiv 2010.11929v2); the claims on changed images
+are those of Naseer et al., Intriguing Properties of Vision Transformers, NeurIPS 2021.
 """
 
 from typing import NamedTuple
 
+from vitexp.metrics import CORRUPTIONS
 from vitexp.study.claims import findings as find
 from vitexp.study.claims.findings import Claim
 
@@ -20,6 +22,8 @@ class OutOfReach(NamedTuple):
 PAPERS_DATA = "jft300m"
 PAPERS_NETWORK = "B/16"
 """What Table 8 and Figure 9 were measured with; the other figures are of many networks."""
+
+SHIFTS = ("translate_", "rotate_", "scale_", "data_", *CORRUPTIONS, *(f"ours_{name}" for name in CORRUPTIONS))
 
 CLAIMS = (
     Claim(
@@ -65,6 +69,20 @@ CLAIMS = (
         "depth over width", "For equal accuracy more depth takes less compute than more width",
         "Figure 8", "higher", find.depth_over_width, unit="compute",
         needs="one network in numbers (model.arch such as w32d2m64h2/4) with others that differ in d alone, and in w",
+    ),
+    *(
+        Claim(
+            name, f"A ViT stands {what} better than a ResNet of like compute", "Naseer 2021", "higher",
+            find.stands_better, changes=changes,
+            needs="a ViT and a ResNet (model.arch such as R50x1) of like cost, `vitexp robustness` on their runs, and "
+            f"study.metrics with test_acc and robust/ tests such as {changes[0]}{level}",
+        )
+        for name, what, changes, level in (
+            ("occlusion", "blanked patches", ("drop_", "salient_", "nonsalient_"), "50"),
+            ("distribution shift", "shifted and corrupted images", SHIFTS, "2"),
+            ("adversarial patch", "an adversarial patch", ("patch_",), "25"),
+            ("shuffled patches", "shuffled patches", ("shuffle_",), "2x2"),
+        )
     ),
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vitexp import stats
+from vitexp.metrics import ROBUST, change
 from vitexp.study.arm import Arm, is_number, spelling
 from vitexp.study.claims.families import HYBRID, NETWORK, RESNET, VIT, family_of, flops_of, network, sizes_of
 from vitexp.study.curve import size_key
@@ -22,6 +23,8 @@ from vitexp.study.spec import Study
 from vitexp.study.table import Label
 
 Expected = Literal["lower", "higher", "alike"]
+CLEAN = f"{ROBUST}clean"
+"""The images as they are: those that were also changed."""
 _NEAR, _COMPARABLE = 1.1, 2.0
 """Factors of compute: up to the first it counts as equal, up to the second as comparable."""
 
@@ -55,7 +58,8 @@ class Claim:
 
     `find` compares the arms of a study, such as by the `pairs` of values of `axis`, of which the first is expected to
     be lower than, or like, the second. `unit` is what is compared: accuracy, or compute, as the natural logarithm of
-    how many times less. `tuned` must be tuned in each arm, and `needs` says what a study must have.
+    how many times less. `tuned` must be tuned in each arm, and `needs` says what a study must have. `changes` begin the
+    names of the tests on changed images that it is about; a claim without any is about images as they are.
     """
 
     name: str
@@ -68,6 +72,13 @@ class Claim:
     pairs: tuple[tuple[str, str], ...] = ()
     unit: Literal["accuracy", "compute"] = "accuracy"
     tuned: str = ""
+    changes: tuple[str, ...] = ()
+
+    def is_about(self, metric: str) -> bool:
+        """Whether a metric speaks to it."""
+        if self.changes:
+            return metric.startswith(tuple(f"{ROBUST}{name}" for name in self.changes))
+        return not change(metric)
 
 
 Finder = Callable[[Claim, Sequence[Arm], str, Study], Iterator[Finding]]
@@ -119,6 +130,31 @@ def hybrid_fade(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
         else:
             why = "it takes hybrids of two sizes, each beside plain ViTs that cost as much"
             yield Finding(context, (*hybrids, *plain), objection=why)
+
+
+def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
+    """Each plain ViT and the ResNet nearest in cost on changed images: its accuracy there, and how much it loses.
+
+    Both must be better: a network that is worse to begin with has less to lose.
+    """
+    images = study.config.images == "such"
+    for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
+        vits, resnets = ([arm for arm in group if family_of(arm) == family] for family in (VIT, RESNET))
+        for vit in vits if resnets else ():
+            other = min(resnets, key=lambda resnet: _times_apart({0.0: vit}, {0.0: resnet}))
+            if (apart := _times_apart({0.0: vit}, {0.0: other})) > _COMPARABLE:
+                why = f"{network(vit)} and {network(other)} differ {apart:.1f} times in compute; up to "
+                yield Finding(context, (vit, other), objection=f"{why}{_COMPARABLE:g} is compared")
+                continue
+            changed, clean = (
+                _minus(*(_whole(sample_of(arm, name, images)) for arm in (vit, other))) for name in (metric, CLEAN)
+            )
+            names, both = (network(vit), network(other)), (vit, other)
+            contrasts = (
+                Contrast(*names, "higher", changed, both),
+                Contrast(f"{names[0]} less clean", f"{names[1]} less clean", "higher", _minus(changed, clean), both),
+            )
+            yield Finding(context, both, tuple(one for one in contrasts if one.contrast.seeds))
 
 
 def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:

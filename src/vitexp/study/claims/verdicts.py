@@ -155,7 +155,7 @@ def _judge(claim: Claim, selection: Selection) -> Iterator[ClaimVerdict]:
     study, arms = selection.study, selection.arms
     found = [
         (metric, finding)
-        for metric in filter(is_accuracy, study.config.metrics)
+        for metric in filter(claim.is_about, filter(is_accuracy, study.config.metrics))
         for finding in claim.find(claim, [arm for arm in arms if arm.values(metric)], metric, study)
     ]
     margin = study.config.margin if claim.unit == "accuracy" else None

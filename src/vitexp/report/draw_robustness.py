@@ -1,0 +1,101 @@
+"""Draws accuracy against how much test images were changed: a panel for each kind of change, a line for each arm."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from vitexp import stats
+from vitexp.metrics import CORRUPTIONS, ROBUST
+from vitexp.report import labels, style
+from vitexp.report.view import arm_label, seed_counts
+from vitexp.robust import SEVERITIES
+from vitexp.study.table import Entry, Table
+
+CLEAN = "test_acc"
+_ACROSS, _WIDTH, _HEIGHT = 3, 3.3, 2.5
+_LEGEND = 2
+"""Names of arms beside each other"""
+Level = tuple[str, Sequence[str]]
+"""What stands at a place of the horizontal axis, and the metrics whose mean is drawn there."""
+
+
+def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder: Path) -> tuple[Path, ...]:
+    """Writes robustness.png and robustness.svg; nothing where no kind of change has two levels."""
+    panels = [(title, levels) for title, levels in _panels(table, groups) if len(levels) > 2]
+    if not panels:
+        return ()
+    rows, legend = -(-len(panels) // _ACROSS), 0.2 * -(-len(table.arms) // _LEGEND)
+    arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
+    counts = labels.span(seed_counts(table.entries[CLEAN]))
+    foot = "Lines are means over seeds, bands 95 % intervals; first in each panel: all test images as they are. "
+    foot += "Every arm saw the same changed images, but for FGSM and PGD, which are made against each network."
+    with style.settings():
+        figure, axes = style.page(
+            (0.9 + _ACROSS * _WIDTH, 1.15 + legend + rows * _HEIGHT),
+            (0.6, 0.45, 0.2, 0.9 + legend),
+            (f"{labels.title(table.study)}: robustness", f"n = {counts} seeds in each arm", foot),
+            (rows, _ACROSS),
+            (0.18, 0.38),
+            sharey=True,
+        )
+        for place, one in enumerate(axes.flat):
+            if place >= len(panels):
+                one.set_visible(False)
+                continue
+            _panel(one, table, *panels[place])
+            if place % _ACROSS == 0:
+                one.set_ylabel("top-1 accuracy (%)")
+        handles, _ = axes.flat[0].get_legend_handles_labels()
+        height = figure.get_size_inches()[1]
+        place_of: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.005, 1 - 0.55 / height)}
+        figure.legend(handles, arms, ncols=_LEGEND, **place_of, frameon=False, fontsize=8)
+        return style.save(figure, folder, "robustness")
+
+
+def _panels(table: Table, groups: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, list[Level]]]:
+    clean: Level = ("clean", [CLEAN])
+    for prefix, title, heading in groups:
+        if prefix.removeprefix("ours_").rstrip("_") in CORRUPTIONS:
+            continue
+        names = [name for name in table.entries if name.startswith(ROBUST + prefix)]
+        yield title, [clean, *((heading.format(name.removeprefix(ROBUST + prefix)), [name]) for name in names)]
+    for whose in ("", "ours_"):
+        found = [[f"{ROBUST}{whose}{family}_{level}" for family in CORRUPTIONS] for level in SEVERITIES]
+        levels = [[name for name in names if name in table.entries] for names in found]
+        held = [(str(level), names) for level, names in zip(SEVERITIES, levels, strict=True) if names]
+        ours = " of ours" if whose else ""
+        yield f"Corruptions{ours}, by severity (mean of families)", [clean, *held]
+
+
+def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> None:
+    axes.set_ylim(0, 100)
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xticks(range(len(levels)), [re.sub(r"^(\d+)x\1$", r"\1×\1", text) for text, _ in levels], fontsize=8)
+    for number, first in enumerate(table.entries[CLEAN]):
+        points = [
+            (x, _interval([table.entries[name][number] for name in names])) for x, (_, names) in enumerate(levels)
+        ]
+        known = [(x, found) for x, found in points if found is not None]
+        look = style.look(number)
+        axes.plot([x for x, _ in known], [100 * found.mean for _, found in known], **look, markersize=4, linewidth=1.4,
+                  label=arm_label(table, first.arm))  # fmt: skip
+        band = [
+            (x, 100 * found.low, 100 * found.high)
+            for x, found in known
+            if found.low is not None and found.high is not None
+        ]
+        if band:
+            places, low, high = zip(*band, strict=True)
+            axes.fill_between(places, low, high, color=look["color"], alpha=0.13, linewidth=0)
+
+
+def _interval(entries: Sequence[Entry]) -> stats.Interval | None:
+    """That of one metric, or over seeds of the mean of several."""
+    if len(entries) == 1:
+        return entries[0].interval
+    seeds = set.intersection(*(set(entry.values) for entry in entries))
+    means = [sum(entry.values[seed] for entry in entries) / len(entries) for seed in sorted(seeds)]
+    return stats.interval(means) if means else None

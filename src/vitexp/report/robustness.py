@@ -1,0 +1,254 @@
+"""`vitexp robustness`: the arms of a study on changed test images, as a table and as a figure.
+
+The networks are measured by a function of a lower floor that is handed in. Clean accuracy and what study.primary names
+are the family that verdicts are corrected over; every other column is exploratory.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitexp import stats
+from vitexp.metrics import CORRUPTIONS, ROBUST, change
+from vitexp.record import RECORD_NAME, read_record
+from vitexp.report import labels, tidy
+from vitexp.report.draw_robustness import draw_robustness
+from vitexp.report.footnotes import baseline_text, footnotes
+from vitexp.report.markup import study_as_latex, study_as_markdown, visible
+from vitexp.report.tables import TerminalTable, Written, print_written, write_all
+from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
+from vitexp.robust import Subject
+from vitexp.study.comparison import Comparisons
+from vitexp.study.frame import fact
+from vitexp.study.select import found_study, select, study_folders
+from vitexp.study.sequence import read_looks, with_all_seeds
+from vitexp.study.spec import Study, as_study
+from vitexp.study.table import Table, make_table, primary
+from vitexp.study.tune import tune
+
+Measure = Callable[[Sequence[Subject], Subject | None, Any], list[dict[str, float]]]
+CLEAN = "test_acc"
+_MOST_COLUMNS = 5
+_WIDE = "one network each, so no interval: give a study for the differences between arms"
+
+
+class Group(NamedTuple):
+    """Tests that stand side by side: how their names begin, what they have in common, and each one's heading."""
+
+    prefix: str
+    title: str
+    heading: str
+
+
+GROUPS = (
+    Group("shuffle_", "Pieces of a grid shuffled", "{}"),
+    Group("drop_", "Patches blanked at random", "{} %"),
+    Group("salient_", "Most salient patches blanked", "{} %"),
+    Group("nonsalient_", "Least salient patches blanked", "{} %"),
+    Group("translate_", "Moved, in parts of the side", "{}/8"),
+    Group("rotate_", "Turned, in degrees", "{}°"),
+    Group("scale_", "Shrunk to a part of the side", "{} %"),
+    Group("data_", "Other images of the same classes", "{}"),
+    *(Group(f"{whose}{name}_", name.replace("_", " "), "{}") for whose in ("", "ours_") for name in CORRUPTIONS),
+    Group("fgsm_", "FGSM, limit in pixels", "{}/255"),
+    Group("pgd_", "PGD, limit in pixels", "{}/255"),
+    Group("patch_", "Universal adversarial patch, in parts of the side", "{} %"),
+)
+
+
+def show_robustness(chosen: Any, measure: Measure) -> int:
+    """Measures what is missing, prints and writes tables and figures."""
+    for one in chosen.subjects:
+        for study, root in _studies(one, Path(chosen.root)):
+            subjects, reference = _subjects(study, root)
+            measure(subjects, reference, chosen)
+            print_written(write_robustness(study, root, chosen.out))
+    if singles := [_single(one, Path(chosen.out)) for one in chosen.subjects if not _studies(one, Path(chosen.root))]:
+        for subject, found in zip(singles, measure(singles, None, chosen), strict=True):
+            print(visible(f"{subject.name} ({_WIDE})"))
+            print(*(f"{100 * value:6.2f} %  {change(name)}" for name, value in found.items()), sep="\n")
+    return 0
+
+
+def _studies(given: str, root: Path) -> list[tuple[Study, Path]]:
+    """The studies that a word names, by a sweep file or a folder of runs; none where it is a run or a checkpoint."""
+    path = Path(given)
+    if path.suffix in (".yaml", ".yml"):
+        return [(as_study(path), root)]
+    folders = [] if (path / RECORD_NAME).is_file() else study_folders(path) if path.is_dir() else []
+    return [(found_study(folder), folder.parent) for folder in folders]
+
+
+def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
+    """The finished runs of a study, and the one of its baseline whose gradient tells what is salient.
+
+    Raises: ValueError where there is none, or one has kept no checkpoint.
+    """
+    looks = read_looks(root / study.name)
+    selection = tune(select(with_all_seeds(study, looks, root), root))
+    found = {}
+    for arm in selection.arms:
+        for seed, run in sorted(arm.runs.items()):
+            folder = Path(str(run.directory))
+            found[id(arm), seed] = Subject(
+                name=str(folder), checkpoint=folder / _checkpoint(folder, run.files), folder=folder, record=run
+            )
+    if not found:
+        raise ValueError(f"{selection.location} holds no finished run of {study.path}; run `vitexp sweep` on it first")
+    comparisons = Comparisons(selection.arms, study.config)
+    base = comparisons.baseline_of(selection.arms[0]) or selection.arms[0]
+    references = [one for (arm, _), one in found.items() if arm == id(base)] or list(found.values())
+    return list(found.values()), references[0]
+
+
+def _checkpoint(folder: Path, files: Any) -> str:
+    kept = files.get("checkpoint")
+    if not kept or not (folder / kept).is_file():
+        raise ValueError(
+            f"{folder} has no checkpoint to test; train it again with run.checkpoint true, which is the default"
+        )
+    return str(kept)
+
+
+def _single(given: str, out: Path) -> Subject:
+    """A run by its folder, or a checkpoint: what is found lies beside the run, or in the folder of results.
+
+    Raises: ValueError where there is neither.
+    """
+    path = Path(given)
+    folder = path if path.is_dir() else path.parent.parent
+    if (folder / RECORD_NAME).is_file():
+        record = read_record(folder)
+        kept = _checkpoint(folder, record.files)
+        if path.is_dir() or path.resolve() == (folder / kept).resolve():
+            return Subject(name=given, checkpoint=folder / kept, folder=folder, record=record)
+    if not path.is_file():
+        raise ValueError(f"{given} is no sweep file, no folder of runs and no checkpoint")
+    return Subject(name=given, checkpoint=path, folder=out / path.stem)
+
+
+def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
+    """Writes results/NAME/robustness.{md,csv,tex,png,svg}. Raises: ValueError where nothing was measured."""
+    table = robust_table(study, root)
+    view = robust_view(table)
+    folder = Path(results) / study.name
+    contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
+    written = write_all(folder, {f"robustness.{kind}": text for kind, text in contents.items()}, TerminalTable(view))
+    pictures = draw_robustness(table, [(one.prefix, one.title, one.heading) for one in GROUPS], folder)
+    return Written(written.renderable, (*written.paths, *pictures))
+
+
+def robust_table(study: Study, root: Path) -> Table:
+    """The table of a study over clean accuracy and every test that any of its runs has."""
+    arms = select(with_all_seeds(study, read_looks(root / study.name), root), root).arms
+    held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
+    held -= {f"{ROBUST}clean"}
+    ordered = list(_ordered(held))
+    if not ordered:
+        raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")
+    named = [name for name in study.config.primary if name in ordered]
+    config = replace(study.config, metrics=[CLEAN, *ordered], primary=[CLEAN, *named], paper="", groups={})
+    return make_table(replace(study, config=config), root)
+
+
+def _ordered(held: set[str]) -> Iterator[str]:
+    for group in GROUPS:
+        levels = [name for name in held if _level(name, group)]
+        yield from sorted(levels, key=lambda name: (len(name), name), reverse=group.prefix == "scale_")
+    yield from sorted(name for name in held if change(name).endswith("mean of five severities"))
+
+
+def _level(name: str, group: Group) -> str:
+    """What follows the beginning of a group's names; empty for a test of another group."""
+    start = ROBUST + group.prefix
+    return name.removeprefix(start) if name.startswith(start) else ""
+
+
+def robust_view(table: Table) -> View:
+    """Clean accuracy with compute, then a grid for each group of tests; corruptions by the means of their families."""
+    short = replace(table, entries={name: table.entries[name] for name in primary(table.study.config)}, means={})
+    sections = [_clean(table), *_grids(table), *_corruption_errors(table)]
+    notes = [
+        *footnotes(short, None, False),
+        "Every network saw the same changed images; only FGSM, PGD and the patch are made against each network itself.",
+        f"Exploratory: every column that is not marked as primary; primary are "
+        f"{', '.join(map(labels.metric_label, primary(table.study.config)))}.",
+    ]
+    return View(
+        name=f"{table.study.name}-robustness",
+        title=f"{labels.title(table.study)}: robustness",
+        setting=shared_setting(table.arms),
+        cautions=labels.cautions(table.cautions),
+        sections=tuple(sections),
+        footnotes=tuple(notes),
+    )
+
+
+def _clean(table: Table) -> Section:
+    entries = table.entries[CLEAN]
+    costs = [fact(entry.arm, "train_flops") for entry in entries]
+    sizes = [fact(entry.arm, "parameters") for entry in entries]
+    return Section(
+        title=labels.headline(CLEAN, seed_counts(entries)) + "; primary",
+        corner="arm",
+        rows=tuple((arm_label(table, entry.arm), (rendered_cell(entry),)) for entry in entries),
+        facts={
+            "training TFLOPs": ["" if cost is None else f"{cost / 1e12:.3g}" for cost in costs],
+            "parameters": ["" if size is None else f"{size:,.0f}" for size in sizes],
+        },
+    )
+
+
+def _grids(table: Table) -> Iterator[Section]:
+    every = [name for name in table.entries if name != CLEAN]
+    means = [name for name in every if change(name).endswith("mean of five severities")]
+    for group in GROUPS:
+        names = [name for name in every if _level(name, group)]
+        if names and not any(name.startswith(ROBUST + group.prefix.removesuffix("_")) for name in means):
+            yield _grid(table, group.title, {name: group.heading.format(_level(name, group)) for name in names})
+    for start in range(0, len(means), _MOST_COLUMNS - 1):
+        some = means[start : start + _MOST_COLUMNS - 1]
+        headings = {name: change(name).partition(",")[0] for name in some}
+        yield _grid(table, "Corruptions, mean of five severities", headings)
+
+
+def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
+    judged = primary(table.study.config)
+    counts = [count for name in headings for count in seed_counts(table.entries[name])]
+    arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
+    cells = zip(*([rendered_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
+    return Section(
+        title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds",
+        corner="arm",
+        columns=tuple(f"{text}, primary" if name in judged else text for name, text in headings.items()),
+        rows=tuple(zip(arms, cells, strict=True)),
+    )
+
+
+def _corruption_errors(table: Table) -> Iterator[Section]:
+    """Mean corruption error: of each family the errors over the five severities as a share of the baseline's, and the
+    mean over families; the baseline's are means over its seeds. Source: Hendrycks and Dietterich 2019, section 4.2.
+    """
+    names = [name for name in table.entries if change(name).endswith("mean of five severities")]
+    entries = {name: table.entries[name] for name in names if all(entry.values for entry in table.entries[name])}
+    base = next((place for place, entry in enumerate(table.entries[CLEAN]) if entry.is_baseline), None)
+    if not entries or base is None:
+        return
+    rows = []
+    for place, first in enumerate(table.entries[CLEAN]):
+        shares = []
+        for seed in sorted(set.intersection(*(set(held[place].values) for held in entries.values()))):
+            errors = [
+                (1 - held[place].values[seed]) / (1 - math.fsum(held[base].values.values()) / len(held[base].values))
+                for held in entries.values()
+                if any(value < 1 for value in held[base].values.values())
+            ]
+            shares += [100 * math.fsum(errors) / len(errors)] if errors else []
+        found = stats.interval(shares) if shares else None
+        half = f" ± {found.high - found.mean:.1f}" if found and found.high is not None else ""
+        cell = CellView(mean=f"{found.mean:.1f}{half}" if found else "–", baseline=first.is_baseline)
+        rows.append((arm_label(table, first.arm), (cell,)))
+    title = f"Mean corruption error over {len(entries)} families, % of that of {baseline_text(table)}; exploratory"
+    yield Section(title=title, corner="arm", rows=tuple(rows))

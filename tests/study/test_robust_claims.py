@@ -1,0 +1,64 @@
+"""What the runs say about a ViT beside a ResNet on changed images."""
+
+import numpy as np
+import pytest
+
+from vitexp.study.claims.verdicts import DIFFER, SUPPORT, UNDECIDED, read_verdicts
+
+SEEDS = [0, 1, 2, 3, 4]
+NOISE = np.random.default_rng(5).normal(0, 0.002, (4, 5))
+NAMES = {
+    "occlusion": "robust/drop_50",
+    "distribution shift": "robust/translate_2",
+    "adversarial patch": "robust/patch_25",
+    "shuffled patches": "robust/shuffle_2x2",
+}
+
+
+def fill(lab, vit, resnet, metric, cost=1.0):
+    """Each network by its accuracy on images as they are, and on changed ones."""
+    networks = {"micro/4": vit, "R14x0.5": resnet}
+    settings = {"study.name": "rob", "study.metrics": ["test_acc", metric], "study.margin": 0.01}
+    study = lab.study(settings, {"model.arch": list(networks), "seed_everything": SEEDS})
+    for cell in study.cells():
+        arch = cell.overrides["model.arch"]
+        clean, changed = (level + NOISE[i][cell.seed] for i, level in enumerate(networks[arch]))
+        found = {"test_acc": clean, "robust/clean": clean, metric: changed}
+        lab.run(cell, found, study="rob", train_flops=1e12 * (cost if arch == "micro/4" else 1.0))
+    return [line for line in read_verdicts(study, lab.root) if line.claim.source == "Naseer 2021"]
+
+
+@pytest.mark.parametrize(("claim", "metric"), NAMES.items())
+def test_a_vit_that_loses_less_and_ends_above_supports_the_claim_of_its_test(lab, claim, metric):
+    (line,) = fill(lab, (0.80, 0.70), (0.80, 0.50), metric)
+    assert (line.claim.name, line.metric, line.verdict) == (claim, metric, SUPPORT)
+    above, less = (one.judgement.mean for one in line.judged)
+    assert (above, less) == pytest.approx((0.2, 0.2), abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("vit", "resnet", "verdict"),
+    [
+        ((0.60, 0.50), (0.90, 0.70), DIFFER),  # it loses less, and is still worse
+        ((0.90, 0.60), (0.60, 0.55), DIFFER),  # it is still better, and loses more
+        ((0.60, 0.50), (0.60, 0.50), DIFFER),  # shown to be alike
+    ],
+)
+def test_both_the_level_and_the_loss_count(lab, vit, resnet, verdict):
+    (line,) = fill(lab, vit, resnet, "robust/drop_50")
+    assert line.verdict == verdict
+
+
+def test_networks_of_unlike_compute_decide_nothing(lab):
+    (line,) = fill(lab, (0.80, 0.70), (0.80, 0.50), "robust/drop_50", cost=3.0)
+    assert line.verdict == UNDECIDED
+    assert "differ 3.0 times in compute" in line.objection
+
+
+def test_claims_of_images_as_they_are_do_not_count_changed_ones(lab):
+    settings = {"study.name": "pos", "study.metrics": ["test_acc", "robust/shuffle_2x2"], "study.margin": 0.01}
+    study = lab.study(settings, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})
+    for cell in study.cells():
+        low = 0.1 * (cell.overrides["model.pos_embed"] == "none") + NOISE[0][cell.seed]
+        lab.run(cell, {"test_acc": 0.9 - low, "robust/shuffle_2x2": 0.5 + low}, study="pos")
+    assert {(line.claim.name, line.metric) for line in read_verdicts(study, lab.root)} == {("no positions", "test_acc")}

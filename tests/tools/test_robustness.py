@@ -1,0 +1,205 @@
+"""`vitexp robustness` from runs to table: the same images for all, what is finished is skipped, bad input refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vitexp import cli, metrics
+from vitexp.bits import read_answers
+from vitexp.data.shards import write
+from vitexp.eval.changes import blanked, random_order, shuffled
+from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.record import read_record, read_records
+from vitexp.robust import FILE, with_tests
+from vitexp.tools.network import open_network
+from vitexp.weights.read import save_own
+
+STUDY = {
+    "program": "vitexp",
+    "method": "grid",
+    "command": ["${env}", "vitexp", "fit", "--config", "${args_json_file}"],
+    "parameters": {
+        "model.pos_embed": {"values": ["none", "1d"]},
+        "seed_everything": {"values": [0, 1]},
+        "study.name": {"value": "rob"},
+        "study.baseline": {"value": {"model.pos_embed": "1d"}},
+        "study.metrics": {"value": ["test_acc", "robust/shuffle_2x2"]},
+        "study.primary": {"value": ["test_acc", "robust/shuffle_2x2"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The runs of a small study, trained for real, and the shards."""
+    home = tmp_path_factory.mktemp("robust")
+    digits = write.make("digits", home / "digits")
+    given = ["--model.arch", "micro/2", "--data.shards", str(digits), "--data.train_images", "128"]
+    given += ["--trainer.max_epochs", "2", "--model.lr", "3.0e-3", "--model.warmup_steps", "1", "--run.shots", "[]"]
+    given += ["--study.name", "rob", "--run.root", str(home / "runs"), "--trainer.enable_progress_bar", "false"]
+    for kind in ("none", "1d"):
+        for seed in ("0", "1"):
+            words = ["fit", "--model.pos_embed", kind, "--seed_everything", seed, *given]
+            assert cli.main(words) in (0, None)
+    (home / "rob.yaml").write_text(yaml.safe_dump(STUDY))
+    return home
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    """A copy of it as the working directory."""
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def robustness(capsys, *words):
+    status = cli.main(["robustness", *map(str, words)])
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def runs(home):
+    return [with_tests(record, []) for record in read_records(home / "runs")[0]]
+
+
+def refused(capsys, *words):
+    status, out, err = robustness(capsys, *words)
+    assert status == 2
+    assert out == ""
+    assert "networks" not in err.partition("vitexp: ")[0]  # nothing was measured
+    return err.splitlines()[-1]
+
+
+def test_a_study_becomes_a_table_and_a_figure_and_its_records_stay_as_they_are(home, capsys):
+    before = {path: path.read_bytes() for path in home.rglob("record.json")}
+    status, out, _ = robustness(capsys, "rob.yaml", "--test", "shuffle", "drop", "--ratios", "50")
+    assert status == 0
+    assert "2x2, primary" in out
+    assert "Exploratory: every column that is not marked as primary" in out
+    assert {path.name for path in (home / "results" / "rob").iterdir()} == {
+        f"robustness.{kind}" for kind in ("md", "csv", "tex", "png", "svg")
+    }
+    assert {path: path.read_bytes() for path in home.rglob("record.json")} == before
+    for run in runs(home):
+        if run.config["model"]["pos_embed"] == "none":  # whole patches change places
+            assert run.metrics["robust/shuffle_2x2"] == run.metrics["robust/clean"] == run.metrics["test_acc"]
+    assert cli.main(["table", "rob.yaml", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert "robust/shuffle_2x2" in json.dumps(table)
+
+
+def test_answers_are_those_of_the_network_to_images_that_are_changed_by_hand(home, capsys):
+    robustness(capsys, "rob.yaml", "--test", "shuffle", "drop", "--ratios", "50")
+    from vitexp.data.module import ShardData
+
+    data = ShardData(shards=str(home / "digits"), batch_size=1000)
+    (batch,) = data.eval_loader("test")
+    images, samples = batch.images.permute(0, 2, 3, 1).numpy(), batch.samples.numpy()
+    for run in runs(home):
+        network = open_network(f"{run.directory}/checkpoints/last.ckpt").network
+        for name, changed in (
+            ("shuffle_4x4", shuffled(images, samples, 4, 4)),
+            ("drop_50", blanked(images, random_order(samples, 16), 50, 4)),
+        ):
+            with torch.no_grad():
+                said = network(torch.from_numpy(changed).permute(0, 3, 1, 2) / 127.5 - 1).argmax(1)
+            expected = (said == batch.labels).numpy()
+            found = np.array(read_answers(run.directory, run, f"robust/{name}"))
+            assert (found != expected).mean() < 0.01
+            assert run.metrics[f"robust/{name}"] == pytest.approx(found.mean())
+
+
+def test_what_is_finished_is_skipped_until_weights_or_settings_change(home, capsys):
+    words = ("rob.yaml", "--test", "drop", "--ratios", "50")
+    assert "[2/2] drop_50: 4 networks" in robustness(capsys, *words)[2]
+    assert "drop_50" not in robustness(capsys, *words)[2]
+    assert "[3/3] drop_70: 4 networks" in robustness(capsys, *words, "70")[2]
+    first = next(home.rglob(FILE))
+    stored = json.loads(first.read_text())
+    del stored["tests"]["drop_50"]
+    first.write_text(json.dumps(stored))
+    assert "[2/2] drop_50: 1 networks" in robustness(capsys, *words)[2]
+    (first.parent / "answers" / "robust" / "drop_50.bits").unlink()
+    assert "[2/2] drop_50: 1 networks" in robustness(capsys, *words)[2]
+    assert "[2/2] drop_50: 4 networks" in robustness(capsys, *words, "--images", "100")[2]
+    assert {run.answers["robust/drop_50"]["images"] for run in runs(home)} == {100}
+
+
+def test_results_of_weights_that_were_trained_again_are_passed_over(home, capsys):
+    robustness(capsys, "rob.yaml", "--test", "shuffle")
+    path = next(home.rglob("record.json"))
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"finished": "2030-01-01T00:00:00+00:00"}))
+    assert not any(name.startswith("robust/") for name in with_tests(read_record(path), []).metrics)
+    damaged = []
+    (path.parent / FILE).write_text("{")
+    with_tests(read_record(path), damaged)
+    assert "cannot be read" in damaged[0]
+
+
+def test_all_tests_run_on_one_network_and_a_run_by_its_folder(home, capsys):
+    folder = next(home.rglob("record.json")).parent
+    status, out, _ = robustness(
+        capsys, folder, "--images", "40", "--shift-data", "digits", "--salience", folder / "checkpoints" / "last.ckpt",
+        "--test", "shifts", "salient", "attacks", "corruptions_ours", "--ratios", "50",
+    )  # fmt: skip
+    assert status == 0
+    for name in ("moved by 2/8", "turned by 30", "FGSM within 4/255", "jpeg compression of ours, severity 5"):
+        assert name in out
+    found = with_tests(read_record(folder), []).metrics
+    assert "robust/data_digits" in found
+    family = [found[f"robust/ours_contrast_{level}"] for level in range(1, 6)]
+    assert found["robust/ours_contrast"] == pytest.approx(np.mean(family))
+    assert found["robust/salient_50"] <= found["robust/nonsalient_50"]
+    assert all(metrics.is_accuracy(name) for name in found if name.startswith("robust/"))
+
+
+@pytest.fixture
+def small(home):
+    """A network of another size, in a file."""
+    torch.manual_seed(0)
+    save_own(ViT(ViTConfig(arch="micro/2", image_size=16, classes=10)), home / "large.safetensors")
+    return home / "large.safetensors"
+
+
+def test_bad_input_is_refused_in_a_sentence_before_anything_is_measured(home, small, capsys):
+    folder = next(home.rglob("record.json")).parent
+    assert "different sizes" in refused(capsys, folder, small, "--data", "digits")
+    said = refused(capsys, "rob.yaml", "--test", "corruptions")
+    assert "published for images of 224 and 32 pixels, and these networks take 8" in said
+    classes = np.arange(30) % 3
+    arrays = {
+        name: np.zeros((30, 8, 8, 3), np.uint8) + classes[:, None, None, None].astype(np.uint8) * 60
+        for name in ("x_train", "x_test")
+    }
+    np.savez(home / "three.npz", **arrays, y_train=classes + 20, y_test=classes + 20)
+    write.make(str(home / "three.npz"), home / "three", workers=1)
+    assert "does not know" in refused(capsys, "rob.yaml", "--shift-data", "./three")
+    np.save(home / "salience.npy", np.zeros((5, 8, 8)))
+    assert "it takes finite numbers of shape (359, 8, 8)" in refused(capsys, "rob.yaml", "--salience", "salience.npy")
+    assert "no sweep file" in refused(capsys, "nothing.ckpt")
+    assert "--test salient needs --salience" in refused(capsys, folder, "--test", "salient")
+
+
+def test_a_study_without_runs_or_without_checkpoints_is_refused(home, capsys):
+    assert "no finished run" in refused(capsys, "rob.yaml", "--root", "elsewhere")
+    next(home.rglob("last.ckpt")).unlink()
+    assert "has no checkpoint to test; train it again with run.checkpoint true" in refused(capsys, "rob.yaml")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(home, capsys):
+    (home / "results").write_text("a file")
+    assert "results" in refused(capsys, "rob.yaml", "--test", "shuffle")
+
+
+def test_a_checkpoint_of_other_weights_is_refused(home, capsys):
+    first, second = sorted(home.rglob("last.ckpt"))[:2]
+    shutil.copy(first, second)
+    status, _, err = robustness(capsys, "rob.yaml", "--test", "shuffle")
+    assert status == 2
+    assert "the checkpoint holds other weights" in err
