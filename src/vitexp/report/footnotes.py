@@ -124,7 +124,7 @@ def _detectable(judged: Sequence[Entry]) -> Iterator[str]:
         text = " to ".join(dict.fromkeys(ends[:2]))
         shown.append(f"{labels.metric_label(metric)} {text} (as far as so few seeds know: {ends[2]} to {ends[3]})")
     if shown:
-        yield f"Smallest true difference that these seeds show with 80 % probability: {'; '.join(shown)}."
+        yield f"Minimum detectable effect at 80 % power: {'; '.join(shown)}."
 
 
 def _tuning(table: Table) -> str:

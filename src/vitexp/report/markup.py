@@ -115,7 +115,7 @@ def study_as_markdown(view: View) -> str:
 
 def _markdown_cell(cell: CellView) -> str:
     count = f" ({cell.count})" if cell.count else ""
-    first = f"**{as_markdown(cell.mean)}**{' ◆' * cell.baseline}{count}"
+    first = f"{as_markdown(cell.mean)}{' ◆' * cell.baseline}{count}"
     others = (f"{cell.difference} {cell.verdict}".strip(), cell.tuned, cell.paper)
     return "<br>".join([first, *(as_markdown(text) for text in others if text)])
 
