@@ -193,8 +193,8 @@ def test_telling_cells_have_every_number_and_every_combination_of_words():
     cells = read_study(SWEEPS[0].parent / "fashion_pos_embed.yaml").cells()
     found = [(cell.overrides["model.pos_embed"], cell.overrides["model.lr"]) for cell in telling(cells)]
     assert {kind for kind, _ in found} == {"none", "1d", "2d", "relative"}
-    assert {rate for _, rate in found} == {1.5e-3, 3.0e-3, 6.0e-3}
-    assert len(found) == 6
+    assert {rate for _, rate in found} == {1.5e-3, 3.0e-3, 6.0e-3, 1.2e-2}
+    assert len(found) == 7
 
 
 @pytest.mark.usefixtures("_shards_made")

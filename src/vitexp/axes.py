@@ -17,9 +17,13 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-SLOTS = ("pos_embed", "mlp", "norm")
-"""Axes that also take a part of the user's own, by import path."""
+SLOTS = {
+    "pos_embed": "model", "mlp": "model", "norm": "model", "optimizer": "model", "loss": "model",
+    "auto_augment": "data", "evaluators": "run",
+}  # fmt: skip
+"""Axes that also take a part of the user's own, by import path, and their groups of options."""
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_OF_PART = re.compile(r"(\w+)\.(?:options|sources)\.(\w+).*")
 _LABELS: dict[tuple[str, str], str] = {}
 
 
@@ -144,7 +148,13 @@ def is_path(word: object) -> bool:
 
 def is_own(key: str, value: object) -> bool:
     """The same for a value of a dotted key."""
-    return key.removeprefix("model.") in SLOTS and is_path(value)
+    group, _, axis = key.partition(".")
+    return SLOTS.get(axis) == group and is_path(value)
+
+
+def factor_of(key: str) -> str:
+    """The option that a dotted key belongs to: options and the source of a part of the user's own go with the part."""
+    return _OF_PART.sub(r"\1.\2", key)
 
 
 def own_label(key: str, path: str) -> str:

@@ -8,19 +8,23 @@ stand beside their code in `eval/metrics.py` and are read from there without tor
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from vitexp.axes import literal_calls
 
 Better = Literal["higher", "lower"]
 Unit = Literal["share", "nats", "images", "steps", "number"]
+PROBE_PENALTY = 1024.0
+"""Of the ridge regression behind `fewshot_N`, as big_vision has it."""
 LIMITED = "limited_"
 """What the name of a number begins with where not all images of its split were measured."""
 GOALS = {"higher": "maximize", "lower": "minimize"}
 """W&B's words for the two directions."""
 
 _SPLITS = {"train": " in training", "val": " on the validation slice", "test": " on the test split"}
+_LOWER = re.compile(r"[a-z][a-z0-9_]*")
 _NAME = re.compile(rf"({LIMITED})?({'|'.join(_SPLITS)})_(\w+)|fewshot_([1-9]\d*)(_images)?")
 
 
@@ -43,6 +47,8 @@ _OWN = (
     Row("colour_acc", "share", "higher", "colours of masked patches that were right"),
     Row("images", "images", None, "images measured"),
 )
+_LEARNED: dict[str, Row] = {}
+"""Of evaluators of the user's own, as the records that were read say."""
 ROBUST = "robust/"
 """What the names of numbers on changed test images begin with."""
 CORRUPTIONS = (
@@ -82,7 +88,7 @@ def of_logits() -> tuple[Row, ...]:
             row = Row(*call.arguments, **call.keywords)
         except TypeError as error:
             raise ValueError(f"{where}: {error}") from error
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(row.name)) or row.name in taken:
+        if not _LOWER.fullmatch(str(row.name)) or row.name in taken:
             raise ValueError(f"{where}: metric {row.name!r} is taken or not a lower-case name; give it another")
         if row.unit not in get_args(Unit) or row.better not in (*GOALS, None):
             raise ValueError(
@@ -107,7 +113,8 @@ def find(name: str) -> Row | None:
         return Row(name, "images", None, f"images that a {shots}-shot probe was fitted on")
     if shots:
         return Row(name, "share", "higher", f"{shots}-shot linear accuracy")
-    row = next((row for row in (*_OWN, *of_logits()) if row.name == reading), None)
+    own = _LEARNED.values() if split == "test" else ()
+    row = next((row for row in (*_OWN, *of_logits(), *own) if row.name == reading), None)
     if row is None or (split == "train" and not row.in_training):
         return None
     where = "" if split == "test" and not row.in_training else _SPLITS[split]
@@ -182,4 +189,29 @@ def check_goal(name: str, goal: str | None) -> None:
 def known() -> str:
     """The metrics that have a direction, as a user names them."""
     rows = [row.name for row in (*_OWN, *of_logits()) if row.better]
-    return f"{', '.join(f'{split}_{row}' for split in ('val', 'test') for row in rows)}, fewshot_N, {ROBUST}TEST"
+    own = "".join(f"test_{row.name}, " for row in _LEARNED.values() if row.better)
+    return f"{', '.join(f'{split}_{row}' for split in ('val', 'test') for row in rows)}, {own}fewshot_N, {ROBUST}TEST"
+
+
+def is_taken(name: object) -> bool:
+    """Whether an evaluator cannot call its number so: another one's name, or no lower-case one."""
+    rows = (*_OWN, *of_logits(), _BEST_STEP)
+    return not isinstance(name, str) or not _LOWER.fullmatch(name) or name in [row.name for row in rows]
+
+
+def learn(parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Takes what evaluators of the user's own measure from the `parts` of a record; what contradicts has no better."""
+    for part in parts.values():
+        given = part.get("metrics")
+        for name, said in given.items() if isinstance(given, Mapping) else ():
+            if not is_taken(name) and isinstance(said, Mapping) and said.get("unit") in get_args(Unit):
+                better: Any = said.get("better") if said.get("better") in GOALS else None
+                row = Row(name, said["unit"], better, str(said.get("label", name)))
+                known = _LEARNED.setdefault(name, row)
+                _LEARNED[name] = known if known.better == row.better else known._replace(better=None)
+
+
+def is_learned(name: str) -> bool:
+    """Whether a metric is that of an evaluator of the user's own."""
+    parts = _NAME.fullmatch(name)
+    return parts is not None and parts[3] in _LEARNED

@@ -12,13 +12,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from vitexp import axes
 from vitexp.record import checked
@@ -28,9 +28,36 @@ ALLOW = "--allow-import"
 PROPERTIES = ("permutation_invariant", "adds_parameters", "differs_in_training")
 """What a part may declare of itself, true or false, as attributes of its class."""
 _MOST_LABEL = 60
+Config = TypeVar("Config", bound=Any)
 _CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LOADED: set[str] = set()
 _ALLOWED: ContextVar[bool] = ContextVar("allowed", default=False)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a part of the user's own stands in place of a word; what it derives from, and what it must have."""
+
+    axis: str
+    base: type
+    """`object` for a class of any kind"""
+    one_of: tuple[str, ...]
+    """Methods of which the class writes at least one"""
+    arguments: int = 0
+    """How many its constructor is given before its options"""
+    given: tuple[str, ...] = ()
+    """Arguments of its constructor that follow from other options of the run"""
+    words: tuple[str, ...] = ()
+    """Built-in words that are no rows of a table"""
+    called: int = 0
+    """With how many arguments a function is called, where one does as well as a class"""
+
+    def __post_init__(self) -> None:
+        SLOTS[self.axis] = self
+
+
+SLOTS: dict[str, Slot] = {}
+"""Those whose modules were imported, by axis."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +65,8 @@ class Own:
     """A class that was imported, and what a record says of it."""
 
     path: str
-    kind: type
+    kind: Any
+    """The class, or the function"""
     file: str
     source: str
     """16 hexadecimal digits over its file and what that imports, as far as it is the user's"""
@@ -53,28 +81,35 @@ class Own:
 
 
 @functools.cache
-def load(axis: str, path: str, base: type, one_of: tuple[str, ...]) -> Own:
+def load(slot: Slot, path: str) -> Own:
     """The class behind a path. Raises: ValueError where there is none, or it is no part of this axis."""
+    axis = slot.axis
     module_name, _, name = path.partition(":")
     module = _import(axis, path, module_name)
     _LOADED.add(path)
-    kind, file = getattr(module, name, None), Path(str(module.__file__)).name
-    if not inspect.isclass(kind):
-        raise ValueError(f"{axis} {path}: {module.__file__} has no class {name}; name a class of that file")
-    written = [method for method in one_of if getattr(kind, method, None) is not getattr(base, method)]
-    if not issubclass(kind, base):
-        lacks = [method for method in one_of if not callable(getattr(kind, method, None))]
-        why = f"has no method {' or '.join(lacks)}" if lacks else f"is no {base.__name__}"
-        raise ValueError(
-            f"{axis} {path} {why}: derive the class from {base.__module__}.{base.__name__} and write "
-            f"{' or '.join(one_of)}"
-        )
-    if not written:
-        raise ValueError(f"{axis} {path} has no method of its own: write {' or '.join(one_of)}, or name another class")
+    kind: Any = getattr(module, name, None)
+    if not (slot.called and inspect.isfunction(kind)):
+        _check_class(slot, path, kind, name, str(module.__file__))
     properties = {name: getattr(kind, name) for name in PROPERTIES if hasattr(kind, name)}
     if odd := [name for name, value in properties.items() if not isinstance(value, bool)]:
         raise ValueError(f"{axis} {path} declares {odd[0]} {properties[odd[0]]!r}; it must be True or False")
-    return Own(path, kind, file, modules_hash(with_imported([module])), _label(axis, path, kind), properties)
+    file, source = Path(str(module.__file__)).name, modules_hash(with_imported([module]))
+    return Own(path, kind, file, source, _label(slot, path, kind), properties)
+
+
+def _check_class(slot: Slot, path: str, kind: Any, name: str, file: str) -> None:
+    """Raises: ValueError for what is no class of this slot."""
+    axis, base, one_of = slot.axis, slot.base, slot.one_of
+    if not inspect.isclass(kind):
+        raise ValueError(f"{axis} {path}: {file} has no class {name}; name a class of that file")
+    lacks = [method for method in one_of if not any(method in vars(one) for one in kind.mro() if one is not object)]
+    any_kind = base is object
+    if not issubclass(kind, base) or (any_kind and lacks == list(one_of)):
+        why = f"has no method {' or '.join(lacks)}" if lacks else f"is no {base.__name__}"
+        derive = "" if any_kind else f"derive the class from {base.__module__}.{base.__name__} and "
+        raise ValueError(f"{axis} {path} {why}: {derive}write {' or '.join(one_of)}")
+    if not any_kind and all(getattr(kind, method, None) is getattr(base, method) for method in one_of):
+        raise ValueError(f"{axis} {path} has no method of its own: write {' or '.join(one_of)}, or name another class")
 
 
 def _import(axis: str, path: str, name: str) -> ModuleType:
@@ -102,26 +137,63 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
     return module
 
 
-def _label(axis: str, path: str, kind: type) -> str:
+def _label(slot: Slot, path: str, kind: Any) -> str:
     """Its `label`, or its name. Raises: ValueError for one that another value of the axis has."""
+    axis = slot.axis
     label = str(vars(kind).get("label", kind.__name__))
     if not label.isprintable() or not 0 < len(label) <= _MOST_LABEL:
         raise ValueError(f"{axis} {path} has a label that is empty, too long or not printable; give another")
-    taken = {text.casefold(): row.word for row in axes.of(axis) for text in (row.word, row.label)}
+    taken = {word.casefold(): word for word in slot.words}
+    taken |= {text.casefold(): row.word for row in axes.of(axis) for text in (row.word, row.label)}
     if label.casefold() in taken:
         hides = f"the built-in {taken[label.casefold()]}"
         raise ValueError(f"{axis} {path} is called {label!r} like {hides}; give its class another name or `label`")
     return label
 
 
-def options_of(axis: str, own: Own, given: Mapping[str, Any], arguments: int) -> dict[str, Any]:
-    """All options of the constructor after its first `arguments`, those that are not given by their defaults.
+def settled(config: Config, find: Callable[[Slot, str], Own] = load, group: str = "model") -> Config:
+    """The config with all options and the source hash of each part of the user's own, by axis.
+
+    Raises: ValueError for options of what is none, and for a source that has changed since the config was written.
+    """
+    slots = [axis for axis, where in axes.SLOTS.items() if where == group]
+    chosen = {axis: str(word) for axis in slots if axes.is_path(word := getattr(config, axis, None))}
+    named = {axis: find(SLOTS[axis], path) for axis, path in chosen.items()}
+    return replace(config, **chosen, **completed(named, config, {axis: SLOTS[axis] for axis in named}, group))
+
+
+def completed(
+    found: Mapping[str, Own], config: Any, slots: Mapping[str, Slot], group: str
+) -> dict[str, dict[str, Any]]:
+    """All `options` and `sources` of these parts, by their names. Raises: ValueError, as `settled`."""
+    options, sources = ({} if value is None else value for value in (config.options, config.sources))
+    if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
+        raise ValueError(f"{group}.options is {options!r}; give options by part, such as {{pos_embed: {{slope: 0.5}}}}")
+    for key in [*options, *sources]:
+        if key not in found:
+            now = f" with {key} {getattr(config, key)}" if key in axes.SLOTS and hasattr(config, key) else ""
+            raise ValueError(f"{group}.options.{key} has no effect{now}: it is for a part of your own; leave it out")
+    for name, part in found.items():
+        if sources.get(name, part.source) != part.source:
+            raise ValueError(
+                f"{name} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
+                f"{sources[name]}; put the old file back, or train anew"
+            )
+    complete = {
+        name: options_of(slots[name], part, options.get(name, {}), f"{group}.options.{name}")
+        for name, part in found.items()
+    }
+    return {"options": complete, "sources": {name: part.source for name, part in found.items()}}
+
+
+def options_of(slot: Slot, own: Own, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """All options of the constructor after what it is given, those that are not given here by their defaults.
 
     Raises: ValueError for one that it does not have, that is of another type, or that is needed and not given.
     """
-    where = f"model.options.{axis}"
     signature = inspect.signature(own.kind, eval_str=True)
-    every = list(signature.parameters.values())[arguments:]
+    first = slot.called if inspect.isfunction(own.kind) else slot.arguments
+    every = [one for one in list(signature.parameters.values())[first:] if one.name not in slot.given]
     known = {one.name: one for one in every if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     if unknown := sorted(given.keys() - known.keys()):
         has = f"has only {', '.join(known)}" if known else "takes none"
@@ -144,6 +216,24 @@ def _typed(value: Any, parameter: inspect.Parameter, where: str) -> Any:
     return checked(list(value) if isinstance(value, tuple) else value, kind, where)
 
 
+class WrongShape(ValueError):
+    """A part that changes shapes."""
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Raises: ValueError for whatever goes wrong in a part of the user's own."""
+    try:
+        yield
+    except WrongShape:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
+        ) from error
+
+
 @contextmanager
 def allowing(yes: bool) -> Iterator[None]:
     """Whether files may name the parts to import, on top of what was allowed before."""
@@ -157,9 +247,11 @@ def allowing(yes: bool) -> Iterator[None]:
 def check_allowed(config: Mapping[str, Any], where: str) -> None:
     """Raises: ValueError for a part that only `where`, a file or a server, names: it is not imported."""
     hashes = config.get("sources")
-    for axis, path in ((axis, str(config.get(axis))) for axis in axes.SLOTS):
+    given = ((axis, config.get(axis)) for axis in axes.SLOTS)
+    paths = ((axis, str(one)) for axis, word in given for one in (word if isinstance(word, list) else [word]))
+    for axis, path in paths:
         if axes.is_path(path) and path not in _LOADED and not _ALLOWED.get():  # no file runs a second time
-            source = f" (source {hashes.get(axis)})" if isinstance(hashes, Mapping) else ""
+            source = f" (source {hashes[axis]})" if isinstance(hashes, Mapping) and axis in hashes else ""
             raise ValueError(
                 f"{where} needs {axis} {path}, the file {path.partition(':')[0].replace('.', '/')}.py{source}, and "
                 f"importing a file runs it: give {ALLOW} if you trust it"

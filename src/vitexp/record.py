@@ -19,9 +19,9 @@ from sys import intern
 from typing import Any, BinaryIO, get_type_hints
 from uuid import uuid4
 
-from vitexp.axes import learn
+from vitexp import axes
 from vitexp.checked import Shared, checked, checked_once
-from vitexp.metrics import split_of
+from vitexp.metrics import learn, split_of
 from vitexp.neutral import PARTS, counted
 
 RECORD_NAME = "record.json"
@@ -35,6 +35,7 @@ _LIMIT = re.compile(r"trainer\.(limit_\w+_batches|val_check_interval)")
 
 _ADDED: dict[str, Any] = {
     "model.gelu": "tanh", "model.pos_std": None, "model.options": {}, "model.sources": {}, "run.fewer_shots": False,
+    "data.options": {}, "data.sources": {}, "run.evaluators": [], "run.options": {}, "run.sources": {},
     "run.compile": False, "run.matmul_precision": "highest", "data.val_seed": 0,
     "model.betas": None, "model.eps": None, "model.layer_decay": 1.0, "model.warmup_epochs": 0.0, "model.min_lr": 0.0,
     "data.crop_scale": [0.05, 1.0], "data.crop_ratio": [3 / 4, 4 / 3], "data.crop_padding": None,
@@ -181,6 +182,7 @@ def record_of(stored: Mapping[str, Any], shared: Shared | None = None) -> RunRec
     if type(drawn) is int and drawn != given["seed"]:
         raise ValueError(f"seed is {given['seed']}, but the config says seed_everything {drawn}")
     record = RunRecord(**given)
+    axes.learn(record.parts)
     learn(record.parts)
     if record.format > 1 or not PARTS.keys() & result_config(record.config).keys():
         return record

@@ -104,6 +104,8 @@ _PLAN = Verb(
 
 _ARM = "runs/STUDY/CELL, a study of one arm, or wandb:ENTITY/PROJECT/SWEEP"
 _ABOUT = "what the interval is about: exactly these test images, or images like them (default: such)"
+_STUDIES = "sweep files, CSV files, or folders of runs (default: every study below --root)"
+_FOUND = "where other commands have written; SVG and CSV files in its STUDY folders are taken in (default: results)"
 _REPORTS = (
     Verb(
         "table",
@@ -125,9 +127,15 @@ _REPORTS = (
     ),
     Verb(
         "report",
-        "one offline HTML file: table, figures and every run behind them",
+        "one offline HTML page of studies: tables, pictures, claims, and behind every number its runs",
         "vitexp.report.command:show_report",
-        _STUDY,
+        (
+            row("studies", nargs="*", metavar="STUDY", help=_STUDIES),
+            *_STUDY[1:3],
+            row("--results", default="results", help=_FOUND),
+            row("--out", default="report", help="folder for report.html (default: report)"),
+            _STUDY[-1],
+        ),
     ),
     Verb(
         "claims",

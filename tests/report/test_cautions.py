@@ -41,7 +41,8 @@ def spoilt(make_lab, tmp_path_factory):
 @pytest.mark.parametrize("verb", ["table", "curve", "report", "claims"])
 def test_every_form_of_output_carries_the_cautions(spoilt, tmp_path, capsys, verb):
     study, lab = spoilt
-    assert cli.main([verb, str(study.path), "--root", str(lab.root), "--results", str(tmp_path)]) == 0
+    out = ["--out", str(tmp_path)] if verb == "report" else []
+    assert cli.main([verb, str(study.path), "--root", str(lab.root), "--results", str(tmp_path), *out]) == 0
     texts = {"terminal": capsys.readouterr().out} if verb != "report" else {}
     kinds = (".md", ".csv", ".tex", ".html")
     texts |= {path.name: path.read_text() for path in tmp_path.rglob("*") if path.suffix in kinds}

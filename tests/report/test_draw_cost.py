@@ -189,7 +189,7 @@ def test_few_seeds_are_drawn_and_decide_nothing(families, lab, tmp_path, seeds):
 
 
 def test_the_page_of_a_study_holds_the_picture(families, tmp_path):
-    page = write_html(*families, tmp_path).read_text()
+    page = write_html([families], tmp_path).read_text()
     assert "Against training compute" in page
     assert "For equal top-1 accuracy ViT needs" in page
 

@@ -1,7 +1,7 @@
 import base64
+import hashlib
 import re
 from html.parser import HTMLParser
-from xml.etree import ElementTree
 
 import pytest
 
@@ -38,7 +38,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(filled, tmp_path_factory):
-    text = write_html(filled.study.path, filled.root, tmp_path_factory.mktemp("results")).read_text()
+    text = write_html([(filled.study.path, filled.root)], tmp_path_factory.mktemp("page")).read_text()
     return text, Page(text)
 
 
@@ -49,16 +49,12 @@ def test_every_tag_is_closed(page):
 def test_nothing_comes_from_outside(page):
     text, read = page
     assert "default-src 'none'" in text
-    assert "<script" not in text
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in text
     sources = [value for _, name, value in read.attributes if name in ("src", "href")]
-    assert sources
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert all(source.startswith(("data:image/svg+xml;base64,", "#")) for source in sources)
     assert not re.search(r"https?://", text)
-
-
-def test_the_picture_in_it_is_whole(page):
-    (source,) = [value for _, name, value in page[1].attributes if name == "src"]
-    assert ElementTree.fromstring(base64.b64decode(source.partition(",")[2])).tag.endswith("svg")
 
 
 def test_the_table_says_what_the_terminal_says(page):
@@ -95,14 +91,14 @@ def test_claims_rest_on_the_runs_that_are_asked_for(lab, filled, tmp_path):
     study = lab.positions(**{"study.name": "two"})
     lab.fill(study, filled.metrics_of, config={"trainer.max_epochs": 10})
     lab.fill(study, lambda cell: {"test_acc": 0.5, "fewshot_5": 0.5}, config={"trainer.max_epochs": 20})
-    text = write_html(study.path, lab.root, tmp_path, {"trainer.max_epochs": 10}).read_text()
+    text = write_html([(study.path, lab.root)], tmp_path, where={"trainer.max_epochs": 10}).read_text()
     assert re.match(r"none − 1-D: −1\.94 ± 0\.\d\d n 5", claims_of(Page(text))[1][2])
 
 
 def test_a_study_that_no_claim_is_about_says_so(lab, tmp_path):
     study = lab.study({"study.name": "s"}, {"model.dropout": [0.0, 0.1], "seed_everything": [0, 1, 2]})
     lab.fill(study, lambda cell: {"test_acc": 0.9})
-    text = write_html(study.path, lab.root, tmp_path).read_text()
+    text = write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
     assert "Nothing: no claim of the paper is about what this study compares." in text
 
 
@@ -121,7 +117,7 @@ def test_missing_runs_stand_there_with_their_reason_and_no_number(lab, filled, t
     lab.run(first, {}, study="gaps", status="failed", reason="the loss is <NaN>")
     for cell in rest:
         lab.run(cell, filled.metrics_of(cell), study="gaps")
-    text = write_html(study.path, lab.root, tmp_path).read_text()
+    text = write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
     (row,) = [row for row in Page(text).rows if "failed" in " ".join(row) and len(row) == 10]
     assert [cell.strip() for cell in row] == [
         "no position embedding", "0", "–", "–", "", "", "", "", "failed (the loss is <NaN>)", ""
@@ -131,7 +127,7 @@ def test_missing_runs_stand_there_with_their_reason_and_no_number(lab, filled, t
 def test_words_of_a_study_cannot_become_markup(lab, filled, tmp_path):
     study = lab.positions(**{"study.name": "evil", "study.title": "<img src=x onerror=alert(1)> & {body} {0}"})
     lab.fill(study, filled.metrics_of)
-    text = write_html(study.path, lab.root, tmp_path).read_text()
+    text = write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
     assert "<h1>&lt;img src=x onerror=alert(1)&gt; &amp; {body} {0}</h1>" in text
     assert Page(text).open == []
 
@@ -140,6 +136,74 @@ def test_a_study_of_data_sizes_has_its_curve_and_what_is_read_off_it(lab, tmp_pa
     swept = {"model.pos_embed": ["none", "1d"], "data.train_images": [64, 128, 256], "seed_everything": [0, 1, 2]}
     study = lab.study({"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}}, swept)
     lab.fill(study, lambda cell: {"test_acc": 0.5 + cell.overrides["data.train_images"] / 1000})
-    text = write_html(study.path, lab.root, tmp_path).read_text()
-    assert text.count("data:image/svg+xml") == 2
+    text = write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
+    assert text.count("data:image/svg+xml") == 1
     assert "<li>All arms: no power law is drawn; three numbers need 4 sizes" in text
+
+
+def panels(text):
+    """The panels behind the numbers, by their ids."""
+    parts = text.split('<div popover role="dialog" class="panel" id="')[1:]
+    return {part.partition('"')[0]: part for part in parts}
+
+
+def test_every_mean_opens_what_is_behind_it(page, filled):
+    text, read = page
+    opened = {value for tag, name, value in read.attributes if name == "popovertarget"}
+    assert opened == {value for tag, name, value in read.attributes if name == "id" and re.fullmatch(r"s1-\d+", value)}
+    assert len(opened) == 8
+    ((target, mean),) = re.findall(r'popovertarget="(\S+)">([\d.]+ ± [\d.]+)</button> ◆', text)[:1]
+    runs = [one for one in filled.records if one.config["model"] == {"pos_embed": "1d", "pos_at": "stem"}]
+    behind = panels(text)[target]
+    assert len(runs) == 5
+    assert all(f"<code>{one.fingerprint}</code>" in behind for one in runs)
+    values = [one.metrics["test_acc"] for one in runs]
+    assert mean.startswith(f"{100 * sum(values) / 5:.2f} ")
+
+
+def test_a_panel_says_how_its_arm_was_configured_made_and_is_made_again(lab, filled, tmp_path):
+    study = lab.positions(**{"study.name": "made"})
+    code, device = {"source": "5" * 16, "commit": "c" * 40, "dirty": True}, {"type": "cpu", "threads": 2}
+    for cell in study.cells():
+        folder = lab.root / "made" / f"{cell.index} & <b>" / "seed-0"
+        lab.run(cell, filled.metrics_of(cell), study="made", folder=folder, code=code, device=device,
+                files={"config": "config.yaml"}, curves={"val_acc": [(21, 0.5), (42, 0.75)]},
+                data={"name": "digits", "test_images": 360, "shards_fingerprint": "f" * 16})  # fmt: skip
+    text = write_html([(study.path, lab.root)], tmp_path).read_text()
+    behind = panels(text)["s1-1"]
+    assert f"{'c' * 40} with changes" in behind
+    assert all(word in behind for word in ("5" * 16, "f" * 16, "type cpu, threads 2"))
+    assert "<code>model.pos_embed</code></th><td>1d</td><td>none</td>" in behind
+    assert "0 &amp; &lt;b&gt;/seed-0/config.yaml&#x27; --run.root runs-again" in behind
+    assert 'data-at="50 at step 21|75 at step 42"' in behind
+
+
+def test_several_studies_stand_in_one_page_with_ids_of_their_own(lab, filled, tmp_path):
+    other = lab.study({"study.name": "t", "study.title": "T"}, {"model.dropout": [0.0, 0.1], "seed_everything": [0, 1]})
+    lab.fill(other, lambda cell: {"test_acc": 0.9})
+    text = write_html([(filled.study, filled.root), (other, lab.root)], tmp_path).read_text()
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    assert "<h1>Report on 2 studies</h1>" in text
+    assert '<a href="#s2">T</a>' in text
+
+
+def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
+    folder = tmp_path / "pos" / "<i>"
+    folder.mkdir(parents=True)
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><title>A &lt; B</title><script>alert(1)</script></svg>'
+    (folder / "cka.svg").write_text(svg)
+    (folder / "drop.csv").write_text("arm,drop\n<script>,0.5\nx\n")
+    (folder / "large.svg").write_text(svg + " " * 300_000)
+    text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
+    assert f'<img alt="A &lt; B" src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">' in text
+    assert "<td>0.5</td>" in text
+    assert '<th scope="row">&lt;script&gt;</th>' in text
+    assert "large.svg is larger than 300 kB" in text
+    assert text.count("<script>") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_records_are_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--out \S+/file: cannot be written to \(.*\); name another folder"):
+        write_html([(tmp_path / "absent.yaml", tmp_path)], tmp_path / "file")

@@ -53,16 +53,17 @@ class Tags(HTMLParser):
 
 def test_every_file_of_a_table_and_report_prints_hostile_names(hostile, tmp_path, capsys):
     study, lab, _ = hostile
-    for verb in ("table", "report"):
-        assert cli.main([verb, str(study.path), "--root", str(lab.root), "--results", str(tmp_path)]) == 0
+    places = ["--root", str(lab.root), "--results", str(tmp_path)]
+    for words in (["table"], ["report", "--out", str(tmp_path)]):
+        assert cli.main([*words, str(study.path), *places]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "[red]a[/red]" in shown
     assert ":smile:" in shown
-    page = (tmp_path / "s" / "report.html").read_text()
-    assert Tags(page).tags.isdisjoint({"script", "u"})
-    assert "<script" not in page
+    page = (tmp_path / "report.html").read_text()
+    assert "u" not in Tags(page).tags
+    assert page.count("<script") == 1  # our own
     assert "<b>[bold]" not in page
     assert page.count("&lt;script&gt;") > 3
     markdown = (tmp_path / "s" / "table.md").read_text()

@@ -41,7 +41,7 @@ def test_the_footnotes_say_what_is_compared_and_what_the_paper_measured(filled):
     assert "◆ is the baseline: 1-D, at the stem." in text
     assert "Beside each mean: the difference to it, paired by seed, with its interval" in text
     assert "The intervals of the 14 comparisons hold together in 95 % of cases" in text
-    assert "Equivalent: the whole interval lies within ±1 point." in text
+    assert "Equivalent (TOST): the whole interval lies within ±1 point." in text
     assert "Minimum detectable effect at 80 % power: top-1 accuracy 0." in text
     assert "Paper: Table 8, ImageNet 5-shot linear accuracy of ViT-B/16" in text
     assert "compare the differences, not the levels" in text

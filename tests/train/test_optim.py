@@ -1,5 +1,4 @@
 import math
-from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before timm)
 import timm.optim
 
+from vitexp.axes import words_of
 from vitexp.train.module import Classifier
 from vitexp.train.optim import (
     OptimConfig,
@@ -134,7 +134,7 @@ NAMES = {
 OWN = {"adamw": (0.9, 0.999), "muon": (0.9, 0.95), "lion": (0.9, 0.99), "lamb": (0.9, 0.999)}
 
 
-@pytest.mark.parametrize("word", get_args(Optimizer))
+@pytest.mark.parametrize("word", words_of(Optimizer))
 def test_each_word_is_a_librarys_optimizer_with_the_options_given(word):
     """And one step of it is that of the library's own, made by hand."""
 

@@ -81,7 +81,7 @@ def test_a_position_in_a_file_is_trained_recorded_and_shown_without_the_file(doo
     assert "ideas" not in sys.modules
 
 
-def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
+def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas, capsys):
     lines = [
         f"  {word.removeprefix('--').split('=')[0]}: {{value: {word.split('=')[1]}}}"
         for word in TINY
@@ -90,6 +90,7 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     own_arm = "{model.pos_embed: 'ideas:Alibi2D', model.options.pos_embed.slope: 0.25}"
     Path("sweep.yaml").write_text(
         "program: vitexp\nmethod: grid\nparameters:\n  study.name: {value: mine}\n" + "\n".join(lines) + "\n"
+        "  study.baseline: {value: {model.pos_embed: 1d}}\n"
         f"  data.shards: {{value: {digits}}}\n  arm: {{values: [{{model.pos_embed: 1d}}, {own_arm}]}}\n"
         'command: ["${env}", "vitexp", "fit", "--config", "${args_json_file}"]\n'
     )
@@ -98,6 +99,11 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas):
     assert sorted(record.status for record in first.values()) == ["finished", "finished"]
     slopes = [record.config["model"]["options"] for record in first.values()]
     assert {"pos_embed": {"slope": 0.25}} in slopes
+    capsys.readouterr()
+    assert cli.main(["table", "sweep.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "not compared" not in shown, "options go with their part"
+    assert "not enough evidence" in shown
 
     ideas.write_text(EXAMPLE.replace("return -self.penalty", "return -2 * self.penalty"))
     assert cli.main(["sweep", "sweep.yaml", "--workers=1"]) == 0

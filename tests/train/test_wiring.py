@@ -254,6 +254,8 @@ ELSEWHERE = {
     "run.compile": "train/test_compute.py",
     "run.matmul_precision": "train/test_compute.py",
     "run.threads": "train/test_compute.py",
+    **dict.fromkeys(("run.evaluators", "run.options", "run.sources"), "train/test_own_measure.py"),
+    **dict.fromkeys(("data.options", "data.sources"), "train/test_own_measure.py"),
 }
 NETWORK = {field.name for field in fields(ViTConfig)}
 QUICK = ["--run.shots=[]", "--run.checkpoint=false", "--trainer.max_epochs=2"]

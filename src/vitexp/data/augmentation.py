@@ -1,9 +1,14 @@
 """The numbers behind `data.augment` and `data.mix`, and which of them have an effect together."""
 
+import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
+
+from vitexp import own
+from vitexp.axes import is_path
+from vitexp.data.own_augment import OwnStep
 
 Augment = Literal["none", "crop", "flip", "crop_flip", "inception", "randaugment"]
 Mix = Literal["none", "mixup", "cutmix", "mixup_cutmix"]
@@ -19,6 +24,7 @@ _AUTO = {"mstd": _NUMBER}
 _POLICIES = {
     "rand": _RAND, "augmix": _AUGMIX, "original": _AUTO, "originalr": _AUTO, "v0": _AUTO, "v0r": _AUTO, "3a": _AUTO,
 }  # fmt: skip
+own.Slot("auto_augment", object, ("__call__",), words=tuple(_POLICIES))
 _NEEDED = {"rand": ("m", "n"), "augmix": ("m", "w")}
 _EFFECT: dict[str, tuple[str, tuple[str, ...]]] = {
     "crop_scale": ("augment", _INCEPTION),
@@ -47,7 +53,7 @@ class Augmentation:
     """Pixels by which crop and crop_flip pad the image, by reflection, before they crop; null for size // 8."""
     auto_augment: str = "none"
     """After the crop, a policy of timm in timm's own words: rand-m9-n2-mstd0.5 (RandAugment), original, originalr, v0
-    or v0r (AutoAugment), augmix-m3-w3 (AugMix), 3a (3-Augment)."""
+    or v0r (AutoAugment), augmix-m3-w3 (AugMix), 3a (3-Augment); or your own (MODULE:NAME)."""
     color_jitter: float = 0.0
     """Brightness, contrast and saturation are multiplied by random factors of 1 minus to 1 plus this (torchvision)."""
     random_erasing: float = 0.0
@@ -63,6 +69,10 @@ class Augmentation:
     """Probability that the images of a pair are mixed at all."""
     switch_prob: float = 0.5
     """Probability of CutMix where mix is mixup_cutmix; else it is mixup."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Options of an auto_augment of your own: --data.options.auto_augment.share 0.1"""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Hash of its file: filled in; where one is given, a changed file is refused."""
 
     def __post_init__(self) -> None:
         _check_range("crop_scale", self.crop_scale, 1.0)
@@ -98,13 +108,20 @@ class Augmentation:
         if self.repeats > 1 and alike:
             raise ValueError(f"data.repeats {self.repeats} would show the same image again; give a data.augment too")
 
-    def policy(self, augment: Augment) -> str:
+    @classmethod
+    def of(cls, **options: Any) -> "Augmentation":
+        """One with all options and the hash of an augmentation of the user's own. Raises: ValueError."""
+        return own.settled(cls(**options), group="data")
+
+    def policy(self, augment: Augment) -> str | OwnStep:
         """The policy that follows the crop."""
+        if is_path(self.auto_augment):
+            return OwnStep(self.auto_augment, json.dumps(self.options.get("auto_augment", {})))
         return RANDAUGMENT if augment == "randaugment" else self.auto_augment
 
     def changed(self) -> dict[str, Any]:
         """The options that are not left at their defaults."""
-        every = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        every = {f.name: (getattr(self, f.name), {} if f.default is MISSING else f.default) for f in fields(self)}
         return {name: value for name, (value, default) in every.items() if _plain(value) != _plain(default)}
 
 
@@ -123,7 +140,7 @@ def check_policy(text: str) -> None:
     """Raises: ValueError for words that timm would not take, or would take for something else."""
     kind, *parts = text.split("-")
     where = f"data.auto_augment is {text!r}"
-    if text == "none":
+    if text == "none" or is_path(text):
         return
     if kind not in _POLICIES:
         raise ValueError(f"{where}; give none or one of timm's policies: {', '.join(_POLICIES)}")

@@ -84,7 +84,7 @@ class ShardData(L.LightningDataModule):
         **augmentation: Any,
     ) -> None:
         super().__init__()
-        self.augmentation = Augmentation(**augmentation)
+        self.augmentation = Augmentation.of(**augmentation)
         augmentation |= vars(self.augmentation)  # in the hyper-parameters too
         self.save_hyperparameters(logger=False)  # loggers get the complete config of a run, not a part of it
         for option, least in {"batch_size": 1, "workers": 0, "image_size": 1}.items():

@@ -28,9 +28,9 @@ Step = Callable[[Image.Image], Image.Image]
 
 
 def applied(
-    images: np.ndarray, policy: str, jitter: float, erasing: float, seed: int, epoch: int, samples: np.ndarray
+    images: np.ndarray, policy: str | Step, jitter: float, erasing: float, seed: int, epoch: int, samples: np.ndarray
 ) -> np.ndarray:
-    """Each image after a policy of timm, a jitter of its colours and the erasing of a box, in timm's order.
+    """Each image after a policy of timm or of the user's own, a jitter of colours and an erased box, in this order.
 
     Shapes: uint8 (B, S, S, 3), samples (B,) -> uint8 (B, S, S, 3).
     """
@@ -62,7 +62,7 @@ def _generators_put_back() -> Iterator[None]:
 
 
 @cache
-def steps(size: int, policy: str, jitter: float, erasing: float) -> tuple[Step, ...]:
+def steps(size: int, policy: str | Step, jitter: float, erasing: float) -> tuple[Step, ...]:
     """What is done to images of one size, in its order. Source: timm's transforms_factory."""
     if policy == "none" and not jitter and not erasing:
         return ()
@@ -70,7 +70,7 @@ def steps(size: int, policy: str, jitter: float, erasing: float) -> tuple[Step, 
     from timm.data.random_erasing import RandomErasing
     from torchvision.transforms import ColorJitter
 
-    found: list[Step] = [timms(policy, size)] if policy != "none" else []
+    found: list[Step] = [] if policy == "none" else [timms(policy, size) if isinstance(policy, str) else policy]
     found += [ColorJitter(jitter, jitter, jitter)] if jitter else []
     found += [partial(_erased, RandomErasing(erasing, mode="pixel", device="cpu"))] if erasing else []
     return tuple(found)

@@ -26,6 +26,7 @@ import torch
 from vitexp.data import policy
 from vitexp.data.augmentation import PLAIN, Augment, Augmentation
 from vitexp.data.order import EVALUATION, key, uniforms
+from vitexp.data.own_augment import OwnStep, check
 from vitexp.data.read.decode import File, decode_boxes, image_sizes
 
 TRIES = 10
@@ -132,6 +133,8 @@ class View:
 
     def __post_init__(self) -> None:
         padding = self.how.crop_padding
+        if isinstance(own := self.how.policy(self.augment), OwnStep):
+            check(own, self.size)
         if "crop" in self.augment and self.size < 8 and padding is None:
             raise ValueError(
                 f"augment {self.augment!r}: crop has no effect on images of {self.size} pixels; use none or flip"
@@ -142,7 +145,7 @@ class View:
             )
 
     @property
-    def _policy(self) -> tuple[str, float, float]:
+    def _policy(self) -> tuple[str | OwnStep, float, float]:
         return self.how.policy(self.augment), self.how.color_jitter, self.how.random_erasing
 
     def shows_parts(self, epoch: int) -> bool:

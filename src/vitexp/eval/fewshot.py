@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitexp.metrics import PROBE_PENALTY
+
 SHOTS = (1, 5, 10, 25)
 SEEDS = (0, 1, 2)
-PENALTY = 1024.0
+PENALTY = PROBE_PENALTY
 OLDER_PENALTIES = tuple(2.0**power for power in range(-10, 20))
 
 _BIAS_FEATURE = 100.0  # so large that the bias is almost free of the penalty

@@ -4,17 +4,15 @@ The rows (word, label, sentence) are plain text that `vitexp.axes` reads without
 not be imported anywhere: looking a word up imports the module that its row was read from.
 """
 
-import contextlib
 import importlib
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import torch
 
 from vitexp import axes, own
 from vitexp.nn.init import generator_for
+from vitexp.own import WrongShape, failing
 
 Part = TypeVar("Part")
 Config = TypeVar("Config", bound=Any)
@@ -58,6 +56,8 @@ class Table(Mapping[str, Part]):
     ) -> None:
         self.axis, self.base, self.one_of, self.arguments, self.check = axis, base, one_of, arguments, check
         self.plain = plain
+        if base:
+            own.Slot(axis, base, one_of, arguments)
         TABLES[axis] = self
 
     def __getitem__(self, word: str) -> Part:
@@ -80,21 +80,9 @@ class Table(Mapping[str, Part]):
         return len(axes.values(self.axis))
 
     def own(self, path: str) -> own.Own:
-        """A part of the user's own. Raises: ValueError where it is none of this axis, or changes built-in ones."""
+        """A part of the user's own. Raises: ValueError, as `find`."""
         assert self.base is not None, f"{self.axis} is no slot"
-        before, parts = dict(REGISTERED), dict(_PARTS)
-        found = own.load(self.axis, path, self.base, self.one_of)
-        known = {(row.axis, row.word) for row in axes.rows()}
-        hidden = [k for k, row in REGISTERED.items() if k not in known or before.get(k, row) != row]
-        if hidden:
-            for table, kept in ((REGISTERED, before), (_PARTS, parts)):
-                table.clear()
-                table.update(kept)
-            raise ValueError(
-                f"{self.axis} {path}: its file registers {' '.join(hidden[0])} with part(), which is for files of "
-                "vitexp and would hide a built-in word; take that line out, the path is enough"
-            )
-        return found
+        return find(own.SLOTS[self.axis], path)
 
     def has_formula(self, path: str) -> bool:
         """Whether a part of the user's own says what it multiplies (`macs`), so that nobody has to count."""
@@ -126,24 +114,6 @@ TABLES: dict[str, Table[Any]] = {}
 """Those that were imported, by axis."""
 
 
-@contextlib.contextmanager
-def failing(what: str) -> Iterator[None]:
-    """Raises: ValueError for whatever goes wrong in a part of the user's own."""
-    try:
-        yield
-    except WrongShape:
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(
-            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
-        ) from error
-
-
-class WrongShape(ValueError):
-    """A part that changes shapes."""
-
-
 def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool = False) -> None:
     """Raises: WrongShape for what is no tensor of this shape; one that `broadcasts` to it may be smaller."""
     shape = tuple(given.shape) if isinstance(given, torch.Tensor) else ()
@@ -158,26 +128,22 @@ def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool
 
 
 def settled(config: Config) -> Config:
-    """The config with all options and the source hash of each part of the user's own, by axis.
+    """The config with all options and the source hash of each part of the user's own. Raises: ValueError."""
+    return own.settled(config, find)
 
-    Raises: ValueError for options of what is none, and for a source that has changed since the config was written.
-    """
-    chosen = {axis: str(word) for axis in axes.SLOTS if axes.is_path(word := getattr(config, axis, None))}
-    options, sources = ({} if value is None else value for value in (config.options, config.sources))
-    if not isinstance(options, Mapping) or not all(isinstance(one, Mapping) for one in options.values()):
-        raise ValueError(f"model.options is {options!r}; give options by axis, such as {{pos_embed: {{slope: 0.5}}}}")
-    for key in [*options, *sources]:
-        if key not in chosen:
-            now = f" with {key} {getattr(config, key)}" if key in axes.SLOTS else ""
-            raise ValueError(f"model.options.{key} has no effect{now}: it is for a part of your own; leave it out")
-    found = {axis: TABLES[axis].own(path) for axis, path in chosen.items()}
-    for axis, part in found.items():
-        if sources.get(axis, part.source) != part.source:
-            raise ValueError(
-                f"{axis} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
-                f"{sources[axis]}; put the old file back, or train anew"
-            )
-    complete = {
-        axis: own.options_of(axis, part, options.get(axis, {}), TABLES[axis].arguments) for axis, part in found.items()
-    }
-    return replace(config, **chosen, options=complete, sources={axis: part.source for axis, part in found.items()})
+
+def find(slot: own.Slot, path: str) -> own.Own:
+    """A part of the user's own. Raises: ValueError where it is none of this slot, or changes built-in parts."""
+    before, parts = dict(REGISTERED), dict(_PARTS)
+    found = own.load(slot, path)
+    known = {(row.axis, row.word) for row in axes.rows()}
+    hidden = [k for k, row in REGISTERED.items() if k not in known or before.get(k, row) != row]
+    if hidden:
+        for table, kept in ((REGISTERED, before), (_PARTS, parts)):
+            table.clear()
+            table.update(kept)
+        raise ValueError(
+            f"{slot.axis} {path}: its file registers {' '.join(hidden[0])} with part(), which is for files of vitexp "
+            "and would hide a built-in word; take that line out, the path is enough"
+        )
+    return found

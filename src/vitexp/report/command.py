@@ -1,6 +1,7 @@
 """The commands that read records: table, curve, report, claims, diff. Matplotlib is imported where they draw."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from vitexp.json_text import as_text
@@ -17,7 +18,7 @@ from vitexp.study.compare import STATUSES, compare
 from vitexp.study.csv_runs import is_csv, read_csv
 from vitexp.study.curve import make_curve
 from vitexp.study.plan import make_plan
-from vitexp.study.select import parse_where, read_sweep
+from vitexp.study.select import found_study, parse_where, read_sweep, study_folders
 from vitexp.study.spec import as_study
 from vitexp.study.table import make_table
 
@@ -51,10 +52,11 @@ def show_curve(chosen: argparse.Namespace) -> int:
 
 
 def show_report(chosen: argparse.Namespace) -> int:
-    """Writes the HTML report of a study."""
+    """Writes the HTML report of studies."""
     from vitexp.report.html import write_html
 
-    print(visible(f"Written: {write_html(**_inputs(chosen))}"))
+    path = write_html(_studies(chosen), chosen.out, chosen.results, parse_where(chosen.where))
+    print(visible(f"Written: {path}"))
     return 0
 
 
@@ -111,6 +113,23 @@ def show_compared(chosen: argparse.Namespace) -> int:
 def _inputs(chosen: argparse.Namespace) -> dict[str, Any]:
     study, runs = _study_and_runs(chosen)
     return {"sweep": study, "runs": runs, "results": chosen.results, "where": parse_where(chosen.where)}
+
+
+def _studies(chosen: argparse.Namespace) -> list[tuple[Any, Any]]:
+    """The studies that are named, each with the place of its runs; without any all that lie below --root."""
+    if chosen.source:
+        return [_study_and_runs(argparse.Namespace(source=chosen.source, file=next(iter(chosen.studies), None)))]
+    found = []
+    for given in chosen.studies or [chosen.root]:
+        if Path(given).is_dir():
+            found += [(found_study(folder), folder.parent) for folder in study_folders(given)]
+        else:
+            found.append(_study_and_runs(argparse.Namespace(source=[], file=given, root=chosen.root)))
+    if not found:
+        raise ValueError(
+            f"{', '.join(chosen.studies) or chosen.root} holds no run of a study; run `vitexp sweep` first"
+        )
+    return found
 
 
 def _study_and_runs(chosen: argparse.Namespace) -> tuple[Any, Any]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from vitexp import stats
+from vitexp.axes import factor_of
 from vitexp.record import FOLLOW, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
+from vitexp.report.setting import setting
 from vitexp.study.table import Entry, Table, primary
 
 _DRAWN = {
@@ -18,7 +20,10 @@ _DRAWN = {
 def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[str]:
     """The sentences below a table that apply to it; `beside` says whether figures of the paper stand in it."""
     entries = [entry for part in (table.entries, table.means) for metric in part.values() for entry in metric]
+    yield setting(table)
     yield from map(labels.sentence, about(table, entries))
+    if any(entry.interval and labels.is_cut(entry.interval, entry.metric) for entry in entries):
+        yield "Intervals of levels that pass 0 or 100 % are cut, and given by their ends; differences are not."
     if judged := [entry for entry in entries if entry.judgement]:
         yield _comparison(table, judged)
         if table.looks:
@@ -28,7 +33,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
                 "the look at which it fell, and all looks together err in at most 5 % of studies."
             )
         if table.study.config.margin is not None:
-            yield f"Equivalent: the whole interval lies within ±{labels.points(table.study.config.margin)}."
+            yield f"Equivalent (TOST): the whole interval lies within ±{labels.points(table.study.config.margin)}."
         yield from noise(judged)
         yield from _detectable(judged)
     if any(table.means.values()):
@@ -45,7 +50,8 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
 
 def _comparison(table: Table, judged: Sequence[Entry]) -> str:
     """What the differences are to, and over how many comparisons they are corrected."""
-    free = [labels.key_label(key) for key in judged[0].arm.factors if key not in table.study.config.baseline]
+    keys, named = judged[0].arm.factors, table.study.config.baseline.keys()
+    free = [labels.key_label(key) for key in keys if named.isdisjoint((key, factor_of(key)))]
     equal = f" at equal {' and '.join(free)}" if free else ""
     too_few = any(entry.judgement and entry.judgement.verdict == stats.NOT_ENOUGH for entry in judged)
     family = labels.comparisons_text(table.comparisons)

@@ -202,6 +202,8 @@ def _one(key: str, value: Any, among_others: bool) -> str:
 
 def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
     """What says nothing beside the rest of a label: where no positions are added, which stem a name means."""
+    if value is None and axes.factor_of(key) in label and axes.factor_of(key) != key:
+        return True
     if key in ("model.pos_at", "model.pos_std", "model.pos_join"):
         return label.get("model.pos_embed") == "none"
     if key == "model.stem":
@@ -262,8 +264,15 @@ def headline(metric: str, counts: Sequence[int]) -> str:
 
 
 def mean(interval: stats.Interval, metric: str) -> str:
-    """A mean with half of its interval."""
+    """A mean with half of its interval, or with both ends where these were cut at 0 or 100 %."""
+    if interval.low is not None and interval.high is not None and is_cut(interval, metric):
+        return f"{number(interval.mean, metric)} ({number(interval.low, metric)} to {number(interval.high, metric)})"
     return number(interval.mean, metric) + half_width(interval, metric)
+
+
+def is_cut(interval: stats.Interval, metric: str) -> bool:
+    """Whether an interval of a share ends at 0 or at 100 %."""
+    return is_share(metric) and (interval.low == 0 or interval.high == 1)
 
 
 def half_width(interval: stats.Interval | stats.Judgement, metric: str) -> str:

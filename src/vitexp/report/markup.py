@@ -23,6 +23,10 @@ _LATEX = {
     "◆": r"$\diamond$", "·": r"$\cdot$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
     "’": "'", "‘": "`", "“": "``", "”": "''",
 }  # fmt: skip
+_CAPTION = (
+    "Means with 95 % intervals; beneath each mean the difference to the baseline (◆), paired by seed, with its "
+    "simultaneous 95 % interval."
+)
 _LAST_LATIN = "\u017f"
 """LaTeX reads letters up to here without a package."""
 
@@ -80,14 +84,26 @@ def csv_table(lines: Sequence[Mapping[str, Any]]) -> str:
     return file.getvalue()
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table whose header is text and whose cells are markup already; a row of one cell takes the whole width."""
-    head = "".join(f"<th>{as_html(text)}</th>" for text in header)
-    first = f'<td colspan="{len(header)}">'
-    body = "".join(
-        "<tr>" + "".join(f"{'<td>' if len(row) > 1 else first}{cell}</td>" for cell in row) + "</tr>" for row in rows
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", caption: str = "") -> str:
+    """A table whose header and caption are text and whose cells are markup already.
+
+    The first cell of a row is its heading; a row of one cell takes the whole width.
+    """
+    head = "".join(f'<th scope="col">{as_html(text)}</th>' for text in header)
+    body = "".join(f"<tr>{_html_row(row, len(header))}</tr>" for row in rows)
+    label = as_html(caption or ", ".join(header))
+    title = f"<caption>{as_html(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table class="{kind}">{title}'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _html_row(row: Sequence[str], width: int) -> str:
+    first, *others = row
+    if not others:
+        return f'<th scope="colgroup" colspan="{width}">{first}</th>'
+    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -129,12 +145,12 @@ def study_as_latex(view: View) -> str:
             r"% Needs \usepackage{booktabs}.",
             r"\begin{table}[tbp]",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{as_latex(view.title)} ({as_latex(view.setting)}).}}",
+            rf"\caption{{{as_latex(view.title)}. {as_latex(_CAPTION)}}}",
             rf"\label{{tab:{label}}}",
             *(rf"\parbox{{\linewidth}}{{\textbf{{{text}}}}}\par\medskip" for text in cautions),
             *(line for section in view.sections for line in _tabular(section)),
             r"\begin{minipage}{\linewidth}\footnotesize",
-            *(rf"{as_latex(note)}\par" for note in view.footnotes),
+            *(rf"{as_latex(note)}\par" for note in (f"{view.setting}.", *view.footnotes)),
             r"\end{minipage}",
             r"\end{table}",
             "",

@@ -116,8 +116,7 @@ def _table(section: Section, beside: bool) -> RichTable:
     table = RichTable(box=box.HORIZONTALS, show_lines=bool(section.columns), pad_edge=False, header_style="")
     for name in header:
         first = bool(section.columns) and not table.columns
-        bold = first or (name == "mean" and not section.columns)
-        table.add_column(name, style="bold" * bold, width=labels if first else None, no_wrap=name in _UNBROKEN)
+        table.add_column(name, width=labels if first else None, no_wrap=name in _UNBROKEN)
     for row in rows:
         table.add_row(*row)
     return table
@@ -128,7 +127,7 @@ def _text(text: str) -> Text:
 
 
 def _cell(cell: CellView, beside: bool) -> Text:
-    text = Text(cell.mean, style="bold")
+    text = Text(cell.mean)
     if cell.baseline:
         text.append("  ◆ baseline", style="not bold")
     if cell.count:

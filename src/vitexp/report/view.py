@@ -31,6 +31,8 @@ class CellView:
     tuned: str = ""
     paper: str = ""
     baseline: bool = False
+    entry: Entry | None = field(default=None, compare=False, repr=False)
+    """What it says in words"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,7 @@ def rendered_cell(entry: Entry) -> CellView:
 def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
     interval, judged, beside = entry.interval, entry.judgement, _paper_beside(entry, paper)
     if interval is None:
-        return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline)
+        return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline, entry=entry)
     return CellView(
         mean=labels.mean(interval, entry.metric),
         count=f"n = {interval.n}" if with_count else "",
@@ -172,6 +174,7 @@ def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
         tuned=", ".join(f"{labels.key_label(key)} {labels.value_label(key, v)}" for key, v in entry.arm.tuned.items()),
         paper=beside,
         baseline=entry.is_baseline,
+        entry=entry,
     )
 
 

@@ -17,7 +17,17 @@ from vitexp.stats.family import (
     judge,
 )
 from vitexp.stats.planning import Decision, decide
-from vitexp.stats.samples import ALPHA, LEVEL, MINIMUM_SEEDS, POWER, Interval, interval, proportion_interval
+from vitexp.stats.samples import (
+    ALPHA,
+    LEVEL,
+    MINIMUM_SEEDS,
+    POWER,
+    Interval,
+    interval,
+    mean_and_sd,
+    proportion_interval,
+    within_shares,
+)
 
 __all__ = [
     "ALPHA",
@@ -40,5 +50,7 @@ __all__ = [
     "interval",
     "judge",
     "level",
+    "mean_and_sd",
     "proportion_interval",
+    "within_shares",
 ]

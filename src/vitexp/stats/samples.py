@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import special  # scipy.stats takes a second to load
 
@@ -36,6 +36,13 @@ def interval(values: Sequence[float], scale: float | None = None, alpha: float =
         return Interval(mean=mean, n=len(values), sd=sd)
     half = quantile(len(values) - 1, alpha) * sd / math.sqrt(len(values))
     return Interval(mean=mean, low=mean - half, high=mean + half, n=len(values), sd=sd)
+
+
+def within_shares(found: Interval) -> Interval:
+    """The interval of a share of images, cut at 0 and at 1, beyond which no share lies."""
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def mean_and_sd(values: Sequence[float], scale: float | None = None) -> tuple[float, float | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
+from vitexp.axes import factor_of
 from vitexp.metrics import is_share
 from vitexp.record import FOLLOW, RunRecord, flatten, option, result_config, subset_follows
 from vitexp.stats import proportion_interval
@@ -171,7 +172,8 @@ def unstudied_differences(settings: Sequence[Mapping[str, Any]], keys: Sequence[
     follows |= {word for key, word in FOLLOWS.items() if key in keys}
     if not {"data.shards", "data.name"}.isdisjoint(keys):
         follows |= {"data.content", *(f"data.{key}" for key in _DATA_IDENTITY)}
-    return [key for key in _varying(settings, keys) if key not in follows]
+    parts = {key for key in keys if len({spelling(one.get(key)) for one in settings}) > 1}
+    return [key for key in _varying(settings, keys) if key not in follows and factor_of(key) not in parts]
 
 
 def _varying(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:

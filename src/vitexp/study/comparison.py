@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+from vitexp.axes import factor_of
 from vitexp.record import flatten, result_config
 from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
@@ -24,7 +25,6 @@ Values = Mapping[str, Any]
 """The value of each factor of an arm; `BOUND` where it could have no other."""
 BOUND = "(bound)"
 _RESNET = re.compile(r"R\d+x")
-_OPTION = re.compile(r"model\.options\.(\w+)\.")
 _NOT_FOR_RESNETS = {
     f"model.{name}"
     for name in (
@@ -124,10 +124,9 @@ def _differing(one: Values, other: Values, config: StudyConfig) -> dict[str, lis
 
 
 def _together(key: str, config: StudyConfig) -> str:
-    """One name for all keys that the study says to change together; an own part's options belong to its axis."""
-    option = _OPTION.match(key)
-    names = [key, f"model.{option[1]}"] if option else [key]
-    return next((" ".join(keys) for keys in config.together for name in names if name in keys), names[-1])
+    """One name for all keys that the study says to change together, or that belong to one part of the user's own."""
+    part = factor_of(key)
+    return next((" ".join(keys) for keys in config.together if {key, part} & set(keys)), part)
 
 
 def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
@@ -144,6 +143,11 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
 
 
+def _without_options(factors: Mapping[str, Any], named: Mapping[str, Any]) -> str:
+    """An arm without the options of the parts of the user's own that stand where values are `named`."""
+    return spelling({key: value for key, value in factors.items() if key in named or factor_of(key) not in named})
+
+
 class Comparisons:
     """Some arms of a study, and which of them can be compared; what needs a look at all of them is done once."""
 
@@ -156,7 +160,12 @@ class Comparisons:
     def baseline_of(self, arm: Arm) -> Arm | None:
         """The arm that `arm` is compared with: the same, but for the values that `study.baseline` names."""
         named = {key: value for key, value in self.config.baseline.items() if key in arm.factors}
-        return self._by_factors.get(spelling({**arm.factors, **named})) if named else None
+        found = self._by_factors.get(spelling({**arm.factors, **named})) if named else None
+        if found or not named:
+            return found
+        wanted = _without_options({**arm.factors, **named}, named)  # options of a part go with it
+        others = [other for other in self.arms if _without_options(other.factors, named) == wanted]
+        return others[0] if len(others) == 1 else None
 
     def unlike(self, arm: Arm, other: Arm) -> str:
         """Why the difference of two arms has several causes, as the end of a sentence; empty where it has one.

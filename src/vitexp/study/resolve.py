@@ -41,11 +41,14 @@ class ResolvedCell(Cell):
     images: Mapping[str, int] = field(default_factory=dict)
     measured_on: Mapping[str, str] = field(default_factory=dict)
     published: str = ""
+    own_metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What evaluators of the user's own measure of the test images."""
 
 
 def resolved_cell(cell: Cell, argv: list[str], answer: Answer) -> ResolvedCell:
     """A cell with the parser's answer."""
     seed = answer["config"].get(SEED, cell.seed)
+    metrics.learn({cell.label: {"metrics": answer.get("own_metrics")}})
     return ResolvedCell(
         **vars(cell) | {"seed": seed if isinstance(seed, int) else None},
         argv=argv,
@@ -54,7 +57,7 @@ def resolved_cell(cell: Cell, argv: list[str], answer: Answer) -> ResolvedCell:
         run_directory=str(answer["run_directory"]),
         config=answer["config"],
         facts={name: answer[name] for name in FACTS if name in answer},
-        **{name: answer[name] for name in ("images", "measured_on", "published") if name in answer},
+        **{name: answer[name] for name in ("images", "measured_on", "published", "own_metrics") if name in answer},
     )
 
 
@@ -177,4 +180,5 @@ def measured_by(cell: ResolvedCell) -> list[str]:
             limited = "" if limit is None or (isinstance(limit, float) and limit == 1.0) else metrics.LIMITED
             found += [f"{limited}{split}_{name}" for name in _READINGS.get(objective, ("colour_acc", "loss"))]
     shots = config.get("run.shots") or [] if cell.images.get("test") != 0 else []
+    found += [f"test_{name}" for name in cell.own_metrics]
     return found + [f"fewshot_{number}" for number in shots]

@@ -182,11 +182,12 @@ def _entry(arm: Arm, metric: str, comparisons: Comparisons, confounded: str) -> 
     config, base = comparisons.config, comparisons.baseline_of(arm)
     about_such, compared = config.images == "such", config.baseline and base is not arm
     sample = sample_of(arm, metric, about_such)
+    interval = stats.level(sample, about_such) if sample.values else None
     return Entry(
         arm=arm,
         metric=metric,
         sample=sample,
-        interval=stats.level(sample, about_such) if sample.values else None,
+        interval=stats.within_shares(interval) if interval and metrics.is_share(metric) else interval,
         baseline=base,
         left_out=(confounded or why_not(arm, base, metric) or _no_direction(metric)) if compared else "",
     )

@@ -14,7 +14,6 @@ from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import Draws, draws
 
 
-@torch.no_grad()
 def read_features(
     network: nn.Module,
     data: ShardData,
@@ -28,9 +27,21 @@ def read_features(
     `middle` shows it the middle square of this many pixels; `samples` are the numbers of the images to read, ascending,
     where not all of the split are. Shapes: (n, D), (n).
     """
+    return read_outputs(cast(Callable[[Tensor], Tensor], network.features), data, split, device, middle, samples)
+
+
+@torch.no_grad()
+def read_outputs(
+    read: Callable[[Tensor], Tensor],
+    data: ShardData,
+    split: Split,
+    device: str | torch.device,
+    middle: int | None = None,
+    samples: np.ndarray | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same of any function of images, such as a whole network, whose outputs are logits."""
     start = (data.size - middle) // 2 if middle else 0
     seen = slice(start, start + middle if middle else None)
-    read = cast(Callable[[Tensor], Tensor], network.features)
     parts = []
     for batch in data.eval_loader(split, samples):
         batch = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, torch.device(device), 0), 0)

@@ -20,11 +20,12 @@ from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
 from vitexp.lightning_private import option, parser_of, parsers_of, set_parsers
 from vitexp.record import RunRecord
-from vitexp.train import session
+from vitexp.train import evaluators, session
 from vitexp.train import trainer_flags as flags
 from vitexp.train.checkpoint import AtomicCheckpoints, BestWeights, RunCheckpoint
 from vitexp.train.config import ClassifyConfig, RunConfig, plain
 from vitexp.train.ending import one_sentence
+from vitexp.train.evaluators import Evaluators
 from vitexp.train.identity import RunIdentity, check_own, claim, continuing, identify, start_of
 from vitexp.train.initial import NONE, begin
 from vitexp.train.loggers import build_loggers
@@ -150,12 +151,13 @@ class TrainingCommand(LightningCLI):
         """Builds data, network and trainer; most plans need no weights, and there the network has none."""
         with torch.device("cpu" if self.weights else "meta"), one_sentence(), own.allowing(self.allow_import):
             if "WANDB_SWEEP_ID" in os.environ:  # a W&B agent has fetched the arguments, and with them the files' names
-                own.check_allowed(self.config[self.verb]["model"].as_dict(), "this W&B sweep")
+                for group in ("model", "data", "run"):
+                    own.check_allowed(self.config[self.verb][group].as_dict(), "this W&B sweep")
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer | None:  # type: ignore[override]
         """Finds out which run it is and whether it may begin, and builds the trainer with its loggers."""
-        self.run: RunConfig = option(self, self.config_init, "run")
+        self.run: RunConfig = evaluators.settled(option(self, self.config_init, "run"))
         self.options = chosen = option(self, self.config_init, "trainer")
         self.ckpt_path = self.config[self.verb].get("ckpt_path")
         flags.check_flags(chosen)
@@ -199,7 +201,12 @@ class TrainingCommand(LightningCLI):
 
     def _identify(self) -> RunIdentity:
         study = str(self.config[self.verb]["study"]["name"])
-        found = identify(self.parsed, plain(self.model.config), self.datamodule.describe(), self.run, study)
+        own_parts = {"data": self.datamodule.augmentation, "run": self.run}
+        parsed = {
+            group: {**self.parsed[group], "options": of.options, "sources": of.sources}
+            for group, of in own_parts.items()
+        }
+        found = identify(self.parsed | parsed, plain(self.model.config), self.datamodule.describe(), self.run, study)
         given = self.ckpt_path if self.verb == "fit" and self.ckpt_path != "last" else None
         return continuing(found, self.run, given, self.steps)
 
@@ -217,6 +224,7 @@ class TrainingCommand(LightningCLI):
             check_length(config, self.steps())
             flags.check_minimum(chosen, self.steps())
             flags.check_shots(run, data)
+        evaluators.check(run, config, data)
         flags.check_computation(chosen, run, config.objective)
         flags.check_keep(run.keep, chosen, config, data)
         if self.weights:
@@ -231,6 +239,7 @@ class TrainingCommand(LightningCLI):
         found: list[Callback] = [Bar()] if self.options["enable_progress_bar"] is not False else []
         found += [BestWeights()] if run.keep == "best" else []
         found += [FewShotProbe(run.shots, run.shot_seeds, run.fewer_shots)] if run.shots else []
+        found += [Evaluators(run)] if run.evaluators else []
         if run.checkpoint:
             where: dict[str, Any] = {"dirpath": last.parent, "filename": last.stem, "enable_version_counter": False}
             found.append(RunCheckpoint(**where, save_on_train_epoch_end=False, **due))
@@ -296,17 +305,22 @@ class TrainingCommand(LightningCLI):
         """What is known of a run beforehand, in words and numbers: its identity, its size, length and cost."""
         steps, data = self.steps(), self.datamodule
         images = flags.Limits.of(self.options).images(data, steps)
-        return asdict(self.identity) | {
-            "directory": str(self.identity.directory),
-            "run_directory": str(self.identity.directory),
-            "parameters": sum(p.numel() for p in self.model.network.parameters()),
-            "steps": steps,
-            "images_seen": images,
-            "images": {"val": data.val_count, "test": data.test_count},
-            "measured_on": data.describe()["order_fingerprints"],
-            "train_flops": train_flops(self.model.config, images),
-            "start": start_of(self.model.network, data) if self.weights else None,
-        }
+        own_metrics = {"own_metrics": evaluators.metrics_of(self.run)} if self.run.evaluators else {}
+        return (
+            asdict(self.identity)
+            | own_metrics
+            | {
+                "directory": str(self.identity.directory),
+                "run_directory": str(self.identity.directory),
+                "parameters": sum(p.numel() for p in self.model.network.parameters()),
+                "steps": steps,
+                "images_seen": images,
+                "images": {"val": data.val_count, "test": data.test_count},
+                "measured_on": data.describe()["order_fingerprints"],
+                "train_flops": train_flops(self.model.config, images),
+                "start": start_of(self.model.network, data) if self.weights else None,
+            }
+        )
 
     def save_config(self, path: Path) -> None:
         """Writes the resolved config as YAML that `--config` takes back."""

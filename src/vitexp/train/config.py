@@ -4,13 +4,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from vitexp.axes import OwnPart, is_path
 from vitexp.neutral import PARTS
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
+from vitexp.own import Slot
 from vitexp.source import has_source, modules_hash, with_imported
 from vitexp.train.optim import OptimConfig
+from vitexp.train.own_parts import check_own_loss
 
 
 def with_sources(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,9 @@ def _shortest(path: str) -> str:
     return path
 
 
-Loss = Literal["softmax", "sigmoid"]
+_LossWord = Literal["softmax", "sigmoid"]
+Loss = _LossWord | OwnPart
+Slot("loss", object, ("__call__",), words=get_args(_LossWord), called=2)
 Objective = Literal["classify", "masked_mean", "masked_small", "masked_pixels"]
 Wandb = Literal["auto", "online", "offline", "off"]
 Keep = Literal["last", "best"]
@@ -77,7 +82,8 @@ class ClassifyConfig(ViTConfig, OptimConfig):
     masked_share: float = 0.5
     """Share of the patches of an image that is corrupted, where patches are predicted."""
     loss: Loss = "softmax"
-    """Cross-entropy over classes, or one sigmoid per class summed over classes (the paper's pre-training)."""
+    """Cross-entropy over classes, or one sigmoid per class summed over classes (the paper's pre-training), or
+    your own (MODULE:NAME)."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes (softmax), or the off value and 1 minus it (sigmoid)."""
 
@@ -93,6 +99,11 @@ def check_objective(config: ClassifyConfig) -> None:
         raise ValueError(f"model.label_smoothing is {config.label_smoothing}; it must be at least 0 and below 1")
     if config.layer_decay != 1 and parse_arch(config.arch, config.stem).family == "resnet":
         raise ValueError(f"model.layer_decay is for networks with blocks; {config.arch} has none, so leave it out")
+    if is_path(config.loss):
+        if config.label_smoothing:
+            smoothing = f"model.label_smoothing {config.label_smoothing}"
+            raise ValueError(f"{smoothing} has no effect with model.loss {config.loss}; leave it out")
+        check_own_loss(config)
     without_effect = _ONLY_PATCHES if config.objective == "classify" else _ONLY_CLASSES
     for name in without_effect:
         if getattr(config, name) != getattr(ClassifyConfig, name):
@@ -133,6 +144,12 @@ class RunConfig:
     """Draws of the few-shot images; the accuracy is their mean."""
     fewer_shots: bool = False
     """A class with fewer training images than the shots gives all it has, as in Google's protocol (else refused)."""
+    evaluators: list[str] = field(default_factory=list)
+    """Classes of your own (MODULE:NAME) that measure the logits of the test images after training."""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Options of evaluators by the names of their classes: --run.options.Ece.bins 10"""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Hashes of their files: filled in; where one is given, a changed file is refused."""
     compile: bool = False
     """Train through torch.compile, which changes rounding; measurements are of the network as it is."""
     matmul_precision: MatmulPrecision = "highest"

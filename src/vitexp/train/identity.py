@@ -284,9 +284,15 @@ def check_own(path: Path, config: Mapping[str, Any]) -> None:
 
 def check_network(path: str, model: Mapping[str, Any]) -> None:
     """Raises: ValueError when the checkpoint holds another network than the one to be measured."""
-    its = {name: value for name, value in read_origin(path).model.items() if name in _COMPUTES}
-    if apart := differences({"model": its}, {"model": {name: model[name] for name in its}}):
+    its = _computing({name: value for name, value in read_origin(path).model.items() if name in _COMPUTES})
+    if apart := differences({"model": its}, {"model": _computing({name: model[name] for name in its})}):
         raise ValueError(f"{path} holds another network: here {in_words(apart)}; give the options it was trained with")
+
+
+def _computing(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what belongs to a part of the user's own that only training needs."""
+    own = {name: model[name] for name in ("options", "sources") if name in model}
+    return {**model, **{name: {axis: one for axis, one in of.items() if axis in _COMPUTES} for name, of in own.items()}}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
 from vitexp.train.config import ClassifyConfig
+from vitexp.train.own_parts import own_losses
 
 
 def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tensor:
@@ -29,6 +30,8 @@ def image_losses(logits: Tensor, labels: Tensor, config: ClassifyConfig) -> Tens
     smoothing = config.label_smoothing
     if config.loss == "softmax":
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    if config.loss != "sigmoid":
+        return own_losses(logits, labels, config)
     targets = F.one_hot(labels, config.classes).to(logits.dtype) * (1.0 - 2 * smoothing) + smoothing
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(-1)
 
@@ -44,7 +47,7 @@ def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor
 
 def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
     """Class probabilities under the loss the network was trained with."""
-    return logits.softmax(-1) if config.loss == "softmax" else logits.sigmoid()
+    return logits.sigmoid() if config.loss == "sigmoid" else logits.softmax(-1)
 
 
 def averaged(network: nn.Module) -> nn.Module:

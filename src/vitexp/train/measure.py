@@ -11,6 +11,7 @@ from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import drawn_answers
 from vitexp.train.answers import read_shots
 from vitexp.train.config import RunConfig
+from vitexp.train.evaluators import Evaluators
 from vitexp.train.losses import log_row
 from vitexp.train.module import Classifier
 
@@ -101,6 +102,9 @@ def final_numbers(
     if run.test and data.test_count and trainer.limit_test_batches != 0:
         _run("test", "test", trainer, module, data, weights)
         yield "test", *_found(module, "test")
+    own = callback_of(trainer, Evaluators)
+    if own is not None and data.test_count:
+        yield "test", own.measure(trainer, module, data), {}
     probe = callback_of(trainer, FewShotProbe)
     if probe is not None and probe.shots and data.test_count:
         for name, answers in probe.measure(trainer, module, data).items():

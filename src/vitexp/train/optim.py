@@ -4,12 +4,17 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-Optimizer = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
+from vitexp.axes import OwnPart, is_path
+from vitexp.own import Slot
+from vitexp.train.own_parts import check_own_optimizer, own_optimizer
+
+_Word = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
+Optimizer = _Word | OwnPart
 Schedule = Literal["cosine", "linear", "constant", "staircase"]
 Decay = Literal["all", "kernels"]
 
@@ -20,6 +25,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
     "adafactor": (),
 }  # fmt: skip
 """Which of these options an optimiser has."""
+Slot("optimizer", torch.optim.Optimizer, ("step",), arguments=1, given=("lr", "weight_decay"), words=get_args(_Word))
 LINEAR_FLOOR = 1e-5
 """Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
 
@@ -29,8 +35,9 @@ class OptimConfig:
     """How the weights are updated."""
 
     optimizer: Optimizer = "adamw"
-    """Adam with decoupled weight decay (paper: pre-training), SGD with momentum 0.9 (paper: fine-tuning), or timm's
-    Muon (AdamW for the head and for what is no matrix), Lion, LAMB, or Adafactor in big_vision's form."""
+    """Adam with decoupled weight decay (paper: pre-training), SGD with momentum 0.9 (paper: fine-tuning), timm's
+    Muon (AdamW for the head and for what is no matrix), Lion, LAMB, or Adafactor in big_vision's form; or your own
+    (MODULE:NAME)."""
     lr: float = 1.0e-3
     """Peak learning rate."""
     weight_decay: float = 0.0
@@ -70,7 +77,7 @@ def check_optim(config: OptimConfig) -> None:
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"model.{name} is {value}; it must be a finite number of at least 0")
     for name in ("betas", "eps"):
-        if getattr(config, name) is not None and name not in _TAKES[config.optimizer]:
+        if getattr(config, name) is not None and name not in _TAKES.get(config.optimizer, ()):
             those = " or ".join(word for word, options in _TAKES.items() if name in options)
             raise ValueError(f"model.{name} has no effect with model.optimizer {config.optimizer}; it is for {those}")
     if config.betas is not None and not (len(config.betas) == 2 and all(0 <= beta < 1 for beta in config.betas)):
@@ -78,6 +85,8 @@ def check_optim(config: OptimConfig) -> None:
     if not 0 < config.layer_decay <= 1:
         raise ValueError(f"model.layer_decay is {config.layer_decay}; it must be above 0, up to 1 (no decay)")
     _check_schedule(config)
+    if is_path(config.optimizer):
+        check_own_optimizer(config)
     if not 0.0 <= config.polyak < 1.0:
         raise ValueError(f"model.polyak is {config.polyak}; it must be at least 0 and below 1, such as 0.9999")
 
@@ -167,6 +176,8 @@ def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, n
 
 
 def _optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    if is_path(config.optimizer):
+        return own_optimizer(config, groups, config.lr)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
     given = {name: getattr(config, name) for name in ("betas", "eps") if getattr(config, name) is not None}

@@ -21,7 +21,7 @@ register_type(axes.OwnPart)
 
 ARM = "arm"
 TRAINER = "trainer"
-_OPTIONS = "model.options."
+_OPTIONS = re.compile(r"((?:model|data|run)\.options)\.(\w+)\.(\w+)")
 _MOST_SHOWN = 80
 _SEEDS = 2**32
 """NumPy and Lightning take no larger ones."""
@@ -166,10 +166,10 @@ def joined(content: str) -> str:
         raise ValueError(f"the config's {ARM} is {arm!r}; give a mapping of dotted keys that stand nowhere else")
     config |= arm
     own.check_downloaded([value for key, value in config.items() if key.partition(".")[0] == TRAINER])
-    nested = [key for key in config if key.startswith(_OPTIONS) and "model" not in config]
-    for key in nested:  # the parser takes these names as flags, but not as keys
-        axis, _, name = key.removeprefix(_OPTIONS).partition(".")
-        config.setdefault(_OPTIONS[:-1], {}).setdefault(axis, {})[name] = config.pop(key)
+    nested = [found for key in config if (found := _OPTIONS.fullmatch(key)) and key.split(".")[0] not in config]
+    for found in nested:  # the parser takes these names as flags, but not as keys
+        options, part, name = found.groups()
+        config.setdefault(options, {}).setdefault(part, {})[name] = config.pop(found[0])
     moved = [key for key in config if "." in str(key) and isinstance(config.get(key.split(".")[0]), dict)]
     for key in moved:
         _move(config, key)

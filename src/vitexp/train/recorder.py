@@ -20,9 +20,11 @@ from lightning.pytorch.trainer.states import TrainerFn
 from vitexp.bits import write_answers
 from vitexp.data.module import ShardData
 from vitexp.eval.flops import train_flops
-from vitexp.nn.table import TABLES
+from vitexp.nn.table import find
+from vitexp.own import SLOTS
 from vitexp.record import RunRecord, is_candidate, open_metrics, write_record
 from vitexp.source import package_versions, source_hash
+from vitexp.train import evaluators
 from vitexp.train.admission import checked_identity
 from vitexp.train.checkpoint import BestWeights, RunCheckpoint, Stop, take_folder
 from vitexp.train.compute import compile_network, matmul_precision, threads
@@ -100,7 +102,7 @@ class RunRecorder(L.Callback):
             self._folder = take_folder(self.identity.directory, last)
         self._record = self.identity.record(
             parameters=sum(p.numel() for p in module.network.parameters()),
-            parts=own_parts_of(module),
+            parts=own_parts_of(module) | evaluators.parts_of(self.run, data),
             data=data.describe(),
             code=_code_state(),
             versions=package_versions(),
@@ -262,7 +264,7 @@ def own_parts_of(module: Classifier) -> dict[str, dict[str, Any]]:
     for axis in module.config.sources:
         part = [one for one in module.network.modules() if getattr(one, "own_axis", "") == axis]
         count = sum(parameter.numel() for one in part for parameter in one.parameters())
-        facts = TABLES[axis].own(getattr(module.config, axis)).facts()
+        facts = find(SLOTS[axis], getattr(module.config, axis)).facts()
         found[f"model.{axis}"] = facts | ({"parameters": count} if part else {})
     return found
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from vitexp.data.shards.files import keys_of
-from vitexp.metrics import LIMITED
+from vitexp.metrics import LIMITED, is_learned, is_share, label
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.config import LATER, ViTConfig
 from vitexp.record import RECORD_NAME, RunRecord, open_metrics, read_record, write_atomically
@@ -21,6 +21,7 @@ from vitexp.train.checkpoint import Stop, set_aside
 from vitexp.train.compute import matmul_precision, threads, threads_for
 from vitexp.train.config import plain
 from vitexp.train.ending import INTERRUPTED, exit_code, raised_for
+from vitexp.train.evaluators import Evaluators
 from vitexp.train.identity import RunIdentity, check_network, check_own, claim, differences, in_words, read_checkpoint
 from vitexp.train.initial import NONE
 from vitexp.train.loggers import RunLogger, run_loggers, tell_agent
@@ -158,6 +159,9 @@ def results(metrics: Mapping[str, float], counts: Mapping[str, int | None]) -> l
             few = f" on {images:.0f} images: a class with fewer gave all it has" if images is not None else ""
             shots = f"{name.removeprefix('fewshot_')}-shot"
             lines.append(f"{shots:<11} accuracy {100 * value:.2f} %   (linear probe{few})")
+        elif is_learned(name):
+            shown = f"{100 * value:.2f} %" if is_share(name) else f"{value:.4g}"
+            lines.append(f"{'test':<11} {label(name)} {shown}")
     return lines
 
 
@@ -174,8 +178,11 @@ def measure(command: "TrainingCommand", verb: str, **arguments: Any) -> None:
     module = _take_checkpoint(command, arguments)
     with matmul_precision(command.run.matmul_precision), _threads(command):
         getattr(command.trainer, verb)(**arguments)
+        own: dict[str, float] = {}
+        if verb == "test" and command.run.evaluators:
+            own = Evaluators(command.run).measure(command.trainer, module, command.datamodule)
     counts: dict[str, int | None] = {split: command.datamodule.count(split) for split in SPLITS}
-    _say("\n".join(results(module.measurements, counts)) or f"{verb} measured no image")
+    _say("\n".join(results(module.measurements | own, counts)) or f"{verb} measured no image")
 
 
 def predict(command: "TrainingCommand", **arguments: Any) -> None:

@@ -1,0 +1,110 @@
+"""Optimisers and losses of the user's own: built from their options, and tried on a few numbers before a run."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitexp.nn.table import check_shape, find
+from vitexp.own import SLOTS, failing
+
+_STEPS, _RATE, _IMAGES = 3, 0.01, 4
+
+
+def own_optimizer(config: Any, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    """The optimiser that `config.optimizer` names by its path. Raises: ValueError where it cannot be built."""
+    kind = find(SLOTS["optimizer"], config.optimizer).kind
+    decay = {"weight_decay": config.weight_decay} if _takes(kind, "weight_decay") else {}
+    with failing(f"optimizer {config.optimizer}"):
+        built: torch.optim.Optimizer = kind(groups, lr=lr, **decay, **config.options["optimizer"])
+    return built
+
+
+def _takes(kind: Any, name: str) -> bool:
+    parameters = inspect.signature(kind).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
+def check_own_optimizer(config: Any) -> None:
+    """Takes a few steps. Raises: ValueError for one that no run could be trained with."""
+    what, kind = f"optimizer {config.optimizer}", find(SLOTS["optimizer"], config.optimizer).kind
+    if not _takes(kind, "lr"):
+        raise ValueError(f"{what}: its constructor takes no lr; give it one, and hand it to super().__init__")
+    if config.weight_decay and not _takes(kind, "weight_decay"):
+        raise ValueError(
+            f"model.weight_decay {config.weight_decay} has no effect with {what}, whose constructor takes no "
+            "weight_decay; leave it out, or take it there"
+        )
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        weights = [nn.Parameter(torch.ones(shape)) for shape in ((2, 3), (3,))]
+        groups = [{"params": [one], "lr": _RATE, "weight_decay": config.weight_decay} for one in weights]
+        built, called = own_optimizer(config, groups, _RATE), []
+
+        def closure() -> float:
+            called.append(True)
+            built.zero_grad()
+            loss = torch.stack([one.square().sum() for one in weights]).sum()
+            loss.backward()
+            return loss.item()
+
+        with failing(what):
+            for _ in range(_STEPS):
+                built.step(closure)
+            built.step()
+    held = [([id(one) for one in group["params"]], group.get("lr")) for group in built.param_groups]
+    if held != [([id(one)], _RATE) for one in weights]:
+        raise ValueError(f"{what} does not keep the groups and their rates; hand both to super().__init__")
+    if len(called) != _STEPS:
+        raise ValueError(f"{what} calls the closure of step() {len(called) / _STEPS:g} times, and must call it once")
+    if not all(bool(one.isfinite().all()) for one in weights):
+        raise ValueError(f"{what} makes weights that are no finite numbers in {_STEPS} steps; mend its step()")
+    if any(bool((one == 1).all()) for one in weights):
+        raise ValueError(f"{what} leaves weights as they are in {_STEPS} steps; mend its step()")
+
+
+def own_losses(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
+    """One loss per image, by the loss that `config.loss` names by its path. Shapes: (B, classes), (B,) -> (B,).
+
+    Raises: ValueError where it gives anything else.
+    """
+    found = _own_loss(config)(logits, labels)
+    check_shape(f"loss {config.loss}", found, (len(labels),))
+    return found
+
+
+def _own_loss(config: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    kind = find(SLOTS["loss"], config.loss).kind
+    return _built(kind, json.dumps(config.options["loss"]))
+
+
+@functools.cache
+def _built(kind: Any, options: str) -> Callable[[Tensor, Tensor], Tensor]:
+    given: Mapping[str, Any] = json.loads(options)
+    if inspect.isfunction(kind):
+        return functools.partial(kind, **given)
+    with torch.device("cpu"):
+        found: Callable[[Tensor, Tensor], Tensor] = kind(**given)
+    return found
+
+
+def check_own_loss(config: Any) -> None:
+    """Takes the loss of a few images. Raises: ValueError for one that no run could be trained with."""
+    what = f"loss {config.loss}"
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.enable_grad(), failing(what):
+        found = _own_loss(config)
+        if isinstance(found, nn.Module) and list(found.parameters()):
+            raise ValueError("it has parameters, which nobody trains")
+        logits = torch.linspace(-1, 1, _IMAGES * config.classes).reshape(_IMAGES, -1).requires_grad_()
+        labels = torch.arange(_IMAGES) % config.classes
+        losses, some = own_losses(logits, labels, config), own_losses(logits[:1], labels[:1], config)
+        slopes = torch.autograd.grad(losses.sum(), logits)[0]
+    if not (bool(losses.isfinite().all()) and bool(slopes.isfinite().all())):
+        raise ValueError(f"{what} gives {losses.tolist()} for small logits, or a slope that is not finite; mend it")
+    if not torch.allclose(losses[:1], some):
+        raise ValueError(f"{what} of an image depends on the images beside it; take no mean over the batch")
+    if config.classes > 1 and not bool(slopes.any(1).all()):
+        raise ValueError(f"{what} does not change with the logits, so nothing would be learned; mend it")
