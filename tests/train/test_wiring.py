@@ -327,7 +327,8 @@ AXES = {
 
 def choices_of(axis):
     others = [value for value in axes.words_of(axis.type) if value != axis.default]
-    return [AXES[axis.name]] if axis.name in AXES else [{axis.name: value} for value in others]
+    beside = {"relative2d": {"pool": "gap"}}
+    return [AXES[axis.name]] if axis.name in AXES else [{axis.name: one} | beside.get(one, {}) for one in others]
 
 
 @pytest.mark.parametrize(
