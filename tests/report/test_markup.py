@@ -124,6 +124,7 @@ def test_a_cell_has_its_lines_apart(filled):
     row = next(line for line in lines_of(filled)[::-1] if line.startswith("| 1-D"))
     stem, every = row.split(" | ")[1:3]
     assert stem.endswith(" ◆<br>paper 64.21")
+    assert "**" not in stem  # bold would mean best
     assert every.count("<br>") == 2
     assert "equivalent<br>paper 63.96 (−0.24)" in every
 
