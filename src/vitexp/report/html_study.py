@@ -111,7 +111,7 @@ def _claims(study: Study, runs: Root, where: Where) -> str:
     rows: list[list[str]] = []
     for claim in CLAIMS:
         verdicts = report.of(claim)
-        said = f'<b>{escape(claim.sentence)}</b><span class="faint">{escape(claims_text.paper_words(claim))}</span>'
+        said = f'<b>{escape(claim.sentence)}</b> <span class="faint">{escape(claims_text.paper_words(claim))}</span>'
         rows += [[said], *map(_claim_row, verdicts)] if verdicts else []
     return html_table(_COLUMNS, rows, "claims", _CLAIMS) + _items(claims_text.footnotes(report), "notes")
 

@@ -56,8 +56,8 @@ def dots(table: Table, metric: str) -> str:
         parts.append(f'<path class="zero" d="M{differences(0)} 4V{height - 42}"/>')
     for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
         kind = table.columns.index(place(entry.arm, table.study.config)[1]) % _COLOURS
-        parts.append(_dot_row(entry, name, _ROW * i + 16, kind, factor, means, differences, left + 2 * _PANEL + 120))
-    return _picture(f"{labels.metric_label(metric)} of every arm", left + 2 * _PANEL + 130, height, parts)
+        parts.append(_dot_row(entry, name, _ROW * i + 16, kind, factor, means, differences, left + 2 * _PANEL + 150))
+    return _picture(f"{labels.metric_label(metric)} of every arm", left + 2 * _PANEL + 160, height, parts)
 
 
 def _dot_row(
@@ -73,7 +73,7 @@ def _dot_row(
         marks.append(_dot(judged, differences, factor, y, kind))
         told.append(f"difference {labels.signed(judged.mean, entry.metric)}{labels.half_width(judged, entry.metric)}")
     told += [verdict] * bool(verdict)
-    side = f'<text class="faint" x="{width - 112:.0f}" y="{y + 4}">{escape(verdict)}</text>'
+    side = f'<text class="faint" x="{width - 142:.0f}" y="{y + 4}">{escape(verdict)}</text>'
     hit = f'<rect class="hit" x="0" y="{y - 12}" width="{width:.0f}" height="{_ROW}"/>'
     title = f"<title>{escape('; '.join(told))}</title>"
     return f'<g class="mark">{title}{hit}<text x="4" y="{y + 4}">{escape(name)}</text>{"".join(marks)}{side}</g>'

@@ -35,7 +35,8 @@ def _parts(table: Table, runs: list[RunRecord]) -> Iterator[str]:
     yield _compute(runs)
     yield _named("commit ", [_commit(run) for run in runs])
     yield _named("data ", [_of(run.data, "name", "shards_fingerprint") for run in runs])
-    yield _named("device ", [_of(run.device, "type", "name", "precision") for run in runs])
+    yield _named("device ", [_of(run.device, "type", "name") for run in runs])
+    yield _named("precision ", [run.device.get("precision") for run in runs])
 
 
 def _spread(table: Table, metric: str) -> str:
@@ -55,8 +56,8 @@ def _named(before: str, values: list[Any], after: str = "") -> str:
 
 def _compute(runs: list[RunRecord]) -> str:
     known = [run.train_flops for run in runs if run.train_flops]
-    ends = dict.fromkeys(f"{value:.3g}" for value in (min(known), max(known))) if known else {}
-    return f"{' to '.join(ends)} training FLOPs a run" if ends else ""
+    ends = dict.fromkeys(f"{value / 1e12:.3g}" for value in (min(known), max(known))) if known else {}
+    return f"{' to '.join(ends)} TFLOP a run" if ends else ""
 
 
 def _commit(run: RunRecord) -> str:
