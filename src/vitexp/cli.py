@@ -235,6 +235,7 @@ def reproduce(chosen: argparse.Namespace) -> int:
 
     from vitexp.report import known_text
     from vitexp.study.known import AGREES, find, listed, obtained
+    from vitexp.study.table import make_table
 
     if chosen.name is None:
         Console().print(known_text.known(listed()))
@@ -243,8 +244,9 @@ def reproduce(chosen: argparse.Namespace) -> int:
     workers = ["--workers", str(chosen.workers)] if chosen.workers else []
     if status := _dispatch(["sweep", str(study.path), "--root", chosen.root, *workers]):
         return status
-    found = obtained(study, chosen.root)
-    Console().print(known_text.compared(study, found, chosen.root))
+    table = make_table(study, chosen.root)
+    found = obtained(table)
+    Console().print(known_text.compared(table, found, chosen.root))
     return 0 if all(one.verdict == AGREES for one in found) else 1
 
 

@@ -5,6 +5,7 @@ import pytest
 from vitexp.report.known_text import compared
 from vitexp.study.known import expected_of, files, find, listed, obtained
 from vitexp.study.spec import read_study
+from vitexp.study.table import make_table
 
 EXPECTED = {
     "metric": "test_acc", "source": "a paper", "differs": "in nothing",
@@ -24,7 +25,7 @@ def level(cell):
 def test_a_published_value_agrees_where_our_interval_holds_it(lab):
     study = made(lab)
     lab.fill(study, level)
-    cls, gap = obtained(study, lab.root)
+    cls, gap = obtained(make_table(study, lab.root))
     # Student's interval by hand: 0.9 +- 4.303 * 0.01 / sqrt(3) = 0.875 to 0.925
     assert (cls.interval.low, cls.interval.high) == pytest.approx((0.875159, 0.924841), abs=1e-5)
     assert (cls.verdict, gap.verdict) == ("agrees", "above")
@@ -35,7 +36,9 @@ def test_what_is_said_of_a_published_value(lab, capsys):
 
     study = made(lab)
     lab.fill(study, level)
-    Console(width=150).print(compared(study, obtained(study, lab.root), str(lab.root)))
+    Console(width=150).print(
+        compared(make_table(study, lab.root), obtained(make_table(study, lab.root)), str(lab.root))
+    )
     said = capsys.readouterr().out
     assert "agrees: the interval holds it" in said
     assert "DISAGREES: ours is higher" in said
@@ -55,7 +58,7 @@ def test_a_wrong_expectation_is_refused(lab, changes, why):
     study = made(lab, **changes)
     lab.fill(study, level)
     with pytest.raises(ValueError, match=why):
-        obtained(study, lab.root)
+        obtained(make_table(study, lab.root))
 
 
 def test_every_known_result_names_arms_of_its_study(monkeypatch):

@@ -140,7 +140,7 @@ def _permutation(s: Subject) -> str:
     wrong = [axis for axis, value in declared.items() if value != invariant]
     others = s.config.attention != "full" or ("pos_embed" not in wrong and s.config.pos_embed != "none")
     if wrong and not invariant and others:
-        raise Unsaid(f"{text}; what {_parts(s, wrong)} has of it cannot be told beside parts that see the order too")
+        raise Unsaid(f"{text}; whether {_parts(s, wrong)} does that cannot be told beside parts that see the order too")
     if wrong:
         raise Fault(f"{_parts(s, wrong)} declares permutation_invariant {not invariant}, but {text}; mend one of both")
     if not declared:
@@ -172,7 +172,7 @@ def _batch(s: Subject) -> str:
         if not s.random[mode] and not same(one[0], other[0]):
             raise Fault(f"an image's logits depend on the others of its batch in {mode} mode; keep images apart")
     if any(s.random.values()):
-        raise Unsaid("cannot be told, as two passes over the same images differ")
+        raise Unsaid("not known, because two passes over the same images differ")
     return "an image's logits are the same beside other images"
 
 
@@ -196,7 +196,7 @@ def _modes(s: Subject) -> str:
 def _precision(s: Subject) -> str:
     """Logits under autocast to bf16 are those in fp32 but for its rounding."""
     if s.random["eval"]:
-        raise Unsaid("cannot be told, as two passes in eval mode differ")
+        raise Unsaid("not known, because two passes in eval mode differ")
     with torch.autocast("cpu", torch.bfloat16):
         low = s.logits(0, 1)
     for kind, values in (("fp32", s.plain), ("bf16", low)):
@@ -240,7 +240,9 @@ def _survives(s: Subject) -> str:
     first.step()
     second.step()
     if s.random["training"]:
-        raise Unsaid("its state loads; what comes then cannot be told, as training passes from one seed differ")
+        raise Unsaid(
+            "its state loads; whether it goes on alike is not known, because training passes from one seed differ"
+        )
     if not same(*answers) or unlike(s.network.state_dict(), fresh.state_dict()):
         raise Fault("a network that loads its state goes on otherwise; keep all state in parameters and buffers")
     return "saved, loaded and resumed it goes on to the bit"

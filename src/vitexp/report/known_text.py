@@ -5,15 +5,14 @@ from statistics import fmean
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
 from vitexp.report import labels
 from vitexp.report.curve_text import place_text
 from vitexp.report.tables import footnote
 from vitexp.study.known import AGREES, Obtained, expected_of
-from vitexp.study.spec import Study
-from vitexp.study.table import make_table
+from vitexp.study.table import Table
 
 _VERDICTS = {
     AGREES: "agrees: the interval holds it",
@@ -24,7 +23,7 @@ _VERDICTS = {
 
 def known(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
     """A row for each published result."""
-    table = Table(box=box.HORIZONTALS, pad_edge=False, header_style="")
+    table = Grid(box=box.HORIZONTALS, pad_edge=False, header_style="")
     for heading in ("name", "expected", "source", "cost"):
         table.add_column(heading)
     for row in rows:
@@ -32,17 +31,17 @@ def known(rows: Iterable[tuple[str, str, str, str]]) -> RenderableType:
     return Group(table, footnote("vitexp reproduce NAME trains what is missing and compares."))
 
 
-def compared(study: Study, found: Iterable[Obtained], root: str) -> RenderableType:
+def compared(table: Table, found: Iterable[Obtained], root: str) -> RenderableType:
     """Expected, obtained, interval and verdict of each value, then source, protocol and cost."""
-    expected = expected_of(study)
-    table = Table(box=box.HORIZONTALS, pad_edge=False, header_style="")
+    study, expected = table.study, expected_of(table.study)
+    shown = Grid(box=box.HORIZONTALS, pad_edge=False, header_style="")
     for heading in ("arm", "expected, %", "obtained, %: mean ± 95 % interval", "seeds", "verdict"):
-        table.add_column(heading)
+        shown.add_column(heading)
     for one in found:
         mean = "" if one.interval is None else labels.mean(one.interval, expected.metric)
         n = "0" if one.interval is None else str(one.interval.n)
-        table.add_row(Text(one.arm), f"{100 * one.expected:g}", mean, n, _VERDICTS.get(one.verdict, one.verdict))
-    runs = [run for arm in make_table(study, root).arms for run in arm.runs.values()]
+        shown.add_row(Text(one.arm), f"{100 * one.expected:g}", mean, n, _VERDICTS.get(one.verdict, one.verdict))
+    runs = [run for arm in table.arms for run in arm.runs.values()]
     held = {key: [value for run in runs if (value := getattr(run, key))] for key in ("train_seconds", "train_flops")}
     costs = [f"{len(runs)} runs", *(f"{place_text(key, fmean(one))} each" for key, one in held.items() if one)]
     notes = [
@@ -50,4 +49,4 @@ def compared(study: Study, found: Iterable[Obtained], root: str) -> RenderableTy
         f"Our protocol differs: {expected.differs}.",
         f"Cost: {', '.join(costs)}. Records: {root}/{study.name}.",
     ]
-    return Group(Text(study.config.title or study.name, style="bold"), table, *map(footnote, notes))
+    return Group(Text(study.config.title or study.name, style="bold"), shown, *map(footnote, notes))

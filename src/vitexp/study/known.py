@@ -13,9 +13,8 @@ from vitexp import starter
 from vitexp.checked import checked
 from vitexp.stats import Interval
 from vitexp.study.arm import name, spelling
-from vitexp.study.select import Root
 from vitexp.study.spec import Study, read_study
-from vitexp.study.table import make_table
+from vitexp.study.table import Table
 
 PREFIX = "known_"
 AGREES, UNKNOWN = "agrees", "no interval"
@@ -80,9 +79,9 @@ def expected_of(study: Study) -> Expected:
     return Expected(metric, source, differs, tuple(zip(arms, values, strict=True)))
 
 
-def obtained(study: Study, root: Root = "runs") -> list[Obtained]:
-    """Every published value beside the runs of the study below `root`. Raises: ValueError where none has finished."""
-    expected, table = expected_of(study), make_table(study, root)
+def obtained(table: Table) -> list[Obtained]:
+    """Every published value beside the runs of a study. Raises: ValueError where it is of no arm, or of several."""
+    study, expected = table.study, expected_of(table.study)
     found = []
     for factors, value in expected.arms:
         held = [one for one in table.entries[expected.metric] if _is_of(one.arm.factors, factors)]
