@@ -101,8 +101,23 @@ class TwoD(_Additive):
         return cls._copies(layout, at) * (layout.prefix * layout.width + sum(layout.grid) * (layout.width // 2))
 
 
+class Offsets(Position):
+    """Learned vectors of offsets, in every layer: a table for each, or with `shared` one for all."""
+
+    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
+
+    @classmethod
+    def own_std(cls, head_width: int) -> float:
+        """1 / sqrt(K)."""
+        return 1 / math.sqrt(head_width)
+
+    @staticmethod
+    def _copies(layout: Layout, at: str) -> int:
+        return 1 if at == "shared" else layout.depth
+
+
 @part("pos_embed", "relative", label="relative", about="a learned vector per offset, in the attention")
-class Relative(Position):
+class Relative(Offsets):
     """One-dimensional relative attention: a learned vector per offset, key index - query index, of the raster sequence.
 
     Its product with the content query is added to the content logits. The sequence includes the prefix, so the cls
@@ -113,22 +128,11 @@ class Relative(Position):
     `at`: stem = a table per layer, as relative attention has no other place; shared = one table for all layers.
     """
 
-    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
-
     def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
         super().__init__(layout, at, std)
         rule = normal(self.std)
         self.offsets = Tables(self._copies(layout, at), 2 * layout.tokens - 1, layout.head_width, rule)
         self.scale = 1 / math.sqrt(layout.head_width)
-
-    @classmethod
-    def own_std(cls, head_width: int) -> float:
-        """1 / sqrt(K)."""
-        return 1 / math.sqrt(head_width)
-
-    @staticmethod
-    def _copies(layout: Layout, at: str) -> int:
-        return 1 if at == "shared" else layout.depth
 
     def bias(self, query: Tensor, layer: int) -> Tensor:
         """The scaled product of each query with the vector of each key's offset."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from vitexp.nn.init import Rule, normal
-from vitexp.nn.pos_embed import skew
+from vitexp.nn.pos_embed import Offsets, skew
 from vitexp.nn.position import Layout, Position, Tables
 from vitexp.nn.table import part
 
@@ -59,7 +59,7 @@ def slopes(heads: int) -> list[float]:
 @part(
     "pos_embed", "relative2d", label="relative, 2-D", about="learned vectors per rows and columns apart, in attention"
 )
-class Relative2d(Position):
+class Relative2d(Offsets):
     """A learned vector per offset in rows and one per offset in columns, each of width K / 2, concatenated.
 
     Their product with the content query is added to the content logits: with attention local this is stand-alone local
@@ -69,7 +69,6 @@ class Relative2d(Position):
     Source: "Stand-Alone Self-Attention in Vision Models" (Ramachandran et al., 2019).
     """
 
-    refused: ClassVar[dict[str, str]] = {"every": "relative positions act in every layer already, with a table each"}
     patches_alone = True
 
     def __init__(self, layout: Layout, at: str, std: float | None = None) -> None:
@@ -83,15 +82,6 @@ class Relative2d(Position):
         self.rows = Tables(copies, 2 * rows - 1, half, normal(self.std))
         self.columns = Tables(copies, 2 * columns - 1, half, normal(self.std))
         self.scale = 1 / math.sqrt(layout.head_width)
-
-    @classmethod
-    def own_std(cls, head_width: int) -> float:
-        """1 / sqrt(K)."""
-        return 1 / math.sqrt(head_width)
-
-    @staticmethod
-    def _copies(layout: Layout, at: str) -> int:
-        return 1 if at == "shared" else layout.depth
 
     def bias(self, query: Tensor, layer: int) -> Tensor:
         """The scaled product of each query with the vectors of each key's offset; 0 for the prefix."""
