@@ -59,7 +59,8 @@ def _as_if_alone():
     """Each test begins with the same draws and leaves no trace in the process, so that their order does not matter."""
     torch.manual_seed(0)
     _let_lightning_speak()  # a fixture of the session may have run a command before the first test
-    environment = dict(os.environ)
+    # The client of W&B keeps the address of its service there; a test that ended the service must not leave it behind.
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     flags = torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield
     for name in os.environ.keys() - environment.keys() - {"PYTEST_CURRENT_TEST"}:
