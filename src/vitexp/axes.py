@@ -22,7 +22,7 @@ SLOTS = {
     "auto_augment": "data", "evaluators": "run",
 }  # fmt: skip
 """Axes that also take a part of the user's own, by import path, and their groups of options."""
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _OF_PART = re.compile(r"(\w+)\.(?:options|sources)\.(\w+).*")
 _LABELS: dict[tuple[str, str], str] = {}
 

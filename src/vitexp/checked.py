@@ -15,7 +15,10 @@ _PLAIN_NUMBERS = {int, float}
 _PLAIN = {str, *_PLAIN_NUMBERS}
 _NOT_FINITE = ("nan", "inf", "-inf")
 _ANY: dict[type, tuple[type, tuple[Any, ...]]] = {dict: (dict, (str, Any)), list: (list, (Any,))}
-_KINDS = {str: "text", int: "a whole number", float: "a number", dict: "a mapping", list: "a list", tuple: "a pair"}
+_KINDS = {
+    str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "a mapping", list: "a list",
+    tuple: "a pair",
+}  # fmt: skip
 
 
 def checked(value: Any, kind: Any, field: str, depth: int = 0) -> Any:
@@ -72,7 +75,7 @@ def checked_once(value: Any, kind: Any, field: str, shared: Shared, depth: int =
 
 @cache
 def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    return get_origin(kind) or kind, get_args(kind)
+    return _ANY.get(kind) or (get_origin(kind) or kind, get_args(kind))
 
 
 def _key(key: Any, kind: Any, field: str) -> Any:

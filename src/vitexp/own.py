@@ -9,25 +9,31 @@ import functools
 import importlib
 import inspect
 import os
+import random
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import ModuleType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+import torch
 
 from vitexp import axes
 from vitexp.record import checked
-from vitexp.source import modules_hash, with_imported
+from vitexp.source import INSTALLED, ROOT, modules_hash, with_imported
 
 ALLOW = "--allow-import"
 PROPERTIES = ("permutation_invariant", "adds_parameters", "differs_in_training")
 """What a part may declare of itself, true or false, as attributes of its class."""
-_MOST_LABEL = 60
+_MOST_LABEL, _MOST_SAID = 60, 200
 Config = TypeVar("Config", bound=Any)
 _CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LOADED: set[str] = set()
@@ -89,7 +95,7 @@ def load(slot: Slot, path: str) -> Own:
     _LOADED.add(path)
     kind: Any = getattr(module, name, None)
     if not (slot.called and inspect.isfunction(kind)):
-        _check_class(slot, path, kind, name, str(module.__file__))
+        _check_class(slot, path, kind, str(module.__file__))
     properties = {name: getattr(kind, name) for name in PROPERTIES if hasattr(kind, name)}
     if odd := [name for name, value in properties.items() if not isinstance(value, bool)]:
         raise ValueError(f"{axis} {path} declares {odd[0]} {properties[odd[0]]!r}; it must be True or False")
@@ -97,11 +103,17 @@ def load(slot: Slot, path: str) -> Own:
     return Own(path, kind, file, source, _label(slot, path, kind), properties)
 
 
-def _check_class(slot: Slot, path: str, kind: Any, name: str, file: str) -> None:
+def _check_class(slot: Slot, path: str, kind: Any, file: str) -> None:
     """Raises: ValueError for what is no class of this slot."""
     axis, base, one_of = slot.axis, slot.base, slot.one_of
     if not inspect.isclass(kind):
-        raise ValueError(f"{axis} {path}: {file} has no class {name}; name a class of that file")
+        module, _, name = path.partition(":")
+        wanted, mine = "class or function" if slot.called else "class", Path(module.replace(".", "/") + ".py")
+        other = "" if kind is None else f" of type {type(kind).__name__}, which is no {wanted}"
+        why = f"has {name}{other}" if other else f"has no {wanted} {name}"
+        hides = mine.is_file() and not mine.samefile(file)
+        remedy = f"it hides {mine} of this folder, so rename yours" if hides else f"name a {wanted} of that file"
+        raise ValueError(f"{axis} {path}: {file} {why}; {remedy}")
     lacks = [method for method in one_of if not any(method in vars(one) for one in kind.mro() if one is not object)]
     any_kind = base is object
     if not issubclass(kind, base) or (any_kind and lacks == list(one_of)):
@@ -121,15 +133,17 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
     # Python compares a cached .pyc with its source by whole seconds: a faster edit would be hashed but not run.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        module = importlib.import_module(name)
+        # A thread has its own modes of torch: a plan's, which makes tensors without values, must not reach the file.
+        with as_it_was(f"{axis} {path}"), ThreadPoolExecutor(1) as aside:
+            module = aside.submit(importlib.import_module, name).result()
+    except WrongShape:
+        raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
             why = f"there is no {name.replace('.', '/')}.py in {folder}, and no installed module of that name"
-            raise ValueError(f"{axis} {path} cannot be imported: {why}; give a path as {axes.PATH}") from error
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        line = getattr(error, "lineno", None) or where.lineno
-        why = f"{type(error).__name__}: {error} ({Path(getattr(error, 'filename', None) or where.filename)}:{line})"
-        raise ValueError(f"{axis} {path} cannot be imported: {why}; mend that file") from error
+            form = f"{axes.PATH}, without .py" if name.endswith(".py") else axes.PATH
+            raise ValueError(f"{axis} {path} cannot be imported: {why}; give a path as {form}") from error
+        raise ValueError(f"{axis} {path} cannot be imported: {said(error)}; mend that file") from error
     finally:
         sys.dont_write_bytecode = written
     if not getattr(module, "__file__", None):
@@ -137,10 +151,29 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
     return module
 
 
+@contextmanager
+def as_it_was(what: str) -> Iterator[None]:
+    """Undoes what code does to the process: seeds, folder, filters of warnings; what it prints goes to stderr.
+
+    Raises: WrongShape where it changes of what type all tensors are.
+    """
+    folder, drawn, python, dtype = Path.cwd(), np.random.get_state(), random.getstate(), torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            yield
+        if (now := torch.get_default_dtype()) != dtype:
+            raise WrongShape(f"{what} makes {now} the type of all tensors of this process; take that line out")
+    finally:
+        os.chdir(folder)
+        np.random.set_state(drawn)
+        random.setstate(python)
+        torch.set_default_dtype(dtype)
+
+
 def _label(slot: Slot, path: str, kind: Any) -> str:
     """Its `label`, or its name. Raises: ValueError for one that another value of the axis has."""
     axis = slot.axis
-    label = str(vars(kind).get("label", kind.__name__))
+    label = str(vars(kind).get("label", path.partition(":")[2]))
     if not label.isprintable() or not 0 < len(label) <= _MOST_LABEL:
         raise ValueError(f"{axis} {path} has a label that is empty, too long or not printable; give another")
     taken = {word.casefold(): word for word in slot.words}
@@ -191,7 +224,8 @@ def options_of(slot: Slot, own: Own, given: Mapping[str, Any], where: str) -> di
 
     Raises: ValueError for one that it does not have, that is of another type, or that is needed and not given.
     """
-    signature = inspect.signature(own.kind, eval_str=True)
+    with failing(f"{slot.axis} {own.path}"):
+        signature = inspect.signature(own.kind, eval_str=True)
     first = slot.called if inspect.isfunction(own.kind) else slot.arguments
     every = [one for one in list(signature.parameters.values())[first:] if one.name not in slot.given]
     known = {one.name: one for one in every if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
@@ -206,14 +240,29 @@ def options_of(slot: Slot, own: Own, given: Mapping[str, Any], where: str) -> di
 
 def _typed(value: Any, parameter: inspect.Parameter, where: str) -> Any:
     """As a plain value of the annotation, or where there is none of the default's type."""
-    kind = parameter.annotation
+    kind, default = parameter.annotation, parameter.default
     if kind is parameter.empty:
-        kind = Any if parameter.default in (parameter.empty, None) else type(parameter.default)
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"{where} is {value!r}; allowed are {', '.join(map(str, get_args(kind)))}")
+        kind = Any if default in (parameter.empty, None) else type(default)
+    return None if value is default is None else _of_kind(value, kind, where)
+
+
+def _of_kind(value: Any, kind: Any, where: str) -> Any:
+    base, inner = get_origin(kind) or kind, get_args(kind)
+    if base is Literal:
+        if value not in inner:
+            raise ValueError(f"{where} is {value!r}; allowed are {', '.join(map(str, inner))}")
         return value
-    return checked(list(value) if isinstance(value, tuple) else value, kind, where)
+    if base in (Union, UnionType):
+        for one in inner:
+            with suppress(ValueError):
+                return _of_kind(value, one, where)
+        raise ValueError(f"{where} is {value!r}; allowed are values of {str(kind).replace('typing.', '')}")
+    if base in (list, tuple, Sequence) and isinstance(value, list | tuple):
+        each = inner if base is tuple and inner and ... not in inner else (*inner, Any)[:1] * len(value)
+        if len(each) != len(value):
+            raise ValueError(f"{where} has {len(value)} values; give {len(each)}")
+        return [_of_kind(one, its, where) for one, its in zip(value, each, strict=True)]
+    return checked(value, kind, where)
 
 
 class WrongShape(ValueError):
@@ -227,11 +276,18 @@ def failing(what: str) -> Iterator[None]:
         yield
     except WrongShape:
         raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise ValueError(
-            f"{what} fails: {type(error).__name__}: {error} ({where.filename}:{where.lineno}); mend that file"
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{what} fails: {said(error)}; mend that file") from error
+
+
+def said(error: BaseException) -> str:
+    """An error in one line, with the place in the last file of the user's own that it went through."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [one for one in frames if not one.filename.startswith((str(ROOT), *INSTALLED, "<"))]
+    place = f" ({mine[-1].filename}:{mine[-1].lineno})" if mine else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:_MOST_SAID]}{place}"
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def package_versions() -> dict[str, str]:
 
 _OURS = ("vitexp", "lightning", "torch")
 """Packages whose version, or source, a record holds anyway."""
-_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def with_imported(modules: Iterable[ModuleType]) -> dict[str, ModuleType]:
@@ -79,4 +79,4 @@ def has_source(module: ModuleType) -> bool:
 
 
 def _is_installed(module: ModuleType) -> bool:
-    return str(module.__file__).startswith(_INSTALLED)
+    return str(module.__file__).startswith(INSTALLED)

@@ -165,9 +165,10 @@ def test_a_planted_fault_is_named_by_its_check_alone(ideas, fault):
 
 
 def test_an_error_in_a_pass_fails_the_checks_that_need_it_and_names_the_line(ideas):
-    mine = ideas(part("tokens + self.table[layer].view(17 // len(tokens), 64)"))
+    tried = "tokens.flatten()[0] == torch.tensor(-1.0).sin()"  # the first number that a part is tried on
+    mine = ideas(part(f"tokens + self.table[layer].view(17 if {tried} else 5, 64)"))
     found = failures(Subject(mine, config(), 0, adamw))
-    assert found.keys() == certificate.CHECKS.keys() - {"equal start", "size"}
+    assert found.keys() == certificate.CHECKS.keys() - {"equal start"}
     assert all(f"{Path('planted.py').absolute()}:12); mend that file" in said for said in found.values())
 
 

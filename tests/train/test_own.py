@@ -190,8 +190,8 @@ WRONG = {
     "class Alibi2D(Position): pass": "has no method of its own: write add or rotate or bias",
     GOOD.replace(
         "return tokens", "return tokens[:, 1:]"
-    ): r"add\(\) gives shape \(1, 4, 64\) and must give shape \(1, 5",
-    GOOD.replace("return tokens", "pass"): r"add\(\) gives a NoneType and must give shape \(1, 5, 64\)",
+    ): r"add\(\) gives shape \(2, 4, 64\) and must give shape \(2, 5",
+    GOOD.replace("return tokens", "pass"): r"add\(\) gives a NoneType and must give shape \(2, 5, 64\)",
     GOOD.replace("return tokens", "return tokens @ tokens"): "fails: RuntimeError: .* mend that file",
     f"{GOOD}    label = 'rotary'": "is called 'rotary' like the built-in rope; give its class another name",
     f"{GOOD}    label = '1D'": "is called '1D' like the built-in 1d",

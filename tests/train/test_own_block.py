@@ -113,7 +113,7 @@ def test_what_they_multiply_is_counted():
         ("tokens * self.scale", "tokens - tokens.mean(0)", "norm", "of a token among others something else"),
         ("tokens * self.scale", "tokens - tokens.mean(-2, True)", "norm", "of a token among others something else"),
         ("tokens * self.scale", "(tokens * self.scale)[..., 1:]", "norm", r"forward\(\) gives shape \(2, 3, 63\)"),
-        (".relu())", ".relu())[:, 1:]", "mlp", r"gives shape \(1, 1, 64\) and must give shape \(1, 2, 64\)"),
+        (".relu())", ".relu())[:, 1:]", "mlp", r"gives shape \(2, 2, 64\) and must give shape \(2, 3, 64\)"),
         ("(TokenMlp)", "(torch.nn.Module)", "mlp", "derive the class from vitexp.nn.mlp.TokenMlp and write forward"),
         ("def forward(self, tokens):\n        return tokens", "def f(self, tokens):\n        return tokens", "norm",
          "has no method of its own: write forward"),

@@ -100,7 +100,7 @@ WRONG = [
     ("loss", LOSS + "return logits.sum(1) * 0", "does not change with the logits"),
     ("loss", LOSS + "return (logits.sum(1) - 99).log()", "is not finite"),
     ("loss", LOSS + "return nothing", "fails: NameError"),
-    ("loss", "part = 3", "has no class part"),
+    ("loss", "part = 3", "has part of type int, which is no class or function"),
     ("loss", "class part:\n    def forward(self, a, b): pass", "has no method __call__: write __call__"),
     ("loss", "class part:\n    label = 'Softmax'\n    def __call__(self, a, b): pass", "'Softmax' like the built-in"),
     ("optimizer", "class part: pass", r"has no method step: derive the class from torch.optim.optimizer.Optimizer"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitexp.nn.init import Linear, normal
-from vitexp.nn.table import Table, check_shape, part
+from vitexp.nn.table import Table, check_method, part, probe
 
 # The activation of the MLP, GELU: in its tanh form, as Google's code has it, or exact, as timm and PyTorch have it.
 # The tanh form is written so that a CPU computes it in half the time.
@@ -137,7 +137,7 @@ def swiglu_width(hidden: int) -> int:
 
 def check_mlp_shapes(mlp: TokenMlp, what: str) -> None:
     """Raises: ValueError for an MLP of the user's own that changes the shape of what it is given."""
-    check_shape(f"{what}: forward()", mlp(torch.zeros(1, 2, mlp.width)), (1, 2, mlp.width))
+    check_method(f"{what}: forward()", mlp, probe(2, 3, mlp.width))
 
 
 MLPS: Table[type[TokenMlp]] = Table(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vitexp.nn.table import Table, check_shape, part
+from vitexp.nn.table import Table, check_method, part, probe
 
 NORM_EPS = 1e-6
 
@@ -45,10 +45,8 @@ class TokenNorm(nn.Module):
 
 def check_norm(norm: TokenNorm, what: str) -> None:
     """Raises: ValueError for a norm of the user's own that changes shapes, or mixes tokens or images."""
-    tokens = torch.linspace(-1, 2, 6 * norm.width).sin().view(2, 3, norm.width)
-    whole, alone = norm(tokens), norm(tokens[:1, 0])
-    check_shape(f"{what}: forward()", whole, tuple(tokens.shape))
-    check_shape(f"{what}: forward()", alone, (1, norm.width))
+    tokens = probe(2, 3, norm.width)
+    whole, alone = (check_method(f"{what}: forward()", norm, given) for given in (tokens, tokens[:1, 0]))
     if not torch.allclose(whole[0, 0], alone[0], rtol=1e-4, atol=1e-5):
         raise ValueError(f"{what} makes of a token among others something else than of it alone; norm each by itself")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.init import Rule
-from vitexp.nn.table import check_shape, part
+from vitexp.nn.table import check_method, part, probe
 
 part("pos_at", "stem", label="at the stem", about="once, after the stem")
 part("pos_at", "every", label="every layer", about="before every layer, each with a table of its own")
@@ -112,13 +112,13 @@ class Position(nn.Module):
 
 
 def check_position_shapes(position: Position, what: str) -> None:
-    """Raises: ValueError for a position of the user's own that changes the shape of what it is given."""
+    """Raises: ValueError for a position of the user's own that breaks what `check_method` asks of each method."""
     layout = position.layout
-    tokens = torch.zeros(1, layout.tokens, layout.width)
-    heads = torch.zeros(1, layout.heads, layout.tokens, layout.head_width)
-    for layer in {0, layout.depth - 1}:
-        check_shape(f"{what}: add()", position.add(tokens, layer), tuple(tokens.shape))
-        check_shape(f"{what}: rotate()", position.rotate(heads, layer), tuple(heads.shape))
-        if (bias := position.bias(heads, layer)) is not None:
-            wanted = (1, layout.heads, layout.tokens, layout.tokens)
-            check_shape(f"{what}: bias()", bias, wanted, broadcasts=True)
+    tokens = probe(2, layout.tokens, layout.width)
+    heads = probe(2, layout.heads, layout.tokens, layout.head_width)
+    for layer in range(layout.depth):
+        check_method(f"{what}: add()", position.add, tokens, layer)
+        check_method(f"{what}: rotate()", position.rotate, heads, layer)
+        if type(position).has_bias() and position.bias(heads.clone(), layer) is not None:
+            wanted = (2, layout.heads, layout.tokens, layout.tokens)
+            check_method(f"{what}: bias()", position.bias, heads, layer, wanted=wanted)

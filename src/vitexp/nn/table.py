@@ -5,6 +5,7 @@ not be imported anywhere: looking a word up imports the module that its row was 
 """
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
@@ -12,7 +13,7 @@ import torch
 
 from vitexp import axes, own
 from vitexp.nn.init import generator_for
-from vitexp.own import WrongShape, failing
+from vitexp.own import WrongShape, as_it_was, failing
 
 Part = TypeVar("Part")
 Config = TypeVar("Config", bound=Any)
@@ -99,11 +100,15 @@ class Table(Mapping[str, Part]):
         if not axes.is_path(word):
             return kind(*arguments)
         meta = torch.get_default_device().type == "meta"
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]), failing(f"{self.axis} {word}"), torch.no_grad():
+        what = f"{self.axis} {word}"
+        with torch.device("cpu"), as_it_was(what), failing(what), torch.no_grad():
             torch.manual_seed(generator_for(torch.initial_seed(), at or self.axis).initial_seed())
             part = kind(*arguments[: self.arguments], **config.options[self.axis])
+            before = {name: buffer.clone() for name, buffer in part.named_buffers()}
             if self.check:
-                self.check(part, f"{self.axis} {word}")
+                self.check(part, what)
+            for name in before:
+                part.get_buffer(name).copy_(before[name])
         if vars(kind).get("adds_parameters") is False and any(True for _ in part.parameters()):
             raise ValueError(f"{self.axis} {word} declares adds_parameters False and has parameters; mend one of both")
         part.own_axis = self.axis
@@ -125,6 +130,30 @@ def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool
     if not isinstance(given, torch.Tensor) or not (shape == wanted or smaller):
         gives = f"shape {shape}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
         raise WrongShape(f"{what} gives {gives} and must give shape {wanted}; mend that method")
+
+
+def probe(*shape: int) -> torch.Tensor:
+    """Ordinary values, each of them another."""
+    return torch.linspace(-1, 2, math.prod(shape)).sin().view(shape)
+
+
+def check_method(
+    what: str, method: Callable[..., Any], given: torch.Tensor, *more: Any, wanted: tuple[int, ...] = ()
+) -> Any:
+    """What a method makes of a tensor, of that tensor's shape, or of one that broadcasts to the shape `wanted`.
+
+    Raises: WrongShape where it changes shape or type, or the tensor that it is given, or gives NaN.
+    """
+    kept = given.clone()
+    found = method(given, *more)
+    check_shape(what, found, wanted or tuple(given.shape), broadcasts=bool(wanted))
+    if not torch.equal(given, kept):
+        raise WrongShape(f"{what} changes the tensor that it is given; write into a new one")
+    if found.dtype != given.dtype:
+        raise WrongShape(f"{what} gives {found.dtype} for {given.dtype}; give the type that it is given")
+    if found.isnan().any():
+        raise WrongShape(f"{what} gives NaN for ordinary values; mend that method")
+    return found
 
 
 def settled(config: Config) -> Config:
