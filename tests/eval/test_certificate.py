@@ -79,6 +79,22 @@ PLANTED = {
         biased("torch.ones_like(query[:, :, :, :1])"),
         [DEAD, STAY],
     ),
+    "no effect, beside a baseline that has positions": (
+        part("tokens", "pass"),
+        [("changes the output", "planted:Mine changes nothing: logits are those without positions"), STAY],
+    ),
+    "a slope that is not finite": (
+        part("tokens + self.table[layer] + (0 * self.table[layer]).abs().sqrt()"),
+        [("gradient", "the gradient of position.table is NaN or infinite; bound the slope")],
+    ),
+    "patches that nobody sees": (
+        biased("torch.full((17, 17), -torch.inf).triu(1)"),  # causal: the class token, which is first, sees itself
+        [("reaches the head", "no patch reaches the head: every image has one answer"), STAY],
+    ),
+    "a pass that seeds the generator of all": (
+        part("tokens + self.table[layer] + 0 * torch.manual_seed(0).initial_seed()"),
+        [("seed", "a pass in eval mode seeds torch's generator, from which others draw")],
+    ),
     "a parameter without gradient": (
         part(make="self.table, self.gate = [torch.nn.Parameter(torch.randn(4, 17, 64)) for _ in 'ab']"),
         [("gradient", "no gradient reaches position.gate; use it, or make it a buffer")],
@@ -194,6 +210,19 @@ def test_an_invariant_part_beside_an_attention_that_is_not_is_no_fault_of_the_pa
     local = {line.check: line for line in certify(Subject(resolve_local(mine), config(), 0, adamw))}
     assert local["order of patches"].verdict == "reported"
     assert local["order of patches"].text.endswith("cannot be told beside parts that see the order too")
+
+
+def test_a_table_of_the_last_layer_that_only_unread_tokens_see_is_reported_and_no_fault(ideas):
+    """As in Swin's bias: no class token is in it, and of the last layer the head reads nothing else."""
+    made = "self.table = torch.nn.ParameterList(torch.nn.Parameter(torch.zeros(4, 16, 16)) for _ in range(4))"
+    mine = ideas(biased("torch.nn.functional.pad(self.table[layer], (1, 0, 1, 0))", made))
+    lines = {line.check: line for line in certify(Subject(mine, config(), 0, adamw))}
+    assert [line.check for line in lines.values() if line.verdict == "FAILS"] == []
+    assert lines["gradient"] == (
+        "gradient",
+        "reported",
+        "position.table.3 changes tokens of the last layer alone that the head does not read",
+    )
 
 
 def resolve_local(one):

@@ -6,7 +6,7 @@ is reported.
 
 import copy
 import io
-import traceback
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple
@@ -17,7 +17,8 @@ from vitexp.eval.flops import counted_macs, forward_macs
 from vitexp.eval.subject import Subject, apart, put_buffers, same, unlike, unsaved
 from vitexp.nn.init import generator_for
 from vitexp.nn.table import TABLES, settled
-from vitexp.nn.vit import ViTConfig
+from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.own import said
 
 Verdict = Literal["holds", "FAILS", "reported"]
 EQUAL = 3e-5
@@ -29,7 +30,7 @@ DROWNED = 0.03
 _MACS = 0.001
 _DRAWN = ("drop", "stochastic")
 """What is in the names of options that draw at random in training."""
-_SHOWN, _LONGEST = 3, 200
+_SHOWN = 3
 
 
 class Line(NamedTuple):
@@ -54,29 +55,35 @@ def certify(subject: Subject) -> list[Line]:
     Raises: ValueError for a part of the user's own that cannot be built.
     """
     subject.starts  # noqa: B018  # a network that cannot be built is refused, not certified
-    with subject.seeded(generator_for(subject.seed, "eval mode").initial_seed()):  # unlike that of training passes
+    with subject.seeded(_eval_seed(subject)):
         return [Line(name, *_outcome(check, subject)) for name, check in CHECKS.items()]
+
+
+def _eval_seed(s: Subject) -> int:
+    """That of draws in eval mode, unlike that of training passes."""
+    return generator_for(s.seed, "eval mode").initial_seed()
 
 
 def _outcome(check: Callable[[Subject], str], subject: Subject) -> tuple[Verdict, str]:
     try:
+        if check in (_changes, _permutation, _modes) and not subject.plain.isfinite().all():
+            raise Unsaid("not known, because logits are NaN or infinite")
         return "holds", check(subject)
     except Fault as fault:
         return "FAILS", str(fault)
     except Unsaid as found:
         return "reported", str(found)
-    except Exception as error:  # whatever the code of a part does
-        frames = traceback.extract_tb(error.__traceback__)
-        where = next(frame for frame in reversed(frames) if "site-packages" not in frame.filename)
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]}"
-        return "FAILS", f"{said} ({where.filename}:{where.lineno}); mend that file"
+    except (Exception, SystemExit) as error:  # whatever the code of a part does
+        return "FAILS", f"{said(error)}; mend that file"
 
 
 def _changes(s: Subject) -> str:
     """The options that differ from the baseline's change the output at all."""
     if not s.changed:
-        raise Unsaid("it is the baseline itself")
+        raise Unsaid("the network is the baseline's")
     if (share := apart(s.plain[:1], s.logits(0, base=True))) > EQUAL:
+        if "pos_embed" in _own(s) and apart(s.trained, s.placeless) <= EQUAL:
+            raise Fault(f"{_parts(s, ['pos_embed'])} changes nothing: logits are those without positions; connect it")
         return f"logits differ from the baseline's by up to {_percent(share)}"
     if apart(s.trained, s.logits(0, 1, train=True, base=True)) > EQUAL:
         return "in training alone; in eval mode logits are the baseline's"
@@ -98,14 +105,30 @@ def _gradients(s: Subject) -> str:
     if silent:
         s.backward(train=False)
         silent &= _without_gradient(s)
-    if silent:
-        raise Fault(f"no gradient reaches {_some(sorted(silent))}; use it, or make it a buffer")
+    unread = _unread(s, sorted(silent))
+    if dead := sorted(silent - unread):
+        raise Fault(f"no gradient reaches {_some(dead)}; use it, or make it a buffer")
+    if unread:
+        raise Unsaid(f"{_some(sorted(unread))} changes tokens of the last layer alone that the head does not read")
     return f"gradient reaches all {sum(1 for _ in s.network.parameters())} parameters"
 
 
 def _without_gradient(s: Subject) -> set[str]:
     learned = {name: one.grad for name, one in s.network.named_parameters() if one.requires_grad}
-    return {name for name, gradient in learned.items() if gradient is None or not gradient.any()}
+    largest = {name: 0.0 if one is None else float(one.norm(math.inf)) for name, one in learned.items()}
+    if odd := [name for name, value in largest.items() if not math.isfinite(value)]:
+        raise Fault(f"the gradient of {_some(odd)} is NaN or infinite; bound the slope of what they go through")
+    return {name for name, value in largest.items() if not value}
+
+
+def _unread(s: Subject, names: list[str]) -> set[str]:
+    """Those that have a gradient from all tokens of the last layer, of which the head may read one."""
+    if not names or not isinstance(s.network, ViT):
+        return set()
+    with s.begun(s.network, train=False):
+        everything = s.network.encode(s.images[:1]).square().sum()
+    found = torch.autograd.grad(everything, [s.network.get_parameter(name) for name in names], allow_unused=True)
+    return {name for name, gradient in zip(names, found, strict=True) if gradient is not None and gradient.any()}
 
 
 def _size(s: Subject) -> str:
@@ -150,16 +173,18 @@ def _permutation(s: Subject) -> str:
 
 def _reaches(s: Subject) -> str:
     """Two images differ in their logits, and the class token and every patch have a gradient."""
+    token, patches = getattr(s.network.pool, "cls", None) if s.patches else None, s.training[1]
+    unseen = s.patches if patches is None else int((patches.abs().amax(dim=(0, 2)) == 0).sum())
+    if s.patches and unseen == s.patches:
+        raise Fault("no patch reaches the head: every image has one answer; let what the head reads see the patches")
     if (share := apart(s.plain[:1], s.plain[1:])) < DROWNED:
         raise Fault(
             f"two images have one answer up to {_percent(share)}: what is added drowns the patches; scale it down"
         )
     if not s.patches:
         raise Unsaid("there are no tokens")
-    token, patches = getattr(s.network.pool, "cls", None), s.training[1]
     if token is not None and (token.grad is None or not token.grad.any()):
         raise Fault("the class token does not reach the head: its value changes nothing; keep it among the tokens")
-    unseen = s.patches if patches is None else int((patches.abs().amax(dim=(0, 2)) == 0).sum())
     if unseen:
         raise Unsaid(f"{unseen} of {s.patches} patches do not reach the head")
     return f"{'the class token and ' if token is not None else ''}all {s.patches} patches reach the head"
@@ -214,7 +239,10 @@ def _seed(s: Subject) -> str:
             f"{_some(names)} start with other values in a second build from one seed; draw by torch's generator"
         )
     if s.random["training"]:
-        raise Fault("two training passes from one seed differ; draw by torch's generator alone")
+        what = "draw by torch's generator alone, and keep what passes change in buffers"
+        raise Fault(f"two training passes from one seed differ; {what}")
+    if torch.initial_seed() != _eval_seed(s):
+        raise Fault("a pass in eval mode seeds torch's generator, from which others draw; use a generator of your own")
     return "two networks and two training passes from one seed are equal to the bit"
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitexp import axes
 from vitexp.nn.config import pair
 from vitexp.nn.init import generator_for
+from vitexp.nn.position import Position
 from vitexp.nn.table import TABLES
 from vitexp.nn.vit import ViT, ViTConfig, build
 
@@ -146,6 +147,16 @@ class Subject:
     def training(self) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """The training pass: logits, gradients of the stem's tokens, and the buffers as it leaves them."""
         return *self.backward(), _copied(self.network)
+
+    @cached_property
+    def placeless(self) -> Tensor:
+        """Training mode, images 0 and 1, without the position."""
+        network, mine = self.network, self.network.position
+        network.position = Position(mine.layout, mine.at)
+        try:
+            return self.logits(0, 1, train=True)
+        finally:
+            network.position = mine
 
     @property
     def trained(self) -> Tensor:
