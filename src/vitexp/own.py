@@ -136,7 +136,7 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
         # A thread has its own modes of torch: a plan's, which makes tensors without values, must not reach the file.
         with as_it_was(f"{axis} {path}"), ThreadPoolExecutor(1) as aside:
             module = aside.submit(importlib.import_module, name).result()
-    except WrongShape:
+    except WrongPart:
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
@@ -155,14 +155,14 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
 def as_it_was(what: str) -> Iterator[None]:
     """Undoes what code does to the process: seeds, folder, filters of warnings; what it prints goes to stderr.
 
-    Raises: WrongShape where it changes of what type all tensors are.
+    Raises: WrongPart where it changes of what type all tensors are.
     """
     folder, drawn, python, dtype = Path.cwd(), np.random.get_state(), random.getstate(), torch.get_default_dtype()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(sys.stderr):
             yield
         if (now := torch.get_default_dtype()) != dtype:
-            raise WrongShape(f"{what} makes {now} the type of all tensors of this process; take that line out")
+            raise WrongPart(f"{what} makes {now} the type of all tensors of this process; take that line out")
     finally:
         os.chdir(folder)
         np.random.set_state(drawn)
@@ -265,8 +265,8 @@ def _of_kind(value: Any, kind: Any, where: str) -> Any:
     return checked(value, kind, where)
 
 
-class WrongShape(ValueError):
-    """A part that changes shapes."""
+class WrongPart(ValueError):
+    """A part that changes shapes, or breaks another rule of its axis, in a sentence that says so."""
 
 
 @contextmanager
@@ -274,10 +274,10 @@ def failing(what: str) -> Iterator[None]:
     """Raises: ValueError for whatever goes wrong in a part of the user's own."""
     try:
         yield
-    except WrongShape:
+    except WrongPart:
         raise
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{what} fails: {said(error)}; mend that file") from error
+        raise WrongPart(f"{what} fails: {said(error)}; mend that file") from error
 
 
 def said(error: BaseException) -> str:

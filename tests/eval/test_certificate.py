@@ -225,6 +225,23 @@ def test_a_table_of_the_last_layer_that_only_unread_tokens_see_is_reported_and_n
     )
 
 
+class Counting(torch.optim.SGD):
+    """Counts its steps in an attribute, which no state_dict() holds."""
+
+    def __init__(self, network):
+        super().__init__(network.parameters(), lr=0.01)
+        self.steps = 0
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.steps += 1
+
+
+def test_what_an_optimizer_counts_and_does_not_save_is_a_fault():
+    said = {"save and resume": "steps of the optimizer is not in its state_dict(); keep it in self.state"}
+    assert failures(Subject(config(), config(), 0, Counting)) == said
+
+
 def resolve_local(one):
     return resolve(ViTConfig(**vars(one) | {"attention": "local"}))
 

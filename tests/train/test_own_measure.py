@@ -65,6 +65,30 @@ def test_an_evaluator_measures_all_test_images_and_the_record_says_what(door, di
     assert f"calibration error {100 * float(known):.2f} %" in capsys.readouterr().out
 
 
+DRAWS = """
+import random
+import numpy
+import torch
+class Ece:
+    better = None
+    def __init__(self):
+        self.seen = 0
+    def measure(self, logits, labels):
+        assert len(labels.unique()) == 10, "as scikit-learn's AUC needs it"
+        self.seen += len(labels)
+        return self.seen + numpy.random.rand() + random.random() + torch.rand(()).item()
+"""
+
+
+def test_what_an_evaluator_draws_and_keeps_is_the_same_each_time_and_nothing_of_the_images_it_was_tried_on(door, ideas):
+    ideas.write_text(DRAWS)
+    for run in "ab":
+        assert door("fit", *TINY, MEASURED[0], f"--run.dir={run}") == 0
+    here, again = (read_record(run).metrics["test_ece"] for run in "ab")
+    assert here == again
+    assert 359 < here < 362  # the test images of digits, and three draws
+
+
 def test_runs_without_them_keep_their_fingerprint():
     before = {"model": {"arch": "micro/4"}, "data": {"batch_size": 8}, "run": {"test": True}, "seed_everything": 0}
     more = {"data": {"options": {}, "sources": {}}, "run": {"options": {}, "sources": {}, "evaluators": []}}
@@ -114,6 +138,7 @@ WRONG = [
     ("augment", "class Speckle: pass", "has no method __call__"),
     ("augment", "class Ece: pass", "has no class Speckle"),
     ("measure", ECE + "return logits", r"gives shape \(8, 10\) as ece, and must give a number"),
+    ("measure", ECE + "import time; return time.perf_counter_ns()", "gives another test_ece when it is asked again"),
     ("measure", ECE + "return {'mce': 1.0}", "gives mce, and declares ece as better"),
     ("measure", ECE + "return 'low'", "must give a number"),
     ("measure", ECE + "return 1 / 0", "evaluators ideas:Ece fails: ZeroDivisionError"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vitexp import axes, own
+from vitexp.eval.flops import forward_macs
 from vitexp.nn.vit import ViTConfig, build
 
 HEAD = """
@@ -172,3 +173,15 @@ def test_names_may_have_letters_of_any_language():
     written(file="ünï.py")
     Path("ünï.py").write_text(Path("ünï.py").read_text().replace("Mine", "Größe"))
     assert type(network(pos_embed="ünï:Größe").position).__name__ == "Größe"
+
+
+@pytest.mark.parametrize("macs", ["cls, layout, pairs", "self", "cls, layout, pairs, *, as_computed=False"])
+def test_a_wrong_formula_of_what_it_multiplies_is_said_of_the_part(macs):
+    written()
+    decorator = "" if macs == "self" else "@classmethod\n    "
+    with Path("strange.py").open("a") as file:
+        file.write(f"    {decorator}def macs({macs}):\n        return 'many'\n")
+    said = "counting what pos_embed strange:Mine multiplies fails: TypeError: .*; mend that file"
+    with pytest.raises(ValueError, match=said) as found:
+        forward_macs(ViTConfig(arch="micro/4", image_size=8, classes=3, pos_embed="strange:Mine"))
+    assert str(found.value).count("mend that file") == 1

@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from vitexp.eval.flops import counted_macs, forward_macs
-from vitexp.eval.subject import Subject, apart, put_buffers, same, unlike, unsaved
+from vitexp.eval.subject import Subject, apart, put_buffers, same, unlike, unlike_attributes, unsaved
 from vitexp.nn.init import generator_for
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import ViT, ViTConfig
-from vitexp.own import said
+from vitexp.own import WrongPart, said
 
 Verdict = Literal["holds", "FAILS", "reported"]
 EQUAL = 3e-5
@@ -69,7 +69,7 @@ def _outcome(check: Callable[[Subject], str], subject: Subject) -> tuple[Verdict
         if check in (_changes, _permutation, _modes) and not subject.plain.isfinite().all():
             raise Unsaid("not known, because logits are NaN or infinite")
         return "holds", check(subject)
-    except Fault as fault:
+    except (Fault, WrongPart) as fault:
         return "FAILS", str(fault)
     except Unsaid as found:
         return "reported", str(found)
@@ -259,6 +259,8 @@ def _survives(s: Subject) -> str:
         raise Fault(f"{_some(lost)} is not saved, and a new network has other values; make it a persistent buffer")
     second = s.optimize(fresh)
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # it would share the tensors
+    if lost := unlike_attributes(first, second):
+        raise Fault(f"{_some(lost)} of the optimizer is not in its state_dict(); keep it in self.state")
     answers = []
     for network in (s.network, fresh):
         with torch.no_grad(), s.seeded(s.seed):

@@ -9,6 +9,7 @@ costs two forward passes, and no count for multiplications with the zeros of a p
 
 import functools
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import build
+from vitexp.own import failing
 
 FLOPS_PER_MAC = 2
 PASSES = 3  # one forward, and a backward that costs two
@@ -55,6 +57,12 @@ def forward_macs(config: ViTConfig, *, as_computed: bool = False, in_training: b
     """
     for axis in ("pos_embed", "pool", "attention", "head", MLPS.axis, NORMS.axis):
         axes.check(axis, getattr(config, axis))
+    mine = [f"{axis} {getattr(config, axis)}" for axis in TABLES if axes.is_path(getattr(config, axis, None))]
+    with failing(f"counting what {' and '.join(mine)} multiplies") if mine else nullcontext():
+        return int(_forward_macs(config, as_computed, in_training))
+
+
+def _forward_macs(config: ViTConfig, as_computed: bool, in_training: bool) -> int:
     if (plain := _without_own(config)) is not None:
         more = counted_macs(settled(config), in_training) - counted_macs(settled(plain), in_training)
         return forward_macs(plain, as_computed=as_computed, in_training=in_training) + more

@@ -151,7 +151,8 @@ class Subject:
     @cached_property
     def placeless(self) -> Tensor:
         """Training mode, images 0 and 1, without the position."""
-        network, mine = self.network, self.network.position
+        network: Any = self.network
+        mine = network.position
         network.position = Position(mine.layout, mine.at)
         try:
             return self.logits(0, 1, train=True)
@@ -234,11 +235,16 @@ def unsaved(network: nn.Module, fresh: nn.Module) -> list[str]:
     """What a network that took over the state has otherwise: buffers, and attributes that are tensors or numbers."""
     found = unlike(dict(network.named_buffers()), dict(fresh.named_buffers()))
     for path, module in network.named_modules():
-        there = vars(fresh.get_submodule(path))
-        for name, value in vars(module).items():
-            if name != "training" and isinstance(value, Tensor | int | float) and type(there.get(name)) is type(value):
-                found += [f"{path}.{name}"] * (not same(torch.as_tensor(value), torch.as_tensor(there[name])))
+        found += [f"{path}.{name}" for name in unlike_attributes(module, fresh.get_submodule(path))]
     return found
+
+
+def unlike_attributes(one: Any, other: Any) -> list[str]:
+    """Attributes of two objects that are tensors or numbers in both, and others."""
+    plain, there = Tensor | int | float, vars(other)
+    both = {name: value for name, value in vars(one).items() if isinstance(value, plain) and name != "training"}
+    pairs = {name: (value, there[name]) for name, value in both.items() if type(there.get(name)) is type(value)}
+    return [name for name, pair in pairs.items() if not same(*map(torch.as_tensor, pair))]
 
 
 def unlike(these: Mapping[str, Tensor], those: Mapping[str, Tensor]) -> list[str]:

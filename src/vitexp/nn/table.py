@@ -13,7 +13,7 @@ import torch
 
 from vitexp import axes, own
 from vitexp.nn.init import generator_for
-from vitexp.own import WrongShape, as_it_was, failing
+from vitexp.own import WrongPart, as_it_was, failing
 
 Part = TypeVar("Part")
 Config = TypeVar("Config", bound=Any)
@@ -120,7 +120,7 @@ TABLES: dict[str, Table[Any]] = {}
 
 
 def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool = False) -> None:
-    """Raises: WrongShape for what is no tensor of this shape; one that `broadcasts` to it may be smaller."""
+    """Raises: WrongPart for what is no tensor of this shape; one that `broadcasts` to it may be smaller."""
     shape = tuple(given.shape) if isinstance(given, torch.Tensor) else ()
     smaller = (
         broadcasts
@@ -129,7 +129,7 @@ def check_shape(what: str, given: Any, wanted: tuple[int, ...], broadcasts: bool
     )
     if not isinstance(given, torch.Tensor) or not (shape == wanted or smaller):
         gives = f"shape {shape}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
-        raise WrongShape(f"{what} gives {gives} and must give shape {wanted}; mend that method")
+        raise WrongPart(f"{what} gives {gives} and must give shape {wanted}; mend that method")
 
 
 def probe(*shape: int) -> torch.Tensor:
@@ -142,17 +142,17 @@ def check_method(
 ) -> Any:
     """What a method makes of a tensor, of that tensor's shape, or of one that broadcasts to the shape `wanted`.
 
-    Raises: WrongShape where it changes shape or type, or the tensor that it is given, or gives NaN.
+    Raises: WrongPart where it changes shape or type, or the tensor that it is given, or gives NaN.
     """
     kept = given.clone()
     found = method(given, *more)
     check_shape(what, found, wanted or tuple(given.shape), broadcasts=bool(wanted))
     if not torch.equal(given, kept):
-        raise WrongShape(f"{what} changes the tensor that it is given; write into a new one")
+        raise WrongPart(f"{what} changes the tensor that it is given; write into a new one")
     if found.dtype != given.dtype:
-        raise WrongShape(f"{what} gives {found.dtype} for {given.dtype}; give the type that it is given")
+        raise WrongPart(f"{what} gives {found.dtype} for {given.dtype}; give the type that it is given")
     if found.isnan().any():
-        raise WrongShape(f"{what} gives NaN for ordinary values; mend that method")
+        raise WrongPart(f"{what} gives NaN for ordinary values; mend that method")
     return found
 
 

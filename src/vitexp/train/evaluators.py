@@ -1,25 +1,27 @@
 """Evaluators of the user's own (`run.evaluators`): numbers from the logits and labels of all test images."""
 
-import functools
 import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast, get_args
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
 from vitexp import metrics
 from vitexp.axes import PATH, is_path
 from vitexp.data.module import ShardData
-from vitexp.own import SLOTS, Own, Slot, completed, failing, load
+from vitexp.own import SLOTS, Own, Slot, as_it_was, completed, failing, load
 from vitexp.train.answers import read_outputs
 from vitexp.train.config import RunConfig
 from vitexp.train.module import Classifier
 
 SLOT = Slot("evaluators", object, ("measure",))
-_IMAGES = 8
+_MOST_IMAGES = 1000
+"""Of which an evaluator is tried on two of each class."""
 _SEED = 0
 
 
@@ -44,9 +46,15 @@ def check(run: RunConfig, config: Any, data: ShardData) -> None:
     if run.evaluators and config.objective != "classify":
         raise ValueError(f"run.evaluators has no effect with model.objective {config.objective}; leave it out")
     taken: dict[str, str] = {}
+    images = min(2 * config.classes, _MOST_IMAGES)
     with torch.device("cpu"):
-        logits = torch.randn(_IMAGES, config.classes, generator=torch.Generator().manual_seed(_SEED))
-        numbers(run, logits, torch.arange(_IMAGES) % config.classes)
+        logits = torch.randn(images, config.classes, generator=torch.Generator().manual_seed(_SEED))
+        first, second = (numbers(run, logits, torch.arange(images) % config.classes) for _ in range(2))
+    if odd := [name for name, value in first.items() if value != second[name] and value == value]:
+        raise ValueError(
+            f"an evaluator gives another {odd[0]} when it is asked again; draw by the global generators alone, which "
+            "are seeded, and keep nothing"
+        )
     for path, own in ((own.path, own) for own in _found(run).values()):
         for name in rows(own):
             if name in taken:
@@ -100,10 +108,11 @@ def numbers(run: RunConfig, logits: Tensor, labels: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, own in _found(run).items():
         what, named = f"evaluators {own.path}", rows(own)
-        with failing(what), torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(_SEED)  # what it draws is the same for every run
-            measure = _built(own.kind, json.dumps(run.options.get(name, {}))).measure
-            given = measure(logits.clone(), labels.clone())
+        with as_it_was(what), failing(what), torch.no_grad():
+            for seed in (torch.manual_seed, np.random.seed, random.seed):  # what it draws is the same for every run
+                seed(_SEED)
+            options = json.loads(json.dumps(run.options.get(name, {})))
+            given = own.kind(**options).measure(logits.clone(), labels.clone())
         given = given if isinstance(given, Mapping) else {next(iter(named)): given}
         if given.keys() != named.keys():
             raise ValueError(f"{what} gives {', '.join(map(str, given))}, and declares {', '.join(named)} as better")
@@ -114,11 +123,6 @@ def numbers(run: RunConfig, logits: Tensor, labels: Tensor) -> dict[str, float]:
             with failing(what):
                 found[f"test_{key}"] = float(value)
     return found
-
-
-@functools.cache
-def _built(kind: Any, options: str) -> Any:
-    return kind(**json.loads(options))
 
 
 class Evaluators(L.Callback):

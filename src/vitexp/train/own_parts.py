@@ -54,12 +54,13 @@ def check_own_optimizer(config: Any) -> None:
         with failing(what):
             for _ in range(_STEPS):
                 built.step(closure)
-            built.step()
+            if len(called) == _STEPS:
+                built.step()
+    if len(called) != _STEPS:
+        raise ValueError(f"{what} calls the closure of step() {len(called) / _STEPS:g} times, and must call it once")
     held = [([id(one) for one in group["params"]], group.get("lr")) for group in built.param_groups]
     if held != [([id(one)], _RATE) for one in weights]:
         raise ValueError(f"{what} does not keep the groups and their rates; hand both to super().__init__")
-    if len(called) != _STEPS:
-        raise ValueError(f"{what} calls the closure of step() {len(called) / _STEPS:g} times, and must call it once")
     if not all(bool(one.isfinite().all()) for one in weights):
         raise ValueError(f"{what} makes weights that are no finite numbers in {_STEPS} steps; mend its step()")
     if any(bool((one == 1).all()) for one in weights):
@@ -100,10 +101,12 @@ def check_own_loss(config: Any) -> None:
             raise ValueError("it has parameters, which nobody trains")
         logits = torch.linspace(-1, 1, _IMAGES * config.classes).reshape(_IMAGES, -1).requires_grad_()
         labels = torch.arange(_IMAGES) % config.classes
-        losses, some = own_losses(logits, labels, config), own_losses(logits[:1], labels[:1], config)
+        losses, again, some = (own_losses(logits[:n], labels[:n], config) for n in (_IMAGES, _IMAGES, 1))
         slopes = torch.autograd.grad(losses.sum(), logits)[0]
     if not (bool(losses.isfinite().all()) and bool(slopes.isfinite().all())):
         raise ValueError(f"{what} gives {losses.tolist()} for small logits, or a slope that is not finite; mend it")
+    if not torch.equal(losses, again):
+        raise ValueError(f"{what} of the same images is another when asked again; draw nothing, and keep nothing")
     if not torch.allclose(losses[:1], some):
         raise ValueError(f"{what} of an image depends on the images beside it; take no mean over the batch")
     if config.classes > 1 and not bool(slopes.any(1).all()):
