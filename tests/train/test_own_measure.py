@@ -137,7 +137,7 @@ WRONG = [
     ("augment", SPECK + "return 1 / 0", "auto_augment ideas:Speckle fails: ZeroDivisionError"),
     ("augment", "class Speckle: pass", "has no method __call__"),
     ("augment", "class Ece: pass", "has no class Speckle"),
-    ("measure", ECE + "return logits", r"gives shape \(8, 10\) as ece, and must give a number"),
+    ("measure", ECE + "return logits", r"gives shape \(20, 10\) as ece, and must give a number"),
     ("measure", ECE + "import time; return time.perf_counter_ns()", "gives another test_ece when it is asked again"),
     ("measure", ECE + "return {'mce': 1.0}", "gives mce, and declares ece as better"),
     ("measure", ECE + "return 'low'", "must give a number"),
