@@ -53,9 +53,9 @@ ROBUST = "robust/"
 """What the names of numbers on changed test images begin with."""
 CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "brightness", "contrast", "pixelate",
-    "jpeg_compression",
+    "jpeg_compression", "glass_blur", "motion_blur", "zoom_blur", "snow", "fog", "elastic_transform",
 )  # fmt: skip
-"""The families of ImageNet-C that `eval/corruptions.py` makes."""
+"""The families of ImageNet-C that `eval/corruptions.py` makes. Their places decide what is drawn: add at the end."""
 _CHANGES = {
     r"clean": "images as they are",
     r"shuffle_(\d+)x(\d+)": "pieces of a grid of {} x {} shuffled",
