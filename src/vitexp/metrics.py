@@ -62,6 +62,7 @@ _CHANGES = {
     r"drop_(\d+)": "{} % of the patches blanked, at random",
     r"salient_(\d+)": "the {} % most salient patches blanked",
     r"nonsalient_(\d+)": "the {} % least salient patches blanked",
+    r"attended_(\d+)": "the {} % of the patches blanked that the network itself attends to most",
     r"translate_(\d)": "moved by {}/8 of the side",
     r"rotate_(\d+)": "turned by {} degrees",
     r"scale_(\d+)": "shrunk to {} %",
