@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(saved, tmp_path, capsy
     saved()
     (tmp_path / "file").write_text("")
     assert look(out=tmp_path / "file" / "below") == cli.BAD_INPUT
-    assert f"{tmp_path / 'file'} is no folder; give a folder that you may write to" in capsys.readouterr().err
+    assert f"--out {tmp_path / 'file' / 'below'} cannot be written to (" in capsys.readouterr().err
     assert cli.main(["inspect", "own.safetensors", "own.safetensors"]) == cli.BAD_INPUT
     assert "two networks would write files called own.safetensors" in capsys.readouterr().err
 

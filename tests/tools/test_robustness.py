@@ -189,6 +189,10 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_measured(home, sm
     np.save(home / "salience.npy", np.zeros((5, 8, 8)))
     assert "it takes finite numbers of shape (359, 8, 8)" in refused(capsys, "rob.yaml", "--salience", "salience.npy")
     assert "no sweep file" in refused(capsys, "nothing.ckpt")
+    assert "no sweep file" in refused(capsys, "rob.yaml", "nothing.ckpt")  # also the second is read first
+    assert "--ratios is 150; give shares of the patches in %, from 1 to 100" in refused(
+        capsys, folder, "--ratios", "50", "150"
+    )
     assert "--test salient needs --salience" in refused(capsys, folder, "--test", "salient")
     save_own(build(ViTConfig(arch="R14x0.5", image_size=8, classes=10)), home / "resnet.safetensors")
     said = refused(capsys, home / "resnet.safetensors", "--data", "digits", "--test", "attended")
@@ -203,7 +207,9 @@ def test_a_study_without_runs_or_without_checkpoints_is_refused(home, capsys):
 
 def test_a_folder_that_cannot_be_written_is_refused(home, capsys):
     (home / "results").write_text("a file")
-    assert "results" in refused(capsys, "rob.yaml", "--test", "shuffle")
+    said = refused(capsys, "rob.yaml", "--test", "shuffle")
+    assert "--out results cannot be written to (" in said
+    assert "give a folder that you may write to" in said
 
 
 def test_a_checkpoint_of_other_weights_is_refused(home, capsys):

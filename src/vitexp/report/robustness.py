@@ -61,12 +61,14 @@ GROUPS = (
 
 def show_robustness(chosen: Any, measure: Measure) -> int:
     """Measures what is missing, prints and writes tables and figures."""
-    for one in chosen.subjects:
-        for study, root in _studies(one, Path(chosen.root)):
-            subjects, reference = _subjects(study, root)
-            measure(subjects, reference, chosen)
-            print_written(write_robustness(study, root, chosen.out))
-    if singles := [_single(one, Path(chosen.out)) for one in chosen.subjects if not _studies(one, Path(chosen.root))]:
+    if wrong := [ratio for ratio in chosen.ratios if not 0 < ratio <= 100]:
+        raise ValueError(f"--ratios is {wrong[0]}; give shares of the patches in %, from 1 to 100")
+    studies = {one: _studies(one, Path(chosen.root)) for one in chosen.subjects}
+    singles = [_single(one, Path(chosen.out)) for one, found in studies.items() if not found]
+    for study, root, tested in [(*one, _subjects(*one)) for each in studies.values() for one in each]:
+        measure(*tested, chosen)
+        print_written(write_robustness(study, root, chosen.out))
+    if singles:
         for subject, found in zip(singles, measure(singles, None, chosen), strict=True):
             print(visible(f"{subject.name} ({_WIDE})"))
             print(*(f"{100 * value:6.2f} %  {change(name)}" for name, value in found.items()), sep="\n")

@@ -19,8 +19,9 @@ from vitexp.bits import read_answers, write_answers
 from vitexp.data.module import ShardData
 from vitexp.data.shards.layout import alone
 from vitexp.metrics import ROBUST
-from vitexp.record import measured_elsewhere, option, write_atomically
+from vitexp.record import measured_elsewhere, option
 from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
+from vitexp.tools.inspect import check_folder
 from vitexp.tools.network import TIMM, open_network
 from vitexp.tools.robust_tests import (
     Images,
@@ -54,8 +55,9 @@ def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any)
     they do not have.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for folder in dict.fromkeys((Path(chosen.out), *(subject.folder for subject in subjects))):
-        _check_writable(folder)
+    check_folder(Path(chosen.out))
+    for folder in dict.fromkeys(subject.folder for subject in subjects):
+        check_folder(folder, "the folder of results")
     opened = [_open(subject, device, chosen.allow_import) for subject in subjects]
     images = Images.drawn(_data(opened, chosen), chosen.images)
     shift = _shift_data(images.data, chosen)
@@ -84,13 +86,6 @@ def _open(subject: Subject, device: torch.device, allow_import: bool) -> _Opened
     opened = open_network(str(subject.checkpoint), allow_import=allow_import)
     network = opened.network.to(device).requires_grad_(False)
     return _Opened(subject, network, opened.image_size)
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises: OSError naming the folder where nothing can be written into it."""
-    probe = folder / f".{FILE}.probe"
-    write_atomically(probe, "")
-    probe.unlink()
 
 
 def _data(opened: Sequence[_Opened], chosen: Any) -> ShardData:
