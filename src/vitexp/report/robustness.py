@@ -47,7 +47,7 @@ GROUPS = (
     Group("drop_", "Patches blanked at random", "{} %"),
     Group("salient_", "Most salient patches blanked", "{} %"),
     Group("nonsalient_", "Least salient patches blanked", "{} %"),
-    Group("attended_", "Patches blanked that each network itself attends to most", "{} %"),
+    Group("attended_", "Patches blanked that each attends to most", "{} %"),
     Group("translate_", "Moved, in parts of the side", "{}/8"),
     Group("rotate_", "Turned, in degrees", "{}°"),
     Group("scale_", "Shrunk to a part of the side", "{} %"),
