@@ -218,3 +218,16 @@ def test_old_records_and_sound_ones_have_no_such_caution(lab, study, filled):
     written(lab, study)
     for table in (make_table(study, lab.root), make_table(filled.study, filled.root)):
         assert not [text for text in table.cautions if "unsound" in text]
+
+
+def test_a_number_that_is_not_finite_does_not_spoil_the_answers_of_other_seeds(lab, study):
+    def nan(pool, seed, folder):
+        if (pool, seed) == ("gap", 1):
+            record = json.loads((folder / "record.json").read_text())
+            record["metrics"]["test_acc"] = float("nan")
+            (folder / "record.json").write_text(json.dumps(record))
+
+    written(lab, study, spoil=nan)
+    table = make_table(study, lab.root)
+    assert entry(table, "test_acc", "gap").interval.images == IMAGES
+    assert not [text for text in table.cautions if "unsound" in text]
