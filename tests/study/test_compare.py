@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,10 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(arms, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("holds no run", other=str(tmp_path / "empty"))
     refused("are one configuration, run by one source", other=base)
+    refused(
+        "is one run, and arms are compared over seeds; give the folder of its arm, ",
+        other=str(next(Path(base).iterdir())),
+    )
     refused("holds 2 arms", other=str(arms.lab.root / "s"))
     refused("holds fewshot_5; they hold test_acc", metric="fewshot_5")
     refused("--metric is test_images, which is a number of images", metric="test_images")
