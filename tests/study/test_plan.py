@@ -158,6 +158,15 @@ def test_losses_are_not_planned_in_points(tmp_path, capsys):
     assert "are no pilot (no accuracy is primary)" in capsys.readouterr().err
 
 
+def test_a_margin_of_accuracies_is_not_said_of_losses(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text(CSV.replace("test_acc,fewshot_5", "test_loss,val_loss"))
+    assert cli.main(["table", str(path), "--results", str(tmp_path / "results"), "--margin", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "95 % interval" in text
+    assert "Equivalent" not in text
+
+
 def test_each_csv_file_has_a_folder_of_its_own(tmp_path):
     for stem in ("a run", "b"):
         (tmp_path / f"{stem}.csv").write_text(CSV)
