@@ -21,7 +21,7 @@ Key = TypeVar("Key", bound=Hashable)
 Enough = Callable[[float, float], bool]
 """Whether a critical value and a standard error are what is wanted."""
 _GROWTH = 1.5
-_MOST_SEEDS = 10_000
+MOST_SEEDS = 10_000
 _UNLIKELY = 0.1
 """Tail of the uncertainty of a variance, on each side of a range of numbers of seeds."""
 
@@ -161,9 +161,9 @@ def fewest_seeds(variance: Variance, n: int, alpha: float, enough: Enough, scale
         there = variance.with_seeds(scale * n / seeds, (seeds - 1) / (n - 1))
         return enough(float(there.critical(alpha)), math.sqrt(there.total))
 
-    if not is_enough(_MOST_SEEDS):
+    if not is_enough(MOST_SEEDS):
         return None
-    low, high = MINIMUM_SEEDS - 1, _MOST_SEEDS
+    low, high = MINIMUM_SEEDS - 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,7 @@ def run_study(
             progress.note(f"parsing {len(study.cells())} cells before anything trains{_KEPT * bool(study.config.tune)}")
             cells = resolve(study.cells())
         _check(study, cells)
-        write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
+        write_cells(study, cells, root, {"until_decided": looks.as_stored()} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
         runner.sort(cells, retry)
         runner.certify(study, cells, certify, cores)
