@@ -56,11 +56,6 @@ def run_sweep(
         return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
     if chosen.budget is not None:
         raise ValueError("--budget has no effect alone; add --until-decided")
-    if read_looks(Path(chosen.root) / study.name):
-        raise ValueError(
-            f"{Path(chosen.root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study "
-            "another study.name"
-        )
     return run_study(study, parse=parse, train=train, **options).exit_status
 
 
@@ -137,6 +132,11 @@ def run_study(
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
+    if looks is None and read_looks(Path(root) / study.name):
+        raise ValueError(
+            f"{Path(root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study another "
+            "study.name"
+        )
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
