@@ -3,17 +3,20 @@
 To add one: write its class with a `part` row above it, and the pairs of tokens that it compares.
 """
 
+import copy
 import math
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vitexp import axes
 from vitexp.nn.block import Block
 from vitexp.nn.init import Linear, Rule, each_of, xavier_uniform, zeros
 from vitexp.nn.position import Layout, Position
-from vitexp.nn.table import Table, part
+from vitexp.nn.table import Table, check_shape, part
+from vitexp.own import WrongPart
 
 WINDOW = 3
 """The window of local attention where none is given."""
@@ -228,4 +231,45 @@ class AxialLayer(Block):
         return layout.patches * sum(layout.grid)
 
 
-LAYERS: Table[type[Kind]] = Table("attention")
+class _Probe(Position):
+    """A position that says something in one way alone."""
+
+    def __init__(self, layout: Layout, way: str) -> None:
+        super().__init__(layout, "stem")
+        self.way = way
+
+    def rotate(self, heads: Tensor, layer: int) -> Tensor:
+        return heads.roll(1, -2) if self.way == "rotate" else heads
+
+    def bias(self, query: Tensor, layer: int) -> Tensor | None:
+        tokens = self.layout.tokens
+        return 9 * torch.eye(tokens).expand(self.layout.heads, -1, -1) if self.way == "bias" else None
+
+
+def check_attention(attention: Full, what: str, layout: Layout) -> None:
+    """Raises: ValueError for an attention of the user's own that changes shapes, or does not ask for positions."""
+    attention, tokens = copy.deepcopy(attention), torch.randn(1, layout.tokens, layout.width)
+    for parameter in attention.parameters():
+        parameter.add_(torch.randn(parameter.shape), alpha=0.1)  # a gate that begins closed hides nothing
+    plain = attention(tokens, Position(layout, "stem"), 0)
+    check_shape(f"{what}: forward()", plain, tuple(tokens.shape))
+    for way in ("rotate", "bias") if attention.sees_all and layout.tokens > 1 else ():
+        if torch.equal(plain, attention(tokens, _Probe(layout, way), 0)):
+            raise WrongPart(
+                f"{what} gives the same whatever position.{way}() says, so that some pos_embed would have no effect; "
+                "use it, or say sees_all = False in the class"
+            )
+
+
+def make_layer(config: Any, layout: Layout, mlp_width: int, layer: int) -> Block:
+    """One layer of the encoder, with the attention that a config asks for."""
+    kind = LAYERS[config.attention]
+    if not axes.is_path(config.attention):
+        return kind.layer(config.window, layout, mlp_width, config.dropout, config.gelu)
+    attention = LAYERS.make(config, layout, at=f"blocks.{layer}.attention", tried=None if layer else (layout,))
+    return Block(attention, layout.width, mlp_width, config.dropout, config.gelu)
+
+
+LAYERS: Table[type[Kind]] = Table(
+    "attention", Full, ("mix", "forward"), arguments=1, check=check_attention, plain="full", formula="pairs"
+)
