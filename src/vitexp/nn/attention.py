@@ -3,7 +3,6 @@
 To add one: write its class with a `part` row above it, and the pairs of tokens that it compares.
 """
 
-import copy
 import math
 from typing import Any, ClassVar, Protocol
 
@@ -232,33 +231,34 @@ class AxialLayer(Block):
 
 
 class _Probe(Position):
-    """A position that says something in one way alone."""
+    """A position whose answers change nothing and can be followed."""
 
-    def __init__(self, layout: Layout, way: str) -> None:
+    def __init__(self, layout: Layout) -> None:
         super().__init__(layout, "stem")
-        self.way = way
+        tokens = layout.tokens
+        self.said = {"rotate": torch.ones(()), "bias": torch.zeros(1, layout.heads, tokens, tokens)}
 
     def rotate(self, heads: Tensor, layer: int) -> Tensor:
-        return heads.roll(1, -2) if self.way == "rotate" else heads
+        return heads * self.said["rotate"].requires_grad_()
 
     def bias(self, query: Tensor, layer: int) -> Tensor | None:
-        tokens = self.layout.tokens
-        return 9 * torch.eye(tokens).expand(self.layout.heads, -1, -1) if self.way == "bias" else None
+        return self.said["bias"].requires_grad_()
 
 
 def check_attention(attention: Full, what: str, layout: Layout) -> None:
     """Raises: ValueError for an attention of the user's own that changes shapes, or does not ask for positions."""
-    attention, tokens = copy.deepcopy(attention), torch.randn(1, layout.tokens, layout.width)
-    for parameter in attention.parameters():
-        parameter.add_(torch.randn(parameter.shape), alpha=0.1)  # a gate that begins closed hides nothing
-    plain = attention(tokens, Position(layout, "stem"), 0)
-    check_shape(f"{what}: forward()", plain, tuple(tokens.shape))
-    for way in ("rotate", "bias") if attention.sees_all and layout.tokens > 1 else ():
-        if torch.equal(plain, attention(tokens, _Probe(layout, way), 0)):
-            raise WrongPart(
-                f"{what} gives the same whatever position.{way}() says, so that some pos_embed would have no effect; "
-                "use it, or say sees_all = False in the class"
-            )
+    probe, tokens = _Probe(layout), torch.zeros(1, layout.tokens, layout.width)
+    with torch.enable_grad():
+        out = attention(tokens, probe if attention.sees_all else Position(layout, "stem"), 0)
+        check_shape(f"{what}: forward()", out, tuple(tokens.shape))
+        said = {way: one for way, one in probe.said.items() if one.requires_grad}
+        slopes = torch.autograd.grad(out.sum(), list(said.values()), allow_unused=True) if out.requires_grad else ()
+    used = {way for way, slope in zip(said, slopes, strict=False) if slope is not None}
+    if attention.sees_all and (unused := [way for way in probe.said if way not in used]):
+        raise WrongPart(
+            f"{what} does not use what position.{unused[0]}() says, so that some pos_embed would have no effect: use it "
+            "(mix is given the bias), or say sees_all = False in the class"
+        )
 
 
 def make_layer(config: Any, layout: Layout, mlp_width: int, layer: int) -> Block:
