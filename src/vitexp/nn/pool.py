@@ -13,16 +13,18 @@ from vitexp.nn.attention import plain_attention
 from vitexp.nn.block import NORM_EPS, Mlp
 from vitexp.nn.init import Linear, Rule, each_of, xavier_uniform, zeros
 from vitexp.nn.position import Layout
-from vitexp.nn.table import Table, part
+from vitexp.nn.table import Table, check_shape, part
+from vitexp.own import WrongPart
 
 
 class Pool(nn.Module):
-    """The neutral answers: no prefix, nothing to multiply."""
+    """The neutral answers: no prefix, nothing to multiply. Also the base of a pool of the user's own."""
 
     prefix: ClassVar[int] = 0
 
     def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
+        self.width = width
 
     def prepend(self, patches: Tensor) -> Tensor:
         """The tokens that enter the encoder. Shapes: (B, N, D) -> (B, P + N, D)."""
@@ -108,4 +110,14 @@ class Map(Pool):
         return 2 * width**2 + 2 * layout.tokens * width**2 + 2 * layout.tokens * width + 2 * width * mlp_width
 
 
-POOLS: Table[type[Pool]] = Table("pool")
+def check_pool(pool: Pool, what: str, patches: int) -> None:
+    """Raises: ValueError for a pool of the user's own that changes shapes, or whose class does not say its prefix."""
+    shape, prefix = (1, patches, pool.width), type(pool).prefix
+    if pool.prefix != prefix:
+        raise WrongPart(f"{what} has prefix {pool.prefix}, and its class {prefix}; write prefix into the class alone")
+    tokens = pool.prepend(torch.zeros(shape))
+    check_shape(f"{what}: prepend()", tokens, (1, prefix + patches, pool.width))
+    check_shape(f"{what}: read()", pool.read(tokens, nn.LayerNorm(pool.width)), (1, pool.width))
+
+
+POOLS: Table[type[Pool]] = Table("pool", Pool, one_of=("read",), arguments=3, check=check_pool, plain="gap")
