@@ -161,11 +161,8 @@ def run_study(
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    if looks is None and read_looks(Path(root) / study.name):
-        raise ValueError(
-            f"{Path(root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study another "
-            "study.name"
-        )
+    if looks is None:
+        _check_unplanned(Path(root) / study.name)
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
@@ -187,6 +184,13 @@ def run_study(
         runner.run()
     progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
+
+
+def _check_unplanned(folder: Path) -> None:
+    if read_looks(folder):
+        raise ValueError(
+            f"{folder} gets seeds by a plan: go on with --until-decided, or give the study another study.name"
+        )
 
 
 def _check(study: Study, cells: Sequence[ResolvedCell]) -> None:
