@@ -161,8 +161,7 @@ def run_study(
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    if looks is None:
-        _check_unplanned(Path(root) / study.name)
+    _check_unplanned(looks, Path(root) / study.name)
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
@@ -186,8 +185,8 @@ def run_study(
     return runner.outcome
 
 
-def _check_unplanned(folder: Path) -> None:
-    if read_looks(folder):
+def _check_unplanned(looks: Looks | None, folder: Path) -> None:
+    if looks is None and read_looks(folder):
         raise ValueError(
             f"{folder} gets seeds by a plan: go on with --until-decided, or give the study another study.name"
         )
