@@ -158,7 +158,12 @@ def _timm(size: Size) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     arch = size.sizes
-    numbers = {"embed_dim": arch.width, "depth": arch.depth, "num_heads": arch.heads, "num_classes": size.classes}
+    numbers: dict[str, Any] = {
+        "embed_dim": arch.width,
+        "depth": arch.depth,
+        "num_heads": arch.heads,
+        "num_classes": size.classes,
+    }
     return VisionTransformer(img_size=size.image, patch_size=arch.patch, **numbers)
 
 

@@ -99,7 +99,8 @@ def hand_to_agents(
     write_cells(study, cells, root, {"until_decided": looks.as_stored()})
     done = {cell.fingerprint: standing_of(cell).state == "finished" for cell in cells}
     if left := len(done) - sum(done.values()):
-        write_for_agents(study, sorted(cells, key=lambda cell: done[cell.fingerprint]), path)
+        left_first = sorted(cells, key=lambda cell: done[cell.fingerprint])
+        write_for_agents(study, left_first, path)
         progress.note(f"{left} of {len(cells)} cells have no finished run; for agents: wandb sweep {path}")
         return 0
     for line in summary(make_table(study, root), looks):
