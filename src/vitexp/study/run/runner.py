@@ -22,7 +22,7 @@ from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
 from vitexp.study.run.until import seeds_due, summary
-from vitexp.study.sequence import Looks, arms_of, plan_looks, read_looks, with_seeds
+from vitexp.study.sequence import Looks, plan_looks, read_looks, with_seeds
 from vitexp.study.spec import Study, check_runs_here, read_study
 from vitexp.study.table import make_table
 
@@ -56,12 +56,18 @@ def run_sweep(
         return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
     if chosen.budget is not None:
         raise ValueError("--budget has no effect alone; add --until-decided")
-    if read_looks(Path(chosen.root) / study.name):
+    _check_unplanned(study, chosen.root)
+    return run_study(study, parse=parse, train=train, **options).exit_status
+
+
+def _check_unplanned(study: Study, root: str | Path) -> None:
+    """Raises: ValueError for a study whose seeds a plan of looks gives, which nothing else may overwrite."""
+    folder = Path(root) / study.name
+    if read_looks(folder):
         raise ValueError(
-            f"{Path(chosen.root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study "
+            f"{folder} gets seeds by a plan: go on with `vitexp sweep {study.path} --until-decided`, or give the study "
             "another study.name"
         )
-    return run_study(study, parse=parse, train=train, **options).exit_status
 
 
 def run_until_decided(study: Study, budget: int | None, *, root: str | Path, **options: Any) -> Outcome:
@@ -91,10 +97,13 @@ def run_pilot(file: str | None, count: int, root: str | Path, parse: Parse, trai
     if file is None:
         raise ValueError("--pilot trains here, so it needs the study's sweep file")
     study = read_study(file)
+    _check_unplanned(study, root)
     seeds = pilot_seeds(study, count)
     extra = [f"--run.root={root}", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
-    cells = with_seeds(study, dict.fromkeys(arms_of(study), seeds))
-    return run_study(cells, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"]).exit_status
+    outcome = run_study(
+        study, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"], seeds=seeds
+    )
+    return outcome.exit_status
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
@@ -126,13 +135,15 @@ def run_study(
     engine: LocalEngine | RayEngine | None = None,
     looks: Looks | None = None,
     certify: Parse | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
     `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
     `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
-    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not.
+    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not. With
+    `seeds`, cells of other seeds wait.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
@@ -153,7 +164,7 @@ def run_study(
         _check(study, cells)
         write_cells(study, cells, root, {"until_decided": looks.as_stored()} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
-        runner.sort(cells, retry)
+        runner.sort([cell for cell in cells if seeds is None or cell.seed in seeds], retry)
         runner.certify(study, cells, certify, cores)
         runner.run()
     progress.end(search.summary() if search else result.untrained_lines(study, root))
