@@ -206,7 +206,6 @@ WRONG = [
     ("stem", "    def forward(self, images): return images", "has no method of its own: write embed"),
     ("stem", EMBED + "0\n    label = 'conv'", "is called 'conv' like the built-in conv"),
     ("attention", MIX + "value[:, :, 1:]", r"forward\(\) gives shape \(1, 4, 64\) and must give shape \(1, 5, 64\)"),
-    ("attention", MIX + "value\n    sees_all = False", "pool cls cannot be with attention ideas:part"),
     ("attention", MIX + "lost", "attention ideas:part fails: NameError"),
     ("attention", INIT, "has no method of its own: write mix or forward"),
     ("attention", MIX + "0\n    label = 'full'", "is called 'full' like the built-in full"),
@@ -233,11 +232,17 @@ def test_a_part_that_cannot_be_is_refused_in_one_sentence_before_training(door, 
 
 
 @pytest.mark.parametrize(("pos_embed", "unused"), [("alibi", "bias"), ("rope", "rotate"), ("1d", "")])
-def test_an_attention_that_does_not_use_a_position_is_refused_beside_it(ideas, pos_embed, unused):
+def test_an_attention_that_does_not_use_a_position_is_refused_beside_it(ideas, forget, pos_embed, unused):
     ideas.write_text(HEAD.format(PART["attention"]) + MIX + "value")
     if not unused:
         assert build(config(attention="ideas:part", pos_embed=pos_embed))(IMAGES).shape == (2, 3)
         return
+    if unused == "bias":
+        ideas.write_text(ideas.read_text() + "\n    sees_all = False\n")
+        with pytest.raises(ValueError, match="pos_embed alibi cannot be with attention ideas:part"):
+            build(config(attention="ideas:part", pos_embed=pos_embed))
+        ideas.write_text(HEAD.format(PART["attention"]) + MIX + "value")
+        forget()
     with pytest.raises(ValueError, match=rf"ideas:part does not use what position.{unused}\(\) says, so that"):
         build(config(attention="ideas:part", pos_embed=pos_embed))
 
