@@ -4,16 +4,18 @@ To add one: write its class with a `part` row above it, and the pairs of tokens 
 """
 
 import math
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from vitexp import axes
 from vitexp.nn.block import Block
 from vitexp.nn.init import Linear, Rule, each_of, xavier_uniform, zeros
 from vitexp.nn.position import Layout, Position
-from vitexp.nn.table import Table, part
+from vitexp.nn.table import Table, check_shape, part
+from vitexp.own import WrongPart
 
 WINDOW = 3
 """The window of local attention where none is given."""
@@ -261,4 +263,46 @@ class AxialLayer(Block):
         return layout.patches * sum(layout.grid) + 2 * layout.prefix * (2 * layout.patches + layout.prefix)
 
 
-LAYERS: Table[type[Kind]] = Table("attention")
+class _Probe(Position):
+    """A position whose answers change nothing and can be followed."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout, "stem")
+        tokens = layout.tokens
+        self.said = {"rotate": torch.ones(()), "bias": torch.zeros(1, layout.heads, tokens, tokens)}
+
+    def rotate(self, heads: Tensor, layer: int) -> Tensor:
+        return heads * self.said["rotate"].requires_grad_()
+
+    def bias(self, query: Tensor, layer: int) -> Tensor | None:
+        return self.said["bias"].requires_grad_()
+
+
+def check_attention(attention: Full, what: str, layout: Layout) -> None:
+    """Raises: ValueError for an attention of the user's own that changes shapes, or does not ask for positions."""
+    probe, tokens = _Probe(layout), torch.zeros(1, layout.tokens, layout.width)
+    with torch.enable_grad():
+        out = attention(tokens, probe if attention.sees_all else Position(layout, "stem"), 0)
+        check_shape(f"{what}: forward()", out, tuple(tokens.shape))
+        said = {way: one for way, one in probe.said.items() if one.requires_grad}
+        slopes = torch.autograd.grad(out.sum(), list(said.values()), allow_unused=True) if out.requires_grad else ()
+    used = {way for way, slope in zip(said, slopes, strict=False) if slope is not None}
+    if attention.sees_all and (unused := [way for way in probe.said if way not in used]):
+        raise WrongPart(
+            f"{what} does not use what position.{unused[0]}() says, so that some pos_embed would do nothing: use it "
+            "(mix is given the bias), or say sees_all = False in the class"
+        )
+
+
+def make_layer(config: Any, layout: Layout, mlp_width: int, layer: int) -> Block:
+    """One layer of the encoder, with the attention that a config asks for."""
+    kind = LAYERS[config.attention]
+    if not axes.is_path(config.attention):
+        return kind.layer(config.window, layout, mlp_width, config.dropout, config.gelu)
+    attention = LAYERS.make(config, layout, at=f"blocks.{layer}.attention", tried=None if layer else (layout,))
+    return Block(attention, layout.width, mlp_width, config.dropout, config.gelu)
+
+
+LAYERS: Table[type[Kind]] = Table(
+    "attention", Full, ("mix", "forward"), arguments=1, check=check_attention, plain="full", formula="pairs"
+)

@@ -13,6 +13,7 @@ from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
 from vitexp.nn.pos_join import check_join
 from vitexp.nn.position import Position
+from vitexp.nn.stem import STEMS
 from vitexp.nn.table import Config, part, settled
 
 part("head", "linear", label="linear head", about="one linear layer")
@@ -38,9 +39,9 @@ else:
     PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
     PosJoin = Literal[axes.values("pos_join")]
-    Pool = Literal[axes.values("pool")]
-    Stem = Literal[axes.values("stem")]
-    Attention = Literal[axes.values("attention")]
+    Pool = Literal[axes.values("pool")] | axes.OwnPart
+    Stem = Literal[axes.values("stem")] | axes.OwnPart
+    Attention = Literal[axes.values("attention")] | axes.OwnPart
     Resnet = Literal[axes.values("resnet")]
     Gelu = Literal[axes.values("gelu")]
     Head = Literal[axes.values("head")]
@@ -202,7 +203,7 @@ def check_attention(config: ViTConfig) -> None:
 def check_blocks(config: ViTConfig, arch: Arch) -> None:
     """Raises: ValueError for what has no effect or no meaning in the blocks of a network."""
     axes.check("block", config.block)
-    for table in (NORMS, MLPS):
+    for table in (NORMS, MLPS, STEMS):
         axes.check(table.axis, getattr(config, table.axis))
     if config.registers < 0:
         raise ValueError(f"registers is {config.registers}, and must be 0 or a number of tokens")

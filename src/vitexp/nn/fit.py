@@ -33,9 +33,11 @@ def fit(config: Any, layout: Layout, mlp_width: int, **parts: nn.Module) -> None
 
 
 def _swap_norms(config: Any, root: nn.Module, name: str) -> None:
+    own: tuple[str, ...] = ()
     for path, module in [*root.named_modules(prefix=name)]:
+        own = (*own, f"{path}.") if hasattr(module, "own_axis") else own
         for child, norm in [*module.named_children()]:
-            if isinstance(norm, nn.LayerNorm):
+            if isinstance(norm, nn.LayerNorm) and not f"{path}.".startswith(own):  # the user's own keep theirs
                 setattr(module, child, NORMS.make(config, norm.normalized_shape[0], at=f"{path}.{child}"))
 
 

@@ -13,11 +13,12 @@ from vitexp.nn.attention import plain_attention
 from vitexp.nn.block import NORM_EPS, Mlp
 from vitexp.nn.init import Linear, Rule, each_of, normal, xavier_uniform, zeros
 from vitexp.nn.position import Layout
-from vitexp.nn.table import Table, part
+from vitexp.nn.table import Table, check_shape, part
+from vitexp.own import WrongPart
 
 
 class Pool(nn.Module):
-    """The neutral answers: no prefix, nothing to multiply."""
+    """The neutral answers: no prefix, nothing to multiply. Also the base of a pool of the user's own."""
 
     prefix: ClassVar[int] = 0
     has_mlp: ClassVar[bool] = False
@@ -25,6 +26,7 @@ class Pool(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_width: int, gelu: str = "tanh") -> None:
         super().__init__()
+        self.width = width
 
     def prepend(self, patches: Tensor) -> Tensor:
         """The tokens that enter the encoder. Shapes: (B, N, D) -> (B, P + N, D)."""
@@ -143,4 +145,14 @@ def gathered(query: Tensor, key_value: Tensor, heads: int) -> Tensor:
     return seen.transpose(1, 2).flatten(2)
 
 
-POOLS: Table[type[Pool]] = Table("pool")
+def check_pool(pool: Pool, what: str, patches: int) -> None:
+    """Raises: ValueError for a pool of the user's own that changes shapes, or whose class does not say its prefix."""
+    shape, prefix = (1, patches, pool.width), type(pool).prefix
+    if pool.prefix != prefix:
+        raise WrongPart(f"{what} has prefix {pool.prefix}, and its class {prefix}; write prefix into the class alone")
+    tokens = pool.prepend(torch.zeros(shape))
+    check_shape(f"{what}: prepend()", tokens, (1, prefix + patches, pool.width))
+    check_shape(f"{what}: read()", pool.read(tokens, nn.LayerNorm(pool.width)), (1, pool.width))
+
+
+POOLS: Table[type[Pool]] = Table("pool", Pool, one_of=("read",), arguments=3, check=check_pool, plain="gap")

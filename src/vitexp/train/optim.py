@@ -11,11 +11,12 @@ from torch import nn
 
 from vitexp.axes import OwnPart, is_path
 from vitexp.own import Slot
-from vitexp.train.own_parts import check_own_optimizer, own_optimizer
+from vitexp.train.own_parts import check_own_optimizer, check_own_schedule, own_optimizer, own_rate
 
 _Word = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
 Optimizer = _Word | OwnPart
-Schedule = Literal["cosine", "linear", "constant", "staircase"]
+_Shape = Literal["cosine", "linear", "constant", "staircase"]
+Schedule = _Shape | OwnPart
 Decay = Literal["all", "kernels"]
 
 STAIRS = (1 / 3, 2 / 3, 8 / 9)
@@ -26,6 +27,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Which of these options an optimiser has."""
 Slot("optimizer", torch.optim.Optimizer, ("step",), arguments=1, given=("lr", "weight_decay"), words=get_args(_Word))
+Slot("schedule", object, ("__call__",), words=get_args(_Shape), called=2)
 LINEAR_FLOOR = 1e-5
 """Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
 
@@ -54,7 +56,7 @@ class OptimConfig:
     """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
     """Shape of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
-    after 1/3, 2/3 and 8/9 of the run."""
+    after 1/3, 2/3 and 8/9 of the run; or your own (MODULE:NAME)."""
     warmup_steps: int | float = 0
     """Steps over which the learning rate rises linearly from 0; below 1, that share of the run's steps."""
     warmup_epochs: float = 0.0
@@ -136,6 +138,9 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         rate = floor + (config.lr - floor) * (1.0 - progress)
     elif config.schedule == "staircase":
         rate = config.lr * 0.1 ** sum(step >= stair * total_steps for stair in STAIRS)
+    elif is_path(config.schedule):
+        left = total_steps - int(warmup)
+        rate = config.lr * own_rate(config, min(max(step - int(warmup), 0), left), left)
     else:
         rate = config.lr
     return rate * min(1.0, step / warmup) if warmup else rate
@@ -151,12 +156,14 @@ def lr_factor(
 
 
 def check_length(config: OptimConfig, total_steps: int) -> None:
-    """Raises: ValueError when the warm-up would not end before the run does."""
+    """Raises: ValueError when the warm-up would not end before the run does, and for rates that cannot be."""
     if config.warmup_steps >= total_steps:
         raise ValueError(
             f"model.warmup_steps is {config.warmup_steps}, but the whole run has {total_steps} steps; "
             "shorten the warm-up or train longer"
         )
+    if is_path(config.schedule):
+        check_own_schedule(config, total_steps - int(config.warmup_steps))
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
