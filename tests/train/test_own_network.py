@@ -116,6 +116,14 @@ def test_attention_that_does_not_fall_is_full_attention_with_the_weights_of_the_
     assert seen.tolist() == [[False, False, False, True]] * 2, "with steep falls each patch sees itself alone"
 
 
+def test_what_it_draws_follows_the_seed_and_is_another_in_each_layer(ideas):
+    ideas.write_text(EXAMPLE.replace("torch.full((layout.heads, 1, 1), start)", "torch.rand(layout.heads, 1, 1)"))
+    falls, again = (network(attention="ideas:Near").state_dict() for _ in range(2))
+    drawn = [falls[f"blocks.{layer}.attention.fall"] for layer in range(4)]
+    assert len({tuple(one.flatten().tolist()) for one in drawn}) == 4
+    assert all(torch.equal(one, again[f"blocks.{layer}.attention.fall"]) for layer, one in enumerate(drawn))
+
+
 def test_the_rates_of_warm_restarts_are_those_of_torch():
     mine = {"schedule": "ideas:Cyclic", "lr": 0.1, "warmup_steps": 4}
     factor = lr_factor(Classifier(arch="micro/4", image_size=8, classes=3, **mine).config, 34)
@@ -198,9 +206,6 @@ WRONG = [
     ("stem", "    def forward(self, images): return images", "has no method of its own: write embed"),
     ("stem", EMBED + "0\n    label = 'conv'", "is called 'conv' like the built-in conv"),
     ("attention", MIX + "value[:, :, 1:]", r"forward\(\) gives shape \(1, 4, 64\) and must give shape \(1, 5, 64\)"),
-    ("attention", MIX + "query + key + value", "does not use what position.bias.. says"),
-    ("attention", MIX + "value + bias.sum(-1)[..., None]", "does not use what position.rotate.. says"),
-    ("attention", MIX + "value\n    sees_all = False", "pool cls cannot be with attention ideas:part"),
     ("attention", MIX + "lost", "attention ideas:part fails: NameError"),
     ("attention", INIT, "has no method of its own: write mix or forward"),
     ("attention", MIX + "0\n    label = 'full'", "is called 'full' like the built-in full"),
@@ -224,6 +229,22 @@ def test_a_part_that_cannot_be_is_refused_in_one_sentence_before_training(door, 
     with pytest.raises(AssertionError, match=said):  # as a pattern
         raise AssertionError(error)
     assert not list(Path("runs").rglob("record.json"))
+
+
+@pytest.mark.parametrize(("pos_embed", "unused"), [("alibi", "bias"), ("rope", "rotate"), ("1d", "")])
+def test_an_attention_that_does_not_use_a_position_is_refused_beside_it(ideas, forget, pos_embed, unused):
+    ideas.write_text(HEAD.format(PART["attention"]) + MIX + "value")
+    if not unused:
+        assert build(config(attention="ideas:part", pos_embed=pos_embed))(IMAGES).shape == (2, 3)
+        return
+    if unused == "bias":
+        ideas.write_text(ideas.read_text() + "\n    sees_all = False\n")
+        with pytest.raises(ValueError, match="pos_embed alibi cannot be with attention ideas:part"):
+            build(config(attention="ideas:part", pos_embed=pos_embed))
+        ideas.write_text(HEAD.format(PART["attention"]) + MIX + "value")
+        forget()
+    with pytest.raises(ValueError, match=rf"ideas:part does not use what position.{unused}\(\) says, so that"):
+        build(config(attention="ideas:part", pos_embed=pos_embed))
 
 
 @pytest.mark.parametrize(

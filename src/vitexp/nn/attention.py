@@ -4,6 +4,7 @@ To add one: write its class with a `part` row above it, and the pairs of tokens 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -266,40 +267,42 @@ class AxialLayer(Block):
 class _Probe(Position):
     """A position whose answers change nothing and can be followed."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, ways: Sequence[str]) -> None:
         super().__init__(layout, "stem")
-        tokens = layout.tokens
-        self.said = {"rotate": torch.ones(()), "bias": torch.zeros(1, layout.heads, tokens, tokens)}
+        every = {"rotate": torch.ones(()), "bias": torch.zeros(1, layout.heads, layout.tokens, layout.tokens)}
+        self.said = {way: every[way].requires_grad_() for way in ways}
 
     def rotate(self, heads: Tensor, layer: int) -> Tensor:
-        return heads * self.said["rotate"].requires_grad_()
+        return heads * self.said["rotate"] if "rotate" in self.said else heads
 
     def bias(self, query: Tensor, layer: int) -> Tensor | None:
-        return self.said["bias"].requires_grad_()
+        return self.said.get("bias")
 
 
-def check_attention(attention: Full, what: str, layout: Layout) -> None:
-    """Raises: ValueError for an attention of the user's own that changes shapes, or does not ask for positions."""
-    probe, tokens = _Probe(layout), torch.zeros(1, layout.tokens, layout.width)
+def check_attention(attention: Full, what: str, layout: Layout, position: Position) -> None:
+    """Raises: ValueError for an attention of the user's own that changes shapes, or does not use this position."""
+    ways = [way for way in ("rotate", "bias") if getattr(type(position), way) is not getattr(Position, way)]
+    probe, tokens = _Probe(layout, ways), torch.zeros(1, layout.tokens, layout.width)
     with torch.enable_grad():
-        out = attention(tokens, probe if attention.sees_all else Position(layout, "stem"), 0)
+        out = attention(tokens, probe, 0)
         check_shape(f"{what}: forward()", out, tuple(tokens.shape))
-        said = {way: one for way, one in probe.said.items() if one.requires_grad}
-        slopes = torch.autograd.grad(out.sum(), list(said.values()), allow_unused=True) if out.requires_grad else ()
-    used = {way for way, slope in zip(said, slopes, strict=False) if slope is not None}
-    if attention.sees_all and (unused := [way for way in probe.said if way not in used]):
+        said = list(probe.said.values()) if out.requires_grad else []
+        slopes = torch.autograd.grad(out.sum(), said, allow_unused=True) if said else ()
+    used = [way for way, slope in zip(ways, slopes, strict=False) if slope is not None]
+    if unused := [way for way in ways if way not in used]:
         raise WrongPart(
-            f"{what} does not use what position.{unused[0]}() says, so that some pos_embed would do nothing: use it "
-            "(mix is given the bias), or say sees_all = False in the class"
+            f"{what} does not use what position.{unused[0]}() says, so that this pos_embed would have no effect: "
+            "use it (mix is given the bias), or choose another pos_embed"
         )
 
 
-def make_layer(config: Any, layout: Layout, mlp_width: int, layer: int) -> Block:
+def make_layer(config: Any, layout: Layout, position: Position, mlp_width: int, layer: int) -> Block:
     """One layer of the encoder, with the attention that a config asks for."""
     kind = LAYERS[config.attention]
     if not axes.is_path(config.attention):
         return kind.layer(config.window, layout, mlp_width, config.dropout, config.gelu)
-    attention = LAYERS.make(config, layout, at=f"blocks.{layer}.attention", tried=None if layer else (layout,))
+    tried = None if layer else (layout, position)
+    attention = LAYERS.make(config, layout, at=f"blocks.{layer}.attention", tried=tried)
     return Block(attention, layout.width, mlp_width, config.dropout, config.gelu)
 
 

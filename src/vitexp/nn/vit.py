@@ -58,7 +58,7 @@ class ViT(nn.Module):
         self.dropout = dropout_or_nothing(config.dropout)
         self.patch_dropout = PatchDropout(config.patch_dropout, self.layout.prefix) if config.patch_dropout else None
         self.blocks = nn.ModuleList(
-            make_layer(config, self.layout, arch.mlp_width, layer) for layer in range(arch.depth)
+            make_layer(config, self.layout, self.position, arch.mlp_width, layer) for layer in range(arch.depth)
         )
         self.norm = NORMS.make(config, arch.width, at="norm")
         self.pre_logits = Linear(arch.width, arch.width, weight=lecun_normal) if config.head == "tanh" else None
