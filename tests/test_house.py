@@ -222,7 +222,7 @@ def test_every_axis_value_is_named_in_some_yaml():
         "pool": {"cls", "gap", "map", "seqpool", "class_attention"},
         "attention": {"full", "local", "axial", "strided", "fixed"},
         "stem": {"resnet50"},
-        "resnet": {"preact", "postact"},
+        "resnet": {"preact", "postact", "axial"},
     }
     used = {axis: set() for axis in words}
     for path in EXPERIMENTS + SWEEPS:

@@ -116,6 +116,8 @@ ARMS = (
         ViTConfig(arch="R50x1", image_size=224),
         ViTConfig(arch="R26x2", image_size=(75, 160), classes=7, head="tanh"),
         ViTConfig(arch="R26x1", image_size=(33, 8), classes=7, resnet="postact"),
+        ViTConfig(arch="R50x1", image_size=224, resnet="axial"),
+        ViTConfig(arch="R26x0.5", image_size=(33, 70), classes=7, resnet="axial"),
         ViTConfig(arch="R50+micro/16", image_size=224),
         ViTConfig(arch="R26+micro/32", image_size=(75, 160), pool="gap"),
         ViTConfig(arch="R+micro/16", image_size=64, pos_embed="relative"),

@@ -89,7 +89,8 @@ class SeqPool(Pool):
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
         """Shapes: (B, N, D) -> (B, D)."""
         normed = norm(tokens)
-        return plain_attention(self.score.expand(len(tokens), -1, -1), normed, normed, attn_mask=None, scale=1)[:, 0]
+        query = self.score.expand(tokens.shape[0], -1, -1)
+        return plain_attention(query, normed, normed, attn_mask=None, scale=1)[:, 0]
 
     @classmethod
     def macs(cls, layout: Layout, mlp_width: int) -> int:
@@ -124,7 +125,7 @@ class Map(Pool):
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
         """Shapes: (B, N, D) -> (B, D)."""
-        query = self.q(self.probe).expand(len(tokens), 1, -1)
+        query = self.q(self.probe).expand(tokens.shape[0], 1, -1)
         read = self.out(gathered(query, self.kv(norm(tokens)), self.heads)[:, 0])
         out: Tensor = read + self.mlp(self.norm(read))
         return out

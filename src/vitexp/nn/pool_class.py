@@ -71,7 +71,7 @@ class ClassPool(Pool):
 
     def read(self, tokens: Tensor, norm: nn.Module) -> Tensor:
         """Shapes: (B, N, D) -> (B, D)."""
-        token = self.token.expand(len(tokens), -1, -1)
+        token = self.token.expand(tokens.shape[0], -1, -1)
         for layer in self.layers:
             token = layer(token, tokens)
         read: Tensor = norm(token[:, 0])
