@@ -247,13 +247,13 @@ def _corruption_errors(table: Table) -> Iterator[Section]:
         for name, entries in table.entries.items()
         if change(name).endswith("mean of five severities") and all(entry.values for entry in entries)
     ]
-    parts = [(family, found) for family in errors if (found := math.fsum(family[base].values()) / len(family[base]))]
+    parts = [(family, mean) for family in errors if (mean := math.fsum(family[base].values()) / len(family[base]))]
     if not parts:
         return
     rows = []
     for place, first in enumerate(table.entries[CLEAN]):
         seeds = sorted(set.intersection(*(set(family[place]) for family, _ in parts)))
-        shares = [100 * math.fsum(family[place][seed] / of for family, of in parts) / len(parts) for seed in seeds]
+        shares = [100 * math.fsum(family[place][seed] / mean for family, mean in parts) / len(parts) for seed in seeds]
         found = stats.interval(shares) if shares else None
         half = f" ± {found.high - found.mean:.1f}" if found and found.high is not None else ""
         cell = CellView(mean=f"{found.mean:.1f}{half}" if found else "–", baseline=first.is_baseline)

@@ -158,15 +158,20 @@ def _timm(size: Size) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     arch = size.sizes
-    numbers = {"embed_dim": arch.width, "depth": arch.depth, "num_heads": arch.heads, "num_classes": size.classes}
-    return VisionTransformer(img_size=size.image, patch_size=arch.patch, **numbers)
+    return VisionTransformer(
+        img_size=size.image,
+        patch_size=arch.patch,
+        embed_dim=arch.width,
+        depth=arch.depth,
+        num_heads=arch.heads,
+        num_classes=size.classes,
+    )
 
 
 def _timm_hybrid(size: Size) -> nn.Module:
     from timm import create_model
 
-    network: nn.Module = create_model("vit_small_r26_s32_224", num_classes=size.classes)
-    return network
+    return create_model("vit_small_r26_s32_224", num_classes=size.classes)
 
 
 def _vit_pytorch(size: Size) -> nn.Module:
@@ -174,7 +179,7 @@ def _vit_pytorch(size: Size) -> nn.Module:
     from vit_pytorch.simple_vit import SimpleViT
 
     arch = size.sizes
-    network: nn.Module = SimpleViT(
+    return SimpleViT(
         image_size=size.image,
         patch_size=arch.patch,
         num_classes=size.classes,
@@ -184,7 +189,6 @@ def _vit_pytorch(size: Size) -> nn.Module:
         mlp_dim=arch.mlp_width,
         dim_head=arch.width // arch.heads,
     )
-    return network
 
 
 def _transformers(size: Size) -> nn.Module:
@@ -201,8 +205,7 @@ def _transformers(size: Size) -> nn.Module:
         intermediate_size=arch.mlp_width,
         num_labels=size.classes,
     )
-    network: nn.Module = ViTForImageClassification(config)
-    return network
+    return ViTForImageClassification(config)
 
 
 def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision: str) -> Step:

@@ -70,10 +70,7 @@ class OptimConfig:
 
 
 def check_optim(config: OptimConfig) -> None:
-    """Refuses values that no run could mean.
-
-    Raises: ValueError.
-    """
+    """Raises: ValueError for values that no run could mean."""
     for name in ("lr", "weight_decay", "warmup_steps", "warmup_epochs", "min_lr", "clip_norm", "eps"):
         value = getattr(config, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -167,9 +164,7 @@ def check_length(config: OptimConfig, total_steps: int) -> None:
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, in groups: those that decay before those that do not, and with
-    layer-wise rates the head's first.
-    """
+    """The optimiser over all trainable parameters, in groups: first the head's (layer-wise), first what decays."""
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     rates = layer_rates([name for name, _ in trainable], config.layer_decay)
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
@@ -194,8 +189,7 @@ def _optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim
     from timm import optim as timm
 
     kinds = {"muon": timm.Muon, "lion": timm.Lion, "lamb": timm.Lamb, "adafactor": timm.AdafactorBigVision}
-    found: torch.optim.Optimizer = kinds[config.optimizer](groups, lr=config.lr, **given)
-    return found
+    return kinds[config.optimizer](groups, lr=config.lr, **given)
 
 
 _STEM = re.compile(r"(network\.)?(stem|position|registers|pool\.cls)\b")

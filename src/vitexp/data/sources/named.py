@@ -133,9 +133,7 @@ def _hub_bytes(table: Any, image: str, i: int) -> bytes:
 
 
 class Official(NamedTuple):
-    """A data set as its makers publish it: the forms it comes in, the one to download first, with the MD5 of each file,
-    as they state it.
-    """
+    """A data set as its makers publish it: its forms, the one to download first, with the MD5 that they state."""
 
     url: str
     forms: dict[str, dict[str, str]]

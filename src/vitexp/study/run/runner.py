@@ -22,7 +22,7 @@ from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
 from vitexp.study.run.until import seeds_due, summary, write_for_agents
-from vitexp.study.sequence import Looks, arms_of, plan_looks, read_looks, with_seeds
+from vitexp.study.sequence import Looks, plan_looks, read_looks, with_seeds
 from vitexp.study.spec import Study, check_runs_here, read_study
 from vitexp.study.table import make_table
 
@@ -99,7 +99,8 @@ def hand_to_agents(
     write_cells(study, cells, root, {"until_decided": looks.as_stored()})
     done = {cell.fingerprint: standing_of(cell).state == "finished" for cell in cells}
     if left := len(done) - sum(done.values()):
-        write_for_agents(study, sorted(cells, key=lambda cell: done[cell.fingerprint]), path)
+        left_first = sorted(cells, key=lambda cell: done[cell.fingerprint])
+        write_for_agents(study, left_first, path)
         progress.note(f"{left} of {len(cells)} cells have no finished run; for agents: wandb sweep {path}")
         return 0
     for line in summary(make_table(study, root), looks):
@@ -117,8 +118,10 @@ def run_pilot(file: str | None, count: int, root: str | Path, parse: Parse, trai
     study = read_study(file)
     seeds = pilot_seeds(study, count)
     extra = [f"--run.root={root}", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
-    cells = with_seeds(study, dict.fromkeys(arms_of(study), seeds))
-    return run_study(cells, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"]).exit_status
+    outcome = run_study(
+        study, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"], seeds=seeds
+    )
+    return outcome.exit_status
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
@@ -150,22 +153,20 @@ def run_study(
     engine: LocalEngine | RayEngine | None = None,
     looks: Looks | None = None,
     certify: Parse | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
     `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
     `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
-    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not.
+    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not. With
+    `seeds`, cells of other seeds wait.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
-    if looks is None and read_looks(Path(root) / study.name):
-        raise ValueError(
-            f"{Path(root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study another "
-            "study.name"
-        )
+    _check_unplanned(looks, Path(root) / study.name)
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
@@ -182,11 +183,18 @@ def run_study(
         _check(study, cells)
         write_cells(study, cells, root, {"until_decided": looks.as_stored()} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
-        runner.sort(cells, retry)
+        runner.sort([cell for cell in cells if seeds is None or cell.seed in seeds], retry)
         runner.certify(study, cells, certify, cores)
         runner.run()
     progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
+
+
+def _check_unplanned(looks: Looks | None, folder: Path) -> None:
+    if looks is None and read_looks(folder):
+        raise ValueError(
+            f"{folder} gets seeds by a plan: go on with --until-decided, or give the study another study.name"
+        )
 
 
 def _check(study: Study, cells: Sequence[ResolvedCell]) -> None:
