@@ -8,7 +8,7 @@ from vitexp import metrics, stats
 from vitexp.study.arm import Arm, instability, run_cautions
 from vitexp.study.enough import Needed, needed, seeds_to_run
 from vitexp.study.ledger import Look, Turn, locked, read_ledger, write_ledger
-from vitexp.study.samples import sample_of
+from vitexp.study.samples import sample_of, unsound_answers
 from vitexp.study.sides import Side, digest, read_sides
 from vitexp.study.table import gaps
 
@@ -95,6 +95,7 @@ def _judged(base: Side, candidate: Side, metric: str, margin: float | None, such
     judgement = stats.judge({"": asked}, images=such, alpha=level)[""] if contrast.seeds else None
     both = [base.arm, candidate.arm]
     cautions = [*run_cautions(list(map(_without_code, both))), *gaps(both, [metric])]
+    cautions += unsound_answers(both, [metric]) if such else []
     cautions += [f"left out: {text}" for side in (base, candidate) for text in side.damaged]
     if such and judgement and judgement.low is not None and not judgement.images:
         cautions.append("answers to the single images are not known of all runs, so the interval is over seeds alone")

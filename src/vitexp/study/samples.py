@@ -53,30 +53,35 @@ def _answers(
     held: dict[int, tuple[np.ndarray, ...]] = {}
     orders: list[set[str]] = [set() for _ in members]
     for seed in seeds:
-        found = [read_answers(member.runs[seed], metric) for member in members]
-        if any(one is None for one in found):
+        found = [_read(member, seed, metric) for member in members]
+        known = [one for one in found if not isinstance(one, str)]
+        if len(known) < len(found):
             return {}, ()
-        held[seed] = tuple(one[0] for one in found if one)
-        for known, one in zip(orders, found, strict=True):
-            known.update([one[1]] if one else [])
-    if any(len(known) != 1 for known in orders):  # the runs were measured on other images
+        held[seed] = tuple(shares for shares, _ in known)
+        for order, (_, images) in zip(orders, known, strict=True):
+            order.add(images)
+    if any(len(order) != 1 for order in orders):  # the runs were measured on other images
         return {}, ()
-    return held, tuple(next(iter(known)) for known in orders)
+    return held, tuple(next(iter(order)) for order in orders)
+
+
+def _read(arm: Arm, seed: int, metric: str) -> tuple[np.ndarray, str] | str:
+    """The answers of one run, read once, or what is wrong with them: "" where there never were any."""
+    key = ("answers", seed, metric)
+    if key not in arm.samples:
+        try:
+            arm.samples[key] = read_answers(arm.runs[seed], metric) or ""
+        except ValueError as error:
+            arm.samples[key] = str(error)
+    found: tuple[np.ndarray, str] | str = arm.samples[key]
+    return found
 
 
 def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
     """The share of right answers to each image (over the draws of a few-shot probe), shape (N), and which images.
 
-    None where the record has none, or they are not those that its number is the mean of.
+    None where the record never had any. Raises: ValueError where they are not those that its number is the mean of.
     """
-    try:
-        return _sound_answers(run, metric)
-    except ValueError:
-        return None
-
-
-def _sound_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
-    """The same; None only where the record never had any. Raises: ValueError saying what is wrong with them."""
     entries = list(_entries(run, metric))
     if not entries or run.directory is None:
         return None
@@ -98,12 +103,9 @@ def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     found = []
     for arm in arms:
         for seed, run in arm.trained.items():
-            try:
-                for metric in metrics:
-                    if metric in run.metrics:
-                        _sound_answers(run, metric)
-            except ValueError as error:
-                found.append(f"{name(arm)} seed {seed}: {error}")
+            whys = (_read(arm, seed, metric) for metric in metrics if metric in run.metrics)
+            if why := next((why for why in whys if why and isinstance(why, str)), ""):
+                found.append(f"{name(arm)} seed {seed}: {why}")
     return clause("intervals over seeds alone, because answers to single images are unsound", found, 2, "; ")
 
 

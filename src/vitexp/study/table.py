@@ -17,7 +17,7 @@ from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
 from vitexp.study.certificates import note_of
 from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
-from vitexp.study.samples import sample_of, unsound_answers
+from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
 from vitexp.study.sequence import Looks, read_looks, with_all_seeds
 from vitexp.study.spec import Study, StudyConfig, as_study
@@ -162,7 +162,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         looks=looks,
-        cautions=(*selection.cautions, *(unsound_answers(arms, config.metrics) if config.images == "such" else ())),
+        cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *noted),
     )
 
