@@ -23,7 +23,7 @@ Enough = Callable[[float, float], bool]
 """Whether a critical value and a standard error are what is wanted."""
 _GROWTH = 1.5
 _DRAWS = 1 << 15
-_MOST_SEEDS = 10_000
+MOST_SEEDS, _MOST_SEEDS = 1000, 10_000
 _UNLIKELY = 0.1
 """Tail of the uncertainty of a variance, on each side of a range of numbers of seeds."""
 
@@ -134,8 +134,8 @@ class Needed:
     """How many seeds a comparison takes, with a range from how well its variance is known; None: no number does."""
 
     seeds: int | None
-    low: int | None
-    high: int | None
+    low: int | None = None
+    high: int | None = None
 
 
 def seeds_for_effect(judged: Judgement, effect: float, alpha: float) -> Needed:
@@ -153,6 +153,22 @@ def images_within(variance: Variance, room: float) -> int:
     return math.ceil(variance.images * variance.count / room)
 
 
+def seeds_and_images(variance: Variance, n: int, effect: float, alpha: float) -> tuple[int | None, int | None]:
+    """What shows a difference of `effect` at `alpha` with probability `POWER`, by the variance over `n` seeds so far.
+
+    Seeds, and test images where those at hand are too few; no seeds where neither shows it.
+
+    More seeds divide their part of the variance and leave that of the images. Where the images are too few, seeds and
+    images share evenly what the variance may be. Beyond `MOST_SEEDS` nobody trains.
+    """
+    seeds = fewest_seeds(variance, n, alpha, shows(effect), 1.0)
+    if seeds is not None and seeds <= MOST_SEEDS:
+        return max(seeds, n + 1), None
+    half = half_the_room(effect, alpha)
+    more = math.ceil(variance.of_seeds * n / half) if half and variance.images > half else MOST_SEEDS + 1
+    return (max(more, n), images_within(variance, half)) if more <= MOST_SEEDS else (None, None)
+
+
 def shows(effect: float) -> Enough:
     """What shows a true difference of this size with probability `POWER`."""
     power = float(special.ndtri(POWER))
@@ -167,7 +183,7 @@ def seeds_for_margin(judged: Judgement, margin: float, alpha: float) -> Needed:
 
 def _needed(judged: Judgement, alpha: float, enough: Enough) -> Needed:
     if judged.variance is None:
-        return Needed(None, None, None)
+        return Needed(None)
     df = judged.variance.df
     ends = [df / float(special.chdtri(df, tail)) for tail in (_UNLIKELY, 1 - _UNLIKELY)]
     found = [fewest_seeds(judged.variance, judged.n, alpha, enough, scale) for scale in (1.0, *ends)]

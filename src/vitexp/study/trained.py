@@ -34,7 +34,8 @@ def why_untrained(run: RunRecord) -> str:
     if not run.learning and len(curve) > 1:  # an old record, with the losses of its first epoch and of its last
         start, end = curve[0][1], curve[-1][1]
     if start is None or end is None:
-        return "" if _may_be_above_chance(run) else f"validation accuracy {100 * run.metrics['val_acc']:.1f} %, a guess"
+        guesses = _is_above_chance(run, errors=0.0) is False
+        return f"validation accuracy {100 * run.metrics['val_acc']:.1f} %, a guess" if guesses else ""
     guessing = _loss_of_guessing(run)
     learned = guessing is not None and end < guessing - (1 - _TRAINED) * (guessing - _least_loss(run))
     goes_on = bool(option(run.config, "run.init")) and (learned if guessing else end < _RISEN * start)
@@ -65,18 +66,12 @@ def _least_loss(run: RunRecord) -> float:
     return -(1 - smoothing + rest) * math.log(1 - smoothing + rest) - (classes - 1) * rest * math.log(rest)
 
 
-def _is_above_chance(run: RunRecord) -> bool:
-    """Whether the validation slice shows that a network does better than guessing."""
+def _is_above_chance(run: RunRecord, errors: float = _SURE) -> bool | None:
+    """Whether the validation slice shows that a network does better than guessing; None where it does not say."""
     accuracy, chance, images = run.metrics.get("val_acc"), chance_of(run), run.data.get("val_images")
-    if accuracy is None or chance is None or not images:
-        return False
-    return accuracy > chance + _SURE * math.sqrt(chance * (1 - chance) / images)
-
-
-def _may_be_above_chance(run: RunRecord) -> bool:
-    """Whether the validation slice, where it is all that is recorded, does not say that a network guesses."""
-    accuracy, chance = run.metrics.get("val_acc"), chance_of(run)
-    return accuracy is None or chance is None or accuracy > chance
+    if accuracy is None or chance is None or (errors and not images):
+        return None
+    return accuracy > chance + errors * math.sqrt(chance * (1 - chance) / (images or 1))
 
 
 def chance_of(run: RunRecord) -> float | None:
