@@ -86,35 +86,22 @@ def decide(
     found: dict[Key, Decision] = {}
     for n, share in zip(after, spending(after, alpha), strict=True):
         going = {key: one for key, one in asked.items() if key not in found or not found[key].decided}
-        cut = {key: _up_to(one, order[:n]) for key, one in going.items()}
-        here = _shared_samples({key: one for key, one in cut.items() if len(one.contrast.seeds) == n})
+        here = {key: one for key, one in _up_to(going, order[:n]).items() if len(one.contrast.seeds) == n}
         for key, judged in judge(here, images=images, alpha=share).items() if here else ():
             why = _hopeless(judged, asked[key], n, after[-1])
             found[key] = Decision(judged, n, judged.verdict != NO_DIFFERENCE or bool(why), why)
     return found
 
 
-def _up_to(asked: Asked, seeds: Sequence[int]) -> Asked:
-    return replace(
-        asked, contrast=Contrast(weights={_first(one, seeds): w for one, w in asked.contrast.weights.items()})
-    )
-
-
-def _first(sample: Sample, seeds: Sequence[int]) -> Sample:
-    return replace(sample, values={seed: value for seed, value in sample.values.items() if seed in seeds})
-
-
-def _shared_samples(asked: Mapping[Key, Asked]) -> dict[Key, Asked]:
-    """The same comparisons, in which equal samples are one: a baseline that was cut for each is one again."""
-    known: dict[tuple[Hashable, ...], Sample] = {}
-
-    def one(sample: Sample) -> Sample:
-        name = (sample.pool, sample.images, id(sample.answers), tuple(sample.values.items()))
-        return known.setdefault(name, sample)
-
+def _up_to(asked: Mapping[Key, Asked], seeds: Sequence[int]) -> dict[Key, Asked]:
+    """The same comparisons over these seeds alone; samples that several have stay one."""
+    cut: dict[Sample, Sample] = {}
+    for sample in (sample for one in asked.values() for sample in one.contrast.weights):
+        kept = {seed: value for seed, value in sample.values.items() if seed in seeds}
+        cut.setdefault(sample, replace(sample, values=kept))
     return {
-        key: replace(given, contrast=Contrast(weights={one(s): w for s, w in given.contrast.weights.items()}))
-        for key, given in asked.items()
+        key: replace(one, contrast=Contrast(weights={cut[sample]: w for sample, w in one.contrast.weights.items()}))
+        for key, one in asked.items()
     }
 
 

@@ -4,7 +4,7 @@ The answers are the bits that lie beside a record. A run whose bits are absent o
 the interval is then over seeds alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,13 +82,14 @@ def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
 
     None where the record never had any. Raises: ValueError where they are not those that its number is the mean of.
     """
-    entries = list(_entries(run, metric))
+    entries = {key: one for key, one in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")}
     if not entries or run.directory is None:
         return None
-    orders = {entry.get("order") for _, entry in entries}
+    orders = {entry.get("order") for entry in entries.values()}
     if not all(isinstance(order, str) and order for order in orders):
         raise ValueError(f"the answers of {metric} do not say which images they are about")
-    bits = [_bits(run, key) for key, _ in entries]
+    read = [answers_file(run.directory, run, key) for key in entries]  # the file is what was written with the record
+    bits = [np.unpackbits(np.frombuffer(held, np.uint8), count=count).astype(bool) for held, count in read]
     if len(orders) != 1 or len({len(one) for one in bits}) != 1 or not len(bits[0]):
         raise ValueError(f"the answers of {metric} are about different images")
     # one byte an image where each has one answer
@@ -107,15 +108,3 @@ def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
             if why := next((why for why in whys if why and isinstance(why, str)), ""):
                 found.append(f"{name(arm)} seed {seed}: {why}")
     return clause("intervals over seeds alone, because answers to single images are unsound", found, 2, "; ")
-
-
-def _entries(run: RunRecord, metric: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, entry in run.answers.items():
-        if key == metric or key.startswith(f"{metric}/draw-"):
-            yield key, entry
-
-
-def _bits(run: RunRecord, name: str) -> np.ndarray:
-    """One bool per image. Raises: ValueError when the file is absent or not what was written with the record."""
-    content, count = answers_file(str(run.directory), run, name)
-    return np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=count).astype(bool)
