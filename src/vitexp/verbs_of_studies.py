@@ -180,6 +180,7 @@ _REPORTS = (
 
 _TESTS = (
     "shuffle", "drop", "salient", "shifts", "corruptions", "corruptions_ours", "attacks", "patch",
+    "attended",
 )  # fmt: skip
 _WHAT = "which tests (default: all that need no more than the networks)"
 _SALIENT = (

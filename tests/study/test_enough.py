@@ -8,7 +8,7 @@ from scipy import stats as reference
 
 from vitexp import stats
 from vitexp.stats.crossed import Variance
-from vitexp.stats.planning import MOST_SEEDS, seeds_and_images
+from vitexp.stats.planning import SENSIBLE_SEEDS, seeds_and_images
 from vitexp.study.sides import seeds_to_run
 
 
@@ -48,7 +48,7 @@ def test_what_is_needed_falls_with_the_effect_and_ends():
     variance = Variance(((0.015**2 / 5, 4.0),))
     found = [seeds_and_images(variance, 5, effect, 0.05)[0] for effect in (0.05, 0.02, 0.01, 0.005)]
     assert found == sorted(found)
-    assert found[-1] < MOST_SEEDS
+    assert found[-1] < SENSIBLE_SEEDS
 
 
 def test_so_many_seeds_decide_as_often_as_promised():

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from vitexp import stats
 from vitexp.axes import factor_of
+from vitexp.metrics import is_accuracy
 from vitexp.record import FOLLOW, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
@@ -32,7 +33,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
                 f"Looks after {after} seeds were planned before the first run: a verdict and its interval are those of "
                 "the look at which it fell, and all looks together err in at most 5 % of studies."
             )
-        if table.study.config.margin is not None:
+        if table.study.config.margin is not None and any(is_accuracy(entry.metric) for entry in judged):
             yield f"Equivalent (TOST): the whole interval lies within ±{labels.points(table.study.config.margin)}."
         yield from noise(judged)
         yield from _detectable(judged)

@@ -23,7 +23,7 @@ Enough = Callable[[float, float], bool]
 """Whether a critical value and a standard error are what is wanted."""
 _GROWTH = 1.5
 _DRAWS = 1 << 15
-MOST_SEEDS, _MOST_SEEDS = 1000, 10_000
+SENSIBLE_SEEDS, MOST_SEEDS = 1000, 10_000
 _UNLIKELY = 0.1
 """Tail of the uncertainty of a variance, on each side of a range of numbers of seeds."""
 
@@ -146,14 +146,14 @@ def seeds_and_images(variance: Variance, n: int, effect: float, alpha: float) ->
     Seeds, and test images where those at hand are too few; no seeds where neither shows it.
 
     More seeds divide their part of the variance and leave that of the images. Where the images are too few, seeds and
-    images share evenly what the variance may be. Beyond `MOST_SEEDS` nobody trains.
+    images share evenly what the variance may be. Beyond `SENSIBLE_SEEDS` nobody trains.
     """
     seeds = fewest_seeds(variance, n, alpha, shows(effect), 1.0)
-    if seeds is not None and seeds <= MOST_SEEDS:
+    if seeds is not None and seeds <= SENSIBLE_SEEDS:
         return max(seeds, n + 1), None
     half = half_the_room(effect, alpha)
-    more = math.ceil(variance.of_seeds * n / half) if half and variance.images > half else MOST_SEEDS + 1
-    return (max(more, n), images_within(variance, half)) if more <= MOST_SEEDS else (None, None)
+    more = math.ceil(variance.of_seeds * n / half) if half and variance.images > half else SENSIBLE_SEEDS + 1
+    return (max(more, n), images_within(variance, half)) if more <= SENSIBLE_SEEDS else (None, None)
 
 
 def shows(effect: float) -> Enough:
@@ -184,9 +184,9 @@ def fewest_seeds(variance: Variance, n: int, alpha: float, enough: Enough, scale
         there = variance.with_seeds(scale * n / seeds, (seeds - 1) / (n - 1))
         return enough(float(there.critical(alpha)), math.sqrt(there.total))
 
-    if not is_enough(_MOST_SEEDS):
+    if not is_enough(MOST_SEEDS):
         return None
-    low, high = MINIMUM_SEEDS - 1, _MOST_SEEDS
+    low, high = MINIMUM_SEEDS - 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)

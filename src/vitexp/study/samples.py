@@ -103,8 +103,8 @@ def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """One sentence on the runs whose answers to single images are not what their records say; none for old records."""
     found = []
     for arm in arms:
-        for seed, run in arm.trained.items():
-            whys = (_read(arm, seed, metric) for metric in metrics if metric in run.metrics)
+        for seed in arm.trained:
+            whys = (_read(arm, seed, metric) for metric in metrics if seed in arm.values(metric))
             if why := next((why for why in whys if why and isinstance(why, str)), ""):
                 found.append(f"{name(arm)} seed {seed}: {why}")
     return clause("intervals over seeds alone, because answers to single images are unsound", found, 2, "; ")

@@ -4,8 +4,10 @@ The plan stands in runs/NAME/study.json. Everything else follows from it and the
 anywhere goes on as if nothing had happened.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,11 @@ class Looks:
     sweep_sha256: str
     since: str = field(default="", compare=False)
     """When they were planned; "" in plans that did not note it yet"""
+
+    def as_stored(self) -> dict[str, Any]:
+        """What stands in study.json, with a digest by which a later edit is seen."""
+        plain = asdict(self)
+        return {**plain, "sha256": hashlib.sha256(json.dumps(plain).encode()).hexdigest()}
 
 
 def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
@@ -83,6 +90,8 @@ def read_looks(folder: Path) -> Looks | None:
         found = Looks(seeds, after, digest, since)
         if found.after != planning.looks(len(seeds)):
             raise ValueError(f"its looks {list(after)} are not those that were planned for {len(seeds)} seeds")
+        if stored.get("sha256", made := found.as_stored()["sha256"]) != made:
+            raise ValueError(f"its {len(seeds)} seeds are not those that were planned")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or was edited ({error}); the study cannot go on by its plan") from error
     return found

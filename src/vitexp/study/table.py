@@ -281,8 +281,8 @@ def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
             held.setdefault(why, []).append(str(seed))
         texts = [f"seed{'s' if seeds[1:] else ''} {', '.join(seeds)} {why}" for why, seeds in held.items()]
         reasons += [f"{name(arm)}: {', '.join(texts)}"] if texts else []
-    without = {metric: sum(len(arm.runs) - len(arm.values(metric)) for arm in arms) for metric in metrics}
+    without = {metric: sum(len(arm.trained) - len(arm.values(metric)) for arm in arms) for metric in metrics}
     return [
         *([f"{done} of {asked} runs are finished; {cut(reasons, 6, '; ')}"] if reasons else []),
-        *(f"{count} finished runs hold no finite {metric}" for metric, count in without.items() if count),
+        *(f"finished runs without a finite {metric}: {count}" for metric, count in without.items() if count),
     ]
