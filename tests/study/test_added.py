@@ -74,7 +74,7 @@ def test_each_addition_counts(lab):
         [FIRST] * 5,
         [FIRST] * 2 + [ADDED] * 3,  # nobody concludes anything from two
         [FIRST] * 3 + [at(EARLY, LATE, LATER)] * 2,  # cut off and gone on: all were asked for at once
-        [at("", EARLY, EARLY)] * 3 + [at("", LATE, LATER)] * 2,  # a plan that did not note it
+        [at("", EARLY, EARLY)] * 3 + [at(None, LATE, LATER)] * 2,  # a plan that did not note it
         [FIRST] * 3 + [at("2026-01-01T00:00:30+00:00", LATE, LATER)] * 2,  # asked for while the others trained
     ],
 )
@@ -82,9 +82,26 @@ def test_what_was_asked_for_before_anything_could_be_seen_is_no_addition(lab, ti
     assert notes(lab, planned(lab, times)) == []
 
 
-def test_runs_that_were_there_before_the_plan_count_by_the_time_at_which_they_began(lab):
-    (note,) = notes(lab, planned(lab, [at(LATE, EARLY, "2026-01-01T00:01:00+00:00")] * 3 + [ADDED] * 2))
+def without_plan(lab, seeds):
+    """As after runs of cells that the plan does not have."""
+    path = lab.root / "pos" / "study.json"
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["seed"] not in seeds]
+    path.write_text(json.dumps({"cells": cells}))
+
+
+def test_runs_beside_the_plan_came_when_the_first_of_them_began(lab):
+    study = planned(lab, [FIRST] * 3 + [at(None, LATE, LATER), at(None, LATER, LATER)])
+    without_plan(lab, {3, 4})
+    (note,) = notes(lab, study)
     assert "(3, then 5 seeds)" in note
+
+
+def test_runs_that_were_made_elsewhere_before_the_plan_are_none(lab):
+    """By W&B agents, one after another; then the runner found them."""
+    times = [at(LATER, f"2026-01-01T00:00:{10 + n}+00:00", f"2026-01-01T00:00:{11 + n}+00:00") for n in range(5)]
+    assert notes(lab, planned(lab, times)) == []
+    (lab.root / "pos" / "study.json").unlink()
+    assert notes(lab, lab.positions(seeds=5)) == []
 
 
 def test_arms_that_are_added_are_no_seeds(lab):

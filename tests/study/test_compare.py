@@ -110,17 +110,17 @@ def test_where_the_images_are_too_few_more_seeds_are_not_asked_for(arms):
     base, candidate = answered(arms, right_of)
     found = compare(base, candidate, margin=0.01)
     assert found.verdict == "undecided"
-    assert found.need.images > 10 * IMAGES
+    assert found.need[1] > 10 * IMAGES
     assert found.cautions == ()
 
 
 def test_an_undecided_comparison_says_which_seeds_to_run(arms):
     found = compare(arms.write(0.9, range(8)), arms.write(0.902, range(5), dropout=0.1), margin=0.005)
     base, candidate = found.to_run
-    assert found.need.effect == 0.005
+    assert found.effect == 0.005
     assert candidate[:4] == [5, 6, 7, 8]
     assert base[0] == 8
-    assert 8 + len(base) == 5 + len(candidate) == found.need.seeds
+    assert 8 + len(base) == 5 + len(candidate) == found.need[0]
 
 
 def test_two_seeds_decide_nothing_and_the_third_is_named(arms):
@@ -136,7 +136,7 @@ def test_an_arm_of_which_some_runs_did_not_train_is_undecided(arms):
     assert (found.verdict, found.why, found.to_run) == (
         "undecided",
         f"unstable: 1 of 10 runs did not train of {candidate}",
-        ((), ()),
+        ([], []),
     )
     assert any("did not train" in text and "dropout=0.1" in text for text in found.cautions)
 

@@ -43,9 +43,8 @@ def test_the_end_names_the_arms_whose_runs_did_not_train(study, run):
     said = run(study(seeds=(0, 1, 2), **grid))[1].splitlines()
     what = "training loss 2.3 at the start, 2.31 at the end"
     found = [line for line in said if "did not train" in line]
-    assert found == [
-        f"2 of 3 runs of flat=[1, 2] lr={rate} did not train (seed 1: {what}; seed 2: {what})" for rate in (0.1, 0.2)
-    ]
+    rate = "(2 of 3 runs, 67 %, 95 % interval 9 to 99 %; left out;"
+    assert found == [f"did not train: flat=[1, 2] lr={lr} {rate} seed 1: {what}; seed 2: {what})" for lr in (0.1, 0.2)]
     assert said[-1] == found[-1]
 
 

@@ -9,6 +9,10 @@ import pytest
 from vitexp import stats
 from vitexp.bits import write_answers
 from vitexp.record import read_records, write_record
+from vitexp.report import claims_text
+from vitexp.report.curve_text import curve_view
+from vitexp.study.claims.verdicts import judge_claims
+from vitexp.study.curve import make_curve
 from vitexp.study.samples import read_answers, sample_of
 from vitexp.study.select import select
 from vitexp.study.table import make_table
@@ -23,7 +27,7 @@ def answers_of(pool, seed, metric, draw=0):
     return hard + 0.7 * noise > 0
 
 
-def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: None):
+def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: None, **facts):
     """Records with their answers: one set of bits for the test accuracy, two draws for the probe."""
     for cell in study.cells():
         pool = cell.overrides["model.pool"]
@@ -35,7 +39,7 @@ def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: N
         entries = {}
         for name, right in bits.items():
             entries |= write_answers(folder, name, right.tolist(), order(pool))
-        lab.run(cell, metrics, study=study.name, folder=folder, answers=entries)
+        lab.run(cell, metrics, study=study.name, folder=folder, answers=entries, **facts)
         spoil(pool, cell.seed, folder)
 
 
@@ -119,7 +123,8 @@ def test_bits_that_are_not_behind_the_number_are_not_used(lab, study):
     run = arm.runs[0]
     assert read_answers(run, "test_acc") is not None
     run.metrics["test_acc"] += 0.01
-    assert read_answers(run, "test_acc") is None
+    with pytest.raises(ValueError, match="and the mean of its answers"):
+        read_answers(run, "test_acc")
 
 
 def test_records_without_bits_have_intervals_over_seeds_alone(lab, filled):
@@ -199,6 +204,16 @@ def test_answers_that_are_not_what_the_record_says_are_named_and_not_used(lab, s
     assert why in caution
     assert not entry(table, "test_acc", "gap").sample.has_answers
     assert entry(table, "test_acc", "cls").sample.has_answers
+
+
+def test_curves_and_claims_name_them_as_tables_do(lab):
+    settings = {"study.name": "s", "study.metrics": ["test_acc"], "study.x": "train_flops"}
+    study = lab.study(settings, {"model.pool": ["cls", "gap"], "seed_everything": SEEDS})
+    written(lab, study, spoil=damaged, train_flops=1e9)
+    curve, claims = make_curve(study, lab.root), judge_claims([study.path], lab.root)
+    said = [curve.cautions, claims_text.cautions(claims), curve_view(curve).cautions]
+    assert [sum("answers to single images are unsound" in text for text in texts) for texts in said] == [1, 1, 1]
+    assert not make_curve(study, lab.root).points[1].sample.has_answers
 
 
 def test_a_metric_in_float32_is_still_the_mean_of_its_bits(lab, study):

@@ -23,7 +23,7 @@ from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
-from vitexp.study.sequence import read_looks, with_all_seeds
+from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Entry, Table, make_table, primary
 from vitexp.study.tune import tune
@@ -89,8 +89,7 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
 
     Raises: ValueError where there is none, or one has kept no checkpoint.
     """
-    looks = read_looks(root / study.name)
-    selection = tune(select(with_all_seeds(study, looks, root), root))
+    selection = tune(select(with_all_seeds(study, root), root))
     found = {}
     for arm in selection.arms:
         for seed, run in sorted(arm.runs.items()):
@@ -146,7 +145,7 @@ def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
 
 def robust_table(study: Study, root: Path) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, read_looks(root / study.name), root), root).arms
+    arms = select(with_all_seeds(study, root), root).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))

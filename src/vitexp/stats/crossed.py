@@ -277,14 +277,10 @@ def level(sample: Sample, images: bool) -> Interval:
         return Interval(mean=mean, n=n)
     seeds, of_images, count = sd**2 / n, 0.0, 0
     if images and sample.has_answers:
-        of_images, count = _of_images(sample)
+        tables = list(_answers(Contrast(weights={sample: 1.0})))
+        of_images, count = sum(image_variance(one)[0] for one in tables), sum(one.shape[1] for one in tables)
     if not seeds + of_images:
         return Interval(mean=mean, n=n, sd=sd)
     df = (seeds + of_images) ** 2 / (seeds**2 / (n - 1) + of_images**2 / max(count - 1, 1))
     half = quantile(df) * math.sqrt(seeds + of_images)
     return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd, images=count)
-
-
-def _of_images(sample: Sample) -> tuple[float, int]:
-    tables = list(_answers(Contrast(weights={sample: 1.0})))
-    return sum(image_variance(table)[0] for table in tables), sum(table.shape[1] for table in tables)

@@ -1,14 +1,13 @@
 """Seeds that were added after a look: what a study has shown may have decided that it went on.
 
-The plan in a study's folder says when each cell was first asked for, and a record when its run began and ended. Where
-seeds were asked for when others of the same two arms had finished, somebody could have looked at those. Runs that were
-asked for at once are one plan, however often they were interrupted.
+The plan in a study's folder says when each cell was first asked for, and a record when its run ended. Where seeds were
+asked for when others of the same two arms had finished, somebody could have looked at those. Cells that were asked for
+at once are one plan, however often they were interrupted; runs of no planned cell came when the first of them began.
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vitexp.record import RunRecord
 from vitexp.stats import ALPHA, MINIMUM_SEEDS
 from vitexp.stats.planning import error_of_looks
 from vitexp.study.arm import Arm
@@ -24,8 +23,11 @@ def note_of_looks(pairs: Iterable[tuple[Arm, Arm]], folder: Path, looks: Looks |
 
     `pairs` are arms with their baselines, `folder` that of the study, `looks` those that were planned.
     """
-    asked = asked_at(folder)
-    since = looks.since if looks else _NEVER
+    asked, pairs = asked_at(folder), list(pairs)
+    runs = [run for pair in pairs for arm in pair for run in arm.runs.values()]
+    outside = min((run.started for run in runs if run.fingerprint not in asked), default="")
+    asked |= {run.fingerprint: outside for run in runs if run.fingerprint not in asked and asked}
+    since = looks.since if looks else None
     found = {seen for arm, base in pairs if asked for seen in [looks_at(arm, base, asked, since)] if seen[:-1]}
     if not found:
         return []
@@ -48,18 +50,17 @@ def asked_at(folder: Path) -> dict[str, str]:
     return {cell["fingerprint"]: cell.get("planned", "") for cell in stored_plan(folder).get("cells", ())}
 
 
-def looks_at(arm: Arm, base: Arm, asked: Mapping[str, str], until: str = _NEVER) -> tuple[int, ...]:
-    """How many common seeds two arms had whenever others were asked for, up to a time; at last how many they have."""
-
-    def when(run: RunRecord) -> str:
-        return min(asked.get(run.fingerprint, _NEVER), run.started or _NEVER)
-
+def looks_at(arm: Arm, base: Arm, asked: Mapping[str, str], since: str | None = None) -> tuple[int, ...]:
+    """How many common seeds two arms had whenever others were asked for, or by a time; at last how many they have."""
     common = sorted(arm.runs.keys() & base.runs.keys())
     pairs = {seed: (arm.runs[seed], base.runs[seed]) for seed in common}
-    began = {seed: max(map(when, pair)) for seed, pair in pairs.items()}
+    began = {seed: max(asked[run.fingerprint] for run in pair) for seed, pair in pairs.items()}
     ended = {seed: max(run.finished or _NEVER for run in pair) for seed, pair in pairs.items()}
-    times = [*sorted(time for time in set(began.values()) if time < until)[1:], until]
-    seen = [sum(began[seed] < time and ended[seed] < time for seed in common) for time in times if time != _NEVER]
+    if since is not None:
+        seen = [sum(time < since for time in ended.values())]
+    else:
+        times = sorted(set(began.values()))[1:]
+        seen = [sum(began[seed] < time and ended[seed] < time for seed in common) for time in times]
     return (*(n for n in dict.fromkeys(seen) if n >= MINIMUM_SEEDS), len(common))
 
 

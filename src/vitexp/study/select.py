@@ -32,6 +32,7 @@ from vitexp.study.arm import (
 )
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
+from vitexp.study.samples import unsound_answers
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.study.wandb_answers import with_answers
@@ -88,7 +89,9 @@ class Selection:
         pairs = zip(self.arms, self.confounded, strict=True)
         several = [f"{name(arm)} (it and the baseline {text})" for arm, text in pairs if text]
         confounded = clause("confounded, and so not compared with the baseline", several, len(several), "; ")
-        return (*run_cautions(self.arms), *confounded, *(f"left out: {sentence}" for sentence in self.damaged))
+        config = self.study.config
+        unsound = unsound_answers(self.arms, config.metrics) if config.images == "such" else ()
+        return (*run_cautions(self.arms), *confounded, *(f"left out: {text}" for text in self.damaged), *unsound)
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:

@@ -16,7 +16,7 @@ from vitexp.record import checked
 from vitexp.stats import planning
 from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, Cell, make_cells
-from vitexp.study.select import PLAN_NAME, stored_plan
+from vitexp.study.select import PLAN_NAME, Root, Runs, stored_plan
 from vitexp.study.spec import Study
 
 _FACTOR = 2
@@ -127,6 +127,8 @@ def given_seeds(study: Study, root: str | Path) -> dict[str, list[int]]:
     return found
 
 
-def with_all_seeds(study: Study, looks: Looks | None, root: Any) -> Study:
+def with_all_seeds(study: Study, root: Root) -> Study:
     """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
-    return study if looks is None else with_seeds(study, given_seeds(study, root))
+    if isinstance(root, Runs) or read_looks(Path(root) / study.name) is None:
+        return study
+    return with_seeds(study, given_seeds(study, root))

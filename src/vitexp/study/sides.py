@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from pathlib import Path
 
 from vitexp import metrics, stats
@@ -12,7 +13,6 @@ from vitexp.record import RECORD_NAME, RunRecord, cell_fingerprint, read_records
 from vitexp.study.arm import Arm, cut, differing_keys, name
 from vitexp.study.cells import SEED
 from vitexp.study.comparison import other_images
-from vitexp.study.enough import seeds_to_run
 from vitexp.study.select import Runs, Selection, found_study, read_sweep, select
 from vitexp.study.spec import Study
 from vitexp.study.trained import finished_runs
@@ -92,7 +92,7 @@ def _check_seeds(given: str, arm: Arm, records: Sequence[RunRecord]) -> None:
     """Raises: ValueError for a seed with several finished runs."""
     wanted = {run.fingerprint for run in arm.runs.values()}
     times = Counter(run.seed for run in finished_runs(records) if run.fingerprint in wanted)
-    if twice := sorted(seed for seed, count in times.items() if count > 1):
+    if twice := sorted(seed for seed, often in times.items() if often > 1):
         seeds = ", ".join(map(str, twice))
         raise ValueError(f"{given} holds several finished runs of seed {seeds}; leave the one there that counts")
 
@@ -140,6 +140,14 @@ def _check(base: Side, candidate: Side, metric: str) -> None:
             raise ValueError(
                 f"the two were not measured on the same images (seed {seed}: {text}); measure them on one set"
             )
+
+
+def seeds_to_run(base: Collection[int], candidate: Collection[int], total: int) -> tuple[list[int], list[int]]:
+    """The seeds that either side still has to run until both have `total` in common: first those that one has."""
+    common, either = set(base) & set(candidate), set(base) | set(candidate)
+    more = chain(sorted(either - common), count(max(either, default=-1) + 1))
+    chosen = list(islice(more, max(0, total - len(common))))
+    return [seed for seed in chosen if seed not in base], [seed for seed in chosen if seed not in candidate]
 
 
 def seeds_text(base: Side, candidate: Side, seeds: tuple[Sequence[int], Sequence[int]]) -> str:

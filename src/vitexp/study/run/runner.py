@@ -97,11 +97,10 @@ def hand_to_agents(
     cells = resolve_cells(planned, planned.cells(), parse=parse, root=root, workers=workers, extra=extra)
     _check(planned, cells)
     write_cells(study, cells, root, {"until_decided": looks.as_stored()})
-    done = {cell.fingerprint: standing_of(cell).state == "finished" for cell in cells}
-    if left := len(done) - sum(done.values()):
-        left_first = sorted(cells, key=lambda cell: done[cell.fingerprint])
-        write_for_agents(study, left_first, path)
-        progress.note(f"{left} of {len(cells)} cells have no finished run; for agents: wandb sweep {path}")
+    done = [cell for cell in cells if standing_of(cell).state == "finished"]
+    if left := [cell for cell in cells if cell not in done]:
+        write_for_agents(study, [*left, *done], path)
+        progress.note(f"{len(left)} of {len(cells)} cells have no finished run; for agents: wandb sweep {path}")
         return 0
     for line in summary(make_table(study, root), looks):
         progress.note(line)

@@ -29,9 +29,11 @@ def seeds_due(study: Study, looks: Looks, root: str | Path) -> dict[str, int]:
         return given
     due = dict(given)
     for entry in _compared(table):
-        sides = [_name(arm, arms) for arm in (entry.arm, entry.baseline) if arm is not None]
-        for side in sides if _goes_on(entry, looks) else ():
-            due[side] = max(due[side], _after(looks, entry))
+        decision = entry.decision
+        if decision and not decision.decided and decision.seeds < looks.after[-1]:
+            following = looks.after[looks.after.index(decision.seeds) + 1]
+            for side in (_name(arm, arms) for arm in (entry.arm, entry.baseline) if arm):
+                due[side] = max(due[side], following)
     return due
 
 
@@ -39,15 +41,6 @@ def _compared(table: Table) -> list[Entry]:
     """The comparisons that verdicts are about."""
     entries = [entry for metric in primary(table.study.config) for entry in table.entries[metric]]
     return [entry for entry in entries if entry.baseline is not None and not entry.is_baseline and not entry.left_out]
-
-
-def _goes_on(entry: Entry, looks: Looks) -> bool:
-    return entry.decision is not None and not entry.decision.decided and entry.decision.seeds < looks.after[-1]
-
-
-def _after(looks: Looks, entry: Entry) -> int:
-    """The seeds of the look after that at which a comparison stands."""
-    return looks.after[looks.after.index(entry.decision.seeds) + 1] if entry.decision else looks.after[0]
 
 
 def _name(arm: Arm, arms: dict[str, Cell]) -> str:
