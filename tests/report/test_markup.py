@@ -93,7 +93,7 @@ def test_a_curve_is_drawn_and_told_with_hostile_names(hostile, tmp_path, capsys)
 
 @pytest.mark.parametrize(("text", "seen"), [("a\nb\tc", "a b c"), ("\x1b[0m", "\ufffd[0m"), ("\u202eabc", "\ufffdabc")])
 def test_what_cannot_be_seen_is_made_visible(text, seen):
-    assert visible(text) == as_html(text) == seen
+    assert visible(text) == as_html("{}", text) == seen
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from vitexp.report import labels, tidy
 from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
 from vitexp.report.markup import study_as_latex, study_as_markdown, visible
-from vitexp.report.tables import TerminalTable, Written, print_written, write_all
+from vitexp.report.tables import TerminalTable, Where, Written, print_written, write_all
 from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
 from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
@@ -140,9 +140,9 @@ def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     return Written(written.renderable, (*written.paths, *pictures))
 
 
-def robust_table(study: Study, root: Path) -> Table:
+def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, read_looks(root / study.name), root), root).arms
+    arms = select(with_all_seeds(study, read_looks(root / study.name), root), root, where).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))
@@ -150,7 +150,7 @@ def robust_table(study: Study, root: Path) -> Table:
         raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")
     named = [name for name in study.config.primary if name in ordered]
     config = replace(study.config, metrics=[CLEAN, *ordered], primary=[CLEAN, *named], paper="", groups={})
-    return make_table(replace(study, config=config), root)
+    return make_table(replace(study, config=config), root, where)
 
 
 def _ordered(held: set[str]) -> Iterator[str]:

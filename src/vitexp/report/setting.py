@@ -33,7 +33,7 @@ def _parts(table: Table, runs: list[RunRecord]) -> Iterator[str]:
     for key in table.study.config.tune:
         yield _named(f"tuned {labels.key_label(key)} ", [arm.tuned.get(key) for arm in table.arms])
     yield _compute(runs)
-    yield _named("commit ", [_commit(run) for run in runs])
+    yield _named("commit ", [commit(run) for run in runs])
     yield _named("data ", [_of(run.data, "name", "shards_fingerprint") for run in runs])
     yield _named("device ", [_of(run.device, "type", "name") for run in runs])
     yield _named("precision ", [run.device.get("precision") for run in runs])
@@ -60,7 +60,8 @@ def _compute(runs: list[RunRecord]) -> str:
     return f"{' to '.join(ends)} TFLOP a run" if ends else ""
 
 
-def _commit(run: RunRecord) -> str:
+def commit(run: RunRecord) -> str:
+    """The first digits of the commit, with a sign where files were changed since; empty where it is not known."""
     return str(run.code.get("commit") or "")[:7] + "+" * bool(run.code.get("dirty"))
 
 
