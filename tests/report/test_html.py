@@ -224,6 +224,21 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     assert text.count("<script>") == 1
 
 
+def test_the_table_of_robustness_is_there_once_it_was_made(lab, tmp_path):
+    study = lab.study(
+        {"study.name": "s", "study.baseline": {"model.pool": "cls"}},
+        {"model.pool": ["cls", "gap"], "seed_everything": [0, 1, 2]},
+    )
+    lab.fill(study, lambda cell: {"test_acc": 0.9 + cell.seed / 100, "robust/shuffle_2x2": 0.5 + cell.seed / 100})
+    assert "changed test images" not in write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "robustness.csv").write_text("")
+    text = write_html([(study.path, lab.root)], tmp_path, tmp_path).read_text()
+    part = text[text.index("Robustness: the same networks on changed test images") :]
+    assert re.search(r'Pieces of a grid shuffled.*?popovertarget="s1-1">51.00 ± [\d.]+</button> ◆', part, re.DOTALL)
+    assert "Exploratory: every column that is not marked as primary" in part
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_records_are_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--out \S+/file: cannot be written to \(.*\); name another folder"):
