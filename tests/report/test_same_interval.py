@@ -16,7 +16,6 @@ from scipy import stats as reference
 from vitexp.json_text import as_text
 from vitexp.record import RunRecord, fingerprint
 from vitexp.report import tidy
-from vitexp.report.documents import table_document
 from vitexp.report.html import write_html
 from vitexp.report.markup import study_as_latex, study_as_markdown
 from vitexp.report.tables import TerminalTable
@@ -61,7 +60,7 @@ def test_every_form_of_a_table_gives_the_same_interval(two_arms, tmp_path, value
     Console(file=out, width=200).print(TerminalTable(view))
     page = write_html([(two_arms, runs)], tmp_path, tmp_path).read_text()
     rows = list(csv.DictReader(io.StringIO(tidy.table(table))))
-    for arm, row, line in zip(table.arms, rows, json.loads(as_text(table_document(table)))["rows"], strict=True):
+    for arm, row, line in zip(table.arms, rows, json.loads(as_text(tidy.table_document(table)))["rows"], strict=True):
         trained = list(arm.values("test_acc").values())
         mean, (low, high) = np.mean(trained), t_interval(trained)
         for given_row in (row, line):

@@ -8,8 +8,8 @@ from typing import Any
 
 from vitexp.record import RunRecord
 from vitexp.report import labels, plot
+from vitexp.report.footnotes import commit
 from vitexp.report.markup import as_html
-from vitexp.report.setting import commit
 from vitexp.report.view import NOTHING, arm_label
 from vitexp.study.arm import Arm, spelling
 from vitexp.study.table import Table

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from vitexp import stats
 from vitexp.metrics import CORRUPTIONS, ROBUST, change
 from vitexp.record import RECORD_NAME, read_record
-from vitexp.report import labels, tidy
+from vitexp.report import labels
 from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
-from vitexp.report.markup import study_as_latex, study_as_markdown, visible
-from vitexp.report.tables import TerminalTable, Where, Written, print_written, write_all
+from vitexp.report.markup import visible
+from vitexp.report.tables import Where, Written, print_written, write_view
 from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
 from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
@@ -132,10 +132,8 @@ def _single(given: str, out: Path) -> Subject:
 def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     """Writes results/NAME/robustness.{md,csv,tex,png,svg}. Raises: ValueError where nothing was measured."""
     table = robust_table(study, root)
-    view = robust_view(table)
     folder = Path(results) / study.name
-    contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
-    written = write_all(folder, {f"robustness.{kind}": text for kind, text in contents.items()}, TerminalTable(view))
+    written = write_view(table, robust_view(table), folder / "robustness")
     pictures = draw_robustness(table, [(one.prefix, one.title, one.heading) for one in GROUPS], folder)
     return Written(written.renderable, (*written.paths, *pictures))
 
