@@ -216,8 +216,8 @@ def _typed(value: Any, parameter: inspect.Parameter, where: str) -> Any:
     return checked(list(value) if isinstance(value, tuple) else value, kind, where)
 
 
-class WrongShape(ValueError):
-    """A part that changes shapes."""
+class WrongPart(ValueError):
+    """A part that changes shapes, or breaks another rule of its axis, in a sentence that says so."""
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def failing(what: str) -> Iterator[None]:
     """Raises: ValueError for whatever goes wrong in a part of the user's own."""
     try:
         yield
-    except WrongShape:
+    except WrongPart:
         raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]

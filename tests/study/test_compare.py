@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,11 +168,17 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(arms, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("holds no run", other=str(tmp_path / "empty"))
     refused("are one configuration, run by one source", other=base)
+    refused(
+        "is one run, and arms are compared over seeds; give the folder of its arm, ",
+        other=str(next(Path(base).iterdir())),
+    )
     refused("holds 2 arms", other=str(arms.lab.root / "s"))
     refused("holds fewshot_5; they hold test_acc", metric="fewshot_5")
     refused("--metric is test_images, which is a number of images", metric="test_images")
-    refused("--margin is 0; give a difference above 0", margin=0.0)
+    refused("--margin is 0; give a difference in accuracy between 0 and 1", margin=0.0)
+    refused("--margin is 5; give a difference in accuracy between 0 and 1", margin=5.0)
     refused("--margin is nan", margin=float("nan"))
+    refused("--margin is inf; give a difference above 0 in the unit", margin=float("inf"), metric="test_loss")
     refused("give --ledger FILE too", candidates=3)
     few = {"one": arms.write(0.9, [0], study="a"), "other": arms.write(0.9, [11, 12], dropout=0.2, study="b")}
     refused("no seed in common.*run seed 0 of .*/b/.* and seeds 11, 12 of .*/a/", **few)

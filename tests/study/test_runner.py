@@ -9,6 +9,7 @@ import pytest
 
 from vitexp.record import read_record
 from vitexp.study.run.runner import MOST_LOSSES
+from vitexp.study.select import found_study
 
 
 def value(*choices):
@@ -27,6 +28,14 @@ def test_every_cell_is_trained_once_and_then_never_again(study, run, ground):
     assert (again.finished, again.started) == (4, 0)
     assert "4 finished before, 0 to train" in said
     assert ground.trainings() == [1, 1, 1, 1]
+
+
+def test_the_first_seeds_alone_leave_the_whole_study_known(study, run, ground, tmp_path):
+    made = study(seeds=(0, 1, 2), **{"model.lr": value(0.1, 0.2)})
+    run(made)
+    outcome, _ = run(made, seeds=[0, 1])
+    assert (outcome.finished, outcome.started) == (4, 0)
+    assert len(found_study(tmp_path / "s").cells()) == 6
 
 
 def test_the_end_names_the_arms_whose_runs_did_not_train(study, run):

@@ -1,6 +1,7 @@
 """Answers to single images: from the bits beside real records to the statistics of a table."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,15 +107,8 @@ def damaged(pool, seed, folder):
         (folder / "answers" / "test_acc.bits").write_bytes(b"\x00" * 8)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"spoil": lambda pool, seed, folder: damaged(pool, seed, folder)},
-        {"order": lambda pool: f"images of {pool}"},
-    ],
-)
-def test_without_the_same_images_on_both_sides_a_difference_is_about_seeds_alone(lab, study, given):
-    written(lab, study, **given)
+def test_without_sound_answers_on_both_sides_a_difference_is_about_seeds_alone(lab, study):
+    written(lab, study, spoil=lambda pool, seed, folder: damaged(pool, seed, folder))
     judged = entry(make_table(study, lab.root), "test_acc", "gap").judgement
     assert (judged.images, judged.variance.images) == (0, 0.0)
 
@@ -218,3 +212,28 @@ def test_old_records_and_sound_ones_have_no_such_caution(lab, study, filled):
     written(lab, study)
     for table in (make_table(study, lab.root), make_table(filled.study, filled.root)):
         assert not [text for text in table.cautions if "unsound" in text]
+
+
+def test_a_number_that_is_not_finite_does_not_spoil_the_answers_of_other_seeds(lab, study):
+    def nan(pool, seed, folder):
+        if (pool, seed) == ("gap", 1):
+            record = json.loads((folder / "record.json").read_text())
+            record["metrics"]["test_acc"] = float("nan")
+            (folder / "record.json").write_text(json.dumps(record))
+
+    written(lab, study, spoil=nan)
+    table = make_table(study, lab.root)
+    assert entry(table, "test_acc", "gap").interval.images == IMAGES
+    assert not [text for text in table.cautions if "unsound" in text]
+
+
+@pytest.mark.parametrize("about", ["such", "these"])
+def test_an_arm_that_was_measured_on_other_images_is_not_compared(lab, study, about):
+    written(lab, study, order=lambda pool: f"images of {pool}")
+    table = make_table(replace(study, config=replace(study.config, images=about)), lab.root)
+    found = entry(table, "test_acc", "gap")
+    assert found.judgement is None
+    assert found.left_out == "not measured on the baseline's images: test images {} and {}".format(
+        *(f"images of {pool}"[:12] for pool in ("gap", "cls"))
+    )
+    assert any(found.left_out in note for note in table.notes)

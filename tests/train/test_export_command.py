@@ -204,7 +204,7 @@ TAKEN_BY = {
     "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY | {"npz"}, "rope": ANY},
     "pos_at": {"stem": ALL, "every": ANY, "shared": ANY},
     "pos_join": {"add": ALL, "concat": ANY, "multiply": ANY},
-    "pool": {"cls": ALL, "gap": ALL, "map": ALL},
+    "pool": {"cls": ALL, "gap": ALL, "map": ALL, "seqpool": ANY, "class_attention": ANY},
     "stem": {
         "auto": ALL,
         "patch": ALL,
@@ -215,13 +215,13 @@ TAKEN_BY = {
         "conv": ANY,
     },
     "block": {"sequential": ALL, "parallel": ANY},
-    "attention": {"full": ALL, "local": ANY, "axial": ANY},
+    "attention": {"full": ALL, "local": ANY, "axial": ANY, "strided": ANY, "fixed": ANY},
     "resnet": {"preact": ALL, "postact": ANY | {"npz"}},
     "gelu": {"tanh": ALL, "exact": ANY | {"timm"}},
     "head": {"linear": ALL, "tanh": ANY | {"npz"}},
 }
 BESIDE = {
-    "every": {"pos_embed": "1d"}, "axial": {"pool": "gap", "pos_embed": "none"}, "resnet50": {"arch": "micro/16"},
+    "every": {"pos_embed": "1d"}, "resnet50": {"arch": "micro/16"},
     "resnet26": {"arch": "micro/32"}, "resnet14": {"arch": "micro/16"}, "root": {"arch": "micro/16"},
     "postact": {"arch": "R14x0.5"}, "preact": {"arch": "R14x0.5"},
 }  # fmt: skip

@@ -309,7 +309,6 @@ AXES = {
     "classes": {"classes": 4},
     "pos_at": {"pos_at": "every"},
     "pos_std": {"pos_std": 0.5},
-    "attention": {"attention": "axial", "pool": "gap"},
     "stem": {"arch": "Ti/16", "image_size": 32, "stem": "resnet50"},
     "window": {"attention": "local", "window": 1},
     "resnet": {"arch": "R14x0.5", "image_size": 32, "resnet": "postact"},

@@ -50,7 +50,7 @@ def _about(found: Compared) -> str:
 
 
 def _amount(value: float, metric: str, signed: bool = False) -> str:
-    text = labels.signed(value, metric) if signed else f"{100 * value:g}" if is_share(metric) else f"{value:g}"
+    text = labels.signed(value, metric) if signed else f"{100 * value:.3g}" if is_share(metric) else f"{value:.3g}"
     return f"{text} points" if is_share(metric) else text
 
 

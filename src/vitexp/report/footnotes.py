@@ -5,7 +5,7 @@ from typing import Any
 
 from vitexp import stats
 from vitexp.axes import factor_of
-from vitexp.metrics import PROBE_PENALTY
+from vitexp.metrics import PROBE_PENALTY, is_accuracy
 from vitexp.record import FOLLOW, RunRecord, option
 from vitexp.report import labels
 from vitexp.report.paper import Published
@@ -34,7 +34,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
                 f"Looks after {after} seeds were planned before the first run: a verdict and its interval are those of "
                 "the look at which it fell, and all looks together err in at most 5 % of studies."
             )
-        if table.study.config.margin is not None:
+        if table.study.config.margin is not None and any(is_accuracy(entry.metric) for entry in judged):
             yield f"Equivalent (TOST): the whole interval lies within ±{labels.points(table.study.config.margin)}."
         yield from noise(judged)
         yield from _detectable(judged)

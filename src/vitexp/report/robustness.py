@@ -25,7 +25,7 @@ from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
 from vitexp.study.sequence import read_looks, with_all_seeds
 from vitexp.study.spec import Study, as_study
-from vitexp.study.table import Table, make_table, primary
+from vitexp.study.table import Entry, Table, make_table, primary
 from vitexp.study.tune import tune
 
 Measure = Callable[[Sequence[Subject], Subject | None, Any], list[dict[str, float]]]
@@ -47,6 +47,7 @@ GROUPS = (
     Group("drop_", "Patches blanked at random", "{} %"),
     Group("salient_", "Most salient patches blanked", "{} %"),
     Group("nonsalient_", "Least salient patches blanked", "{} %"),
+    Group("attended_", "Patches blanked that each network itself attends to most", "{} %"),
     Group("translate_", "Moved, in parts of the side", "{}/8"),
     Group("rotate_", "Turned, in degrees", "{}°"),
     Group("scale_", "Shrunk to a part of the side", "{} %"),
@@ -126,7 +127,8 @@ def _single(given: str, out: Path) -> Subject:
             return Subject(name=given, checkpoint=folder / kept, folder=folder, record=record)
     if not path.is_file():
         raise ValueError(f"{given} is no sweep file, no folder of runs and no checkpoint")
-    return Subject(name=given, checkpoint=path, folder=out / path.stem)
+    alone = Subject(name=given, checkpoint=path, folder=out)
+    return replace(alone, folder=out / f"{path.stem}-{alone.digest[:8]}")  # many files are called last.ckpt
 
 
 def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
@@ -170,7 +172,8 @@ def robust_view(table: Table) -> View:
     sections = [_clean(table), *_grids(table), *_corruption_errors(table)]
     notes = [
         *footnotes(short, None, False),
-        "Every network saw the same changed images; only FGSM, PGD and the patch are made against each network itself.",
+        "Every network saw the same changed images; only FGSM, PGD, the patch and what a network itself attends to are "
+        "each network's own.",
         f"Exploratory: every column that is not marked as primary; primary are "
         f"{', '.join(map(labels.metric_label, primary(table.study.config)))}.",
     ]
@@ -216,7 +219,7 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     judged = primary(table.study.config)
     counts = [count for name in headings for count in seed_counts(table.entries[name])]
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
-    cells = zip(*([rendered_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
+    cells = zip(*([_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
     return Section(
         title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds",
         corner="arm",
@@ -225,28 +228,37 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     )
 
 
+def _cell(entry: Entry) -> CellView:
+    """A network without attention has no patches that it attends to."""
+    return rendered_cell(entry) if entry.interval else CellView(mean="not measured", baseline=entry.is_baseline)
+
+
 def _corruption_errors(table: Table) -> Iterator[Section]:
     """Mean corruption error: of each family the errors over the five severities as a share of the baseline's, and the
     mean over families; the baseline's are means over its seeds. Source: Hendrycks and Dietterich 2019, section 4.2.
     """
-    names = [name for name in table.entries if change(name).endswith("mean of five severities")]
-    entries = {name: table.entries[name] for name in names if all(entry.values for entry in table.entries[name])}
     base = next((place for place, entry in enumerate(table.entries[CLEAN]) if entry.is_baseline), None)
-    if not entries or base is None:
+    if base is None:
+        return
+    errors = [
+        [{seed: 1 - right for seed, right in entry.values.items()} for entry in entries]
+        for name, entries in table.entries.items()
+        if change(name).endswith("mean of five severities") and all(entry.values for entry in entries)
+    ]
+    parts = [(family, mean) for family in errors if (mean := math.fsum(family[base].values()) / len(family[base]))]
+    if not parts:
         return
     rows = []
     for place, first in enumerate(table.entries[CLEAN]):
-        shares = []
-        for seed in sorted(set.intersection(*(set(held[place].values) for held in entries.values()))):
-            errors = [
-                (1 - held[place].values[seed]) / (1 - math.fsum(held[base].values.values()) / len(held[base].values))
-                for held in entries.values()
-                if any(value < 1 for value in held[base].values.values())
-            ]
-            shares += [100 * math.fsum(errors) / len(errors)] if errors else []
+        seeds = sorted(set.intersection(*(set(family[place]) for family, _ in parts)))
+        shares = [100 * math.fsum(family[place][seed] / mean for family, mean in parts) / len(parts) for seed in seeds]
         found = stats.interval(shares) if shares else None
         half = f" ± {found.high - found.mean:.1f}" if found and found.high is not None else ""
         cell = CellView(mean=f"{found.mean:.1f}{half}" if found else "–", baseline=first.is_baseline)
         rows.append((arm_label(table, first.arm), (cell,)))
-    title = f"Mean corruption error over {len(entries)} families, % of that of {baseline_text(table)}; exploratory"
+    left = len(errors) - len(parts)
+    without = f" (without {left} in which it makes no error)" if left else ""
+    title = (
+        f"Mean corruption error over {len(parts)} families{without}, % of that of {baseline_text(table)}; exploratory"
+    )
     yield Section(title=title, corner="arm", rows=tuple(rows))

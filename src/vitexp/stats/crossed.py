@@ -155,10 +155,14 @@ def _without_seed_effect(samples: Sequence[Sample]) -> tuple[dict[Sample, Spread
     A two-way layout without replication: the mean square of the seeds over that of the rest is F under no effect. Each
     sample's own variance follows from its squared residuals, of which every sample gets a share of all others'.
     """
+    n = max((len(one.values) for one in samples), default=0)
+    samples = [
+        one for one in samples if len(one.values) == n
+    ]  # an arm that lacks a run does not undo the others' pairs
     seeds = sorted(set.intersection(*(set(one.values) for one in samples))) if len(samples) > 1 else []
-    if len(seeds) < MINIMUM_SEEDS or any(len(one.values) != len(seeds) for one in samples):
+    if len(seeds) < max(n, MINIMUM_SEEDS):
         return {}, None
-    arms, n = len(samples), len(seeds)
+    arms = len(samples)
     table = np.array([[one.values[seed] for seed in seeds] for one in samples])
     rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
     left = float((rest**2).sum()) / ((arms - 1) * (n - 1))

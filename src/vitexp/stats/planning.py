@@ -11,17 +11,19 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 from scipy import special
 
 from vitexp.stats.crossed import Contrast, Sample, Variance
 from vitexp.stats.family import NO_DIFFERENCE, Asked, Judgement, judge
-from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER
+from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER, quantile
 
 Key = TypeVar("Key", bound=Hashable)
 Enough = Callable[[float, float], bool]
 """Whether a critical value and a standard error are what is wanted."""
 _GROWTH = 1.5
-_MOST_SEEDS = 10_000
+_DRAWS = 1 << 15
+MOST_SEEDS = 10_000
 _UNLIKELY = 0.1
 """Tail of the uncertainty of a variance, on each side of a range of numbers of seeds."""
 
@@ -43,6 +45,24 @@ def spending(after: Sequence[int], alpha: float = ALPHA) -> tuple[float, ...]:
     """What each look may err with; the sum is `alpha`."""
     spent = [alpha * (n / after[-1]) ** 2 for n in after]
     return tuple(now - before for now, before in zip(spent, [0.0, *spent], strict=False))
+
+
+def error_of_looks(after: Sequence[int], alpha: float = ALPHA) -> float:
+    """How often sides that do not differ show a difference at one of the looks, each at the level `alpha`.
+
+    Student's t over the seeds up to each look, in draws that are always the same; known to within 0.5 %. Source: P.
+    Armitage, C. McPherson, B. Rowe, Repeated significance tests on accumulating data, 1969.
+    """
+    draw, shown = np.random.Generator(np.random.Philox(key=2)), np.zeros(_DRAWS, dtype=bool)
+    total, squares, before = np.zeros(_DRAWS), np.zeros(_DRAWS), 0
+    for n in after:
+        mean = draw.standard_normal(_DRAWS)  # of the new seeds, times the root of their number
+        total += mean * math.sqrt(n - before)
+        squares += mean**2 + 2 * draw.standard_gamma((n - before - 1) / 2, _DRAWS)
+        deviation = np.sqrt((squares - total**2 / n) / (n - 1))
+        shown |= np.abs(total) > quantile(n - 1, alpha) * math.sqrt(n) * deviation
+        before = n
+    return float(shown.mean())
 
 
 @dataclass(frozen=True)
@@ -161,9 +181,9 @@ def fewest_seeds(variance: Variance, n: int, alpha: float, enough: Enough, scale
         there = variance.with_seeds(scale * n / seeds, (seeds - 1) / (n - 1))
         return enough(float(there.critical(alpha)), math.sqrt(there.total))
 
-    if not is_enough(_MOST_SEEDS):
+    if not is_enough(MOST_SEEDS):
         return None
-    low, high = MINIMUM_SEEDS - 1, _MOST_SEEDS
+    low, high = MINIMUM_SEEDS - 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)

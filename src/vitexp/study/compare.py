@@ -10,6 +10,7 @@ from vitexp.study.enough import Needed, needed, seeds_to_run
 from vitexp.study.ledger import Look, Turn, locked, read_ledger, write_ledger
 from vitexp.study.samples import sample_of
 from vitexp.study.sides import Side, digest, read_sides
+from vitexp.study.spec import check_difference
 from vitexp.study.table import gaps
 
 STATUSES = {"better": 0, "equivalent": 10, "worse": 20, "undecided": 30}
@@ -65,7 +66,9 @@ def compare(
     """
     if candidates is not None and ledger is None:
         raise ValueError("--candidates is how many a campaign tries, which its ledger counts; give --ledger FILE too")
-    if margin is not None and not 0 < margin < float("inf"):
+    if metrics.is_share(metric):
+        check_difference(margin, "--margin")
+    elif margin is not None and not 0 < margin < float("inf"):
         raise ValueError(f"--margin is {margin:g}; give a difference above 0 in the unit of {metric}, such as 0.01")
     sides = read_sides(base, candidate, metric)
     first = _judged(*sides, metric, margin, such, None)

@@ -100,7 +100,7 @@ def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
         for seed, run in arm.trained.items():
             try:
                 for metric in metrics:
-                    if metric in run.metrics:
+                    if seed in arm.values(metric):
                         _sound_answers(run, metric)
             except ValueError as error:
                 found.append(f"{name(arm)} seed {seed}: {error}")

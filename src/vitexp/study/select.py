@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
+from vitexp.record import RECORD_NAME, RunRecord, checked, read_records, result_config
 from vitexp.robust import with_tests
 from vitexp.study.arm import (
     Arm,
@@ -220,19 +220,31 @@ def found_study(folder: str | Path) -> Study:
         raise ValueError(f"{folder.name}: its newest run cannot be read as a study: {error}") from error
 
 
-def _planned(folder: Path) -> list[tuple[Cell, str]]:
-    """The cells that the local runner has planned, with their fingerprints; W&B agents leave no such file."""
+def stored_plan(folder: Path) -> dict[str, Any]:
+    """What the local runner has planned for a study, with its `cells`; nothing where W&B agents alone ran it.
+
+    Raises: ValueError for a damaged file.
+    """
     path = folder / PLAN_NAME
     if not path.is_file():
-        return []
+        return {}
     try:
-        cells = enumerate(json.loads(path.read_text())["cells"])
-        return [
-            (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
-            for index, one in cells
-        ]
-    except (ValueError, KeyError, TypeError) as error:
+        stored = checked(json.loads(path.read_text()), dict[str, Any], "the file")
+        for cell in checked(stored["cells"], list[dict[str, Any]], "cells"):
+            checked(cell["overrides"], dict[str, Any], "overrides")
+            checked(cell["fingerprint"], str, "fingerprint")
+            checked(cell.get("planned", ""), str, "planned")
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
+    return stored
+
+
+def _planned(folder: Path) -> list[tuple[Cell, str]]:
+    """The planned cells with their fingerprints."""
+    return [
+        (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
+        for index, one in enumerate(stored_plan(folder).get("cells", ()))
+    ]
 
 
 def _cells_of_records(records: Sequence[RunRecord]) -> list[Cell]:

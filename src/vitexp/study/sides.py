@@ -11,6 +11,7 @@ from vitexp import metrics, stats
 from vitexp.record import RECORD_NAME, RunRecord, cell_fingerprint, read_records, result_config
 from vitexp.study.arm import Arm, cut, differing_keys, name
 from vitexp.study.cells import SEED
+from vitexp.study.comparison import other_images
 from vitexp.study.enough import seeds_to_run
 from vitexp.study.select import Runs, Selection, found_study, read_sweep, select
 from vitexp.study.spec import Study
@@ -63,6 +64,10 @@ def _read(given: str) -> tuple[Study, Path | Runs]:
         return read_sweep(given.removeprefix("wandb:"))
     path = Path(given)
     folder = (path.parent if path.name == RECORD_NAME else path).resolve()
+    if (folder / RECORD_NAME).is_file():
+        raise ValueError(
+            f"{given} is one run, and arms are compared over seeds; give the folder of its arm, {folder.parent}"
+        )
     if not folder.is_dir():
         raise ValueError(
             f"{given} is no folder; give that of an arm (runs/STUDY/CELL), of a study with one arm, or "
@@ -131,7 +136,7 @@ def _check(base: Side, candidate: Side, metric: str) -> None:
         few = "one seed" if common else "no seed"
         raise ValueError(f"the two have {few} in common, and runs are compared in pairs; run {todo}")
     for seed in sorted(common):
-        if text := _other_images(base.arm.runs[seed], candidate.arm.runs[seed], metric):
+        if text := other_images(base.arm.runs[seed], candidate.arm.runs[seed], metric):
             raise ValueError(
                 f"the two were not measured on the same images (seed {seed}: {text}); measure them on one set"
             )
@@ -146,19 +151,6 @@ def seeds_text(base: Side, candidate: Side, seeds: tuple[Sequence[int], Sequence
 def _span(seeds: Sequence[int]) -> str:
     whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
     return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
-
-
-def _other_images(one: RunRecord, other: RunRecord, metric: str) -> str:
-    """In what the images differ that two runs were measured on; empty where they do not, as far as is known."""
-    split = metrics.split_of(metric) or "test"
-    orders = [
-        str(run.answers.get(metric, {}).get("order") or (run.data.get("order_fingerprints") or {}).get(split, ""))[:12]
-        for run in (one, other)
-    ]
-    if all(orders):
-        return "" if orders[0] == orders[1] else f"{split} images {orders[0]} and {orders[1]}"
-    pairs = {key: (one.data.get(key), other.data.get(key)) for key in ("name", "classes", f"{split}_images")}
-    return next((f"{key} {a} and {b}" for key, (a, b) in pairs.items() if a != b), "")
 
 
 def differences(base: Side, candidate: Side) -> dict[str, tuple[object, object]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp import metrics, stats
+from vitexp.study.added import note_of_looks
 from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
 from vitexp.study.certificates import note_of
 from vitexp.study.comparison import Comparisons, why_not
@@ -149,7 +150,9 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     entries = _judged(entries, config, looks)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
-    certified = [] if isinstance(root, Runs) else note_of(arms, Path(root) / selection.study.name)
+    here = None if isinstance(root, Runs) else Path(root) / selection.study.name
+    compared = [(one.arm, one.baseline) for one in entries if one.judgement and one.baseline and one.arm.runs]
+    noted = [*note_of_looks(compared, here, looks), *note_of(arms, here)] if here else []
     return Table(
         study=selection.study,
         arms=arms,
@@ -160,7 +163,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         columns=_distinct(column for _, column in places),
         looks=looks,
         cautions=(*selection.cautions, *(unsound_answers(arms, config.metrics) if config.images == "such" else ())),
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *certified),
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *noted),
     )
 
 
@@ -281,8 +284,8 @@ def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
             held.setdefault(why, []).append(str(seed))
         texts = [f"seed{'s' if seeds[1:] else ''} {', '.join(seeds)} {why}" for why, seeds in held.items()]
         reasons += [f"{name(arm)}: {', '.join(texts)}"] if texts else []
-    without = {metric: sum(len(arm.runs) - len(arm.values(metric)) for arm in arms) for metric in metrics}
+    without = {metric: sum(len(arm.trained) - len(arm.values(metric)) for arm in arms) for metric in metrics}
     return [
         *([f"{done} of {asked} runs are finished; {cut(reasons, 6, '; ')}"] if reasons else []),
-        *(f"{count} finished runs hold no finite {metric}" for metric, count in without.items() if count),
+        *(f"finished runs without a finite {metric}: {count}" for metric, count in without.items() if count),
     ]

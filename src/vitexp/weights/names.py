@@ -207,7 +207,7 @@ _BIT_ROWS = _trunk("trunk.", 4) | {"head": ("pixel", "head/conv2d")}
 _LATER_ROWS = _trunk("trunk.", 3) | {"head": ("dense", "head"), "pre_logits": ("dense", "pre_logits")}
 
 FORMS = {
-    "own": Form("vitexp", r"stem\.embedding\.weight"),
+    "own": Form("vitexp", r"(?:stem\.embedding|blocks\.0\.attention\.qkv)\.weight"),
     "timm": Form("timm", r"patch_embed\.proj\.weight", _TIMM_ROWS, _TIMM, gelu="exact"),
     "hf": Form("Hugging Face", r"embeddings\.patch_embeddings\.projection\.weight", _encoder(3), _PORT, gelu="exact"),
     "torchvision": Form(

@@ -1,11 +1,15 @@
-"""Which seeds the arms of a study take next, where it gets seeds until it is decided."""
+"""Which seeds the arms of a study take next, where it gets seeds until it is decided, here or by W&B agents."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from vitexp.record import write_atomically
 from vitexp.study.arm import Arm, name, spelling
-from vitexp.study.cells import Cell
+from vitexp.study.cells import ADVICE, ARM, AS_TEXT, SEED, Cell
 from vitexp.study.sequence import Looks, arms_of, given_seeds, read_looks
-from vitexp.study.spec import Study
+from vitexp.study.spec import Study, parse_study
 from vitexp.study.table import Entry, Table, make_table, primary
 
 
@@ -63,3 +67,31 @@ def summary(table: Table, looks: Looks) -> list[str]:
     lines = [f"{len(decided)} of {len(compared)} comparisons are decided, with {runs} of {most} runs"]
     hopeless = [(entry.arm, entry.decision.why) for entry in compared if entry.decision and entry.decision.why]
     return lines + [f"{name(arm)}: {why}" for arm, why in hopeless]
+
+
+def write_for_agents(study: Study, cells: Sequence[Cell], path: Path) -> None:
+    """Writes cells of a study as a grid for `wandb sweep`: what varies is one parameter, whose values are the cells.
+
+    Raises: ValueError for a command that hands values on as text.
+    """
+    if not AS_TEXT.isdisjoint(study.command):
+        raise ValueError(f"{study.path}: agents take these cells from a file, not from ${{args}}; write {ADVICE}")
+    walked = {one.path[0] for one in study.parameters if not one.fixed} | {SEED, ARM}
+    points = [
+        {key: value for key, value in cell.arguments.items() if key in walked and key != ARM}
+        | cell.arguments.get(ARM, {})
+        for cell in cells
+    ]
+    fixed = {key: {"value": value} for key, value in cells[0].arguments.items() if key not in walked}
+    content = {
+        **({"program": study.program} if study.program else {}),
+        "method": "grid",
+        **({"metric": study.metric} if study.metric else {}),
+        **({"command": list(study.command)} if study.command else {}),
+        "parameters": {ARM: {"values": points}, **fixed},
+    }
+    head = f"# The cells that {study.path} takes next, for `wandb sweep`; written by `vitexp sweep --until-decided`\n"
+    text = head + yaml.safe_dump(content, sort_keys=False)
+    read = parse_study(path, text.encode()).cells()
+    assert [one.overrides for one in read] == [one.overrides for one in cells]
+    write_atomically(path, text)
