@@ -93,9 +93,9 @@ def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> Non
 
 
 def _interval(entries: Sequence[Entry]) -> stats.Interval | None:
-    """That of one metric, or over seeds of the mean of several."""
+    """That of one metric, or over seeds of the mean of several; cut at 0 and 100 % as in tables."""
     if len(entries) == 1:
         return entries[0].interval
     seeds = set.intersection(*(set(entry.values) for entry in entries))
     means = [sum(entry.values[seed] for entry in entries) / len(entries) for seed in sorted(seeds)]
-    return stats.interval(means) if means else None
+    return stats.within_shares(stats.interval(means)) if means else None

@@ -3,14 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from vitexp.report import labels
 from vitexp.report.curve_text import place_text
-from vitexp.report.tables import footnote
+from vitexp.report.tables import footnote, lines
 from vitexp.report.view import short_verdict
 from vitexp.stats.planning import MOST_SEEDS, Needed
 from vitexp.study.plan import StudyPlan
@@ -27,13 +25,13 @@ _IMAGES = (
 def terminal(plan: StudyPlan) -> RenderableType:
     """A row for each comparison, and what the whole study costs."""
     sizes = {"effect": labels.points(plan.effect), "margin": labels.points(plan.margin)}
-    table = Table(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    for heading in ("comparison with the baseline", "metric", *(text.format(**sizes) for text in _KINDS.values())):
-        table.add_column(heading)
+    rows = []
     for row in plan.rows:
         needed = [_needed(getattr(row, kind), row.images) for kind in _KINDS]
         needed = needed if row in plan.open else [f"{short_verdict(row.verdict)} (pilot)", ""]
-        table.add_row(row.arm, labels.metric_label(row.metric), *needed)
+        rows.append([row.arm, labels.metric_label(row.metric), *needed])
+    kinds = [text.format(**sizes) for text in _KINDS.values()]
+    table = lines(("comparison with the baseline", "metric", *kinds), rows)
     if not plan.open:
         return Group(Text(f"What {plan.study.name} takes", style="bold"), table, footnote("The pilot decides all."))
     totals = [footnote(_total(plan, kind, text.format(**sizes))) for kind, text in _KINDS.items()]

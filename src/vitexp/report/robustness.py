@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from vitexp import stats
 from vitexp.metrics import CORRUPTIONS, ROBUST, change
 from vitexp.record import RECORD_NAME, read_record
-from vitexp.report import labels, tidy
+from vitexp.report import labels
 from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
-from vitexp.report.markup import study_as_latex, study_as_markdown, visible
-from vitexp.report.tables import TerminalTable, Written, print_written, write_all
+from vitexp.report.markup import visible
+from vitexp.report.tables import Where, Written, print_written, write_view
 from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
 from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
@@ -135,17 +135,15 @@ def _single(given: str, out: Path) -> Subject:
 def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     """Writes results/NAME/robustness.{md,csv,tex,png,svg}. Raises: ValueError where nothing was measured."""
     table = robust_table(study, root)
-    view = robust_view(table)
     folder = Path(results) / study.name
-    contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
-    written = write_all(folder, {f"robustness.{kind}": text for kind, text in contents.items()}, TerminalTable(view))
+    written = write_view(table, robust_view(table), folder / "robustness")
     pictures = draw_robustness(table, [(one.prefix, one.title, one.heading) for one in GROUPS], folder)
     return Written(written.renderable, (*written.paths, *pictures))
 
 
-def robust_table(study: Study, root: Path) -> Table:
+def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, root), root).arms
+    arms = select(with_all_seeds(study, root), root, where).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))
@@ -153,7 +151,7 @@ def robust_table(study: Study, root: Path) -> Table:
         raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")
     named = [name for name in study.config.primary if name in ordered]
     config = replace(study.config, metrics=[CLEAN, *ordered], primary=[CLEAN, *named], paper="", groups={})
-    return make_table(replace(study, config=config), root)
+    return make_table(replace(study, config=config), root, where)
 
 
 def _ordered(held: set[str]) -> Iterator[str]:
