@@ -60,6 +60,7 @@ bench-stats: $(STAMP) ## how often verdicts err and intervals cover, on simulate
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/rates.py
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/campaigns.py
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/widths.py
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/trained.py
 
 lint: $(STAMP) ## formatting, floors, types
 	@$(BIN)/ruff check src tests bench examples

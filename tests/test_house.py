@@ -219,10 +219,10 @@ def test_every_axis_value_is_named_in_some_yaml():
         "pos_embed": {"none", "1d", "2d", "relative", "sincos2d", "rope"},
         "pos_at": {"stem", "every", "shared"},
         "pos_join": {"add", "concat", "multiply"},
-        "pool": {"cls", "gap", "map"},
-        "attention": {"full", "local", "axial"},
+        "pool": {"cls", "gap", "map", "seqpool", "class_attention"},
+        "attention": {"full", "local", "axial", "strided", "fixed"},
         "stem": {"resnet50"},
-        "resnet": {"preact", "postact"},
+        "resnet": {"preact", "postact", "axial"},
     }
     used = {axis: set() for axis in words}
     for path in EXPERIMENTS + SWEEPS:

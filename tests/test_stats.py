@@ -160,6 +160,17 @@ def test_a_seed_effect_is_taken_out_where_there_is_one_alone():
     assert 0.2 < np.mean(true) / 0.01**2 < 3
 
 
+def test_an_arm_that_lacks_a_run_does_not_undo_the_pairs_of_the_others():
+    base, *arms = (sample(row) for row in draws(12, arms=5, shared=0.1))
+    lacking = Sample(values={seed: value for seed, value in sample(draws(3)[0]).values.items() if seed != 2})
+    asked = {place: against(one, base) for place, one in enumerate(arms)}
+    whole, beside = (stats.judge(given, images=False) for given in (asked, {"lacking": against(lacking, base)} | asked))
+    found, expected = ([given[place].variance.of_seeds for place in asked] for given in (beside, whole))
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert beside["lacking"].variance.of_seeds > 10 * max(found)
+    assert all(beside[place].high - beside[place].low > whole[place].high - whole[place].low for place in asked)
+
+
 def test_seeds_that_one_side_lacks_are_left_out():
     one, base = sample(draws(11)[0]), Sample(values={2: 0.8, 3: 0.81, 4: 0.83, 9: 0.1})
     judged = stats.judge({"one": against(one, base)}, images=False)["one"]

@@ -29,10 +29,7 @@ __all__ = sorted(_PUBLIC)  # noqa: PLE0605  (a list all the same)
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name at its first use (PEP 562).
-
-    Raises: AttributeError for any other name.
-    """
+    """Loads a public name at its first use (PEP 562). Raises: AttributeError for any other name."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'vitexp' has no attribute {name!r}; its public names are {', '.join(__all__)}")
     module, original = _PUBLIC[name]

@@ -18,7 +18,8 @@ from importlib import resources
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 SLOTS = {
-    "pos_embed": "model", "mlp": "model", "norm": "model", "optimizer": "model", "loss": "model",
+    **dict.fromkeys(("pos_embed", "pool", "stem", "attention", "mlp", "norm"), "model"),
+    **dict.fromkeys(("optimizer", "schedule", "loss"), "model"),
     "auto_augment": "data", "evaluators": "run",
 }  # fmt: skip
 """Axes that also take a part of the user's own, by import path, and their groups of options."""

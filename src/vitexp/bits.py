@@ -20,7 +20,8 @@ def write_answers(
     directory: str | os.PathLike[str], name: str, right: Sequence[bool], order: str
 ) -> dict[str, dict[str, Any]]:
     """Writes the bits of a metric (`test_acc`, `fewshot_5/draw-0`); gives its entry of `RunRecord.answers`."""
-    packed, file = _packed(right), f"{ANSWERS}/{name}.bits"
+    digits, file = "".join("1" if one else "0" for one in right), f"{ANSWERS}/{name}.bits"
+    packed = bytes(int(digits[start : start + 8].ljust(8, "0"), 2) for start in range(0, len(digits), 8))
     write_atomically(Path(directory) / file, packed)
     entry = {"file": file, "images": len(right), "right": sum(map(bool, right))}
     return {name: entry | {"sha256": hashlib.sha256(packed).hexdigest(), "order": order}}
@@ -62,8 +63,3 @@ def answers_file(directory: str | os.PathLike[str], record: RunRecord, name: str
     if not sound or hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"{path} is damaged: it is not what was written with the record; run the cell again")
     return data, images
-
-
-def _packed(right: Sequence[bool]) -> bytes:
-    digits = "".join("1" if one else "0" for one in right)
-    return bytes(int(digits[start : start + 8].ljust(8, "0"), 2) for start in range(0, len(digits), 8))

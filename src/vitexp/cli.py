@@ -90,8 +90,7 @@ def _dispatch(given: list[str]) -> int | None:
 def function(verb: Verb) -> Callable[[Any], int | None]:
     """What runs a command, imported."""
     module, _, name = verb.run.partition(":")
-    found: Callable[[Any], int | None] = getattr(import_module(module), name)
-    return found
+    return getattr(import_module(module), name)
 
 
 def build_parser() -> Parser:
@@ -136,11 +135,8 @@ def planned(given: Sequence[str], weights: bool = False, published: bool = False
 
 
 def plan(given: Sequence[str], weights: bool = False) -> dict[str, Any]:
-    """What is known of a run beforehand; with `weights` also its initial weights, and its first epoch's order of
-    images.
-    """
-    facts: dict[str, Any] = planned(given, weights).facts()
-    return facts
+    """What is known of a run beforehand; with `weights` also its initial weights and its first epoch's order."""
+    return planned(given, weights).facts()
 
 
 examine = functools.partial(plan, weights=True)

@@ -1,19 +1,20 @@
-"""The text that every `--json` prints (docs/json.md)."""
+"""JSON that any reader can read: the text that every `--json` prints (docs/json.md), and the values of records."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """JSON that any reader can read: what is no finite number is null."""
-    return json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+    """What is no finite number is null."""
+    return json.dumps(plain(document, lambda number: None), indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any, not_finite: Callable[[float], Any]) -> Any:
+    """`value` in mappings and lists alone, with `not_finite` of each number that is none of JSON's."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item, not_finite) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [plain(item, not_finite) for item in value]
+    return not_finite(value) if isinstance(value, float) and not math.isfinite(value) else value

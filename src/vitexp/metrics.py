@@ -53,15 +53,16 @@ ROBUST = "robust/"
 """What the names of numbers on changed test images begin with."""
 CORRUPTIONS = (
     "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "brightness", "contrast", "pixelate",
-    "jpeg_compression",
+    "jpeg_compression", "glass_blur", "motion_blur", "zoom_blur", "snow", "fog", "elastic_transform",
 )  # fmt: skip
-"""The families of ImageNet-C that `eval/corruptions.py` makes."""
+"""The families of ImageNet-C that `eval/corruptions.py` makes. Their places decide what is drawn: add at the end."""
 _CHANGES = {
     r"clean": "images as they are",
     r"shuffle_(\d+)x(\d+)": "pieces of a grid of {} x {} shuffled",
     r"drop_(\d+)": "{} % of the patches blanked, at random",
     r"salient_(\d+)": "the {} % most salient patches blanked",
     r"nonsalient_(\d+)": "the {} % least salient patches blanked",
+    r"attended_(\d+)": "the {} % of the patches blanked that the network itself attends to most",
     r"translate_(\d)": "moved by {}/8 of the side",
     r"rotate_(\d+)": "turned by {} degrees",
     r"scale_(\d+)": "shrunk to {} %",

@@ -152,14 +152,20 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
 
 
 @contextmanager
-def as_it_was(what: str) -> Iterator[None]:
+def as_it_was(what: str, seed: int | None = None) -> Iterator[None]:
     """Undoes what code does to the process: seeds, folder, filters of warnings; what it prints goes to stderr.
+
+    With a `seed` all that it draws from the global generators of torch, NumPy and Python follows it.
 
     Raises: WrongPart where it changes of what type all tensors are.
     """
     folder, drawn, python, dtype = Path.cwd(), np.random.get_state(), random.getstate(), torch.get_default_dtype()
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(sys.stderr):
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                random.seed(seed)
             yield
         if (now := torch.get_default_dtype()) != dtype:
             raise WrongPart(f"{what} makes {now} the type of all tensors of this process; take that line out")

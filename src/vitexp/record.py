@@ -7,7 +7,6 @@ taken; "stopped" means that training ended before it, with the reason and both n
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from uuid import uuid4
 
 from vitexp import axes
 from vitexp.checked import Shared, checked, checked_once
+from vitexp.json_text import plain
 from vitexp.metrics import learn, split_of
 from vitexp.neutral import PARTS, counted
 
@@ -143,7 +143,7 @@ def write_record(record: RunRecord, directory: str | os.PathLike[str]) -> Path:
     """Writes `directory/record.json`; non-finite numbers become their names, so that any JSON reader can read it."""
     path = Path(directory) / RECORD_NAME
     stored = {key: value for key, value in asdict(record).items() if key != "directory"}
-    write_atomically(path, json.dumps(_finite(stored), indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(plain(stored, str), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -320,11 +320,3 @@ def canonical(key: str, value: Any) -> Any:
     if value == 1 and isinstance(value, int) and _LIMIT.fullmatch(key):
         return "1 batch"
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -58,7 +58,8 @@ def with_imported(modules: Iterable[ModuleType]) -> dict[str, ModuleType]:
         for value in list(vars(waiting.pop()).values()):
             name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             module = sys.modules.get(name) if isinstance(name, str) else None
-            if module and module.__name__ not in found and has_source(module) and not _is_installed(module):
+            installed = str(getattr(module, "__file__", None)).startswith(INSTALLED)
+            if module and module.__name__ not in found and has_source(module) and not installed:
                 found[module.__name__] = module
                 waiting.append(module)
     return found
@@ -76,7 +77,3 @@ def has_source(module: ModuleType) -> bool:
     """Whether its file can be read and is none of those that a record holds anyway."""
     file = getattr(module, "__file__", None) or ""
     return file.endswith(".py") and module.__name__.partition(".")[0] not in _OURS
-
-
-def _is_installed(module: ModuleType) -> bool:
-    return str(module.__file__).startswith(INSTALLED)

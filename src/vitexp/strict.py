@@ -33,7 +33,7 @@ def read(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; a config or sweep is a YAML or JSON file") from None
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
 
 
 def load(content: bytes | str) -> Any:

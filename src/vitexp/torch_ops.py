@@ -10,21 +10,9 @@ from importlib.util import find_spec
 
 import torch
 
-_SCHEMAS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
 _library = torch.library.Library("torchvision", "FRAGMENT")
 
-
-def declare_missing() -> list[str]:
-    """Declares the torchvision operators that are absent; returns their names."""
-    if torch.version.cuda is not None or torch.version.hip is not None or find_spec("torchvision") is None:
-        return []
-    missing = [name for name in _SCHEMAS if not torch._C._dispatch_has_kernel(f"torchvision::{name}")]
-    for name in missing:
-        _library.define(_SCHEMAS[name])
-    return missing
-
-
-declare_missing()
+if torch.version.cuda is None and torch.version.hip is None and find_spec("torchvision") is not None:
+    for name in ("nms", "qnms"):
+        if not torch._C._dispatch_has_kernel(f"torchvision::{name}"):
+            _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

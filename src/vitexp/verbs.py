@@ -42,7 +42,8 @@ TRAINING = (
 _SOURCES = (
     "digits; drawn-digits, drawn-what or drawn-where, perhaps with @train=N,test=N,seed=N; shapes-what, shapes-where, "
     "shapes-count; cifar10, cifar100, mnist, fashion-mnist, hf:NAME, a folder or .tar of class folders (with train/ "
-    "and test/ above them, or not), or an .npz with x_train, y_train, x_test, y_test"
+    "and test/ above them, or not), an .npz with x_train, y_train, x_test, y_test; "
+    "or a class of your own, MODULE:NAME, perhaps with @option=value"
 )
 _HELD_OUT = "held out of train as {}, class by class (default: {})"
 _NO_TEST, _NO_VAL = "0.2 where the source has neither test nor val", "none; data.val_fraction does so at training time"

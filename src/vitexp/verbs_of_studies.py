@@ -36,6 +36,10 @@ _UNTIL = (
     "add seeds at looks that are planned before the first run: arms that are decided stop, the others get more, and "
     "all looks together err in at most 5 %% of studies"
 )
+_AGENTS = (
+    "--until-decided: train nothing, but write the cells up to the next look to FILE, a grid for `wandb sweep`, whose "
+    "agents share --root"
+)
 _SWEEP = Verb(
     "sweep",
     "run every cell of a study that has no finished record (sweep lint FILE only checks it)",
@@ -48,6 +52,7 @@ _SWEEP = Verb(
         flag("--retry", "run failed cells again, from their first step"),
         flag("--until-decided", _UNTIL),
         row("--budget", type=count, metavar="RUNS", help="most runs of --until-decided (default: twice the file's)"),
+        row("--agents", metavar="FILE", help=_AGENTS),
         row("--stale", choices=["keep", "rerun"], default="keep", help=_STALE),
         row("--wandb", choices=_MODES, default="off", help="W&B mode (default: off)"),
         flag("--quick", _QUICK),
@@ -175,6 +180,7 @@ _REPORTS = (
 
 _TESTS = (
     "shuffle", "drop", "salient", "shifts", "corruptions", "corruptions_ours", "attacks", "patch",
+    "attended",
 )  # fmt: skip
 _WHAT = "which tests (default: all that need no more than the networks)"
 _SALIENT = (

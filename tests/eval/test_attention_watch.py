@@ -68,27 +68,28 @@ def test_a_network_that_does_not_look_at_everything_is_refused(network):
         watch_attention(network, IMAGES, tokens=6, layers=3)
 
 
+@pytest.mark.parametrize("choices", [{"pool": "gap"}, {}, {"registers": 1, "pool": "class_attention"}], ids=str)
 @pytest.mark.parametrize("size", [(4, 8), (8, 8)])
-def test_axial_attention_is_that_within_rows_and_then_within_columns(size):
-    """Each half by hand: the softmax over the patches of a line, from what enters its attention."""
-    vit = ViT(ViTConfig(arch="micro/2", image_size=size, classes=10, attention="axial", pool="gap")).eval()
-    rows, columns = vit.layout.grid
+def test_axial_attention_is_that_within_rows_and_then_within_columns(size, choices):
+    """Each half by hand: the softmax over the patches of a line and the prefix, from what enters its attention."""
+    vit = ViT(ViTConfig(arch="micro/2", image_size=size, classes=10, attention="axial", **choices)).eval()
+    (rows, columns), prefix, tokens = vit.layout.grid, vit.layout.prefix, vit.layout.tokens
     place = torch.arange(rows * columns)
-    same_row, same_column = (one[:, None] == one for one in (place // columns, place % columns))
     entered = []
     for block in vit.blocks:
         for half in (block.attention, block.column.attention):
             half.register_forward_pre_hook(lambda module, given: entered.append((module, given[0])))
     images = torch.rand(2, 3, *size)
-    seen = watch_attention(vit, images, rows * columns, vit.layout.depth, (rows, columns))
+    seen = watch_attention(vit, images, tokens, vit.layout.depth, (rows, columns))
     assert len(seen) == len(entered) == 2 * vit.layout.depth
-    for half, (module, tokens) in enumerate(entered):
-        query, key, _ = module.qkv(tokens).unflatten(-1, (3, 4, 16)).permute(2, 0, 3, 1, 4)
-        line = same_column if half % 2 else same_row
-        logits = (query @ key.mT / 4).masked_fill(~line, float("-inf"))
+    for half, (module, given) in enumerate(entered):
+        query, key, _ = module.qkv(given).unflatten(-1, (3, 4, 16)).permute(2, 0, 3, 1, 4)
+        same, line = torch.ones(tokens, tokens, dtype=torch.bool), place % columns if half % 2 else place // columns
+        same[prefix:, prefix:] = line[:, None] == line
+        logits = (query @ key.mT / 4).masked_fill(~same, float("-inf"))
         torch.testing.assert_close(seen[half], logits.softmax(-1), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="its attention is not full"):
-        watch_attention(vit, images, rows * columns, vit.layout.depth)
+        watch_attention(vit, images, tokens, vit.layout.depth)
 
 
 def test_a_class_token_that_is_not_read_is_passed_over():

@@ -1,16 +1,20 @@
-"""Corruptions against plain references: colorsys, means by hand, loops over a reflected border."""
+"""Corruptions against plain references: colorsys, means by hand, loops over a reflected border, the published code."""
 
 import colorsys
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vitexp.eval.corruptions import CONSTANTS, constants_for, corrupted, defocus_kernel
+from vitexp.eval.corruptions import CONSTANTS, constants_for, corrupted, defocus_kernel, moved_blur
 from vitexp.metrics import CORRUPTIONS
 
 SAMPLES = np.array([5, 6])
+PUBLISHED = ("glass_blur", "motion_blur", "zoom_blur", "snow", "fog", "elastic_transform")
+"""From left to right in published_corruptions.png, after our image: severity 3 of CIFAR-10-C as the published code
+(hendrycks/robustness, ca36008) makes it of our draws, with OpenCV 5.0, scikit-image 0.26 and ImageMagick 6.9.11."""
 
 
 @pytest.fixture
@@ -87,6 +91,24 @@ def test_noise_has_the_size_that_was_published():
     assert changes["shot_noise"].std() == pytest.approx((128 / 255 / 60) ** 0.5, rel=0.02)
     assert (changes["impulse_noise"] != 0).mean() == pytest.approx(0.09, rel=0.02)
     assert {changes["impulse_noise"].min(), changes["impulse_noise"].max()} == {-128 / 255, 127 / 255}
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_pixels_are_those_of_the_published_code(family):
+    strip = np.asarray(Image.open(Path(__file__).with_name("published_corruptions.png")))
+    image, *published = np.split(strip, 7, axis=1)
+    found = corrupted(image[None], np.array([7]), family, CONSTANTS[32][family][2])[0].astype(int)
+    assert np.abs(found - published[PUBLISHED.index(family)]).max() <= 1  # they compute some steps in 32 bits
+    assert np.abs(found - image).mean() > 5
+
+
+def test_a_motion_goes_from_each_pixel_onwards():
+    image = np.zeros((1, 9, 1))
+    image[0, 6] = 1
+    found = moved_blur(image, 2, 1.5, 0)[0, :, 0]
+    half = np.exp(-(np.arange(5) ** 2) / (2 * 1.5**2))
+    assert found == pytest.approx([0, 0, *half[::-1] / half.sum(), 0, 0])
+    assert moved_blur(image.swapaxes(0, 1), 2, 1.5, 90)[:, 0, 0] == pytest.approx(found)
 
 
 @pytest.mark.parametrize("family", CORRUPTIONS)

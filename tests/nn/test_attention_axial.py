@@ -1,5 +1,7 @@
 """Axial attention: who can see whom, told by gradients, and the two halves against torch's own attention."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -51,14 +53,18 @@ def test_the_row_comes_first() -> None:
 
 @pytest.mark.parametrize(("kind", "mask"), [(Row, SAME_ROW), (Column, SAME_COLUMN)])
 @pytest.mark.parametrize("word", ["none", "rope"])
-def test_an_axis_is_full_attention_under_a_mask(kind: type[Row], mask: torch.Tensor, word: str) -> None:
-    attention, position = kind(16, 2, LAYOUT), POSITIONS[word](LAYOUT, "stem")
+@pytest.mark.parametrize("prefix", [0, 1, 3])
+def test_an_axis_is_full_attention_under_a_mask(kind: type[Row], mask: torch.Tensor, word: str, prefix: int) -> None:
+    """A prefix sees all, and is seen by all."""
+    layout = replace(LAYOUT, prefix=prefix)
+    attention, position = kind(16, 2, layout), POSITIONS[word](layout, "stem")
     initialise(attention, 0)
     initialise(position, 0)
     nn.init.normal_(attention.qkv.bias)
-    tokens = torch.randn(2, 12, 16)
+    tokens = torch.randn(2, prefix + 12, 16)
     query, key, value = attention.qkv(tokens).unflatten(-1, (3, 2, 8)).permute(2, 0, 3, 1, 4)
     query, key = position.rotate(query, 0), position.rotate(key, 0)
+    mask = F.pad(mask, (prefix, 0, prefix, 0), value=True)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(attention(tokens, position, 0), attention.out(mixed.transpose(1, 2).flatten(2)))
 

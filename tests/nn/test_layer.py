@@ -7,19 +7,22 @@ import torch
 
 from vitexp.nn.attention import LAYERS
 from vitexp.nn.config import ViTConfig, resolve
+from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.vit import ViT
 
 
-@pytest.mark.parametrize("pool", ["gap", "map"])
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("pos_embed", POSITIONS)
 @pytest.mark.parametrize("attention", LAYERS)
 def test_every_meaningful_pair_is_a_network(attention: Any, pos_embed: Any, pool: Any) -> None:
     config = ViTConfig(
         arch="micro/2", image_size=(8, 12), classes=10, attention=attention, pos_embed=pos_embed, pool=pool
     )
-    if POSITIONS[pos_embed].has_bias() and not LAYERS[attention].sees_all:
-        with pytest.raises(ValueError, match=f"pos_embed {pos_embed} cannot be with attention {attention}"):
+    offsets_of_patches = pos_embed == "relative2d" and pool == "cls"
+    if offsets_of_patches or (POSITIONS[pos_embed].has_bias() and not LAYERS[attention].sees_all):
+        other = f"pool {pool}" if offsets_of_patches else f"attention {attention}"
+        with pytest.raises(ValueError, match=f"pos_embed {pos_embed} cannot be with {other}"):
             ViT(config)
         return
     net = ViT(config)
@@ -31,7 +34,7 @@ def test_every_meaningful_pair_is_a_network(attention: Any, pos_embed: Any, pool
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"attention": "sparse"}, "attention 'sparse' is unknown; allowed are full, local, axial"),
+        ({"attention": "sparse"}, "attention 'sparse' is unknown; allowed are full, local, axial, strided, fixed"),
         ({"window": 5}, "window 5 has no effect with attention full"),
         ({"attention": "axial", "pool": "gap", "window": 5}, "window 5 has no effect with attention axial"),
         ({"attention": "local", "window": 4}, "window is 4, and must be odd and at least 1"),
@@ -40,7 +43,7 @@ def test_every_meaningful_pair_is_a_network(attention: Any, pos_embed: Any, pool
             {"attention": "axial", "pool": "gap", "pos_embed": "relative"},
             "pos_embed relative cannot be with .* axial: its",
         ),
-        ({"attention": "axial"}, "pool cls cannot be with attention axial: .*use pool gap or map"),
+        ({"attention": "strided", "window": 5}, "window 5 has no effect with attention strided; .* or use local"),
     ],
 )
 def test_mistakes_are_refused(choices: dict[str, Any], message: str) -> None:
@@ -50,4 +53,4 @@ def test_mistakes_are_refused(choices: dict[str, Any], message: str) -> None:
 
 def test_what_is_meant_passes() -> None:
     resolve(ViTConfig(attention="local", window=1, pos_embed="relative"))
-    resolve(ViTConfig(attention="axial", pool="map", pos_embed="rope"))
+    resolve(ViTConfig(attention="axial", pos_embed="rope", registers=2))

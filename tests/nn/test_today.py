@@ -165,7 +165,6 @@ def test_patch_dropout_keeps_the_prefix_and_different_patches_of_each_image() ->
     ("choices", "message"),
     [
         ({"registers": -1}, "registers is -1, and must be 0 or a number of tokens"),
-        ({"registers": 2, "attention": "axial", "pool": "gap"}, "registers 2 cannot be with attention axial"),
         ({"norm": "batch"}, "norm 'batch' is unknown; allowed are layer, rms, or MODULE:NAME of your own"),
         ({"mlp": "geglu"}, "mlp 'geglu' is unknown; allowed are gelu, swiglu, or MODULE:NAME of your own"),
         ({"block": "post"}, "block 'post' is unknown; allowed are sequential, parallel"),
@@ -202,7 +201,8 @@ def test_each_step_is_seeded_where_something_is_drawn(option: str) -> None:
 
 
 def test_the_gelu_of_attention_pooling_stays_a_choice() -> None:
-    assert network(mlp="swiglu", pool="map", gelu="exact").pool.mlp.gelu is torch.nn.functional.gelu
+    probe, layers = (network(mlp="swiglu", pool=pool, gelu="exact").pool for pool in ("map", "class_attention"))
+    assert {mlp.gelu for mlp in (probe.mlp, *(layer.mlp for layer in layers.layers))} == {torch.nn.functional.gelu}
 
 
 @torch.no_grad()

@@ -167,7 +167,7 @@ def test_cls_reaches_the_head(arch: str, size: tuple[int, int], pos_embed: str, 
 
 
 def test_offsets_in_rows_and_columns_are_refused_beside_a_class_token() -> None:
-    with pytest.raises(ValueError, match=r"pos_embed relative2d cannot be with pool cls.*; use pool gap or map"):
+    with pytest.raises(ValueError, match=r"pos_embed relative2d cannot be with pool cls.*; use .* such as gap"):
         network(pos_embed="relative2d")
 
 
@@ -232,7 +232,7 @@ def test_both_spellings_are_the_same_network() -> None:
         ({"pos_embed": "none", "pos_at": "every"}, "pos_at every has no effect"),
         ({"pos_embed": "relative", "pos_at": "every"}, "pos_at every has no effect"),
         ({"pos_embed": "3d"}, "pos_embed '3d' is unknown; allowed are none, 1d, 2d, relative, sincos2d, rope"),
-        ({"pool": "max"}, "pool 'max' is unknown; allowed are cls, gap, map"),
+        ({"pool": "max"}, "pool 'max' is unknown; allowed are cls, gap, seqpool, map, class_attention"),
         ({"head": "mlp"}, "head 'mlp' is unknown; allowed are linear, tanh"),
         ({"stem": "resnet50"}, "resnet50 exists for /16 or /32, not for arch 'micro/2'"),
         ({"arch": "R50+B/16", "stem": "patch"}, "contradicts arch"),

@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,17 +110,17 @@ def test_where_the_images_are_too_few_more_seeds_are_not_asked_for(arms):
     base, candidate = answered(arms, right_of)
     found = compare(base, candidate, margin=0.01)
     assert found.verdict == "undecided"
-    assert found.need.images > 10 * IMAGES
+    assert found.need[1] > 10 * IMAGES
     assert found.cautions == ()
 
 
 def test_an_undecided_comparison_says_which_seeds_to_run(arms):
     found = compare(arms.write(0.9, range(8)), arms.write(0.902, range(5), dropout=0.1), margin=0.005)
     base, candidate = found.to_run
-    assert found.need.effect == 0.005
+    assert found.effect == 0.005
     assert candidate[:4] == [5, 6, 7, 8]
     assert base[0] == 8
-    assert 8 + len(base) == 5 + len(candidate) == found.need.seeds
+    assert 8 + len(base) == 5 + len(candidate) == found.need[0]
 
 
 def test_two_seeds_decide_nothing_and_the_third_is_named(arms):
@@ -135,7 +136,7 @@ def test_an_arm_of_which_some_runs_did_not_train_is_undecided(arms):
     assert (found.verdict, found.why, found.to_run) == (
         "undecided",
         f"unstable: 1 of 10 runs did not train of {candidate}",
-        ((), ()),
+        ([], []),
     )
     assert any("did not train" in text and "dropout=0.1" in text for text in found.cautions)
 
@@ -167,11 +168,17 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(arms, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("holds no run", other=str(tmp_path / "empty"))
     refused("are one configuration, run by one source", other=base)
+    refused(
+        "is one run, and arms are compared over seeds; give the folder of its arm, ",
+        other=str(next(Path(base).iterdir())),
+    )
     refused("holds 2 arms", other=str(arms.lab.root / "s"))
     refused("holds fewshot_5; they hold test_acc", metric="fewshot_5")
     refused("--metric is test_images, which is a number of images", metric="test_images")
-    refused("--margin is 0; give a difference above 0", margin=0.0)
+    refused("--margin is 0; give a difference in accuracy between 0 and 1", margin=0.0)
+    refused("--margin is 5; give a difference in accuracy between 0 and 1", margin=5.0)
     refused("--margin is nan", margin=float("nan"))
+    refused("--margin is inf; give a difference above 0 in the unit", margin=float("inf"), metric="test_loss")
     refused("give --ledger FILE too", candidates=3)
     few = {"one": arms.write(0.9, [0], study="a"), "other": arms.write(0.9, [11, 12], dropout=0.2, study="b")}
     refused("no seed in common.*run seed 0 of .*/b/.* and seeds 11, 12 of .*/a/", **few)

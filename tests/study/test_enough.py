@@ -8,7 +8,8 @@ from scipy import stats as reference
 
 from vitexp import stats
 from vitexp.stats.crossed import Variance
-from vitexp.study.enough import MOST_SEEDS, Needed, needed, seeds_to_run
+from vitexp.stats.planning import SENSIBLE_SEEDS, seeds_and_images
+from vitexp.study.sides import seeds_to_run
 
 
 def power(n, effect, sd, alpha):
@@ -19,19 +20,19 @@ def power(n, effect, sd, alpha):
 @pytest.mark.parametrize(("effect", "alpha"), [(0.02, 0.05), (0.01, 0.05), (0.02, 0.000125), (0.005, 0.001)])
 def test_so_many_seeds_have_the_power_of_the_paired_test(effect, alpha):
     sd, n = 0.015, 5
-    found = needed(Variance(((sd**2 / n, n - 1.0),)), n, effect, alpha)
-    assert found.seeds is not None
-    assert 0.77 < power(found.seeds, effect, sd, alpha) < 0.93
-    assert power(found.seeds - 2, effect, sd, alpha) < 0.8
+    found, _ = seeds_and_images(Variance(((sd**2 / n, n - 1.0),)), n, effect, alpha)
+    assert found is not None
+    assert 0.77 < power(found, effect, sd, alpha) < 0.93
+    assert power(found - 2, effect, sd, alpha) < 0.8
 
 
 def test_images_that_are_too_few_are_said_to_be_and_how_many_would_do():
     n, count = 5, 359
     per_image, of_seeds = 0.3, 0.015**2 / n
-    found = needed(Variance(((of_seeds, 4.0),), per_image / count, count), n, 0.02, 0.05)
-    assert found.images is not None
-    assert found.images > count
-    total = of_seeds * n / found.seeds + per_image / found.images
+    found, images = seeds_and_images(Variance(((of_seeds, 4.0),), per_image / count, count), n, 0.02, 0.05)
+    assert images is not None
+    assert images > count
+    total = of_seeds * n / found + per_image / images
     distance = reference.norm.ppf(0.975) + reference.norm.ppf(0.8)
     assert distance * math.sqrt(total) == pytest.approx(0.02, rel=0.05)
     assert distance * math.sqrt(per_image / count) > 0.02  # with any number of seeds
@@ -39,20 +40,21 @@ def test_images_that_are_too_few_are_said_to_be_and_how_many_would_do():
 
 @pytest.mark.parametrize("effect", [0.0, 1e-6])
 def test_nothing_shows_a_difference_that_small(effect):
-    assert needed(Variance(((0.015**2 / 5, 4.0),)), 5, effect, 0.05) == Needed(effect, None)
-    assert needed(Variance(((0.015**2 / 5, 4.0),), 1e-4, 359), 5, effect, 0.05) == Needed(effect, None)
+    assert seeds_and_images(Variance(((0.015**2 / 5, 4.0),)), 5, effect, 0.05) == (None, None)
+    assert seeds_and_images(Variance(((0.015**2 / 5, 4.0),), 1e-4, 359), 5, effect, 0.05) == (None, None)
 
 
 def test_what_is_needed_falls_with_the_effect_and_ends():
-    found = [needed(Variance(((0.015**2 / 5, 4.0),)), 5, effect, 0.05).seeds for effect in (0.05, 0.02, 0.01, 0.005)]
+    variance = Variance(((0.015**2 / 5, 4.0),))
+    found = [seeds_and_images(variance, 5, effect, 0.05)[0] for effect in (0.05, 0.02, 0.01, 0.005)]
     assert found == sorted(found)
-    assert found[-1] < MOST_SEEDS
+    assert found[-1] < SENSIBLE_SEEDS
 
 
 def test_so_many_seeds_decide_as_often_as_promised():
     """Planned from the truth; judged by the statistics themselves, as paired arms."""
     draw, sd, effect = np.random.default_rng(1), 0.015, 0.015
-    total = needed(Variance(((sd**2 / 8, 7.0),)), 8, effect, 0.05).seeds
+    total = seeds_and_images(Variance(((sd**2 / 8, 7.0),)), 8, effect, 0.05)[0]
     shown = 0
     for _ in range(400):
         common, own = draw.normal(0, 0.03, total), draw.normal(0, sd / math.sqrt(2), (2, total))

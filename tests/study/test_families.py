@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vitexp.study.claims.families import HYBRID, RESNET, VIT, family_of, network
+from vitexp.study.claims.families import HYBRID, OTHER, RESNET, VIT, family_of, network
 from vitexp.study.claims.verdicts import DIFFER, SUPPORT, UNDECIDED, read_verdicts
 from vitexp.study.select import select
 
@@ -38,6 +38,7 @@ def lines_of(study, lab, claim):
         ("R50+B/16", HYBRID, "R50+B/16"),
         ("R26+S/32", HYBRID, "R26+S/32"),
         ("micro/16@resnet50", HYBRID, "R50+micro/16"),
+        ("micro/4@my_ideas:Overlap", OTHER, "Overlap+micro/4"),
         ("R50x1", RESNET, "R50x1"),
         ("R152x2", RESNET, "R152x2"),
     ],

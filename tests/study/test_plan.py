@@ -121,6 +121,7 @@ def test_other_people_s_numbers_make_a_table_and_a_plan(tmp_path, capsys):
         ("arm,seed,test_acc\na,0,high\n", "line 2: test_acc is 'high', which is no finite number"),
         ("arm,seed,test_acc\na,0,nan\n", "line 2: test_acc is 'nan', which is no finite number"),
         ("arm,seed,test_acc\na,0,0.5\na,0,0.6\n", "has two lines of the same arm and seed"),
+        ("arm,seed,test_acc\na,0,80.5\n", "line 2: test_acc is 80.5, and a share lies in 0 to 1; write 80 % as 0.8"),
     ],
 )
 def test_a_csv_file_that_is_no_table_of_runs_is_refused(tmp_path, capsys, text, sentence):
@@ -128,6 +129,72 @@ def test_a_csv_file_that_is_no_table_of_runs_is_refused(tmp_path, capsys, text, 
     path.write_text(text)
     assert cli.main(["table", str(path)]) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["a,0,0.5", "a,1,0.6", "b,0,0.7", "b,1,0.8"], "not enough evidence"),
+        (["a,0,0.5", "a,1,0.6", "b,2,0.7", "b,3,0.8"], "no seed in common with the baseline in test_acc"),
+        (["a,0,0.5", "a,1,0.5", "a,2,0.5", "b,0,0.7", "b,1,0.7", "b,2,0.7"], "no spread"),
+    ],
+)
+def test_a_csv_file_that_is_no_pilot_is_refused_and_cannot_be_trained(tmp_path, capsys, lines, why):
+    path = tmp_path / "runs.csv"
+    path.write_text("\n".join(["arm, seed, test_acc", *(line.replace(",", ", ") for line in lines)]))
+    assert cli.main(["plan", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"are no pilot ({why}): a plan takes 3 seeds" in said
+    assert "--pilot" not in said
+
+
+def test_losses_are_not_planned_in_points(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text(CSV.replace("test_acc,fewshot_5", "test_loss,test_acc"))
+    assert cli.main(["plan", str(path), "--json"]) == 0
+    assert {row["metric"] for row in json.loads(capsys.readouterr().out)["comparisons"]} == {"test_acc"}
+    path.write_text(CSV.replace("test_acc,fewshot_5", "test_loss,val_loss"))
+    assert cli.main(["plan", str(path)]) == 2
+    assert "are no pilot (no accuracy is primary)" in capsys.readouterr().err
+
+
+def test_a_margin_of_accuracies_is_not_said_of_losses(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text(CSV.replace("test_acc,fewshot_5", "test_loss,val_loss"))
+    assert cli.main(["table", str(path), "--results", str(tmp_path / "results"), "--margin", "0.01"]) == 0
+    text = capsys.readouterr().out
+    assert "95 % interval" in text
+    assert "Equivalent" not in text
+
+
+def test_each_csv_file_has_a_folder_of_its_own(tmp_path):
+    for stem in ("a run", "b"):
+        (tmp_path / f"{stem}.csv").write_text(CSV)
+        assert cli.main(["table", str(tmp_path / f"{stem}.csv"), "--results", str(tmp_path / "results")]) == 0
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["csv-a_run", "csv-b"]
+
+
+def test_the_pilot_is_judged_by_the_margin_that_is_planned(lab, pilot):
+    wide, narrow = (make_plan(pilot, lab.root, margin=margin) for margin in (0.3, 0.0001))
+    assert [row.verdict for row in wide.rows if "equivalent within 0.3" not in row.verdict] == []
+    assert [row.verdict for row in narrow.rows if "equivalent" in row.verdict] == []
+    assert len(narrow.open) > len(wide.open) == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "refused"),
+    [({"effect": 3.0}, "--effect is 3"), ({"effect": 0.0}, "--effect is 0"), ({"margin": 2.0}, "--margin is 2")],
+)
+def test_a_size_in_per_cent_is_refused(lab, pilot, sizes, refused):
+    with pytest.raises(ValueError, match=f"{refused}; give a difference in accuracy between 0 and 1, such as 0.01"):
+        make_plan(pilot, lab.root, **sizes)
+
+
+def test_seeds_without_end_are_not_blamed_on_images_that_nobody_knows(lab, pilot, capsys):
+    assert cli.main(["plan", str(pilot.path), "--root", str(lab.root), "--effect", "0.000001"]) == 0
+    text = capsys.readouterr().out
+    assert "over 10,000 seeds" in text
+    assert "images" not in text
 
 
 def test_the_options_of_a_csv_file_are_not_for_a_study(lab, pilot, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from vitexp.record import read_record
 from vitexp.study.run.runner import MOST_LOSSES
+from vitexp.study.select import found_study
 
 
 def value(*choices):
@@ -29,14 +30,21 @@ def test_every_cell_is_trained_once_and_then_never_again(study, run, ground):
     assert ground.trainings() == [1, 1, 1, 1]
 
 
+def test_the_first_seeds_alone_leave_the_whole_study_known(study, run, ground, tmp_path):
+    made = study(seeds=(0, 1, 2), **{"model.lr": value(0.1, 0.2)})
+    run(made)
+    outcome, _ = run(made, seeds=[0, 1])
+    assert (outcome.finished, outcome.started) == (4, 0)
+    assert len(found_study(tmp_path / "s").cells()) == 6
+
+
 def test_the_end_names_the_arms_whose_runs_did_not_train(study, run):
     grid = {"model.lr": value(0.1, 0.2), "model.flat": value([], [1, 2])}
     said = run(study(seeds=(0, 1, 2), **grid))[1].splitlines()
     what = "training loss 2.3 at the start, 2.31 at the end"
     found = [line for line in said if "did not train" in line]
-    assert found == [
-        f"2 of 3 runs of flat=[1, 2] lr={rate} did not train (seed 1: {what}; seed 2: {what})" for rate in (0.1, 0.2)
-    ]
+    rate = "(2 of 3 runs, 67 %, 95 % interval 9 to 99 %; left out;"
+    assert found == [f"did not train: flat=[1, 2] lr={lr} {rate} seed 1: {what}; seed 2: {what})" for lr in (0.1, 0.2)]
     assert said[-1] == found[-1]
 
 

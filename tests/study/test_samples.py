@@ -1,6 +1,7 @@
 """Answers to single images: from the bits beside real records to the statistics of a table."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from vitexp import stats
 from vitexp.bits import write_answers
 from vitexp.record import read_records, write_record
+from vitexp.report import claims_text
+from vitexp.report.curve_text import curve_view
+from vitexp.study.claims.verdicts import judge_claims
+from vitexp.study.curve import make_curve
 from vitexp.study.samples import read_answers, sample_of
 from vitexp.study.select import select
 from vitexp.study.table import make_table
@@ -22,7 +27,7 @@ def answers_of(pool, seed, metric, draw=0):
     return hard + 0.7 * noise > 0
 
 
-def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: None):
+def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: None, **facts):
     """Records with their answers: one set of bits for the test accuracy, two draws for the probe."""
     for cell in study.cells():
         pool = cell.overrides["model.pool"]
@@ -34,7 +39,7 @@ def written(lab, study, order=lambda pool: "the test images", spoil=lambda *_: N
         entries = {}
         for name, right in bits.items():
             entries |= write_answers(folder, name, right.tolist(), order(pool))
-        lab.run(cell, metrics, study=study.name, folder=folder, answers=entries)
+        lab.run(cell, metrics, study=study.name, folder=folder, answers=entries, **facts)
         spoil(pool, cell.seed, folder)
 
 
@@ -106,15 +111,8 @@ def damaged(pool, seed, folder):
         (folder / "answers" / "test_acc.bits").write_bytes(b"\x00" * 8)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"spoil": lambda pool, seed, folder: damaged(pool, seed, folder)},
-        {"order": lambda pool: f"images of {pool}"},
-    ],
-)
-def test_without_the_same_images_on_both_sides_a_difference_is_about_seeds_alone(lab, study, given):
-    written(lab, study, **given)
+def test_without_sound_answers_on_both_sides_a_difference_is_about_seeds_alone(lab, study):
+    written(lab, study, spoil=lambda pool, seed, folder: damaged(pool, seed, folder))
     judged = entry(make_table(study, lab.root), "test_acc", "gap").judgement
     assert (judged.images, judged.variance.images) == (0, 0.0)
 
@@ -125,7 +123,8 @@ def test_bits_that_are_not_behind_the_number_are_not_used(lab, study):
     run = arm.runs[0]
     assert read_answers(run, "test_acc") is not None
     run.metrics["test_acc"] += 0.01
-    assert read_answers(run, "test_acc") is None
+    with pytest.raises(ValueError, match="and the mean of its answers"):
+        read_answers(run, "test_acc")
 
 
 def test_records_without_bits_have_intervals_over_seeds_alone(lab, filled):
@@ -207,6 +206,16 @@ def test_answers_that_are_not_what_the_record_says_are_named_and_not_used(lab, s
     assert entry(table, "test_acc", "cls").sample.has_answers
 
 
+def test_curves_and_claims_name_them_as_tables_do(lab):
+    settings = {"study.name": "s", "study.metrics": ["test_acc"], "study.x": "train_flops"}
+    study = lab.study(settings, {"model.pool": ["cls", "gap"], "seed_everything": SEEDS})
+    written(lab, study, spoil=damaged, train_flops=1e9)
+    curve, claims = make_curve(study, lab.root), judge_claims([study.path], lab.root)
+    said = [curve.cautions, claims_text.cautions(claims), curve_view(curve).cautions]
+    assert [sum("answers to single images are unsound" in text for text in texts) for texts in said] == [1, 1, 1]
+    assert not make_curve(study, lab.root).points[1].sample.has_answers
+
+
 def test_a_metric_in_float32_is_still_the_mean_of_its_bits(lab, study):
     written(lab, study)
     run = select(study, lab.root).arms[0].runs[0]
@@ -218,3 +227,28 @@ def test_old_records_and_sound_ones_have_no_such_caution(lab, study, filled):
     written(lab, study)
     for table in (make_table(study, lab.root), make_table(filled.study, filled.root)):
         assert not [text for text in table.cautions if "unsound" in text]
+
+
+def test_a_number_that_is_not_finite_does_not_spoil_the_answers_of_other_seeds(lab, study):
+    def nan(pool, seed, folder):
+        if (pool, seed) == ("gap", 1):
+            record = json.loads((folder / "record.json").read_text())
+            record["metrics"]["test_acc"] = float("nan")
+            (folder / "record.json").write_text(json.dumps(record))
+
+    written(lab, study, spoil=nan)
+    table = make_table(study, lab.root)
+    assert entry(table, "test_acc", "gap").interval.images == IMAGES
+    assert not [text for text in table.cautions if "unsound" in text]
+
+
+@pytest.mark.parametrize("about", ["such", "these"])
+def test_an_arm_that_was_measured_on_other_images_is_not_compared(lab, study, about):
+    written(lab, study, order=lambda pool: f"images of {pool}")
+    table = make_table(replace(study, config=replace(study.config, images=about)), lab.root)
+    found = entry(table, "test_acc", "gap")
+    assert found.judgement is None
+    assert found.left_out == "not measured on the baseline's images: test images {} and {}".format(
+        *(f"images of {pool}"[:12] for pool in ("gap", "cls"))
+    )
+    assert any(found.left_out in note for note in table.notes)

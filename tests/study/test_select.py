@@ -53,7 +53,9 @@ def test_of_two_finished_runs_of_a_cell_the_newest_counts_and_it_is_said(lab):
     lab.run(cell, {"test_acc": 0.8}, study="s", finished="2026-02-01", folder=lab.root / "s" / "zzz")
     selection = select(study, lab.root)
     assert selection.arms[0].values("test_acc") == {0: 0.9}
-    assert any("1 run of a cell and seed that had been run before" in note for note in selection.notes)
+    (note,) = [note for note in selection.notes if "the newest counts" in note]
+    assert note.startswith("run more than once, of which the newest counts: ")
+    assert note.endswith(" seed 0")
 
 
 def test_runs_of_one_cell_with_other_settings_are_refused_by_name_value_and_count(lab):

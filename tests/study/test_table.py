@@ -149,7 +149,17 @@ def test_a_metric_that_is_not_finite_or_not_held_is_left_out_and_told(lab, fille
         lab.run(cell, values, study="nan")
     table = make_table(study, lab.root)
     assert {e.interval.n for e in table.entries["test_acc"]} == {4}
-    assert "8 finished runs hold no finite test_acc" in table.notes
+    assert "finished runs without a finite test_acc: 8" in table.notes
+
+
+def test_runs_that_did_not_train_are_not_said_to_lack_a_metric(lab, filled):
+    study = lab.positions(**{"study.name": "lost"})
+    lost = {"train_loss_start": 2.3, "train_loss_end": 2.31}
+    for cell in study.cells():
+        lab.run(cell, filled.metrics_of(cell), study="lost", learning=lost if cell.seed == 1 else {})
+    table = make_table(study, lab.root)
+    assert {e.interval.n for e in table.entries["test_acc"]} == {4}
+    assert not [text for text in table.notes if "finite" in text]
 
 
 def test_no_run_at_all_and_a_metric_nobody_holds_are_refused(lab, filled):

@@ -108,15 +108,22 @@ def test_a_plan_that_was_edited_is_refused(planned, until, tmp_path):
     until(planned, 15)
     path = tmp_path / "s" / "study.json"
     plan = json.loads(path.read_text())
-    plan["until_decided"]["after"] = [3, 4, 5]
+    for changes in ({"after": [3, 4, 5]}, {"seeds": list(range(8)), "after": [3, 5, 8]}, {"sha256": "0"}):
+        path.write_text(json.dumps(plan | {"until_decided": plan["until_decided"] | changes}))
+        with pytest.raises(ValueError, match=r"study\.json is damaged or was edited"):
+            make_table(planned, tmp_path)
+    del plan["until_decided"]["sha256"]  # that of an earlier version
     path.write_text(json.dumps(plan))
-    with pytest.raises(ValueError, match=r"study\.json is damaged or was edited"):
-        make_table(planned, tmp_path)
+    assert make_table(planned, tmp_path).looks.after == (3, 5)
 
 
-def test_a_sweep_without_the_flag_does_not_add_seeds_to_a_plan(planned, until, tmp_path, capsys):
+def test_neither_a_sweep_without_the_flag_nor_a_pilot_undoes_a_plan(planned, until, tmp_path, capsys):
     until(planned, 15)
-    assert cli.main(["sweep", str(planned.path), "--root", str(tmp_path)]) == 2
-    assert "gets seeds by a plan: go on with --until-decided" in capsys.readouterr().err
+    before = (tmp_path / "s" / "study.json").read_text()
+    for words in (["sweep"], ["plan", "--pilot", "3"]):
+        assert cli.main([*words, str(planned.path), "--root", str(tmp_path)]) == 2
+        said = capsys.readouterr().err
+        assert "gets seeds by a plan: go on with --until-decided" in said
+    assert (tmp_path / "s" / "study.json").read_text() == before
     assert cli.main(["sweep", str(planned.path), "--root", str(tmp_path / "other"), "--budget", "9"]) == 2
     assert "--budget has no effect alone" in capsys.readouterr().err

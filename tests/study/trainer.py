@@ -18,6 +18,7 @@ from vitexp.record import RunRecord, cell_fingerprint, fingerprint, run_director
 from vitexp.source import package_versions, source_hash
 
 BEST_LR = 0.01
+FINISHED = "2026-01-01T00:01:00+00:00"
 
 if machine := os.environ.get("ANOTHER_MACHINE"):
     from vitexp.study.run import lock
@@ -130,7 +131,8 @@ def train(argv, log_path):
     flat = facts["seed"] in model.get("flat", ())  # a network that learns nothing at these seeds
     learning = {"train_loss_start": 2.3, "train_loss_end": 2.31 if flat else 0.5}
     if model["trouble"] != "exit 0 unfinished":
-        write_record(RunRecord(status="finished", metrics=metrics, learning=learning, **facts), folder)
+        ended = {"status": "finished", "finished": FINISHED}
+        write_record(RunRecord(metrics=metrics, learning=learning, **ended, **facts), folder)
     if model["trouble"] == "finished, exit 1":
         sys.exit(1)
 

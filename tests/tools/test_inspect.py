@@ -156,7 +156,9 @@ def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path,
         {"stem": "conv", "arch": "micro/4", "registers": 2, "pos_embed": "2d"},
         {"pool": "map", "pos_embed": "sincos2d"},
         {"arch": "R+micro/16", "image_size": 64},
-        {"attention": "axial", "pool": "gap", "image_size": 8},
+        {"attention": "axial", "image_size": 8},
+        {"attention": "axial", "registers": 1, "pool": "class_attention", "image_size": 8},
+        {"attention": "strided", "pool": "seqpool"},
         {"pos_embed": "relative", "attention": "local"},
     ],
     ids=str,
@@ -262,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(saved, tmp_path, capsy
     saved()
     (tmp_path / "file").write_text("")
     assert look(out=tmp_path / "file" / "below") == cli.BAD_INPUT
-    assert f"{tmp_path / 'file'} is no folder; give a folder that you may write to" in capsys.readouterr().err
+    assert f"--out {tmp_path / 'file' / 'below'} cannot be written to (" in capsys.readouterr().err
     assert cli.main(["inspect", "own.safetensors", "own.safetensors"]) == cli.BAD_INPUT
     assert "two networks would write files called own.safetensors" in capsys.readouterr().err
 

@@ -1,7 +1,9 @@
 """`vitexp robustness` from runs to table: the same images for all, what is finished is skipped, bad input refused."""
 
 import json
+import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,13 +11,17 @@ import torch
 import yaml
 
 from vitexp import cli, metrics
-from vitexp.bits import read_answers
+from vitexp.bits import read_answers, write_answers
 from vitexp.data.shards import write
+from vitexp.eval.attention_maps import watch_attention
 from vitexp.eval.changes import blanked, random_order, shuffled
-from vitexp.nn.vit import ViT, ViTConfig
+from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.record import read_record, read_records
-from vitexp.robust import FILE, with_tests
+from vitexp.report.robustness import write_robustness
+from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
+from vitexp.study.spec import as_study
 from vitexp.tools.network import open_network
+from vitexp.tools.robustness import write_test
 from vitexp.weights.read import save_own
 
 STUDY = {
@@ -183,7 +189,14 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_measured(home, sm
     np.save(home / "salience.npy", np.zeros((5, 8, 8)))
     assert "it takes finite numbers of shape (359, 8, 8)" in refused(capsys, "rob.yaml", "--salience", "salience.npy")
     assert "no sweep file" in refused(capsys, "nothing.ckpt")
+    assert "no sweep file" in refused(capsys, "rob.yaml", "nothing.ckpt")  # also the second is read first
+    assert "--ratios is 150; give shares of the patches in %, from 1 to 100" in refused(
+        capsys, folder, "--ratios", "50", "150"
+    )
     assert "--test salient needs --salience" in refused(capsys, folder, "--test", "salient")
+    save_own(build(ViTConfig(arch="R14x0.5", image_size=8, classes=10)), home / "resnet.safetensors")
+    said = refused(capsys, home / "resnet.safetensors", "--data", "digits", "--test", "attended")
+    assert "--test attended: ResNet has no grid of tokens that attend to each other" in said
 
 
 def test_a_study_without_runs_or_without_checkpoints_is_refused(home, capsys):
@@ -194,7 +207,9 @@ def test_a_study_without_runs_or_without_checkpoints_is_refused(home, capsys):
 
 def test_a_folder_that_cannot_be_written_is_refused(home, capsys):
     (home / "results").write_text("a file")
-    assert "results" in refused(capsys, "rob.yaml", "--test", "shuffle")
+    said = refused(capsys, "rob.yaml", "--test", "shuffle")
+    assert "--out results cannot be written to (" in said
+    assert "give a folder that you may write to" in said
 
 
 def test_a_checkpoint_of_other_weights_is_refused(home, capsys):
@@ -203,3 +218,78 @@ def test_a_checkpoint_of_other_weights_is_refused(home, capsys):
     status, _, err = robustness(capsys, "rob.yaml", "--test", "shuffle")
     assert status == 2
     assert "the checkpoint holds other weights" in err
+
+
+def test_what_two_commands_write_at_once_is_all_there(tmp_path):
+    subject = Subject(name="one", checkpoint=tmp_path / "last.ckpt", folder=tmp_path)
+    names = [f"drop_{ratio}" for ratio in range(1, 41)]
+
+    def write(name):
+        write_test(subject, name, np.array([True, False]), "order", key=name, settings={})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, names))
+    assert set(read_tests(tmp_path, None)) == set(names)
+
+
+def test_mean_corruption_error_is_that_of_a_hand(home, capsys):
+    """Errors of two families: none 0.4 and 0.6 (seeds 0 and 1) and 0.2, 0.2; the baseline 0.2, 0.2 and 0.1, 0.3."""
+    wrong = {
+        "contrast": {("none", 0): 4, ("none", 1): 6, ("1d", 0): 2, ("1d", 1): 2},
+        "fog": {("none", 0): 2, ("none", 1): 2, ("1d", 0): 1, ("1d", 1): 3},
+        "snow": {("none", 0): 2, ("none", 1): 2, ("1d", 0): 0, ("1d", 1): 0},
+    }
+    for run in read_records(home / "runs")[0]:
+        tests = {}
+        for family, errors in wrong.items():
+            for level in range(1, 6):
+                name = f"ours_{family}_{level}"
+                kept = errors[run.config["model"]["pos_embed"], run.seed] * level
+                right = [place >= kept for place in range(30)]  # errors grow from severity to severity
+                answers = write_answers(run.directory, f"robust/{name}", right, "order")[f"robust/{name}"]
+                tests[name] = {"accuracy": sum(right) / 30, "key": "", "settings": {}, "answers": answers}
+        write_tests(run.directory, run, tests)
+    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
+    text = (home / "results" / "rob" / "robustness.md").read_text()
+    section = text[text.index("Mean corruption error over 2 families (without 1 in which it makes no error)") :]
+    means = [float(found) for found in re.findall(r"\| ([\d.]+) ± ", section)]
+    # none: (4 / 2 + 2 / 2) / 2 and (6 / 2 + 2 / 2) / 2; 1-D: (2 / 2 + 1 / 2) / 2 and (2 / 2 + 3 / 2) / 2
+    assert sorted(means) == [100.0, 175.0]
+    halves = [float(found) for found in re.findall(r" ± ([\d.]+)", section)][:2]
+    assert sorted(halves) == pytest.approx([12.706 * 25, 12.706 * 25], abs=0.1)  # Student's quantile, one degree
+
+
+def test_patches_that_a_network_attends_to_are_its_own(home, capsys):
+    robustness(capsys, "rob.yaml", "--test", "attended", "--ratios", "50")
+    from vitexp.data.module import ShardData
+
+    (batch,) = ShardData(shards=str(home / "digits"), batch_size=1000).eval_loader("test")
+    for run in runs(home):
+        network = open_network(f"{run.directory}/checkpoints/last.ckpt").network
+        given = batch.images / 127.5 - 1
+        with torch.no_grad():
+            read = watch_attention(network, given, 17, 4)[-1].mean(1)[:, 0, 1:]  # the class token's, 4 x 4 patches
+            for image, order in zip(given, read.argsort(descending=True), strict=True):
+                for place in order[:8].tolist():
+                    row, column = 2 * (place // 4), 2 * (place % 4)
+                    image[:, row : row + 2, column : column + 2] = -1
+            expected = (network(given).argmax(1) == batch.labels).numpy()
+        found = np.array(read_answers(run.directory, run, "robust/attended_50"))
+        assert (found != expected).mean() < 0.01
+        assert run.metrics["robust/attended_50"] != run.metrics["robust/clean"]
+
+
+def test_checkpoints_of_one_name_keep_their_own_numbers(home, capsys):
+    files = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        (home / f"copy-{seed}").mkdir()
+        files.append(home / f"copy-{seed}" / "last.safetensors")
+        network = build(ViTConfig(arch="micro/2", image_size=8, classes=10))
+        torch.nn.init.normal_(network.head.weight)
+        save_own(network, files[-1])
+    words = ("--data", "digits", "--test", "shuffle", "--images", "100")
+    alone = [robustness(capsys, file, *words, "--out", f"out-{place}")[1] for place, file in enumerate(files)]
+    together = robustness(capsys, *files, *words)[1]
+    assert together == "".join(alone)
+    assert alone[0].splitlines()[1:] != alone[1].splitlines()[1:]

@@ -1,9 +1,12 @@
 """One set of digits and one door for the runs of this floor's tests."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from vitexp import cli
+from vitexp import axes, cli, metrics, own
 from vitexp.data.shards import write
 
 
@@ -24,6 +27,35 @@ def door(digits, tmp_path, monkeypatch):
             return error.code
 
     return run
+
+
+EXAMPLE = (Path(__file__).parents[2] / "examples" / "my_ideas.py").read_text()
+
+
+@pytest.fixture
+def forget():
+    """Forgets the user's files, as a new process would begin."""
+
+    def run():
+        for name in ("ideas", "wrong", "aside"):
+            sys.modules.pop(name, None)
+        own.load.cache_clear()
+        own._LOADED.clear()
+        axes._LABELS.clear()
+        metrics._LEARNED.clear()
+
+    return run
+
+
+@pytest.fixture
+def ideas(tmp_path, monkeypatch, forget):
+    """The example's file in the working folder, under another name; a new process each test."""
+    path = list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ideas.py").write_text(EXAMPLE)
+    yield tmp_path / "ideas.py"
+    sys.path[:] = path
+    forget()
 
 
 COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])

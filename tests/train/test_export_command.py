@@ -93,7 +93,8 @@ def test_our_own_form_holds_what_no_other_can(tmp_path):
     [{"pos_embed": "relative"}, *(pytest.param(axes, marks=pytest.mark.slow) for axes in (
         {}, {"pos_embed": "1d", "pos_at": "shared"},
         {"pool": "gap", "pos_embed": "2d", "pos_at": "every"}, {"pool": "map", "pos_embed": "rope"},
-        {"attention": "local", "pos_embed": "sincos2d"}, {"attention": "axial", "pool": "gap"},
+        {"attention": "local", "pos_embed": "sincos2d"}, {"attention": "axial", "pool": "gap"}, {"attention": "axial"},
+        {"attention": "strided", "pool": "class_attention"}, {"attention": "fixed", "pool": "seqpool"},
         {"head": "tanh", "pos_embed": "none"}, {"stem": "conv"},
         {"registers": 2, "norm": "rms", "mlp": "swiglu", "qk_norm": True, "layer_scale": 0.1, "block": "parallel"},
     ))],
@@ -187,7 +188,8 @@ def test_resnets_are_kept_in_our_own_form_and_refused_in_others(tmp_path, order,
 
 @pytest.mark.parametrize(
     "axes", [{"arch": "R14x0.5"}, *(pytest.param(axes, marks=pytest.mark.slow) for axes in (
-        {"arch": "R14x0.5", "resnet": "postact"}, {"arch": "R14+micro/16"}, {"arch": "R+micro/16"},
+        {"arch": "R14x0.5", "resnet": "postact"}, {"arch": "R14x0.5", "resnet": "axial"}, {"arch": "R14+micro/16"},
+        {"arch": "R+micro/16"},
     ))],
     ids=str,
 )  # fmt: skip
@@ -204,7 +206,7 @@ TAKEN_BY = {
     "pos_embed": {"none": ALL, "1d": ALL, "2d": ANY, "relative": ANY, "sincos2d": ANY | {"npz"}, "rope": ANY},
     "pos_at": {"stem": ALL, "every": ANY, "shared": ANY},
     "pos_join": {"add": ALL, "concat": ANY, "multiply": ANY},
-    "pool": {"cls": ALL, "gap": ALL, "map": ALL},
+    "pool": {"cls": ALL, "gap": ALL, "map": ALL, "seqpool": ANY, "class_attention": ANY},
     "stem": {
         "auto": ALL,
         "patch": ALL,
@@ -215,15 +217,15 @@ TAKEN_BY = {
         "conv": ANY,
     },
     "block": {"sequential": ALL, "parallel": ANY},
-    "attention": {"full": ALL, "local": ANY, "axial": ANY},
-    "resnet": {"preact": ALL, "postact": ANY | {"npz"}},
+    "attention": {"full": ALL, "local": ANY, "axial": ANY, "strided": ANY, "fixed": ANY},
+    "resnet": {"preact": ALL, "postact": ANY | {"npz"}, "axial": ANY},
     "gelu": {"tanh": ALL, "exact": ANY | {"timm"}},
     "head": {"linear": ALL, "tanh": ANY | {"npz"}},
 }
 BESIDE = {
-    "every": {"pos_embed": "1d"}, "axial": {"pool": "gap", "pos_embed": "none"}, "resnet50": {"arch": "micro/16"},
+    "every": {"pos_embed": "1d"}, "resnet50": {"arch": "micro/16"},
     "resnet26": {"arch": "micro/32"}, "resnet14": {"arch": "micro/16"}, "root": {"arch": "micro/16"},
-    "postact": {"arch": "R14x0.5"}, "preact": {"arch": "R14x0.5"},
+    "resnet": {"arch": "R14x0.5"},
 }  # fmt: skip
 
 
@@ -248,7 +250,9 @@ def test_every_word_is_exported_or_refused_by_its_name(tmp_path, axis, word, for
     if form == "npz" and word in ("resnet50", "resnet26"):  # timm builds them at their own depth alone
         monkeypatch.setitem(HYBRIDS, word, replace(HYBRIDS[word], blocks=dict.fromkeys(HYBRIDS[word].blocks, (1, 1))))
     size = 8 if not {"stem", "resnet"} & {axis} else 32
-    chosen = {"arch": "micro/2", "image_size": size, "classes": 3, axis: word} | BESIDE.get(word, {})
+    chosen = (
+        {"arch": "micro/2", "image_size": size, "classes": 3, axis: word} | BESIDE.get(axis, {}) | BESIDE.get(word, {})
+    )
     save_own(build(ViTConfig(**chosen)), tmp_path / "own.safetensors")
     status, said = export(tmp_path, "out", form), capsys.readouterr()
     if form in TAKEN_BY[axis][word]:

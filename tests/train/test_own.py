@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitexp import axes, cli, own
+from vitexp import cli
 from vitexp.eval.flops import forward_macs
 from vitexp.nn.vit import ViTConfig, build
 from vitexp.record import fingerprint, read_record, read_records
@@ -20,37 +20,11 @@ MINE = "--model.pos_embed=ideas:Alibi2D"
 HEAD = "import torch\nfrom vitexp.nn.position import Position\nopen('imported', 'w').close()\n"
 
 
-@pytest.fixture(autouse=True)
-def _new_process(monkeypatch):
-    """What a process remembers of a user's files is forgotten after each test."""
-    path = list(sys.path)
-    yield
-    sys.path[:] = path
-    forget()
-
-
-def forget():
-    """As a new process would begin."""
-    for name in ("ideas", "wrong", "aside"):
-        sys.modules.pop(name, None)
-    own.load.cache_clear()
-    own._LOADED.clear()
-    axes._LABELS.clear()
-
-
-@pytest.fixture
-def ideas(tmp_path, monkeypatch):
-    """The example's file in the working folder, under another name."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ideas.py").write_text(EXAMPLE)
-    return tmp_path / "ideas.py"
-
-
 def config(**options):
     return ViTConfig(**{"arch": "micro/4", "image_size": 8, "classes": 3, "pos_embed": "ideas:Alibi2D"} | options)
 
 
-def test_a_position_in_a_file_is_trained_recorded_and_shown_without_the_file(door, ideas, capsys):
+def test_a_position_in_a_file_is_trained_recorded_and_shown_without_the_file(door, ideas, capsys, forget):
     slope = "--model.options.pos_embed.slope=2"
     assert door("fit", *TINY, MINE, slope, "--study.name=mine") == 0
     assert door("fit", *TINY, "--study.name=mine") == 0
@@ -112,7 +86,7 @@ def test_two_arms_of_a_sweep_one_of_them_own(digits, ideas, capsys):
     assert first.keys() <= second.keys()
 
 
-def test_an_edited_file_is_another_run_and_so_is_one_that_it_imports(digits, ideas):
+def test_an_edited_file_is_another_run_and_so_is_one_that_it_imports(digits, ideas, forget):
     words = ["fit", f"--data.shards={digits}", *TINY, MINE]
 
     def planned():
@@ -164,7 +138,7 @@ def test_all_other_weights_start_as_those_of_the_baseline(ideas):
     assert torch.equal(here.position.penalty, again.position.penalty)
 
 
-def test_what_a_part_multiplies_is_counted_unless_it_says_so(ideas):
+def test_what_a_part_multiplies_is_counted_unless_it_says_so(ideas, forget):
     """By hand: one product of T x D with D x D in each of 4 layers, T = 5 and D = 64."""
     ideas.write_text(
         f"{HEAD}class Alibi2D(Position):\n    def __init__(self, layout, at):\n        super().__init__(layout, at)\n"
@@ -239,7 +213,7 @@ def test_options_and_paths_that_cannot_be_are_refused(door, ideas, capsys, words
 
 
 @pytest.fixture
-def trained(door, ideas):
+def trained(door, ideas, forget):
     """The checkpoint of a run with an own position, whose file leaves a trace when it is imported; forgotten."""
     ideas.write_text(HEAD + EXAMPLE)
     assert door("fit", *TINY, MINE, "--run.dir=run") == 0
@@ -266,7 +240,7 @@ def test_a_checkpoint_imports_nothing_unless_it_is_allowed(trained, ideas, opens
 
 
 @pytest.mark.parametrize("opens", OPENS)
-def test_a_checkpoint_is_refused_where_its_file_has_changed_or_is_gone(trained, ideas, opens):
+def test_a_checkpoint_is_refused_where_its_file_has_changed_or_is_gone(trained, ideas, opens, forget):
     ideas.write_text(HEAD + EXAMPLE + "\n")
     with pytest.raises(ValueError, match=r"ideas:Alibi2D has changed: the hash of ideas.py is \w+ now and was \w+"):
         OPENS[opens](trained, True)
@@ -287,7 +261,7 @@ def test_commands_take_the_flag_and_formats_of_others_refuse_the_part(trained, c
     assert torch.equal(written.head.weight, open_network(str(trained)).network.head.weight)
 
 
-def test_a_run_goes_on_and_is_measured_by_the_part_that_it_was_trained_with(door, trained, ideas, capsys):
+def test_a_run_goes_on_and_is_measured_by_the_part_that_it_was_trained_with(door, trained, ideas, capsys, forget):
     assert door("validate", *TINY, MINE, "--run.dir=run") == 0
     forget()
     ideas.write_text(HEAD + EXAMPLE + "\n")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchmetrics.functional import calibration_error
 
-from vitexp import axes, cli, metrics, own
+from vitexp import cli, metrics
 from vitexp.data.module import ShardData
 from vitexp.record import read_record, read_records
 from vitexp.tools.network import open_network
@@ -18,28 +18,10 @@ TINY = ["--model.arch=micro/4", "--data.train_images=40", "--data.batch_size=20"
 TINY += ["--run.shots=[]", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
 MEASURED = ["--run.evaluators=[ideas:Ece]", "--run.options.Ece.bins=10"]
 
-
-@pytest.fixture(autouse=True)
-def ideas(tmp_path, monkeypatch):
-    """The example's file in the working folder, under another name; a new process each test."""
-    path = list(sys.path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ideas.py").write_text(EXAMPLE)
-    yield tmp_path / "ideas.py"
-    sys.path[:] = path
-    forget()
+pytestmark = pytest.mark.usefixtures("ideas")
 
 
-def forget():
-    """As a new process would begin."""
-    sys.modules.pop("ideas", None)
-    own.load.cache_clear()
-    own._LOADED.clear()
-    axes._LABELS.clear()
-    metrics._LEARNED.clear()
-
-
-def test_an_evaluator_measures_all_test_images_and_the_record_says_what(door, digits, capsys):
+def test_an_evaluator_measures_all_test_images_and_the_record_says_what(door, digits, capsys, forget):
     assert door("fit", *TINY, *MEASURED, "--run.dir=run") == 0
     record, data = read_record("run"), ShardData(shards=str(digits))
     network = open_network("run/checkpoints/last.ckpt").network
@@ -98,7 +80,7 @@ def test_runs_without_them_keep_their_fingerprint():
     assert fingerprint(after) == fingerprint(before)
 
 
-def test_each_edit_and_option_of_them_is_another_run(digits, ideas):
+def test_each_edit_and_option_of_them_is_another_run(digits, ideas, forget):
     start = ["fit", f"--data.shards={digits}", *TINY, *MEASURED, "--data.auto_augment=ideas:Speckle"]
     found = [cli.plan([*start, f"--data.options.auto_augment.share={share}"])["fingerprint"] for share in (0.1, 0.2)]
     found.append(cli.plan([*start[:-2], "--run.options.Ece.bins=5", start[-1]])["fingerprint"])
@@ -218,7 +200,7 @@ command: ["${{env}}", "vitexp", "fit", "--config", "${{args_json_file}}"]
 
 
 @pytest.mark.slow
-def test_own_parts_go_from_a_file_to_a_table_with_error_bars(digits, capsys):
+def test_own_parts_go_from_a_file_to_a_table_with_error_bars(digits, capsys, forget):
     Path("sweep.yaml").write_text(SWEEP.format(digits=digits))
     assert cli.main(["sweep", "sweep.yaml", "--workers=1"]) == 0
     records, damaged = read_records("runs")

@@ -185,3 +185,15 @@ def test_a_wrong_formula_of_what_it_multiplies_is_said_of_the_part(macs):
     with pytest.raises(ValueError, match=said) as found:
         forward_macs(ViTConfig(arch="micro/4", image_size=8, classes=3, pos_embed="strange:Mine"))
     assert str(found.value).count("mend that file") == 1
+
+
+def test_what_a_constructor_draws_from_numpy_and_python_follows_the_seed_too():
+    drawn = "self.table.data *= numpy.random.rand() + random.random(); self.register_buffer"
+    written("import random\nimport numpy\n")
+    Path("strange.py").write_text(Path("strange.py").read_text().replace("self.register_buffer", drawn))
+    tables = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        tables.append(network().position.table)
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])

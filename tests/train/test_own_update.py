@@ -1,12 +1,11 @@
 """An optimiser and a loss of the user's own by import path: against plain torch, and every way of being wrong."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from vitexp import axes, cli, own
+from vitexp import cli
 from vitexp.record import read_record
 from vitexp.tools.network import open_network
 from vitexp.train.config import ClassifyConfig
@@ -19,24 +18,7 @@ TINY = ["--model.arch=micro/4", "--data.train_images=40", "--data.batch_size=20"
 TINY += ["--run.shots=[]", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
 MINE = ["--model.optimizer=ideas:SignSgd", "--model.loss=ideas:Focal"]
 
-
-@pytest.fixture(autouse=True)
-def ideas(tmp_path, monkeypatch):
-    """The example's file in the working folder, under another name; a new process each test."""
-    path = list(sys.path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "ideas.py").write_text(EXAMPLE)
-    yield tmp_path / "ideas.py"
-    sys.path[:] = path
-    forget()
-
-
-def forget():
-    """As a new process would begin."""
-    sys.modules.pop("ideas", None)
-    own.load.cache_clear()
-    own._LOADED.clear()
-    axes._LABELS.clear()
+pytestmark = pytest.mark.usefixtures("ideas")
 
 
 def config(**options):
@@ -44,7 +26,7 @@ def config(**options):
     return Classifier(**small | options).config
 
 
-def test_the_record_says_what_trained_and_a_network_is_read_without_it(door, ideas, capsys):
+def test_the_record_says_what_trained_and_a_network_is_read_without_it(door, ideas, capsys, forget):
     options = ["--model.options.optimizer.momentum=0.5", "--model.options.loss.gamma=1"]
     assert door("fit", *TINY, *MINE, *options, "--run.dir=run") == 0
     record = read_record("run")
@@ -70,7 +52,7 @@ def test_it_gets_groups_rates_and_options(ideas):
     assert {group["momentum"] for group in found.param_groups} == {0.5}
 
 
-def test_a_loss_is_the_one_written_also_as_a_function_and_mixed(ideas):
+def test_a_loss_is_the_one_written_also_as_a_function_and_mixed(ideas, forget):
     logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
     sure = logits.softmax(-1)[range(5), labels]
     expected = -((1 - sure) ** 2) * sure.log()

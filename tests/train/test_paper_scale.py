@@ -157,7 +157,7 @@ def test_every_network_passes_the_door_and_has_the_papers_size(name, command):
     config, found = parsed.model.config, parsed.facts()["parameters"]
     arch = f"R50+{config.arch}" if config.stem == "resnet50" else config.arch
     assert parsed.facts()["steps"] > 0
-    if config.arch in TRUNKS:
+    if config.arch in TRUNKS and config.resnet != "axial":  # whose size by hand is in nn/test_resnet_axial.py
         head = (2048 * int(config.arch[-1]) + 1) * config.classes
         assert found - head == pytest.approx(TRUNKS[config.arch] * 1e6, rel=0.005)
     elif arch in HEADLESS and all(getattr(config, key) == word for key, word in PLAIN.items()):

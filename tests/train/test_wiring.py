@@ -309,10 +309,8 @@ AXES = {
     "classes": {"classes": 4},
     "pos_at": {"pos_at": "every"},
     "pos_std": {"pos_std": 0.5},
-    "attention": {"attention": "axial", "pool": "gap"},
     "stem": {"arch": "Ti/16", "image_size": 32, "stem": "resnet50"},
     "window": {"attention": "local", "window": 1},
-    "resnet": {"arch": "R14x0.5", "image_size": 32, "resnet": "postact"},
     "head_bias": {"head_bias": -3.0},
     "dropout": {"dropout": 0.5},
     "registers": {"registers": 2},
@@ -327,8 +325,12 @@ AXES = {
 
 def choices_of(axis):
     others = [value for value in axes.words_of(axis.type) if value != axis.default]
-    beside = {"relative2d": {"pool": "gap"}}
-    return [AXES[axis.name]] if axis.name in AXES else [{axis.name: one} | beside.get(one, {}) for one in others]
+    beside = {"relative2d": {"pool": "gap"}, "resnet": {"arch": "R14x0.5", "image_size": 32}}
+    return (
+        [AXES[axis.name]]
+        if axis.name in AXES
+        else [{axis.name: one} | beside.get(axis.name, beside.get(one, {})) for one in others]
+    )
 
 
 @pytest.mark.parametrize(

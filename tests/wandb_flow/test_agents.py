@@ -116,3 +116,19 @@ def test_a_cell_that_crashes_does_not_end_the_sweep(client, server):
     records = {record.status: record for record in read_records(client.folder / "runs")[0]}
     assert sorted(records) == ["failed", "finished"]
     assert records["failed"].reason == diverged.summary["reason"]
+
+
+def test_agents_serve_the_look_of_a_plan(client, server):
+    settings = {"study.name": "grown", "study.baseline": {"model.pos_embed": "1d"}, "study.metrics": [["test_acc"]]}
+    values = {"run.checkpoint": False, "run.shots": [[]], "model.pos_embed": ["none", "1d"]}
+    client.sweep({**TWO_STEPS, **settings, **values, "seed_everything": [0, 1, 2]})  # only its file is needed
+    words = ("sweep", "sweep.yaml", "--until-decided", "--budget", "6", "--agents", "next.yaml")
+    handed = client.run("vitexp", *words)
+    assert "6 of 6 cells have no finished run" in handed.stdout, handed.stderr
+    before, place = set(server.state.runs), client.make_sweep("next.yaml")
+    agents = [client.start("wandb", "agent", place) for _ in range(2)]
+    assert [client.ended(agent).returncode for agent in agents] == [0, 0]
+    told = [run for name, run in server.state.runs.items() if name not in before]
+    assert [run.state for run in told] == ["finished"] * 6
+    assert len(read_records(client.folder / "runs")[0]) == 6
+    assert "with 6 of 6 runs" in client.run("vitexp", *words).stdout

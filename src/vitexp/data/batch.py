@@ -81,9 +81,7 @@ class Batches(Dataset[Batch]):
         )
 
     def _samples(self, epoch: int, start: int, stop: int, mine: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of this rank's samples in a step, and those that their random numbers belong to, which are others
-        each time that an image is repeated.
-        """
+        """This rank's samples in a step, and whose random numbers they get: others each time that an image comes."""
         if self.how.repeats == 1 or epoch == EVALUATION:
             samples = self.order.samples(epoch, *mine)
             return samples, samples
@@ -212,9 +210,7 @@ def received(loader: "DataLoader[T | ValueError]") -> Iterator[T]:
 
 
 _waiting = False
-"""Whether a worker is waited for: torch's handler for the end of a child process, which raises wherever the run happens
-to be, is let through only then.
-"""
+"""Whether a worker is waited for. torch's handler of SIGCHLD, which raises anywhere, is let through only then."""
 
 
 def _next(answers: Iterator[T]) -> T:

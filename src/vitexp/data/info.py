@@ -143,8 +143,7 @@ def _origin(directory: Path) -> list[str]:
 
 def _recipe(directory: Path) -> dict[str, Any] | None:
     path = directory / "recipe.json"
-    recipe: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-    return recipe
+    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def contact_sheet(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:

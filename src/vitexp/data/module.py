@@ -4,6 +4,7 @@ import hashlib
 import sys
 import weakref
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any, Literal, get_args
 
 from vitexp import torch_ops  # noqa: F401  # isort: skip  (before lightning)
@@ -265,16 +266,6 @@ class ShardData(L.LightningDataModule):
             settle(self.trainer.fit_loop)  # the first hook that the loop calls after a checkpoint is loaded
         return self._loader("train", self._place)
 
-    def val_dataloader(self) -> BatchLoader:
-        """The validation images of this rank."""
-        return self.eval_loader("val")
-
-    def test_dataloader(self) -> BatchLoader:
-        """The test images of this rank."""
-        return self.eval_loader("test")
-
-    predict_dataloader = test_dataloader
-
     def eval_loader(self, split: Split, samples: np.ndarray | None = None) -> BatchLoader:
         """The images of a split in their order, each once, unaugmented; for train those that are trained on.
 
@@ -283,6 +274,9 @@ class ShardData(L.LightningDataModule):
         if not self.count(split):
             raise ValueError(f"{self.name} has no {split} images; its shards hold {', '.join(self.opened.indexes)}")
         return self._loader(split, samples=samples)
+
+    val_dataloader = partialmethod(eval_loader, "val")
+    test_dataloader = predict_dataloader = partialmethod(eval_loader, "test")
 
     def _loader(
         self, split: Split, place: Callable[[], tuple[int, int]] | None = None, samples: np.ndarray | None = None

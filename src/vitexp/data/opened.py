@@ -72,10 +72,7 @@ class SubsetOptions:
         return round((self.val_fraction or 0.0) * images)
 
     def wanted(self, available: int, classes: int) -> int:
-        """How many of the available images to train on.
-
-        Raises: ValueError for more images than there are, or fewer than classes.
-        """
+        """How many images to train on. Raises: ValueError for more than are available, or fewer than classes."""
         images = available if self.images is None else self.images
         if self.fraction is not None:
             images = max(1, round(self.fraction * available))
@@ -151,10 +148,7 @@ def size_of(name: str, own: tuple[int, int] | None, image_size: int | None) -> i
 
 
 def open_all(shards: str) -> dict[str, ShardIndex]:
-    """Every split of the set by its name, `train` first.
-
-    Raises: ValueError when there is no such set, with what to do.
-    """
+    """Every split of the set by its name, `train` first. Raises: ValueError when there is no such set."""
     check_location(shards)
     opened: Any = open_mirror if is_url(shards) else open_shards
     place = shards if is_url(shards) else _directory(shards)

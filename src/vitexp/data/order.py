@@ -37,13 +37,10 @@ def mix(value: np.ndarray) -> np.ndarray:
 
 def key(*parts: int) -> int:
     """One number for several, in their order; other numbers, another stream."""
-    state = 0
+    state = np.zeros(1, np.uint64)
     for part in parts:
-        state = (state + _GAMMA + part) & _ALL
-        state = (state ^ (state >> 30)) * _FACTORS[0] & _ALL
-        state = (state ^ (state >> 27)) * _FACTORS[1] & _ALL
-        state ^= state >> 31
-    return state
+        state = mix(state + np.uint64((_GAMMA + part) & _ALL))
+    return int(state[0])
 
 
 def draw(key: int, samples: np.ndarray) -> np.ndarray:
@@ -55,10 +52,7 @@ def draw(key: int, samples: np.ndarray) -> np.ndarray:
 
 
 def draws(key: int, samples: np.ndarray, count: int) -> np.ndarray:
-    """`count` times 64 random bits for each sample.
-
-    Shapes: samples (B,) -> uint64 (B, count).
-    """
+    """`count` times 64 random bits for each sample. Shapes: samples (B,) -> uint64 (B, count)."""
     return draw(0, draw(key, samples)[:, None] + np.arange(count, dtype=np.uint64))
 
 

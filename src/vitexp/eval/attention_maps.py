@@ -5,6 +5,7 @@ keys. Tokens run prefix first, then the grid (rows, columns) in raster order.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,8 +61,11 @@ def watch_attention(
         network(images)
     seen = [weights for weights in watch.seen if weights.ndim == 4]
     if axial:
-        lines = [weights for weights in seen if weights.shape[-2] == weights.shape[-1]]
-        seen, layers = [_whole(weights, axial, half % 2 == 0) for half, weights in enumerate(lines)], 2 * layers
+        prefix = tokens - math.prod(axial)
+        lines = [weights for weights in seen if weights.shape[-1] - weights.shape[-2] == prefix]
+        asked = [weights for weights in seen if weights.shape[-2:] == (prefix, tokens)] if prefix else []
+        halves = itertools.zip_longest(lines[: 2 * layers], asked[: 2 * layers])
+        seen, layers = [_whole(*both, axial, half % 2 == 0) for half, both in enumerate(halves)], 2 * layers
     seen = [weights for weights in seen if weights.shape[-2:] == (tokens, tokens)]
     if len(seen) != layers:
         where = f"compares all of its {tokens} tokens in {len(seen)} of {layers} layers"
@@ -69,15 +73,21 @@ def watch_attention(
     return seen
 
 
-def _whole(lines: Tensor, grid: tuple[int, int], along_rows: bool) -> Tensor:
-    """Attention within rows, or columns, as attention between all patches.
+def _whole(lines: Tensor, asked: Tensor | None, grid: tuple[int, int], along_rows: bool) -> Tensor:
+    """Attention within rows, or columns, as attention between all tokens; `asked` is that of the prefix.
 
-    Shapes: (B, H * rows, columns, columns), or (B, H * columns, rows, rows) -> (B, H, N, N).
+    Shapes: (B, H * rows, columns, P + columns), or (B, H * columns, rows, P + rows), and (B, H, P, T) -> (B, H, T, T).
     """
     rows, columns = grid
+    to_prefix, lines = lines.tensor_split([lines.shape[-1] - lines.shape[-2]], dim=-1)
     across = torch.eye(rows if along_rows else columns, dtype=lines.dtype, device=lines.device)
     spelled = "bhrcd,rs->bhrcsd" if along_rows else "bhcrs,cd->bhrcsd"
-    return torch.einsum(spelled, lines.unflatten(1, (-1, len(across))), across).flatten(4).flatten(2, 3)
+    patches = torch.einsum(spelled, lines.unflatten(1, (-1, len(across))), across).flatten(4).flatten(2, 3)
+    if asked is None:
+        return patches
+    to_prefix = to_prefix.unflatten(1, (-1, len(across)))
+    to_prefix = (to_prefix if along_rows else to_prefix.transpose(2, 3)).flatten(2, 3)
+    return torch.cat([asked, torch.cat([to_prefix, patches], dim=-1)], dim=2)
 
 
 class _Watch(TorchFunctionMode):

@@ -16,6 +16,7 @@ import torch
 from vitexp.eval.flops import counted_macs, forward_macs
 from vitexp.eval.subject import Subject, apart, put_buffers, same, unlike, unlike_attributes, unsaved
 from vitexp.nn.init import generator_for
+from vitexp.nn.pool import POOLS
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.own import WrongPart, said
@@ -30,6 +31,8 @@ DROWNED = 0.03
 _MACS = 0.001
 _DRAWN = ("drop", "stochastic")
 """What is in the names of options that draw at random in training."""
+_ORDERLESS = {"pos_embed": ("none",), "attention": ("full",), "pool": tuple(POOLS)}
+"""Built-in values that do not see the order of the patches."""
 _SHOWN = 3
 
 
@@ -161,8 +164,8 @@ def _permutation(s: Subject) -> str:
     found = "logits stay with" if invariant else f"logits move by up to {_percent(share)} under"
     text = f"{found} another order of the patches"
     wrong = [axis for axis, value in declared.items() if value != invariant]
-    others = s.config.attention != "full" or ("pos_embed" not in wrong and s.config.pos_embed != "none")
-    if wrong and not invariant and others:
+    alike = {axis: getattr(s.config, axis) in words for axis, words in _ORDERLESS.items() if axis not in wrong}
+    if wrong and not invariant and not all(alike.values()):
         raise Unsaid(f"{text}; whether {_parts(s, wrong)} does that cannot be told beside parts that see the order too")
     if wrong:
         raise Fault(f"{_parts(s, wrong)} declares permutation_invariant {not invariant}, but {text}; mend one of both")

@@ -27,6 +27,7 @@ from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
+from vitexp.nn.resnet_axial import AxialUnit
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import build
 from vitexp.own import failing
@@ -69,7 +70,7 @@ def _forward_macs(config: ViTConfig, as_computed: bool, in_training: bool) -> in
     arch, maps = parse_arch(config.arch, config.stem), pair(config.image_size)
     macs, channels = 0, 3
     if arch.resnet_blocks is not None:
-        macs, maps, channels = _trunk(maps, arch.resnet_blocks, arch.resnet_width, as_computed)
+        macs, maps, channels = _trunk(maps, arch, config.resnet == "axial", as_computed)
     for out in arch.convolutions:
         macs += _convolution(maps, 3, 2, channels * out, as_computed)
         maps, channels = _strided(maps, 2), out
@@ -127,20 +128,19 @@ def _encoder(
     return once + arch.depth * layer + pool.macs(placed, arch.mlp_width)
 
 
-def _trunk(
-    size: tuple[int, int], blocks: tuple[int, ...], factor: float, as_computed: bool
-) -> tuple[int, tuple[int, int], int]:
+def _trunk(size: tuple[int, int], arch: Arch, axial: bool, as_computed: bool) -> tuple[int, tuple[int, int], int]:
     """MACs, size of the maps, and channels after root and stages."""
-    channels = int(64 * factor)
+    channels = width = int(64 * arch.resnet_width)
     macs = _convolution(size, 7, 2, 3 * channels, as_computed)
     size = _strided(_strided(size, 2), 2)  # the root's convolution and its pooling
-    for stage, units in enumerate(blocks):
-        middle = int(64 * factor) * 2**stage
+    for stage, units in enumerate(arch.resnet_blocks or ()):
+        middle = width * 2**stage
         for unit in range(units):
             stride = 2 if stage and not unit else 1
             out = _strided(size, stride)
             macs += size[0] * size[1] * channels * middle
-            macs += _convolution(size, 3, stride, middle**2, as_computed)
+            convolved = _convolution(size, 3, stride, middle**2, as_computed)
+            macs += AxialUnit.spatial_macs(size, middle) if axial else convolved
             macs += out[0] * out[1] * 4 * middle * (middle if unit else middle + channels)
             size, channels = out, 4 * middle
     return macs, size, channels

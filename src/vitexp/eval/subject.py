@@ -65,8 +65,8 @@ class Subject:
 
     def declared(self, name: str) -> dict[str, bool]:
         """What each part says of itself, by axis, where it says something."""
-        words = {axis: getattr(self.config, axis) for axis in TABLES if hasattr(self.config, axis)}
-        found = {axis: getattr(TABLES[axis][word], name, None) for axis, word in words.items()}
+        own = {axis: table for axis, table in TABLES.items() if axes.is_path(getattr(self.config, axis, None))}
+        found = {axis: getattr(table[getattr(self.config, axis)], name, None) for axis, table in own.items()}
         return {axis: value for axis, value in found.items() if isinstance(value, bool)}
 
     def make(self, config: ViTConfig, seed: int) -> nn.Module:

@@ -13,6 +13,7 @@ from vitexp.nn.pool import POOLS
 from vitexp.nn.pos_embed import POSITIONS, check_position
 from vitexp.nn.pos_join import check_join
 from vitexp.nn.position import Position
+from vitexp.nn.stem import STEMS
 from vitexp.nn.table import Config, part, settled
 
 part("head", "linear", label="linear head", about="one linear layer")
@@ -38,9 +39,9 @@ else:
     PosEmbed = Literal[axes.values("pos_embed")] | axes.OwnPart
     PosAt = Literal[axes.values("pos_at")]
     PosJoin = Literal[axes.values("pos_join")]
-    Pool = Literal[axes.values("pool")]
-    Stem = Literal[axes.values("stem")]
-    Attention = Literal[axes.values("attention")]
+    Pool = Literal[axes.values("pool")] | axes.OwnPart
+    Stem = Literal[axes.values("stem")] | axes.OwnPart
+    Attention = Literal[axes.values("attention")] | axes.OwnPart
     Resnet = Literal[axes.values("resnet")]
     Gelu = Literal[axes.values("gelu")]
     Head = Literal[axes.values("head")]
@@ -187,16 +188,10 @@ def check_attention(config: ViTConfig) -> None:
         raise ValueError(f"window is {window}, and must be odd and at least 1, so that a patch can be its centre")
     if attention != "local" and window != WINDOW:
         raise ValueError(f"window {window} has no effect with attention {attention}; leave it out, or use local")
-    if pool.prefix and not kind.sees_all:
-        others = " or ".join(word for word, other in POOLS.items() if not other.prefix)
-        raise ValueError(
-            f"pool {config.pool} cannot be with attention {attention}: a class token lies in no row and no column; "
-            f"use pool {others}"
-        )
     if pool.prefix and position.patches_alone:
         raise ValueError(
             f"pos_embed {config.pos_embed} cannot be with pool {config.pool}: a class token lies in no row and asks "
-            "for no offset; use pool gap or map"
+            "for no offset; use another pool, such as gap"
         )
     if position.has_bias() and not kind.sees_all:
         raise ValueError(
@@ -208,20 +203,15 @@ def check_attention(config: ViTConfig) -> None:
 def check_blocks(config: ViTConfig, arch: Arch) -> None:
     """Raises: ValueError for what has no effect or no meaning in the blocks of a network."""
     axes.check("block", config.block)
-    for table in (NORMS, MLPS):
+    for table in (NORMS, MLPS, STEMS):
         axes.check(table.axis, getattr(config, table.axis))
     if config.registers < 0:
         raise ValueError(f"registers is {config.registers}, and must be 0 or a number of tokens")
-    if config.registers and not LAYERS[config.attention].sees_all:
-        raise ValueError(
-            f"registers {config.registers} cannot be with attention {config.attention}: a register lies in no row and "
-            "no column; use attention full"
-        )
     if not 0 <= config.layer_scale < math.inf:
         raise ValueError(f"layer_scale is {config.layer_scale}, and must be a finite starting value, or 0 for none")
     if config.drop_path and arch.depth == 1:
         raise ValueError(f"drop_path {config.drop_path} has no effect on a single layer, whose rate is 0; leave it out")
-    if config.mlp != "gelu" and config.pool != "map" and config.gelu != ViTConfig.gelu:
+    if config.mlp != "gelu" and not POOLS[config.pool].has_mlp and config.gelu != ViTConfig.gelu:
         raise ValueError(f"gelu {config.gelu} has no effect with mlp {config.mlp}; leave it out")
 
 

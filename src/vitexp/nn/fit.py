@@ -13,6 +13,7 @@ from vitexp.nn.block import Block
 from vitexp.nn.branch import DropPath, LayerScale, path_rate
 from vitexp.nn.mlp import MLPS
 from vitexp.nn.norm import NORMS
+from vitexp.nn.pool_class import ClassLayer
 from vitexp.nn.position import Layout
 
 
@@ -21,6 +22,9 @@ def fit(config: Any, layout: Layout, mlp_width: int, **parts: nn.Module) -> None
     if config.norm != "layer":
         for name, part in parts.items():
             _swap_norms(config, part, name)
+    for one in parts["pool"].modules():
+        if isinstance(one, ClassLayer) and config.layer_scale:
+            one.scale1, one.scale2 = (LayerScale(layout.width, config.layer_scale) for _ in range(2))
     for layer, block in enumerate(parts["blocks"].children()):
         rate = path_rate(config.drop_path, layer, layout.depth)
         for path, half in [*block.named_modules(prefix=f"blocks.{layer}")]:
@@ -29,9 +33,11 @@ def fit(config: Any, layout: Layout, mlp_width: int, **parts: nn.Module) -> None
 
 
 def _swap_norms(config: Any, root: nn.Module, name: str) -> None:
+    own: tuple[str, ...] = ()
     for path, module in [*root.named_modules(prefix=name)]:
+        own = (*own, f"{path}.") if hasattr(module, "own_axis") else own
         for child, norm in [*module.named_children()]:
-            if isinstance(norm, nn.LayerNorm):
+            if isinstance(norm, nn.LayerNorm) and not f"{path}.".startswith(own):  # the user's own keep theirs
                 setattr(module, child, NORMS.make(config, norm.normalized_shape[0], at=f"{path}.{child}"))
 
 

@@ -88,7 +88,7 @@ def initialise(root: nn.Module, seed: int | None = None) -> None:
     seed = torch.initial_seed() if seed is None else seed
     own: tuple[str, ...] = ()
     for path, module in root.named_modules():
-        own = (*own, f"{path}.") if hasattr(module, "own_axis") else own
+        own = (*own, path and f"{path}.") if hasattr(module, "own_axis") else own
         starts = f"{path}.".startswith(own)
         for name, parameter in module.named_parameters(recurse=False):
             rule = _rule_of(module, name, starts)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitexp.nn.table import Table, check_method, part, probe
+from vitexp.own import WrongPart
 
 NORM_EPS = 1e-6
 
@@ -48,7 +49,7 @@ def check_norm(norm: TokenNorm, what: str) -> None:
     tokens = probe(2, 3, norm.width)
     whole, alone = (check_method(f"{what}: forward()", norm, given) for given in (tokens, tokens[:1, 0]))
     if not torch.allclose(whole[0, 0], alone[0], rtol=1e-4, atol=1e-5):
-        raise ValueError(f"{what} makes of a token among others something else than of it alone; norm each by itself")
+        raise WrongPart(f"{what} makes of a token among others something else than of it alone; norm each by itself")
 
 
 NORMS: Table[Callable[[int], nn.Module]] = Table(

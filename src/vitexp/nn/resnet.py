@@ -7,11 +7,12 @@ same numerics, and neither has those of other ports:
                   standardised by          eps of GroupNorm   padding
     postact       biased std + 1e-5        1e-6               TensorFlow's "SAME", the odd pixel goes after
     preact        sqrt(variance + 1e-10)   1e-5               both sides alike: an even grid shifts by a pixel
+    axial         biased std + 1e-5        1e-4               "SAME", in the root: see `vitexp.nn.resnet_axial`
 
 Parameters are drawn by name and stored in the order in which a module defines them: neither may change.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,8 @@ from vitexp.nn.init import Rule, lecun_normal, zeros
 from vitexp.nn.table import Table, part
 
 GROUPS = 32
-NORM_EPS = {"postact": 1e-6, "preact": 1e-5}
-STANDARDISE_EPS = {"postact": 1e-5, "preact": 1e-10}
+NORM_EPS = {"postact": 1e-6, "preact": 1e-5, "axial": 1e-4}
+STANDARDISE_EPS = {"postact": 1e-5, "preact": 1e-10, "axial": 1e-5}
 _NO_EPS = 1e-20  # a constant weight is standardised to 0, not to NaN
 
 
@@ -94,7 +95,7 @@ class StandardisedConv(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, C, rows, columns) -> (B, C', ceil(rows / stride), ceil(columns / stride))."""
-        if self.order == "postact":
+        if self.order != "preact":
             images = pad_same(images, self.kernel_size[0], self.stride[0])
         return F.conv2d(images, standardise(self.weight, self.order), stride=self.stride, padding=self.padding)
 
@@ -111,7 +112,7 @@ class PreactUnit(nn.Module):
     A shortcut that must change shape starts after the first norm.
     """
 
-    def __init__(self, channels: int, middle: int, stride: int) -> None:
+    def __init__(self, channels: int, middle: int, stride: int, grid: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
         out = 4 * middle
         self.gn1, self.conv1 = group_norm(channels, "preact"), StandardisedConv(channels, middle, 1, order="preact")
@@ -132,28 +133,39 @@ class PreactUnit(nn.Module):
 
 @part("resnet", "postact", label="post-activation", about="after it, as in the hybrids")
 class Unit(nn.Module):
-    """1x1, 3x3 (carries the stride), 1x1, each normed; ReLU after the sum.
+    """1x1, 3x3 (carries the stride), 1x1, each normed; ReLU after the sum. `grid` is the size of its maps.
 
     The last norm starts at scale 0, so that a unit starts as its shortcut.
     """
 
-    def __init__(self, channels: int, middle: int, stride: int) -> None:
+    order: ClassVar[str] = "postact"
+
+    def __init__(self, channels: int, middle: int, stride: int, grid: tuple[int, int] = (0, 0)) -> None:
         super().__init__()
-        out = 4 * middle
-        self.conv1, self.gn1 = StandardisedConv(channels, middle, 1), group_norm(middle)
-        self.conv2, self.gn2 = StandardisedConv(middle, middle, 3, stride), group_norm(middle)
-        self.conv3, self.gn3 = StandardisedConv(middle, out, 1), group_norm(out)
+        out, order = 4 * middle, self.order
+        self.conv1, self.gn1 = StandardisedConv(channels, middle, 1, order=order), group_norm(middle, order)
+        self.make_spatial(middle, stride, grid)
+        self.conv3, self.gn3 = StandardisedConv(middle, out, 1, order=order), group_norm(out, order)
         self.gn3.init_rules = {"weight": zeros, "bias": zeros}  # type: ignore[assignment]
         self.projects = stride != 1 or channels != out
         if self.projects:
-            self.conv_proj, self.gn_proj = StandardisedConv(channels, out, 1, stride), group_norm(out)
+            self.conv_proj = StandardisedConv(channels, out, 1, stride, order)
+            self.gn_proj = group_norm(out, order)
+
+    def make_spatial(self, channels: int, stride: int, grid: tuple[int, int]) -> None:
+        """What mixes places."""
+        self.conv2, self.gn2 = StandardisedConv(channels, channels, 3, stride), group_norm(channels)
+
+    def spatial(self, hidden: Tensor) -> Tensor:
+        """Shapes: (B, C, rows, columns) -> (B, C, rows / stride, columns / stride)."""
+        mixed: Tensor = self.gn2(self.conv2(hidden))
+        return mixed
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, C, rows, columns) -> (B, 4 * middle, rows / stride, columns / stride)."""
         shortcut = self.gn_proj(self.conv_proj(images)) if self.projects else images
         hidden = F.relu(self.gn1(self.conv1(images)))
-        hidden = F.relu(self.gn2(self.conv2(hidden)))
-        return F.relu(shortcut + self.gn3(self.conv3(hidden)))
+        return F.relu(shortcut + self.gn3(self.conv3(F.relu(self.spatial(hidden)))))
 
 
 UNITS: Table[type[Unit] | type[PreactUnit]] = Table("resnet")
@@ -163,16 +175,18 @@ class Trunk(nn.Module):
     """Root (7x7 convolution, 3x3 max-pool, each of stride 2), then a stage of units per entry of `blocks`.
 
     Without blocks it is the root alone. With pre-activation a norm and a ReLU come last, and the border of the pool is
-    of zeros, not of minus infinity: BiT pads first and pools afterwards.
+    of zeros, not of minus infinity: BiT pads first and pools afterwards. Only `axial` asks for the `size` of images.
     """
 
-    def __init__(self, blocks: tuple[int, ...], width_factor: float = 1, order: str = "postact") -> None:
+    def __init__(
+        self, blocks: tuple[int, ...], width_factor: float = 1, order: str = "postact", size: tuple[int, int] = (0, 0)
+    ) -> None:
         super().__init__()
         self.channels = int(64 * width_factor)
-        self.order = order
+        self.order, self.size = order, size
         self.conv_root = StandardisedConv(3, self.channels, 7, 2, order)
-        if order == "postact":
-            self.gn_root = group_norm(self.channels)
+        if order != "preact":
+            self.gn_root = group_norm(self.channels, order)
         self.stages = nn.ModuleList(self._stage(stage, units, width_factor) for stage, units in enumerate(blocks))
         if order == "preact":
             self.gn = group_norm(self.channels, order)
@@ -181,15 +195,15 @@ class Trunk(nn.Module):
         middle = int(64 * width_factor) * 2**stage
         channels, self.channels = self.channels, 4 * middle
         unit = UNITS[self.order]
-        first = unit(channels, middle, stride=1 if stage == 0 else 2)
-        return nn.Sequential(first, *(unit(self.channels, middle, stride=1) for _ in range(units - 1)))
+        first = unit(channels, middle, 2 if stage else 1, self._maps(max(2, stage + 1)))
+        return nn.Sequential(first, *(unit(self.channels, middle, 1, self._maps(stage + 2)) for _ in range(units - 1)))
+
+    def _maps(self, halvings: int) -> tuple[int, int]:
+        return -(-self.size[0] // 2**halvings), -(-self.size[1] // 2**halvings)
 
     def output_size(self, size: int) -> int:
         """Rows or columns of the output, for this many of the input."""
-        halvings = 2 + max(len(self.stages) - 1, 0)
-        for _ in range(halvings):
-            size = -(-size // 2)
-        return size
+        return -(-size // 2 ** (2 + max(len(self.stages) - 1, 0)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, 3, rows, columns) -> (B, channels, output_size(rows), output_size(columns))."""
@@ -199,7 +213,7 @@ class Trunk(nn.Module):
         return F.relu(self.gn(hidden)) if self.order == "preact" else hidden
 
     def _root(self, images: Tensor) -> Tensor:
-        if self.order == "postact":
+        if self.order != "preact":
             hidden = F.relu(self.gn_root(self.conv_root(images)))
             return F.max_pool2d(pad_same(hidden, 3, 2, value=float("-inf")), 3, 2)
         padded = F.pad(self.conv_root(images), (1, 1, 1, 1))

@@ -25,7 +25,7 @@ class ResNet(nn.Module):
         self.config = config = resolve(config)
         arch = parse_arch(config.arch, config.stem)
         assert arch.resnet_blocks is not None, f"{arch.name} is no ResNet"
-        self.trunk = Trunk(arch.resnet_blocks, arch.resnet_width, config.resnet)
+        self.trunk = Trunk(arch.resnet_blocks, arch.resnet_width, config.resnet, pair(config.image_size))
         width = self.trunk.channels
         self.pre_logits = Linear(width, width, weight=lecun_normal) if config.head == "tanh" else None
         self.head = Linear(width, config.classes, weight=zeros, bias=constant(config.head_bias))

@@ -3,14 +3,20 @@
 To add a hybrid: its row and its word in arch.py, no more.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitexp import axes
 from vitexp.nn.arch import CHANNELS_IN_GROUP, HYBRIDS, Arch
 from vitexp.nn.init import Rule, he_normal, lecun_normal, zeros
 from vitexp.nn.norm import NORM_EPS
 from vitexp.nn.resnet import Trunk
+from vitexp.nn.table import Table, check_shape
+from vitexp.own import WrongPart
 
 
 class PatchEmbedding(nn.Module):
@@ -30,18 +36,36 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, self.weight.flatten(1), self.bias)
 
 
-class PatchStem(nn.Module):
-    """Patches of the image itself. Source: ViT paper, equation 1."""
+class Stem(nn.Module):
+    """A grid of the arch's patches. Also the base of a stem of the user's own, which may put another grid in its place.
+
+    `arch` has `width` and `patch`, which is in pixels.
+    """
 
     def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, self.width = image_size, arch.width
         self.grid = divide(image_size, arch.patch, f"image_size {image_size}")
-        self.embedding = PatchEmbedding(3, arch.width, arch.patch)
 
     def forward(self, images: Tensor) -> Tensor:
         """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
         check_images(images, self.image_size)
+        return self.embed(images)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The tokens in raster order. Shapes: (B, 3, rows, columns) -> (B, N, D)."""
+        raise NotImplementedError
+
+
+class PatchStem(Stem):
+    """Patches of the image itself. Source: ViT paper, equation 1."""
+
+    def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
+        super().__init__(arch, image_size)
+        self.embedding = PatchEmbedding(3, arch.width, arch.patch)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
         tokens: Tensor = self.embedding(images)
         return tokens
 
@@ -76,7 +100,7 @@ class Convolution(nn.Conv2d):
         """Left to `vitexp.nn.init.initialise`."""
 
 
-class ConvStem(nn.Module):
+class ConvStem(Stem):
     """3 x 3 convolutions of stride 2, each with a norm and a ReLU, then one of 1 x 1 to the width.
 
     The norm is GroupNorm, where the source has BatchNorm: so that no image sees another of its batch, and a batch cut
@@ -85,25 +109,38 @@ class ConvStem(nn.Module):
     """
 
     def __init__(self, arch: Arch, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.image_size = image_size
-        self.grid = divide(image_size, arch.patch, f"image_size {image_size}")
+        super().__init__(arch, image_size)
         channels = [3, *arch.convolutions]
         self.convolutions = nn.ModuleList(map(Convolution, channels[:-1], channels[1:]))
         self.norms = nn.ModuleList(nn.GroupNorm(c // CHANNELS_IN_GROUP, c, eps=NORM_EPS) for c in channels[1:])
         self.embedding = PatchEmbedding(channels[-1], arch.width, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Shapes: (B, 3, rows, columns) -> (B, N, D)."""
-        check_images(images, self.image_size)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             images = F.relu(norm(convolution(images)))
         tokens: Tensor = self.embedding(images)
         return tokens
 
 
-def make_stem(arch: Arch, image_size: tuple[int, int]) -> PatchStem | HybridStem | ConvStem:
-    """The stem that an architecture names."""
+def check_stem(stem: Stem, what: str) -> None:
+    """Raises: ValueError for a stem of the user's own whose tokens are not those of its grid."""
+    grid = stem.grid
+    if not (isinstance(grid, tuple) and len(grid) == 2 and all(type(one) is int and one > 0 for one in grid)):
+        raise WrongPart(f"{what} has grid {grid!r}, and must have a pair of whole numbers, rows and columns")
+    tokens = stem(torch.zeros(1, 3, *stem.image_size))
+    check_shape(f"{what}: embed()", tokens, (1, math.prod(grid), stem.width))
+
+
+STEMS: Table[Any] = Table("stem", Stem, one_of=("embed",), arguments=2, check=check_stem, plain="patch", formula="")
+"""For stems of the user's own: the built-in ones follow from the arch."""
+
+
+def make_stem(arch: Arch, image_size: tuple[int, int], config: Any = None) -> Stem | HybridStem:
+    """The stem that an architecture names; one of the user's own has its options in `config`."""
+    if axes.is_path(arch.stem):
+        own: Stem = STEMS.make(config, arch, image_size)
+        return own
     kind = HybridStem if arch.stem in HYBRIDS else ConvStem if arch.convolutions else PatchStem
     return kind(arch, image_size)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from vitexp import axes, own
-from vitexp.nn.init import generator_for
+from vitexp.nn.init import generator_for, initialise
 from vitexp.own import WrongPart, as_it_was, failing
 
 Part = TypeVar("Part")
@@ -42,8 +42,8 @@ class Table(Mapping[str, Part]):
 
     With a `base` the axis also takes a class of the user's own by import path, which derives from it and writes at
     least one of the methods `one_of`. `arguments` is how many its constructor is given before its options; `check`
-    tries a part that was built, and raises a ValueError; `plain` is the built-in word whose cost its own is counted
-    against.
+    tries a part that was built, with what `make` is given for it, and raises a ValueError; `plain` is the built-in word
+    whose cost its own is counted against, unless it has a method `formula` of what it multiplies.
     """
 
     def __init__(
@@ -52,11 +52,12 @@ class Table(Mapping[str, Part]):
         base: type | None = None,
         one_of: tuple[str, ...] = (),
         arguments: int = 0,
-        check: Callable[[Any, str], None] | None = None,
+        check: Callable[..., None] | None = None,
         plain: str = "",
+        formula: str = "macs",
     ) -> None:
         self.axis, self.base, self.one_of, self.arguments, self.check = axis, base, one_of, arguments, check
-        self.plain = plain
+        self.plain, self.formula = plain, formula
         if base:
             own.Slot(axis, base, one_of, arguments)
         TABLES[axis] = self
@@ -86,14 +87,15 @@ class Table(Mapping[str, Part]):
         return find(own.SLOTS[self.axis], path)
 
     def has_formula(self, path: str) -> bool:
-        """Whether a part of the user's own says what it multiplies (`macs`), so that nobody has to count."""
-        assert self.base is not None, f"{self.axis} is no slot"
-        return any("macs" in vars(kind) for kind in self.own(path).kind.mro() if kind not in self.base.mro())
+        """Whether a part of the user's own says itself what it multiplies, so that nobody has to count."""
+        theirs = (kind for kind in self.own(path).kind.mro() if not kind.__module__.startswith("vitexp."))
+        return any(self.formula in vars(kind) for kind in theirs)
 
-    def make(self, config: Any, *arguments: Any, at: str = "") -> Any:
+    def make(self, config: Any, *arguments: Any, at: str = "", tried: tuple[Any, ...] | None = ()) -> Any:
         """The part that a config asks for. One of the user's own is built on the CPU, from a seed of its own.
 
         `at` is its name in the network, where there are several: each draws its own values.
+        `tried` goes to `check`; None for no check.
         """
         word = getattr(config, self.axis)
         kind: Any = self[word]
@@ -101,17 +103,18 @@ class Table(Mapping[str, Part]):
             return kind(*arguments)
         meta = torch.get_default_device().type == "meta"
         what = f"{self.axis} {word}"
-        with torch.device("cpu"), as_it_was(what), failing(what), torch.no_grad():
-            torch.manual_seed(generator_for(torch.initial_seed(), at or self.axis).initial_seed())
+        seed = generator_for(torch.initial_seed(), at or self.axis).initial_seed()
+        with torch.device("cpu"), as_it_was(what, seed), failing(what), torch.no_grad():
             part = kind(*arguments[: self.arguments], **config.options[self.axis])
+            part.own_axis = self.axis
+            initialise(part)
             before = {name: buffer.clone() for name, buffer in part.named_buffers()}
-            if self.check:
-                self.check(part, what)
+            if self.check and tried is not None:
+                self.check(part, what, *tried)
             for name in before:
                 part.get_buffer(name).copy_(before[name])
         if vars(kind).get("adds_parameters") is False and any(True for _ in part.parameters()):
             raise ValueError(f"{self.axis} {word} declares adds_parameters False and has parameters; mend one of both")
-        part.own_axis = self.axis
         return part.to("meta") if meta else part
 
 

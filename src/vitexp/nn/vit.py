@@ -3,20 +3,21 @@
 Source: ViT paper (Dosovitskiy et al., arXiv 2010.11929), equations 1 to 4; numerics as in Google's code.
 """
 
+import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.attention import LAYERS
+from vitexp.nn.attention import make_layer
 from vitexp.nn.config import ViTConfig, pair, resolve
 from vitexp.nn.fit import fit
 from vitexp.nn.init import Linear, constant, initialise, lecun_normal, zeros
 from vitexp.nn.mlp import dropout_or_nothing
 from vitexp.nn.norm import NORMS
 from vitexp.nn.patch_dropout import PatchDropout
-from vitexp.nn.pool import POOLS
+from vitexp.nn.pool import POOLS, Pool
 from vitexp.nn.pos_embed import POSITIONS
 from vitexp.nn.pos_join import JOINS
 from vitexp.nn.position import Layout
@@ -44,8 +45,9 @@ class ViT(nn.Module):
         self.config = config = resolve(config)
         arch = parse_arch(config.arch, config.stem)
         assert arch.family == "vit", f"{arch.name} is built by ResNet"
-        self.stem = make_stem(arch, pair(config.image_size))
-        self.pool = POOLS[config.pool](arch.width, arch.heads, arch.mlp_width, config.gelu)
+        self.stem = make_stem(arch, pair(config.image_size), config)
+        sizes, patches = (arch.width, arch.heads, arch.mlp_width), math.prod(self.stem.grid)
+        self.pool: Pool = POOLS.make(config, *sizes, config.gelu, tried=(patches,))
         placed = Layout(
             grid=self.stem.grid, prefix=self.pool.prefix, width=arch.width, heads=arch.heads, depth=arch.depth
         )
@@ -56,8 +58,7 @@ class ViT(nn.Module):
         self.dropout = dropout_or_nothing(config.dropout)
         self.patch_dropout = PatchDropout(config.patch_dropout, self.layout.prefix) if config.patch_dropout else None
         self.blocks = nn.ModuleList(
-            LAYERS[config.attention].layer(config.window, self.layout, arch.mlp_width, config.dropout, config.gelu)
-            for _ in range(arch.depth)
+            make_layer(config, self.layout, self.position, arch.mlp_width, layer) for layer in range(arch.depth)
         )
         self.norm = NORMS.make(config, arch.width, at="norm")
         self.pre_logits = Linear(arch.width, arch.width, weight=lecun_normal) if config.head == "tanh" else None

@@ -8,89 +8,87 @@ from typing import Any
 
 from vitexp.record import RunRecord
 from vitexp.report import labels, plot
-from vitexp.report.markup import as_html as escape
-from vitexp.report.markup import html_table
+from vitexp.report.footnotes import commit
+from vitexp.report.markup import as_html
 from vitexp.report.view import NOTHING, arm_label
 from vitexp.study.arm import Arm, spelling
 from vitexp.study.table import Table
 
-_LISTED = ("seed", "fingerprint", "steps", "seconds", "started")
 AGAIN = "runs-again"
 """Folder in which the printed commands train: in their own one a finished run is not trained again."""
 
 
-def panel(table: Table, arm: Arm, baseline: Arm | None, identity: str, root: str) -> str:
-    """The panel of an arm, hidden until a button opens it; it needs no script."""
-    title = arm_label(table, arm)
-    parts = [
-        f'<div popover role="dialog" class="panel" id="{identity}" aria-labelledby="{identity}-title">',
-        f'<button type="button" class="close" popovertarget="{identity}" popovertargetaction="hide">Close</button>',
-        f'<h3 id="{identity}-title">{escape(title)}</h3>',
-        _runs(table, arm),
-        f'<div class="curves">{plot.learning(arm.runs)}</div>',
-        f"<h4>Config beside the baseline</h4>{_difference(arm, baseline)}",
-        f"<h4>What made it</h4>{_facts(arm)}",
-        f"<h4>To make it again</h4>{_commands(table, arm, root)}</div>",
+def key_of(arm: Arm) -> str:
+    """What an arm is called by in the tables of one study."""
+    return str(arm.factors)
+
+
+def panels(table: Table, ids: Mapping[str, str], root: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What stands behind each arm, and the facts that all arms share."""
+    baselines = {id(one.arm): one.baseline for entries in table.entries.values() for one in entries}
+    points = plot.points_of_a_curve(table)
+    facts = [_facts(arm) for arm in table.arms]
+    shared = {name: text for name, text in facts[0].items() if all(one[name] == text for one in facts)}
+    found = [
+        {
+            "id": ids[key_of(arm)],
+            "title": _named(table, arm),
+            "runs": _runs(table, arm),
+            "curves": plot.learning(arm.runs, points),
+            "beside": _beside(arm, baselines.get(id(arm))),
+            "facts": {name: text for name, text in made.items() if name not in shared},
+            "commands": _commands(table, arm, root),
+        }
+        for arm, made in zip(table.arms, facts, strict=True)
     ]
-    return "".join(parts)
+    return found, shared
 
 
-def _runs(table: Table, arm: Arm) -> str:
+def _named(table: Table, arm: Arm) -> str:
+    return ", ".join(text for text in (arm_label(table, arm), labels.label_text(tuple(arm.tuned.items()))) if text)
+
+
+def _runs(table: Table, arm: Arm) -> tuple[list[str], list[list[str]]]:
+    """A row for each seed of an arm; of a missing run the reason alone."""
     metrics = table.study.config.metrics
-    rows = [
-        [
-            str(seed),
-            *(number(run, metric) for metric in metrics),
-            f"<code>{escape(run.fingerprint)}</code>",
-            NOTHING if run.steps is None else f"{run.steps:,}",
-            seconds(run),
-            escape(run.started[:19].replace("T", " ") or NOTHING)
-            + (f" ({why})" if (why := _untrained(arm, seed)) else ""),
-        ]
-        for seed, run in sorted(arm.runs.items())
-    ]
-    blank = [NOTHING] * (len(metrics) + len(_LISTED) - 2)
-    rows += [[str(seed), *blank, escape(why)] for seed, why in arm.unfinished.items()]
-    header = [_LISTED[0], *map(labels.metric_label, metrics), *_LISTED[1:]]
-    return html_table(header, rows, caption="Runs behind the number")
+    header = ["seed", *map(labels.metric_label, metrics), *_FACTS]
+    rows = []
+    for seed, run in sorted(arm.runs.items()):
+        why = f" (did not train: {arm.untrained[seed]})" if seed in arm.untrained else ""
+        values = [labels.number(run.metrics[name], name) if name in run.metrics else NOTHING for name in metrics]
+        rows.append([str(seed) + why, *values, *(read(run) or NOTHING for read in _FACTS.values())])
+    blank = [*([NOTHING] * len(metrics)), *([""] * (len(_FACTS) - 1))]
+    return header, rows + [[str(seed), *blank, why] for seed, why in arm.unfinished.items()]
 
 
-def _untrained(arm: Arm, seed: int) -> str:
-    return f" (did not train: {escape(arm.untrained[seed])})" if seed in arm.untrained else ""
+def _count(fact: str) -> Callable[[RunRecord], str]:
+    return lambda run: "" if getattr(run, fact) is None else f"{getattr(run, fact):,}"
 
 
-def number(run: RunRecord, metric: str) -> str:
-    """A metric of one run."""
-    return labels.number(run.metrics[metric], metric) if metric in run.metrics else NOTHING
+_FACTS: dict[str, Callable[[RunRecord], str]] = {
+    "parameters": _count("parameters"),
+    "steps": _count("steps"),
+    "images seen": _count("images_seen"),
+    "seconds": lambda run: "" if run.train_seconds is None else f"{run.train_seconds:.1f}",
+    "run": lambda run: as_html("<code>{}</code>", run.fingerprint),
+    "commit": commit,
+    "started": lambda run: run.started[:19].replace("T", " "),
+}
 
 
-def seconds(run: RunRecord) -> str:
-    """How long a run trained."""
-    return NOTHING if run.train_seconds is None else f"{run.train_seconds:.1f}"
-
-
-def commit(run: RunRecord) -> str:
-    """The first digits of the commit, with a sign where files were changed since."""
-    return str(run.code.get("commit") or NOTHING)[:7] + "+" * bool(run.code.get("dirty"))
-
-
-def _difference(arm: Arm, baseline: Arm | None) -> str:
-    """The settings that can change a number and differ from the baseline's, seed apart."""
+def _beside(arm: Arm, baseline: Arm | None) -> str | list[list[str]]:
+    """The settings that can change a number and differ from the baseline's, seed apart; or why there is none."""
     if arm is baseline:
-        return "<p>It is the baseline.</p>"
+        return "It is the baseline."
     if baseline is None or not arm.settings or not baseline.settings:
-        return "<p>There is no finished run of a baseline to compare with.</p>"
+        return "There is no finished run of a baseline to compare with."
     ours, theirs = (next(iter(one.settings.values())) for one in (arm, baseline))
     keys = [key for key in {**theirs, **ours} if spelling(theirs.get(key)) != spelling(ours.get(key))]
-    rows = [[f"<code>{escape(key)}</code>", *(escape(_value(side, key)) for side in (theirs, ours))] for key in keys]
-    return html_table(["option", "baseline", "this arm"], rows) if rows else "<p>They do not differ.</p>"
+    rows = [[key, *(str(side.get(key, "(default)")) for side in (theirs, ours))] for key in keys]
+    return rows or "They do not differ."
 
 
-def _value(settings: Mapping[str, Any], key: str) -> str:
-    return str(settings[key]) if key in settings else "(default)"
-
-
-def _facts(arm: Arm) -> str:
+def _facts(arm: Arm) -> dict[str, str]:
     """What made the runs, with the seeds where they differ."""
     facts: dict[str, Callable[[RunRecord], Any]] = {
         "data": _data,
@@ -98,26 +96,18 @@ def _facts(arm: Arm) -> str:
         "training images": lambda run: run.data.get("subset_fingerprint"),
         "order of test images": lambda run: (run.data.get("order_fingerprints") or {}).get("test"),
         "source": lambda run: run.code.get("source"),
-        "commit": _code,
+        "commit": lambda run: (run.code.get("commit") or "") + " with changes" * bool(run.code.get("dirty")),
         "versions": lambda run: ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         "device": lambda run: ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.device.items()),
         "cost": _cost,
         "tuned": lambda run: ", ".join(f"{key} {value}" for key, value in arm.tuned.items()),
     }
-    lines = [(name, _shared(arm.runs, read)) for name, read in facts.items()]
-    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in lines if text) + "</dl>"
-
-
-def _code(run: RunRecord) -> str:
-    changed = " with changes" if run.code.get("dirty") else ""
-    return f"{run.code['commit']}{changed}" if run.code.get("commit") else ""
+    return {name: _shared(arm.runs, read) for name, read in facts.items()}
 
 
 def _data(run: RunRecord) -> str:
-    counts = {split: run.data.get(f"{split}_images") for split in ("train", "val", "test")}
-    return ", ".join(
-        [str(run.data.get("name", NOTHING)), *(f"{n:,} {split} images" for split, n in counts.items() if n)]
-    )
+    counts = [f"{n:,} {kind} images" for kind in ("train", "val", "test") if (n := run.data.get(f"{kind}_images"))]
+    return ", ".join([str(run.data.get("name", NOTHING)), *counts])
 
 
 def _cost(run: RunRecord) -> str:
@@ -136,21 +126,13 @@ def _shared(runs: Mapping[int, RunRecord], read: Callable[[RunRecord], Any]) -> 
     return "; ".join(f"{text or NOTHING} (seeds {labels.seeds_text(seeds)})" for text, seeds in held.items())
 
 
-def _commands(table: Table, arm: Arm, root: str) -> str:
+def _commands(table: Table, arm: Arm, root: str) -> list[str]:
     """One command for the study, which trains what is missing, and one for each run, which trains it anew."""
     path = table.study.path
-    lines = [f"vitexp sweep {_quoted(path)} --root {_quoted(root)}"] if path.is_file() else []
-    configs = [
-        Path(run.directory) / run.files["config"]
+    again = [["vitexp", "sweep", str(path), "--root", root]] if path.is_file() else []
+    again += [
+        ["vitexp", "fit", "--config", str(Path(run.directory) / run.files["config"]), "--run.root", AGAIN]
         for run in arm.runs.values()
         if run.directory and "config" in run.files
     ]
-    lines += [f"vitexp fit --config {_quoted(config)} --run.root {AGAIN}" for config in configs]
-    if not lines:
-        return "<p>The records do not say where the configs of these runs lie.</p>"
-    shown = "\n".join(map(escape, lines))
-    return f'<pre tabindex="0">{shown}</pre>'
-
-
-def _quoted(path: str | Path) -> str:
-    return shlex.quote(str(path))
+    return [shlex.join(words) for words in again]

@@ -7,6 +7,7 @@ from typing import Any
 from vitexp import stats
 from vitexp.record import flatten
 from vitexp.report import labels
+from vitexp.report.curve_text import crossing_interval
 from vitexp.report.paper import Published, published
 from vitexp.study.claims.findings import Claim
 from vitexp.study.claims.verdicts import (
@@ -141,9 +142,7 @@ def _crossing(found: Crossover) -> str:
     text = f"the means cross at {found.size:,.0f} images"
     if found.low is None or found.high is None:
         return text
-    low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
-    high = "beyond the largest" if found.high == math.inf else f"{found.high:,.0f}"
-    return f"{text} (95 % interval {low} to {high})"
+    return f"{text} ({crossing_interval(found.low, found.high)})"
 
 
 def tuned_words(found: ClaimVerdict) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.json_text import as_text
+from vitexp.report import tidy
 from vitexp.report.claims import as_json, write_claims
 from vitexp.report.compare_text import document, show_comparison
 from vitexp.report.curve_text import readings
 from vitexp.report.diff import show_difference
-from vitexp.report.documents import curve_document, table_document
 from vitexp.report.markup import visible
 from vitexp.report.plan_text import as_document, terminal
 from vitexp.report.tables import Written, print_written, show, write_table
@@ -27,7 +27,7 @@ def show_table(chosen: argparse.Namespace) -> int:
     """Prints and writes the table of a study."""
     inputs = _inputs(chosen)
     if chosen.json:
-        print(as_text(table_document(make_table(as_study(inputs["sweep"]), inputs["runs"], inputs["where"]))))
+        print(as_text(tidy.table_document(make_table(as_study(inputs["sweep"]), inputs["runs"], inputs["where"]))))
         return 0
     written = write_table(**inputs)
     if chosen.figure:
@@ -45,7 +45,7 @@ def show_curve(chosen: argparse.Namespace) -> int:
     inputs = _inputs(chosen)
     if chosen.json:
         curve = make_curve(as_study(inputs["sweep"]), inputs["runs"], inputs["where"])
-        print(as_text(curve_document(curve, readings(curve))))
+        print(as_text(tidy.curve_document(curve, readings(curve))))
         return 0
     print_written(write_curve(**inputs))
     return 0

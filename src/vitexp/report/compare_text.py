@@ -50,7 +50,7 @@ def _about(found: Compared) -> str:
 
 
 def _amount(value: float, metric: str, signed: bool = False) -> str:
-    text = labels.signed(value, metric) if signed else f"{100 * value:g}" if is_share(metric) else f"{value:g}"
+    text = labels.signed(value, metric) if signed else f"{100 * value:.3g}" if is_share(metric) else f"{value:.3g}"
     return f"{text} points" if is_share(metric) else text
 
 
@@ -75,19 +75,19 @@ def _setting(key: str, base: object, candidate: object) -> str:
 
 def _next(found: Compared) -> Iterator[str]:
     """What would decide it."""
-    judged, need = found.judgement, found.need
+    judged, (seeds, images) = found.judgement, found.need or (None, None)
     if judged is not None and judged.low is not None:
         yield f"{found.why[0].upper()}{found.why[1:]}."
-    if need and need.images:
+    if images:
         assert judged is not None
         yield (
             f"More images are needed: with {judged.images:,} test images no number of seeds shows "
-            f"{_amount(need.effect, found.metric)}; about {need.images:,} images and {need.seeds} seeds would."
+            f"{_amount(found.effect, found.metric)}; about {images:,} images and {seeds} seeds would."
         )
-    elif need and need.seeds is None:
-        yield f"No study of a sensible size shows {_amount(need.effect, found.metric)}."
+    elif found.need and seeds is None:
+        yield f"No study of a sensible size shows {_amount(found.effect, found.metric)}."
     elif any(found.to_run):
-        goal = f" ({need.seeds} in common show {_amount(need.effect, found.metric)} with 80 % power)" if need else ""
+        goal = f" ({seeds} in common show {_amount(found.effect, found.metric)} with 80 % power)" if found.need else ""
         yield f"Run {seeds_text(found.base, found.candidate, found.to_run)}{goal}."
 
 
@@ -124,7 +124,7 @@ def document(found: Compared) -> dict[str, Any]:
         "differs": {key: list(pair) for key, pair in differences(found.base, found.candidate).items()},
         "difference": {name: getattr(judged, name) for name in names} if judged else None,
         "to_run": {"base": list(found.to_run[0]), "candidate": list(found.to_run[1])},
-        "needed": asdict(found.need) if found.need else None,
+        "needed": found.need and {"effect": found.effect, "seeds": found.need[0], "images": found.need[1]},
         "ledger": asdict(found.turn) | {"next_level": found.turn.next_level} if found.turn else None,
         "cautions": list(found.cautions),
     }

@@ -161,10 +161,14 @@ def _crossover(line: Line, base: Line, found: Crossover) -> str:
     text = f"{behind} overtakes {ahead} at {between_text(line.axis, found.size)}"
     if found.low is None or found.high is None:
         return f"{text} by the means alone: not enough evidence under 3 seeds"
-    low = "before the smallest size" if found.low == 0 else f"{found.low:,.0f}"
-    high = "beyond the largest size" if found.high == math.inf else f"{found.high:,.0f}"
     shown = "" if found.shown else ", so that a crossing is not shown"
-    return f"{text}; 95 % interval {low} to {high} (n = {found.seeds} seeds){shown}"
+    return f"{text}; {crossing_interval(found.low, found.high)} (n = {found.seeds} seeds){shown}"
+
+
+def crossing_interval(low: float, high: float) -> str:
+    """The interval of the size at which two lines cross."""
+    first = "before the smallest size" if low == 0 else f"{low:,.0f}"
+    return f"95 % interval {first} to {'beyond the largest size' if high == math.inf else f'{high:,.0f}'}"
 
 
 def between_text(axis: str, x: float) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -12,7 +11,7 @@ from rich.text import Text
 from vitexp.bits import read_answers
 from vitexp.record import RECORD_NAME, RunRecord, canonical, flatten, read_record, result_config
 from vitexp.report import labels
-from vitexp.report.tables import footnote
+from vitexp.report.tables import footnote, lines
 from vitexp.study.arm import spelling
 
 MOST_ROWS = 40
@@ -82,7 +81,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Pa
 
 def _table(groups: Mapping[str, Mapping[str, Pair]], one: Mapping[str, float], other: Mapping[str, float]) -> RichTable:
     """What differs, group by group, and at last all metrics, equal ones too."""
-    table = RichTable("", "A", "B", "B − A", box=box.HORIZONTALS, pad_edge=False, header_style="")
+    table = lines(("", "A", "B", "B − A"))
     for title, differing in groups.items():
         for key, pair in list(differing.items())[:MOST_ROWS]:
             table.add_row(key, *map(_text, pair), "")

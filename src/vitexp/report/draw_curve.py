@@ -6,7 +6,7 @@ its name.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,36 +19,24 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from vitexp.metrics import is_accuracy, is_share
 from vitexp.record import write_atomically
 from vitexp.report import curve_text, labels, style, tidy
-from vitexp.report.tables import TerminalTable, Written
+from vitexp.report.tables import Sweep, TerminalTable, Where, Written
 from vitexp.study.claims import families
 from vitexp.study.curve import Curve, Line, make_curve
 from vitexp.study.fits import Crossover, PowerLaw
 from vitexp.study.select import Root
-from vitexp.study.spec import Study, as_study
+from vitexp.study.spec import as_study
 
 MOST_INSIDE, MOST_MARKS = 4, 2
 _LEAST_RATIO = 2.0
 """Of the largest error to the smallest, from which they are drawn on a logarithmic axis."""
 _STEPS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 _LETTER_INCHES, _BETWEEN_INCHES = 0.085, 0.1
-_ON_SEVERAL: dict[str, Any] = {
-    "marker": "o",
-    "markerfacecolor": style.GROUND,
-    "markeredgecolor": style.INK,
-    "markeredgewidth": 1.4,
-    "markersize": 8,
-    "linestyle": "none",
-    "label": "on several lines",
-}
+_ON_SEVERAL: dict[str, Any] = {"marker": "o", "markersize": 8, "linestyle": "none", "label": "on several lines"}
+_ON_SEVERAL |= {"markerfacecolor": style.GROUND, "markeredgecolor": style.INK, "markeredgewidth": 1.4}
 """How a point on several lines looks."""
 
 
-def write_curve(
-    sweep: str | Path | Study,
-    runs: Root = "runs",
-    results: str | Path = "results",
-    where: Mapping[str, Any] | None = None,
-) -> Written:
+def write_curve(sweep: Sweep, runs: Root = "runs", results: str | Path = "results", where: Where = None) -> Written:
     """Accuracy against data size, or against what the runs of the study in `sweep` cost, where its study.x says so.
 
     Writes results/NAME/curve.{png,svg,csv} and curve-fits.csv, which holds what was read off.

@@ -1,6 +1,6 @@
 """Draws a table: every arm as a dot with its interval and its seeds, and its difference to the baseline beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from vitexp.metrics import is_accuracy, is_share
 from vitexp.report import labels, style
 from vitexp.report.footnotes import baseline_text
 from vitexp.report.paper import Published, published
+from vitexp.report.tables import Sweep, Where
 from vitexp.report.view import arm_label, paper_figure, seed_counts, short_verdict
 from vitexp.stats import Interval, Judgement
 from vitexp.study.select import Root
-from vitexp.study.spec import Study
 from vitexp.study.table import Entry, Table, make_table, place
 
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
@@ -23,10 +23,7 @@ _BOLD = 1.13  # how much wider bold letters are
 
 
 def write_dots(
-    sweep: str | Path | Study,
-    runs: Root = "runs",
-    results: str | Path = "results",
-    where: Mapping[str, Any] | None = None,
+    sweep: Sweep, runs: Root = "runs", results: str | Path = "results", where: Where = None
 ) -> tuple[Path, ...]:
     """The arms of a table as dots with intervals, and their differences to the baseline: results/NAME/dots.{png,svg}.
 

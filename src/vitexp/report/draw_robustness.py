@@ -31,7 +31,7 @@ def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
     counts = labels.span(seed_counts(table.entries[CLEAN]))
     foot = "Lines are means over seeds, bands 95 % intervals; first in each panel: all test images as they are. "
-    foot += "Every arm saw the same changed images, but for FGSM and PGD, which are made against each network."
+    foot += "Every arm saw the same changed images, but for FGSM, PGD and what a network itself attends to."
     with style.settings():
         figure, axes = style.page(
             (0.9 + _ACROSS * _WIDTH, 1.15 + legend + rows * _HEIGHT),
@@ -93,9 +93,9 @@ def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> Non
 
 
 def _interval(entries: Sequence[Entry]) -> stats.Interval | None:
-    """That of one metric, or over seeds of the mean of several."""
+    """That of one metric, or over seeds of the mean of several; cut at 0 and 100 % as in tables."""
     if len(entries) == 1:
         return entries[0].interval
     seeds = set.intersection(*(set(entry.values) for entry in entries))
     means = [sum(entry.values[seed] for entry in entries) / len(entries) for seed in sorted(seeds)]
-    return stats.interval(means) if means else None
+    return stats.within_shares(stats.interval(means)) if means else None

@@ -1,49 +1,52 @@
 """What other commands have written about a study, in results/STUDY, as parts of the HTML report: any SVG and CSV."""
 
-import base64
 import csv
 import re
 from html import unescape
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
-from vitexp.report.markup import as_html as escape
-from vitexp.report.markup import html_table
+from vitexp.report.style import data_url
 
-_SHOWN_ANYWAY = {"dots.svg", "table.csv", "curve.svg", "curve.csv"}
-_MOST_BYTES, _MOST_ROWS = 300_000, 200
+_SHOWN_ANYWAY = {"dots", "table", "curve", "curve-fits", "robustness"}
+"""What the report shows by itself, by the names of its files; of robustness the numbers."""
+_MOST_BYTES, _MOST_ROWS = 700_000, 200
+"""Of all pictures of a study as they stand in the page, and rows of one table."""
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</title>")
 
 
-def found_files(results: Path, name: str) -> str:
-    """The pictures and numbers in results/NAME that the report does not show by itself; empty where there is none."""
-    paths = sorted(path for path in (results / name).rglob("*") if path.suffix in (".svg", ".csv") and path.is_file())
-    parts = [_part(path, results) for path in paths if path.name not in _SHOWN_ANYWAY]
-    return f"<h3>Pictures and numbers of other commands</h3>{''.join(parts)}" if parts else ""
+def found_pictures(folder: Path) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The pictures of each kind: name, words that stand for it, and address, which is empty where there is no room.
+
+    The last word of a name is its kind, such as rollout in 2d-rollout.svg.
+    """
+    kinds = {path: path.stem.rpartition("-")[2] for path in _files(folder, ".svg")}
+    room, found = _MOST_BYTES, []
+    for path in sorted(kinds, key=lambda path: (kinds[path], path)):
+        content = path.read_bytes()  # shown as an image, in which no script runs
+        url, title, name = data_url(content), _TITLE.search(content.decode(errors="replace")), path.relative_to(folder)
+        fits = len(url) <= room
+        room -= fits * len(url)
+        found.append((kinds[path], (str(name), unescape(title[1]).strip() if title else "", url if fits else "")))
+    return [(kind, [one for _, one in some]) for kind, some in groupby(found, key=lambda one: one[0])]
 
 
-def _part(path: Path, results: Path) -> str:
-    name = escape(str(path.relative_to(results)))
-    if path.stat().st_size > _MOST_BYTES:
-        return f'<p class="faint">{name} is larger than {_MOST_BYTES // 1000} kB, and not taken in.</p>'
-    return _picture(path, name) if path.suffix == ".svg" else _numbers(path, name)
+def found_numbers(folder: Path) -> list[tuple[str, list[str], list[list[str]], int]]:
+    """Name, header, first rows, and count of all rows of each CSV file that is not the numbers of a picture."""
+    found = []
+    for path in _files(folder, ".csv"):
+        if path.with_suffix(".svg").is_file():
+            continue
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            lines = csv.reader(file)
+            header, *rows = list(islice(lines, _MOST_ROWS + 1)) or [[]]
+            count = len(rows) + sum(1 for _ in lines)
+        kept = [(row + [""] * len(header))[: len(header)] for row in rows]
+        if len(header) > 1:
+            found.append((str(path.relative_to(folder)), header, kept, count))
+    return found
 
 
-def _picture(path: Path, name: str) -> str:
-    """As an image, in which no script runs; its own title is what stands for it."""
-    content = path.read_bytes()
-    title = _TITLE.search(content.decode(errors="replace"))
-    said = escape(unescape(title[1])) if title and title[1].strip() else name
-    data = base64.b64encode(content).decode()
-    return f'<figure><figcaption>{name}</figcaption><img alt="{said}" src="data:image/svg+xml;base64,{data}"></figure>'
-
-
-def _numbers(path: Path, name: str) -> str:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        header, *rows = [list(map(escape, row)) for row in islice(csv.reader(file), _MOST_ROWS + 1)] or [[]]
-        rest = sum(1 for _ in file)
-    more = f" (the first {_MOST_ROWS} rows of {_MOST_ROWS + rest})" if rest else ""
-    width = len(header)
-    kept = [(row + [""] * width)[:width] for row in rows]
-    table = html_table(list(header), kept, "rows", path.name) if width > 1 else ""
-    return f"<details><summary>{name}{more}</summary>{table}</details>" if table else ""
+def _files(folder: Path, kind: str) -> list[Path]:
+    paths = sorted(path for path in folder.rglob(f"*{kind}") if path.is_file())
+    return [path for path in paths if path.stem not in _SHOWN_ANYWAY or (kind, path.stem) == (".svg", "robustness")]

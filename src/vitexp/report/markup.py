@@ -2,13 +2,14 @@
 nothing in them acts."""
 
 import csv
-import html
 import io
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
+
+from markupsafe import Markup
 
 from vitexp.report.view import CellView, Section, View
 
@@ -36,9 +37,9 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: " " if found[0].isspace() else "\ufffd", text)
 
 
-def as_html(text: str) -> str:
-    """Text as HTML, in an element or in a quoted attribute."""
-    return html.escape(visible(text))
+def as_html(template: str, *texts: str) -> Markup:
+    """Markup with texts where it has {}; they stay text, in an element and in a quoted attribute."""
+    return Markup(template).format(*(text if isinstance(text, Markup) else visible(text) for text in texts))
 
 
 def as_markdown(text: str) -> str:
@@ -82,28 +83,6 @@ def csv_table(lines: Sequence[Mapping[str, Any]]) -> str:
     writer.writerow(map(as_csv, names))
     writer.writerows([as_csv(line.get(name, "")) for name in names] for line in lines)
     return file.getvalue()
-
-
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "", caption: str = "") -> str:
-    """A table whose header and caption are text and whose cells are markup already.
-
-    The first cell of a row is its heading; a row of one cell takes the whole width.
-    """
-    head = "".join(f'<th scope="col">{as_html(text)}</th>' for text in header)
-    body = "".join(f"<tr>{_html_row(row, len(header))}</tr>" for row in rows)
-    label = as_html(caption or ", ".join(header))
-    title = f"<caption>{as_html(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table class="{kind}">{title}'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _html_row(row: Sequence[str], width: int) -> str:
-    first, *others = row
-    if not others:
-        return f'<th scope="colgroup" colspan="{width}">{first}</th>'
-    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

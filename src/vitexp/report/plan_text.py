@@ -3,48 +3,51 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from vitexp.report import labels
 from vitexp.report.curve_text import place_text
-from vitexp.report.tables import footnote
-from vitexp.stats.planning import Needed
+from vitexp.report.tables import footnote, lines
+from vitexp.report.view import short_verdict
+from vitexp.stats.planning import MOST_SEEDS, Needed
 from vitexp.study.plan import StudyPlan
 
 SCHEMA = "vitexp.plan/1"
 _KINDS = {"for_effect": "to show {effect}", "for_margin": "to show equivalence within ±{margin}"}
 
+_IMAGES = (
+    "These test images are few for such sizes: with about {:,} they would take half of the variance that may be, and "
+    "leave the other half to the seeds."
+)
+
 
 def terminal(plan: StudyPlan) -> RenderableType:
     """A row for each comparison, and what the whole study costs."""
     sizes = {"effect": labels.points(plan.effect), "margin": labels.points(plan.margin)}
-    table = Table(box=box.HORIZONTALS, pad_edge=False, header_style="")
-    for heading in ("comparison with the baseline", "metric", *(text.format(**sizes) for text in _KINDS.values())):
-        table.add_column(heading)
+    rows = []
     for row in plan.rows:
-        needed = (
-            [_needed(getattr(row, kind)) for kind in _KINDS] if row in plan.open else [f"{row.verdict} (pilot)", ""]
-        )
-        table.add_row(row.arm, labels.metric_label(row.metric), *needed)
+        needed = [_needed(getattr(row, kind), row.images) for kind in _KINDS]
+        needed = needed if row in plan.open else [f"{short_verdict(row.verdict)} (pilot)", ""]
+        rows.append([row.arm, labels.metric_label(row.metric), *needed])
+    kinds = [text.format(**sizes) for text in _KINDS.values()]
+    table = lines(("comparison with the baseline", "metric", *kinds), rows)
     if not plan.open:
         return Group(Text(f"What {plan.study.name} takes", style="bold"), table, footnote("The pilot decides all."))
     totals = [footnote(_total(plan, kind, text.format(**sizes))) for kind, text in _KINDS.items()]
     images = [row.images for row in plan.open if row.images]
-    more = [footnote(f"With {max(images):,} test images half of the variance is left to the seeds.")] if images else []
+    more = [footnote(_IMAGES.format(max(images)))] if images else []
     notes = [
-        "Seeds an arm, with the range that the uncertainty of the pilot's variance leaves (10 to 90 %); power 80 %, "
-        f"5 % over all {len(plan.rows)} comparisons.",
+        "Seeds an arm, with the range that the uncertainty of the pilot's variance leaves (10 to 90 %); power 80 % "
+        f"(of equivalence where nothing differs), 5 % over all {len(plan.rows)} comparisons.",
         "A study that stops when it is decided takes fewer runs: vitexp sweep FILE --until-decided --budget RUNS.",
     ]
     return Group(Text(f"What {plan.study.name} takes", style="bold"), table, *totals, *more, *map(footnote, notes))
 
 
-def _needed(needed: Needed) -> str:
+def _needed(needed: Needed, images: int | None) -> str:
     if needed.seeds is None:
-        return "no number of seeds: more test images"
+        return "no number of seeds: more test images" if images else f"over {MOST_SEEDS:,} seeds"
     high = "more" if needed.high is None else str(needed.high)
     return f"{needed.seeds} seeds ({needed.low} to {high})"
 
@@ -52,7 +55,7 @@ def _needed(needed: Needed) -> str:
 def _total(plan: StudyPlan, kind: str, text: str) -> str:
     seeds = plan.seeds(kind)
     if seeds is None:
-        return f"Every comparison {text}: not with these test images, whatever the seeds."
+        return f"Every comparison {text}: with no number of seeds up to {MOST_SEEDS:,}."
     runs = seeds * plan.arms
     costs = [f"{runs:,} runs ({plan.arms} arms, {seeds} seeds)"]
     costs += [f"{place_text('train_seconds', runs * plan.seconds)} of training"] if plan.seconds else []

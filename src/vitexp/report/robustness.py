@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 from vitexp import stats
 from vitexp.metrics import CORRUPTIONS, ROBUST, change
 from vitexp.record import RECORD_NAME, read_record
-from vitexp.report import labels, tidy
+from vitexp.report import labels
 from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
-from vitexp.report.markup import study_as_latex, study_as_markdown, visible
-from vitexp.report.tables import TerminalTable, Written, print_written, write_all
+from vitexp.report.markup import visible
+from vitexp.report.tables import Where, Written, print_written, write_view
 from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
 from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
-from vitexp.study.sequence import read_looks, with_all_seeds
+from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, as_study
-from vitexp.study.table import Table, make_table, primary
+from vitexp.study.table import Entry, Table, make_table, primary
 from vitexp.study.tune import tune
 
 Measure = Callable[[Sequence[Subject], Subject | None, Any], list[dict[str, float]]]
@@ -47,6 +47,7 @@ GROUPS = (
     Group("drop_", "Patches blanked at random", "{} %"),
     Group("salient_", "Most salient patches blanked", "{} %"),
     Group("nonsalient_", "Least salient patches blanked", "{} %"),
+    Group("attended_", "Patches blanked that each attends to most", "{} %"),
     Group("translate_", "Moved, in parts of the side", "{}/8"),
     Group("rotate_", "Turned, in degrees", "{}°"),
     Group("scale_", "Shrunk to a part of the side", "{} %"),
@@ -60,12 +61,14 @@ GROUPS = (
 
 def show_robustness(chosen: Any, measure: Measure) -> int:
     """Measures what is missing, prints and writes tables and figures."""
-    for one in chosen.subjects:
-        for study, root in _studies(one, Path(chosen.root)):
-            subjects, reference = _subjects(study, root)
-            measure(subjects, reference, chosen)
-            print_written(write_robustness(study, root, chosen.out))
-    if singles := [_single(one, Path(chosen.out)) for one in chosen.subjects if not _studies(one, Path(chosen.root))]:
+    if wrong := [ratio for ratio in chosen.ratios if not 0 < ratio <= 100]:
+        raise ValueError(f"--ratios is {wrong[0]}; give shares of the patches in %, from 1 to 100")
+    studies = {one: _studies(one, Path(chosen.root)) for one in chosen.subjects}
+    singles = [_single(one, Path(chosen.out)) for one, found in studies.items() if not found]
+    for study, root, tested in [(*one, _subjects(*one)) for each in studies.values() for one in each]:
+        measure(*tested, chosen)
+        print_written(write_robustness(study, root, chosen.out))
+    if singles:
         for subject, found in zip(singles, measure(singles, None, chosen), strict=True):
             print(visible(f"{subject.name} ({_WIDE})"))
             print(*(f"{100 * value:6.2f} %  {change(name)}" for name, value in found.items()), sep="\n")
@@ -86,8 +89,7 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
 
     Raises: ValueError where there is none, or one has kept no checkpoint.
     """
-    looks = read_looks(root / study.name)
-    selection = tune(select(with_all_seeds(study, looks, root), root))
+    selection = tune(select(with_all_seeds(study, root), root))
     found = {}
     for arm in selection.arms:
         for seed, run in sorted(arm.runs.items()):
@@ -126,23 +128,22 @@ def _single(given: str, out: Path) -> Subject:
             return Subject(name=given, checkpoint=folder / kept, folder=folder, record=record)
     if not path.is_file():
         raise ValueError(f"{given} is no sweep file, no folder of runs and no checkpoint")
-    return Subject(name=given, checkpoint=path, folder=out / path.stem)
+    alone = Subject(name=given, checkpoint=path, folder=out)
+    return replace(alone, folder=out / f"{path.stem}-{alone.digest[:8]}")  # many files are called last.ckpt
 
 
 def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     """Writes results/NAME/robustness.{md,csv,tex,png,svg}. Raises: ValueError where nothing was measured."""
     table = robust_table(study, root)
-    view = robust_view(table)
     folder = Path(results) / study.name
-    contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
-    written = write_all(folder, {f"robustness.{kind}": text for kind, text in contents.items()}, TerminalTable(view))
+    written = write_view(table, robust_view(table), folder / "robustness")
     pictures = draw_robustness(table, [(one.prefix, one.title, one.heading) for one in GROUPS], folder)
     return Written(written.renderable, (*written.paths, *pictures))
 
 
-def robust_table(study: Study, root: Path) -> Table:
+def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, read_looks(root / study.name), root), root).arms
+    arms = select(with_all_seeds(study, root), root, where).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))
@@ -150,7 +151,7 @@ def robust_table(study: Study, root: Path) -> Table:
         raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")
     named = [name for name in study.config.primary if name in ordered]
     config = replace(study.config, metrics=[CLEAN, *ordered], primary=[CLEAN, *named], paper="", groups={})
-    return make_table(replace(study, config=config), root)
+    return make_table(replace(study, config=config), root, where)
 
 
 def _ordered(held: set[str]) -> Iterator[str]:
@@ -172,7 +173,8 @@ def robust_view(table: Table) -> View:
     sections = [_clean(table), *_grids(table), *_corruption_errors(table)]
     notes = [
         *footnotes(short, None, False),
-        "Every network saw the same changed images; only FGSM, PGD and the patch are made against each network itself.",
+        "Every network saw the same changed images; only FGSM, PGD, the patch and what a network itself attends to are "
+        "each network's own.",
         f"Exploratory: every column that is not marked as primary; primary are "
         f"{', '.join(map(labels.metric_label, primary(table.study.config)))}.",
     ]
@@ -218,7 +220,7 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     judged = primary(table.study.config)
     counts = [count for name in headings for count in seed_counts(table.entries[name])]
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
-    cells = zip(*([rendered_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
+    cells = zip(*([_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
     return Section(
         title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds",
         corner="arm",
@@ -227,28 +229,37 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     )
 
 
+def _cell(entry: Entry) -> CellView:
+    """A network without attention has no patches that it attends to."""
+    return rendered_cell(entry) if entry.interval else CellView(mean="not measured", baseline=entry.is_baseline)
+
+
 def _corruption_errors(table: Table) -> Iterator[Section]:
     """Mean corruption error: of each family the errors over the five severities as a share of the baseline's, and the
     mean over families; the baseline's are means over its seeds. Source: Hendrycks and Dietterich 2019, section 4.2.
     """
-    names = [name for name in table.entries if change(name).endswith("mean of five severities")]
-    entries = {name: table.entries[name] for name in names if all(entry.values for entry in table.entries[name])}
     base = next((place for place, entry in enumerate(table.entries[CLEAN]) if entry.is_baseline), None)
-    if not entries or base is None:
+    if base is None:
+        return
+    errors = [
+        [{seed: 1 - right for seed, right in entry.values.items()} for entry in entries]
+        for name, entries in table.entries.items()
+        if change(name).endswith("mean of five severities") and all(entry.values for entry in entries)
+    ]
+    parts = [(family, mean) for family in errors if (mean := math.fsum(family[base].values()) / len(family[base]))]
+    if not parts:
         return
     rows = []
     for place, first in enumerate(table.entries[CLEAN]):
-        shares = []
-        for seed in sorted(set.intersection(*(set(held[place].values) for held in entries.values()))):
-            errors = [
-                (1 - held[place].values[seed]) / (1 - math.fsum(held[base].values.values()) / len(held[base].values))
-                for held in entries.values()
-                if any(value < 1 for value in held[base].values.values())
-            ]
-            shares += [100 * math.fsum(errors) / len(errors)] if errors else []
+        seeds = sorted(set.intersection(*(set(family[place]) for family, _ in parts)))
+        shares = [100 * math.fsum(family[place][seed] / mean for family, mean in parts) / len(parts) for seed in seeds]
         found = stats.interval(shares) if shares else None
         half = f" ± {found.high - found.mean:.1f}" if found and found.high is not None else ""
         cell = CellView(mean=f"{found.mean:.1f}{half}" if found else "–", baseline=first.is_baseline)
         rows.append((arm_label(table, first.arm), (cell,)))
-    title = f"Mean corruption error over {len(entries)} families, % of that of {baseline_text(table)}; exploratory"
+    left = len(errors) - len(parts)
+    without = f" (without {left} in which it makes no error)" if left else ""
+    title = (
+        f"Mean corruption error over {len(parts)} families{without}, % of that of {baseline_text(table)}; exploratory"
+    )
     yield Section(title=title, corner="arm", rows=tuple(rows))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import matplotlib
@@ -30,6 +31,8 @@ _LETTERS_PER_INCH = 16.5
 _PIXELS = re.compile(r"data:image/png;base64,\s*([\w+/=\s]+)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file may hold; a name may, and stands in the file as text."""
+_PLAIN = " /:;=?@!$()*+,'[]"
+"""Signs that need no code in an address within double quotes."""
 INK, FAINT, GROUND = "#222222", "#6B6B6B", "#FFFFFF"
 SETTINGS: Mapping[str, Any] = {
     "font.family": "sans-serif",
@@ -127,6 +130,11 @@ def svg(figure: Figure) -> bytes:
     text = _bytes(figure, "svg", {"Date": None}).decode()
     text = re.sub(r"(<svg [^>]*)>", lambda found: found[1] + told, text, count=1)
     return _PIXELS.sub(_packed, _NOT_XML.sub("\ufffd", text)).encode()
+
+
+def data_url(picture: bytes) -> str:
+    """A picture in SVG as an address, for a page that holds it itself."""
+    return f"data:image/svg+xml,{quote(picture, safe=_PLAIN)}"
 
 
 def _packed(found: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
 """`vitexp table`: the table of a study on the terminal, and as Markdown, CSV and LaTeX beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vitexp.report.markup import study_as_latex, study_as_markdown, visible
 from vitexp.report.view import NOTHING, CellView, Section, View, make_view
 from vitexp.study.select import Root
 from vitexp.study.spec import Study, as_study
-from vitexp.study.table import make_table
+from vitexp.study.table import Table, make_table
 
 Sweep = str | Path | Study
 Where = Mapping[str, Any] | None
@@ -42,10 +42,13 @@ def write_table(sweep: Sweep, runs: Root = "runs", results: str | Path = "result
     Raises: ValueError when the study file is not sound, or the records do not make a table.
     """
     table = make_table(as_study(sweep), runs, where)
-    view = make_view(table)
+    return write_view(table, make_view(table), Path(results) / table.study.name / "table")
+
+
+def write_view(table: Table, view: View, stem: Path) -> Written:
+    """Writes a table in words as STEM.{md,tex}, and its numbers as STEM.csv."""
     contents = {"md": study_as_markdown(view), "csv": tidy.table(table), "tex": study_as_latex(view)}
-    files = {f"table.{kind}": content for kind, content in contents.items()}
-    return write_all(Path(results) / view.name, files, TerminalTable(view))
+    return write_all(stem.parent, {f"{stem.name}.{kind}": text for kind, text in contents.items()}, TerminalTable(view))
 
 
 def write_all(folder: Path, contents: Mapping[str, str], shown: RenderableType) -> Written:
@@ -107,6 +110,14 @@ def footnote(note: str) -> RenderableType:
     grid = RichTable.grid(padding=(0, 1))
     grid.add_row("·", Text(note))
     return grid
+
+
+def lines(header: Iterable[str], rows: Iterable[Sequence[str]] = ()) -> RichTable:
+    """Texts as a table of one line a row, between rules."""
+    table = RichTable(*header, box=box.HORIZONTALS, pad_edge=False, header_style="")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _table(section: Section, beside: bool) -> RichTable:

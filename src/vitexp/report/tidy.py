@@ -1,4 +1,6 @@
-"""Numbers as CSV: one line per arm and metric, in full precision, nothing rounded and nothing in words alone."""
+"""Numbers as CSV, and as what `--json` prints (docs/json.md): in full precision, and nothing in words alone."""
+
+from typing import Any
 
 from vitexp.report import labels
 from vitexp.report.markup import csv_table
@@ -8,7 +10,7 @@ from vitexp.study.curve import Curve
 from vitexp.study.fits import Crossover, EqualAccuracy, PowerLaw
 from vitexp.study.frame import Row, curve_rows, table_rows
 from vitexp.study.select import Selection
-from vitexp.study.table import Table
+from vitexp.study.table import Table, primary
 
 
 def table(table: Table) -> str:
@@ -78,3 +80,33 @@ def _of_fit(fit: PowerLaw | str) -> Row:
 def notes(shown: Table | Curve | Selection) -> str:
     """Everything that the reader of any number of a table or curve must know, cautions first."""
     return " ".join((*labels.cautions(shown.cautions), *map(labels.sentence, shown.notes)))
+
+
+def table_document(table: Table) -> dict[str, Any]:
+    """The rows of a study's CSV, and what a reader must know of them."""
+    config = table.study.config
+    return {
+        "schema": "vitexp.table/1",
+        "study": table.study.name,
+        "images": config.images,
+        "primary": primary(config),
+        "margin": config.margin,
+        "comparisons": table.comparisons,
+        "looks": list(table.looks.after) if table.looks else None,
+        "cautions": table.cautions,
+        "notes": table.notes,
+        "rows": table_rows(table),
+    }
+
+
+def curve_document(curve: Curve, readings: list[str]) -> dict[str, Any]:
+    """The points of a curve, and what is read off them in words."""
+    return {
+        "schema": "vitexp.curve/1",
+        "study": curve.study.name,
+        "axis": curve.axis,
+        "cautions": curve.cautions,
+        "notes": curve.notes,
+        "readings": readings,
+        "rows": curve_rows(curve),
+    }

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from vitexp.record import write_atomically
+from vitexp.words import listed
 
 FOLDERS = ("experiments", "recipes", "sweeps")
 _HERE = Path(__file__).parent
@@ -29,9 +30,8 @@ def run(chosen: Namespace) -> None:
         raise ValueError(f"{_HERE} lacks its folders; install vitexp again, from a wheel or a git clone")
     theirs = [str(path.relative_to(chosen.directory)) for path in files if not _is_free(path, files[path])]
     if theirs:
-        more = f" and {len(theirs) - _MOST_NAMED} more" if len(theirs) > _MOST_NAMED else ""
         raise ValueError(
-            f"{chosen.directory} has another {', '.join(theirs[:_MOST_NAMED])}{more}; nothing was written: "
+            f"{chosen.directory} has another {listed(theirs, _MOST_NAMED)}; nothing was written: "
             "rename yours, or give an empty folder"
         )
     missing = [path for path in files if not path.exists()]

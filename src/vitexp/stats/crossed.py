@@ -155,10 +155,14 @@ def _without_seed_effect(samples: Sequence[Sample]) -> tuple[dict[Sample, Spread
     A two-way layout without replication: the mean square of the seeds over that of the rest is F under no effect. Each
     sample's own variance follows from its squared residuals, of which every sample gets a share of all others'.
     """
+    n = max((len(one.values) for one in samples), default=0)
+    samples = [
+        one for one in samples if len(one.values) == n
+    ]  # an arm that lacks a run does not undo the others' pairs
     seeds = sorted(set.intersection(*(set(one.values) for one in samples))) if len(samples) > 1 else []
-    if len(seeds) < MINIMUM_SEEDS or any(len(one.values) != len(seeds) for one in samples):
+    if len(seeds) < max(n, MINIMUM_SEEDS):
         return {}, None
-    arms, n = len(samples), len(seeds)
+    arms = len(samples)
     table = np.array([[one.values[seed] for seed in seeds] for one in samples])
     rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
     left = float((rest**2).sum()) / ((arms - 1) * (n - 1))
@@ -273,14 +277,10 @@ def level(sample: Sample, images: bool) -> Interval:
         return Interval(mean=mean, n=n)
     seeds, of_images, count = sd**2 / n, 0.0, 0
     if images and sample.has_answers:
-        of_images, count = _of_images(sample)
+        tables = list(_answers(Contrast(weights={sample: 1.0})))
+        of_images, count = sum(image_variance(one)[0] for one in tables), sum(one.shape[1] for one in tables)
     if not seeds + of_images:
         return Interval(mean=mean, n=n, sd=sd)
     df = (seeds + of_images) ** 2 / (seeds**2 / (n - 1) + of_images**2 / max(count - 1, 1))
     half = quantile(df) * math.sqrt(seeds + of_images)
     return Interval(mean=mean, low=mean - half, high=mean + half, n=n, sd=sd, images=count)
-
-
-def _of_images(sample: Sample) -> tuple[float, int]:
-    tables = list(_answers(Contrast(weights={sample: 1.0})))
-    return sum(image_variance(table)[0] for table in tables), sum(table.shape[1] for table in tables)

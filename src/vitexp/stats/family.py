@@ -226,10 +226,10 @@ def _shared(contrasts: Sequence[Contrast], variances: Sequence[tuple[Variance, n
     one, other = contrasts[i], contrasts[j]
     if {sample.pool for sample in one.weights}.isdisjoint(sample.pool for sample in other.weights):
         return 0.0
-    found = 0.0
+    found, parts = 0.0, dict(zip(other.weights.items(), variances[j][0].seeds, strict=True))
     for (sample, w), (variance, _) in zip(one.weights.items(), variances[i][0].seeds, strict=True):
-        if sample in other.weights:
-            found += variance * other.weights[sample] / w
+        if (v := other.weights.get(sample)) is not None:  # the smaller, where one of them is paired or has more seeds
+            found += w * v * min(variance / w**2, parts[sample, v][0] / v**2)
     (first, a), (second, b) = variances[i], variances[j]
     if len(a) and len(a) == len(b) and first.images and second.images:
         found += float(np.corrcoef(a, b)[0, 1]) * math.sqrt(first.images * second.images)

@@ -161,9 +161,10 @@ def check_alike(arms: Sequence[Sequence[RunRecord]], keys: Sequence[str], locati
         )
     more = "the arms differ in more than the studied factors"
     found = [f"{more}: {key} is {value_counts(every, key)}" for key in unstudied_differences(_settings(every), keys)]
-    twice = len(every) - len({(record.fingerprint, record.seed) for record in every})
-    repeated = f"{_runs(twice)} of a cell and seed that had been run before: the newest counts"
-    return [*found, repeated] if twice else found
+    known = {(record.fingerprint, record.seed): record.cell for record in every}
+    times = Counter((record.fingerprint, record.seed) for record in every)
+    twice = [f"{known[key]} seed {key[1]}" for key, count in times.items() if count > 1]
+    return [*found, *clause("run more than once, of which the newest counts", twice, 3)]
 
 
 def unstudied_differences(settings: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+from vitexp import metrics
 from vitexp.axes import factor_of
-from vitexp.record import flatten, result_config
+from vitexp.record import RunRecord, flatten, result_config
 from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
 from vitexp.study.spec import StudyConfig
@@ -204,4 +205,22 @@ def why_not(arm: Arm, base: Arm | None, metric: str) -> str:
     values, others = arm.values(metric), base.values(metric)
     if not values or not others:
         return f"no finished run of {'it' if not values else 'the baseline'} holds {metric}"
-    return "" if values.keys() & others.keys() else f"no seed in common with the baseline in {metric}"
+    if not (common := sorted(values.keys() & others.keys())):
+        return f"no seed in common with the baseline in {metric}"
+    both = zip(getattr(arm, "members", (arm,)), getattr(base, "members", (base,)), strict=True)
+    runs = ((one.runs[seed], two.runs[seed]) for one, two in both for seed in common)
+    different = next((text for pair in runs if (text := other_images(*pair, metric))), "")
+    return f"not measured on the baseline's images: {different}" if different else ""
+
+
+def other_images(one: RunRecord, other: RunRecord, metric: str) -> str:
+    """In what the images differ that two runs were measured on; empty where they do not, as far as is known."""
+    split = metrics.split_of(metric) or "test"
+    orders = [
+        str(run.answers.get(metric, {}).get("order") or (run.data.get("order_fingerprints") or {}).get(split, ""))[:12]
+        for run in (one, other)
+    ]
+    if all(orders):
+        return "" if orders[0] == orders[1] else f"{split} images {orders[0]} and {orders[1]}"
+    pairs = {key: (one.data.get(key), other.data.get(key)) for key in ("name", "classes", f"{split}_images")}
+    return next((f"{key} {a} and {b}" for key, (a, b) in pairs.items() if a != b), "")

@@ -3,9 +3,11 @@
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 from vitexp import strict
+from vitexp.metrics import is_share
 from vitexp.record import RunRecord
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.select import Runs
@@ -28,7 +30,7 @@ def read_csv(path: str | Path, baseline: str | None = None, margin: float | None
     """
     path = Path(path)
     try:
-        lines = list(csv.DictReader(io.StringIO(strict.read(path))))
+        lines = list(csv.DictReader(io.StringIO(strict.read(path)), skipinitialspace=True))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from error
     metrics = [key for key in (lines[0] if lines else {}) if key and key not in (ARM, SEED_COLUMN)]
@@ -41,7 +43,8 @@ def read_csv(path: str | Path, baseline: str | None = None, margin: float | None
         raise ValueError(f"{path} has two lines of the same arm and seed; each run has one")
     if baseline is not None and baseline not in names:
         raise ValueError(f"--baseline is {baseline!r}; the arms of {path} are {', '.join(names)}")
-    config = make_config({"name": "csv", "title": path.stem, "metrics": metrics, "margin": margin})
+    name = f"csv-{re.sub('[^A-Za-z0-9._-]+', '_', path.stem)[:90]}"  # a folder of its own below --results
+    config = make_config({"name": name, "title": path.stem, "metrics": metrics, "margin": margin})
     return _study(path, config, baseline or names[0], records), Runs(location=str(path), records=tuple(records))
 
 
@@ -76,4 +79,6 @@ def _number(path: Path, number: int, metric: str, text: str | None) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{path}, line {number}: {metric} is {text!r}, which is no finite number; leave it empty")
+    if is_share(metric) and not 0 <= value <= 1:
+        raise ValueError(f"{path}, line {number}: {metric} is {text}, and a share lies in 0 to 1; write 80 % as 0.8")
     return value

@@ -38,7 +38,7 @@ from vitexp.study.tune import tune
 SIZES = ("data.train_images", "data.train_fraction")
 LINE = "line"
 """The key by which lines against cost are named."""
-FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet"}
+FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet", families.OTHER: "Own stem"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,17 +139,16 @@ def _ledger(stored: Any) -> Ledger:
     if given.get("schema") != SCHEMA:
         raise ValueError(f"schema is {given.get('schema')!r} and not {SCHEMA!r}")
     tried = [
-        Tried(
-            checked(one["base"], str, "base"),
-            checked(one["candidate"], str, "candidate"),
-            [
-                Look(**{key: checked(look[key], kind, key) for key, kind in Look.__annotations__.items()})
-                for look in one["looks"]
-            ],
-        )
+        Tried(**_fields(Tried, one) | {"looks": [Look(**_fields(Look, look)) for look in one["looks"]]})
         for one in checked(given["tried"], list[dict[str, Any]], "tried")
     ]
     planned = checked(given["candidates"], int | None, "candidates")
     if planned is not None and planned < max(1, len(tried)):
         raise ValueError(f"candidates is {planned}, and {len(tried)} were tried")
     return Ledger(planned, tried)
+
+
+def _fields(kind: type[Look | Tried], stored: Any) -> dict[str, Any]:
+    """The plain fields of a part. Raises: ValueError or KeyError where one is absent or of another type."""
+    plain = {name: hint for name, hint in kind.__annotations__.items() if hint in (str, int)}
+    return {name: checked(stored[name], hint, name) for name, hint in plain.items()}

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from vitexp.json_text import as_text
 from vitexp.record import flatten, result_config, subset_follows
 from vitexp.stats import MINIMUM_SEEDS
-from vitexp.study.arm import FOLLOWS
+from vitexp.study.arm import FOLLOWS, cut
 from vitexp.study.cells import SEED, make_cells, varying
 from vitexp.study.comparison import Between, aliases, arm_of, confounded, factors
 from vitexp.study.lines import LENGTHS
@@ -256,11 +256,7 @@ def _moved(cell: ResolvedCell, other: ResolvedCell, keys: Sequence[str]) -> set[
 
 
 def _labels(cells: Cells) -> str:
-    return _some([repr(cell.label) for cell in cells], 3)
-
-
-def _some(names: Sequence[str], shown: int = 4) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return cut([repr(cell.label) for cell in cells], 3)
 
 
 def starts(study: Study, cells: Cells, *, examine: Parse, workers: int = 1) -> list[tuple[str, list[Finding]]]:
@@ -301,10 +297,10 @@ def compare_starts(
     scaled = [name for name in unequal if name.startswith(_POSITIONS)] if _POS_STD in moved else []
     found = []
     if drawn := [name for name in unequal if name not in (*constants, *scaled)]:
-        found.append(Finding("error", f"initial weights differ in {_some(drawn)}, though names and shapes agree"))
+        found.append(Finding("error", f"initial weights differ in {cut(drawn)}, though names and shapes agree"))
     for names, why in ((constants, "constants set by an option"), (scaled, f"scaled by {_POS_STD}")):
         if names:
-            found.append(Finding("note", f"initial weights differ in {_some(names)}: {why}"))
+            found.append(Finding("note", f"initial weights differ in {cut(names)}: {why}"))
     if not any(key.startswith("data.") for key in moved):
         for key, words in (("order", "the first epoch's order of images"), ("views", "the view of images")):
             if mine[key] != base[key]:
@@ -315,7 +311,7 @@ def compare_starts(
     equal = f"{len(unequal)} of them unequal" if unequal else "all equal"
     line = (
         f"start of {arm}: {len(shared)} of {len(weights)} parameters shared with the baseline ({share:.1f} % of the "
-        f"numbers), {equal} ({digest[:_HEX]}){f'; its own: {_some(own)}' if own else ''}; "
+        f"numbers), {equal} ({digest[:_HEX]}){f'; its own: {cut(own)}' if own else ''}; "
         f"{'the same' if mine['order'] == base['order'] else 'another'} order of images ({mine['order'][:_HEX]})"
     )
     pair = f"({cell.label!r} against {partner.label!r})"

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from vitexp import stats
+from vitexp.metrics import is_accuracy
 from vitexp.stats.planning import Needed, half_the_room, images_within, seeds_for_effect, seeds_for_margin
 from vitexp.study.arm import name
 from vitexp.study.select import Root
-from vitexp.study.spec import Study, as_study
+from vitexp.study.spec import Study, as_study, check_difference
 from vitexp.study.table import Entry, make_table, primary
 
 EFFECT, MARGIN = 0.01, 0.02
@@ -65,17 +66,22 @@ def make_plan(
     study = as_study(study)
     if not study.config.baseline:
         raise ValueError(f"{study.path} has no study.baseline, so nothing is compared; name one, then plan")
+    check_difference(effect, "--effect")
+    check_difference(margin, "--margin")
+    effect, margin = effect or EFFECT, margin or study.config.margin or MARGIN
+    study = replace(study, config=replace(study.config, margin=margin))  # by which the pilot is judged as well
     table = make_table(study, root)
-    compared = [one for metric in primary(study.config) for one in table.entries[metric] if one.judgement]
+    accuracies = [metric for metric in primary(study.config) if is_accuracy(metric)]
+    compared = [one for metric in accuracies for one in table.entries[metric] if not one.is_baseline]
     usable = [one for one in compared if one.judgement and one.judgement.variance]
     if not usable:
-        said = sorted({one.judgement.verdict for one in compared if one.judgement}) or ["no comparison"]
+        said = sorted({one.judgement.verdict if one.judgement else one.left_out for one in compared})
+        add = f"; add them with `vitexp plan {study.path} --pilot {stats.MINIMUM_SEEDS}`" if study.parameters else ""
         raise ValueError(
-            f"the runs of {study.path} are no pilot ({', '.join(said)}): a plan takes {stats.MINIMUM_SEEDS} seeds of "
-            f"each arm that trained; add them with `vitexp plan {study.path} --pilot {stats.MINIMUM_SEEDS}`"
+            f"the runs of {study.path} are no pilot ({', '.join(said) or 'no accuracy is primary'}): a plan takes "
+            f"{stats.MINIMUM_SEEDS} seeds of each arm that trained, and whose accuracies are not all one{add}"
         )
-    effect, margin = effect or EFFECT, margin or study.config.margin or MARGIN
-    level = -math.expm1(math.log1p(-stats.ALPHA) / len(compared))
+    level = -math.expm1(math.log1p(-stats.ALPHA) / table.comparisons)
     runs = [run for arm in table.arms for run in arm.runs.values()]
     seconds = [run.train_seconds for run in runs if run.train_seconds]
     flops = [run.train_flops for run in runs if run.train_flops]

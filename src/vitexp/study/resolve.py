@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.run.processes import Parse, parse_cell, worker_pool
-from vitexp.study.select import PLAN_NAME
+from vitexp.study.select import PLAN_NAME, stored_plan
 from vitexp.study.spec import Study
 
 FACTS = ("parameters", "steps", "images_seen", "train_flops")
@@ -86,10 +87,18 @@ def resolve_cells(
 
 
 def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path, more: Mapping[str, Any]) -> None:
-    """Writes root/NAME/study.json: what each cell sets, by which fingerprint its run is known, and what is `more`."""
+    """Writes root/NAME/study.json: what each cell sets, by which fingerprint its run is known, when it was first asked
+    for, and what is `more`.
+    """
+    before = stored_plan(Path(root) / study.name).get("cells", ())
+    known = {one["fingerprint"]: one.get("planned", "") for one in before}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     names = {name: name for name in ("index", "label", "overrides", "seed", "fingerprint")}
     names |= {"cell": "name", "run_directory": "run_directory"}
-    described = [{key: getattr(cell, name) for key, name in names.items()} for cell in cells]
+    described = [
+        {key: getattr(cell, name) for key, name in names.items()} | {"planned": known.get(cell.fingerprint, now)}
+        for cell in cells
+    ]
     content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, **more, "cells": described}
     write_atomically(Path(root) / study.name / PLAN_NAME, json.dumps(content, indent=1) + "\n")
 

@@ -4,7 +4,7 @@ The answers are the bits that lie beside a record. A run whose bits are absent o
 the interval is then over seeds alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,37 +53,43 @@ def _answers(
     held: dict[int, tuple[np.ndarray, ...]] = {}
     orders: list[set[str]] = [set() for _ in members]
     for seed in seeds:
-        found = [read_answers(member.runs[seed], metric) for member in members]
-        if any(one is None for one in found):
+        found = [_read(member, seed, metric) for member in members]
+        known = [one for one in found if not isinstance(one, str)]
+        if len(known) < len(found):
             return {}, ()
-        held[seed] = tuple(one[0] for one in found if one)
-        for known, one in zip(orders, found, strict=True):
-            known.update([one[1]] if one else [])
-    if any(len(known) != 1 for known in orders):  # the runs were measured on other images
+        held[seed] = tuple(shares for shares, _ in known)
+        for order, (_, images) in zip(orders, known, strict=True):
+            order.add(images)
+    if any(len(order) != 1 for order in orders):  # the runs were measured on other images
         return {}, ()
-    return held, tuple(next(iter(known)) for known in orders)
+    return held, tuple(next(iter(order)) for order in orders)
+
+
+def _read(arm: Arm, seed: int, metric: str) -> tuple[np.ndarray, str] | str:
+    """The answers of one run, read once, or what is wrong with them: "" where there never were any."""
+    key = ("answers", seed, metric)
+    if key not in arm.samples:
+        try:
+            arm.samples[key] = read_answers(arm.runs[seed], metric) or ""
+        except ValueError as error:
+            arm.samples[key] = str(error)
+    found: tuple[np.ndarray, str] | str = arm.samples[key]
+    return found
 
 
 def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
     """The share of right answers to each image (over the draws of a few-shot probe), shape (N), and which images.
 
-    None where the record has none, or they are not those that its number is the mean of.
+    None where the record never had any. Raises: ValueError where they are not those that its number is the mean of.
     """
-    try:
-        return _sound_answers(run, metric)
-    except ValueError:
-        return None
-
-
-def _sound_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
-    """The same; None only where the record never had any. Raises: ValueError saying what is wrong with them."""
-    entries = list(_entries(run, metric))
+    entries = {key: one for key, one in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")}
     if not entries or run.directory is None:
         return None
-    orders = {entry.get("order") for _, entry in entries}
+    orders = {entry.get("order") for entry in entries.values()}
     if not all(isinstance(order, str) and order for order in orders):
         raise ValueError(f"the answers of {metric} do not say which images they are about")
-    bits = [_bits(run, key) for key, _ in entries]
+    read = [answers_file(run.directory, run, key) for key in entries]  # the file is what was written with the record
+    bits = [np.unpackbits(np.frombuffer(held, np.uint8), count=count).astype(bool) for held, count in read]
     if len(orders) != 1 or len({len(one) for one in bits}) != 1 or not len(bits[0]):
         raise ValueError(f"the answers of {metric} are about different images")
     # one byte an image where each has one answer
@@ -97,23 +103,8 @@ def unsound_answers(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
     """One sentence on the runs whose answers to single images are not what their records say; none for old records."""
     found = []
     for arm in arms:
-        for seed, run in arm.trained.items():
-            try:
-                for metric in metrics:
-                    if metric in run.metrics:
-                        _sound_answers(run, metric)
-            except ValueError as error:
-                found.append(f"{name(arm)} seed {seed}: {error}")
+        for seed in arm.trained:
+            whys = (_read(arm, seed, metric) for metric in metrics if seed in arm.values(metric))
+            if why := next((why for why in whys if why and isinstance(why, str)), ""):
+                found.append(f"{name(arm)} seed {seed}: {why}")
     return clause("intervals over seeds alone, because answers to single images are unsound", found, 2, "; ")
-
-
-def _entries(run: RunRecord, metric: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, entry in run.answers.items():
-        if key == metric or key.startswith(f"{metric}/draw-"):
-            yield key, entry
-
-
-def _bits(run: RunRecord, name: str) -> np.ndarray:
-    """One bool per image. Raises: ValueError when the file is absent or not what was written with the record."""
-    content, count = answers_file(str(run.directory), run, name)
-    return np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=count).astype(bool)

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
+from vitexp.record import RECORD_NAME, RunRecord, checked, read_records, result_config
 from vitexp.robust import with_tests
 from vitexp.study.arm import (
     Arm,
@@ -32,6 +32,7 @@ from vitexp.study.arm import (
 )
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
+from vitexp.study.samples import unsound_answers
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.study.wandb_answers import with_answers
@@ -88,7 +89,9 @@ class Selection:
         pairs = zip(self.arms, self.confounded, strict=True)
         several = [f"{name(arm)} (it and the baseline {text})" for arm, text in pairs if text]
         confounded = clause("confounded, and so not compared with the baseline", several, len(several), "; ")
-        return (*run_cautions(self.arms), *confounded, *(f"left out: {sentence}" for sentence in self.damaged))
+        config = self.study.config
+        unsound = unsound_answers(self.arms, config.metrics) if config.images == "such" else ()
+        return (*run_cautions(self.arms), *confounded, *(f"left out: {text}" for text in self.damaged), *unsound)
 
 
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
@@ -220,19 +223,31 @@ def found_study(folder: str | Path) -> Study:
         raise ValueError(f"{folder.name}: its newest run cannot be read as a study: {error}") from error
 
 
-def _planned(folder: Path) -> list[tuple[Cell, str]]:
-    """The cells that the local runner has planned, with their fingerprints; W&B agents leave no such file."""
+def stored_plan(folder: Path) -> dict[str, Any]:
+    """What the local runner has planned for a study, with its `cells`; nothing where W&B agents alone ran it.
+
+    Raises: ValueError for a damaged file.
+    """
     path = folder / PLAN_NAME
     if not path.is_file():
-        return []
+        return {}
     try:
-        cells = enumerate(json.loads(path.read_text())["cells"])
-        return [
-            (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
-            for index, one in cells
-        ]
-    except (ValueError, KeyError, TypeError) as error:
+        stored = checked(json.loads(path.read_text()), dict[str, Any], "the file")
+        for cell in checked(stored["cells"], list[dict[str, Any]], "cells"):
+            checked(cell["overrides"], dict[str, Any], "overrides")
+            checked(cell["fingerprint"], str, "fingerprint")
+            checked(cell.get("planned", ""), str, "planned")
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
+    return stored
+
+
+def _planned(folder: Path) -> list[tuple[Cell, str]]:
+    """The planned cells with their fingerprints."""
+    return [
+        (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
+        for index, one in enumerate(stored_plan(folder).get("cells", ()))
+    ]
 
 
 def _cells_of_records(records: Sequence[RunRecord]) -> list[Cell]:

@@ -4,9 +4,11 @@ The plan stands in runs/NAME/study.json. Everything else follows from it and the
 anywhere goes on as if nothing had happened.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from vitexp.record import checked
 from vitexp.stats import planning
 from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, Cell, make_cells
-from vitexp.study.select import PLAN_NAME
+from vitexp.study.select import PLAN_NAME, Root, Runs, stored_plan
 from vitexp.study.spec import Study
 
 _FACTOR = 2
@@ -28,6 +30,13 @@ class Looks:
     seeds: tuple[int, ...]
     after: tuple[int, ...]
     sweep_sha256: str
+    since: str = field(default="", compare=False)
+    """When they were planned; "" in plans that did not note it yet"""
+
+    def as_stored(self) -> dict[str, Any]:
+        """What stands in study.json, with a digest by which a later edit is seen."""
+        plain = asdict(self)
+        return {**plain, "sha256": hashlib.sha256(json.dumps(plain).encode()).hexdigest()}
 
 
 def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
@@ -49,7 +58,8 @@ def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
             f"{planning.MINIMUM_SEEDS * len(arms)} runs"
         )
     more = range(listed[-1] + 1, listed[-1] + 1 + max(0, most - len(listed)))
-    new = Looks((*listed, *more)[:most], planning.looks(most), study.sha256)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    new = Looks((*listed, *more)[:most], planning.looks(most), study.sha256, now)
     known = read_looks(Path(root) / study.name)
     if known is None:
         return new
@@ -69,16 +79,19 @@ def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
 def read_looks(folder: Path) -> Looks | None:
     """The plan in the folder of a study; None where there is none. Raises: ValueError for one that is damaged."""
     path = folder / PLAN_NAME
-    if not path.is_file():
-        return None
     try:
-        stored = json.loads(path.read_text()).get("until_decided")
-        if stored is None:
+        if (stored := stored_plan(folder).get("until_decided")) is None:
             return None
         seeds, after = (tuple(checked(stored[name], list[int], name)) for name in ("seeds", "after"))
-        found = Looks(seeds, after, checked(stored["sweep_sha256"], str, "sweep_sha256"))
+        digest, since = (
+            checked(stored["sweep_sha256"], str, "sweep_sha256"),
+            checked(stored.get("since", ""), str, "since"),
+        )
+        found = Looks(seeds, after, digest, since)
         if found.after != planning.looks(len(seeds)):
             raise ValueError(f"its looks {list(after)} are not those that were planned for {len(seeds)} seeds")
+        if stored.get("sha256", made := found.as_stored()["sha256"]) != made:
+            raise ValueError(f"its {len(seeds)} seeds are not those that were planned")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged or was edited ({error}); the study cannot go on by its plan") from error
     return found
@@ -108,13 +121,14 @@ def with_seeds(study: Study, seeds: Mapping[str, Sequence[int]]) -> Study:
 
 def given_seeds(study: Study, root: str | Path) -> dict[str, list[int]]:
     """The seeds that each arm has been given so far, by its name in `arms_of`; from study.json."""
-    cells = json.loads((Path(root) / study.name / PLAN_NAME).read_text())["cells"]
     found: dict[str, list[int]] = {}
-    for cell in cells:
+    for cell in stored_plan(Path(root) / study.name)["cells"]:
         found.setdefault(_name(cell["overrides"]), []).append(cell["seed"])
     return found
 
 
-def with_all_seeds(study: Study, looks: Looks | None, root: Any) -> Study:
+def with_all_seeds(study: Study, root: Root) -> Study:
     """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
-    return study if looks is None else with_seeds(study, given_seeds(study, root))
+    if isinstance(root, Runs) or read_looks(Path(root) / study.name) is None:
+        return study
+    return with_seeds(study, given_seeds(study, root))

@@ -3,15 +3,16 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from pathlib import Path
 
 from vitexp import metrics, stats
 from vitexp.record import RECORD_NAME, RunRecord, cell_fingerprint, read_records, result_config
 from vitexp.study.arm import Arm, cut, differing_keys, name
 from vitexp.study.cells import SEED
-from vitexp.study.enough import seeds_to_run
+from vitexp.study.comparison import other_images
 from vitexp.study.select import Runs, Selection, found_study, read_sweep, select
 from vitexp.study.spec import Study
 from vitexp.study.trained import finished_runs
@@ -63,6 +64,10 @@ def _read(given: str) -> tuple[Study, Path | Runs]:
         return read_sweep(given.removeprefix("wandb:"))
     path = Path(given)
     folder = (path.parent if path.name == RECORD_NAME else path).resolve()
+    if (folder / RECORD_NAME).is_file():
+        raise ValueError(
+            f"{given} is one run, and arms are compared over seeds; give the folder of its arm, {folder.parent}"
+        )
     if not folder.is_dir():
         raise ValueError(
             f"{given} is no folder; give that of an arm (runs/STUDY/CELL), of a study with one arm, or "
@@ -87,7 +92,7 @@ def _check_seeds(given: str, arm: Arm, records: Sequence[RunRecord]) -> None:
     """Raises: ValueError for a seed with several finished runs."""
     wanted = {run.fingerprint for run in arm.runs.values()}
     times = Counter(run.seed for run in finished_runs(records) if run.fingerprint in wanted)
-    if twice := sorted(seed for seed, count in times.items() if count > 1):
+    if twice := sorted(seed for seed, often in times.items() if often > 1):
         seeds = ", ".join(map(str, twice))
         raise ValueError(f"{given} holds several finished runs of seed {seeds}; leave the one there that counts")
 
@@ -131,10 +136,18 @@ def _check(base: Side, candidate: Side, metric: str) -> None:
         few = "one seed" if common else "no seed"
         raise ValueError(f"the two have {few} in common, and runs are compared in pairs; run {todo}")
     for seed in sorted(common):
-        if text := _other_images(base.arm.runs[seed], candidate.arm.runs[seed], metric):
+        if text := other_images(base.arm.runs[seed], candidate.arm.runs[seed], metric):
             raise ValueError(
                 f"the two were not measured on the same images (seed {seed}: {text}); measure them on one set"
             )
+
+
+def seeds_to_run(base: Collection[int], candidate: Collection[int], total: int) -> tuple[list[int], list[int]]:
+    """The seeds that either side still has to run until both have `total` in common: first those that one has."""
+    common, either = set(base) & set(candidate), set(base) | set(candidate)
+    more = chain(sorted(either - common), count(max(either, default=-1) + 1))
+    chosen = list(islice(more, max(0, total - len(common))))
+    return [seed for seed in chosen if seed not in base], [seed for seed in chosen if seed not in candidate]
 
 
 def seeds_text(base: Side, candidate: Side, seeds: tuple[Sequence[int], Sequence[int]]) -> str:
@@ -146,19 +159,6 @@ def seeds_text(base: Side, candidate: Side, seeds: tuple[Sequence[int], Sequence
 def _span(seeds: Sequence[int]) -> str:
     whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
     return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
-
-
-def _other_images(one: RunRecord, other: RunRecord, metric: str) -> str:
-    """In what the images differ that two runs were measured on; empty where they do not, as far as is known."""
-    split = metrics.split_of(metric) or "test"
-    orders = [
-        str(run.answers.get(metric, {}).get("order") or (run.data.get("order_fingerprints") or {}).get(split, ""))[:12]
-        for run in (one, other)
-    ]
-    if all(orders):
-        return "" if orders[0] == orders[1] else f"{split} images {orders[0]} and {orders[1]}"
-    pairs = {key: (one.data.get(key), other.data.get(key)) for key in ("name", "classes", f"{split}_images")}
-    return next((f"{key} {a} and {b}" for key, (a, b) in pairs.items() if a != b), "")
 
 
 def differences(base: Side, candidate: Side) -> dict[str, tuple[object, object]]:

@@ -286,10 +286,7 @@ def make_config(given: Mapping[str, Any]) -> StudyConfig:
         raise ValueError(
             f"study.primary names {unreported[0]}, which study.metrics does not; there are {', '.join(config.metrics)}"
         )
-    if config.margin is not None and not 0 < config.margin < 1:
-        raise ValueError(
-            f"study.margin is {config.margin}; give a difference in accuracy between 0 and 1, such as 0.01"
-        )
+    check_difference(config.margin, "study.margin")
     if any(len(keys) < 2 for keys in config.together):
         raise ValueError(
             f"study.together is {config.together}; give a list of lists of two or more dotted keys, such as "
@@ -299,6 +296,12 @@ def make_config(given: Mapping[str, Any]) -> StudyConfig:
     if twice := [key for key in every if every.count(key) > 1]:
         raise ValueError(f"study.together names {twice[0]} twice; put all keys that go with it into one list")
     return replace(config, baseline=flatten(config.baseline))
+
+
+def check_difference(size: float | None, where: str) -> None:
+    """Raises: ValueError for what is no difference of accuracies, such as one in per cent; None is accepted."""
+    if size is not None and not 0 < size < 1:
+        raise ValueError(f"{where} is {size:g}; give a difference in accuracy between 0 and 1, such as 0.01")
 
 
 def _check_cells(study: Study) -> None:

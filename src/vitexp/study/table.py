@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vitexp import metrics, stats
+from vitexp.study.added import note_of_looks
 from vitexp.study.arm import Arm, clause, cut, instability, name, spelling
 from vitexp.study.certificates import note_of
 from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
-from vitexp.study.samples import sample_of, unsound_answers
+from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
 from vitexp.study.sequence import Looks, read_looks, with_all_seeds
 from vitexp.study.spec import Study, StudyConfig, as_study
@@ -128,28 +129,27 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     `where` keeps only runs whose config has these values, by dotted key. `Study.table` gives a pandas frame of it.
     Raises: ValueError when no run is finished, or none holds a metric that the study reports.
     """
-    looks = None if isinstance(root, Runs) else read_looks(Path(root) / as_study(study).name)
-    selection = tune(select(with_all_seeds(as_study(study), looks, root), root, where))
+    study = as_study(study)
+    here = None if isinstance(root, Runs) else Path(root) / study.name
+    looks, selection = read_looks(here) if here else None, tune(select(with_all_seeds(study, root), root, where))
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
-    several = list(selection.confounded)
-    for mean in means:  # confounded where one of its data sets is
-        texts = (
-            text for arm, text in zip(arms, several, strict=False) if text and any(arm is one for one in mean.members)
-        )
-        several.append(next(texts, ""))
+    confounded = {id(arm): text for arm, text in zip(arms, selection.confounded, strict=True) if text}
+    for mean in means:  # where one of its data sets is
+        confounded |= {id(mean): confounded[id(one)] for one in reversed(mean.members) if id(one) in confounded}
     every = (*arms, *means)
     comparisons = Comparisons(every, config)
     entries = [
-        _entry(arm, metric, comparisons, text)
-        for arm, text in zip(every, several, strict=True)
+        _entry(arm, metric, comparisons, confounded.get(id(arm), ""))
+        for arm in every
         for metric in dict.fromkeys(config.metrics)
     ]
     entries = _judged(entries, config, looks)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
-    certified = [] if isinstance(root, Runs) else note_of(arms, Path(root) / selection.study.name)
+    compared = [(one.arm, one.baseline) for one in entries if one.judgement and one.baseline and one.arm.runs]
+    noted = [*note_of_looks(compared, here, looks), *note_of(arms, here)] if here else []
     return Table(
         study=selection.study,
         arms=arms,
@@ -159,8 +159,8 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         rows=_distinct(row for row, _ in places),
         columns=_distinct(column for _, column in places),
         looks=looks,
-        cautions=(*selection.cautions, *(unsound_answers(arms, config.metrics) if config.images == "such" else ())),
-        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *certified),
+        cautions=selection.cautions,
+        notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *noted),
     )
 
 
@@ -281,8 +281,8 @@ def gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> list[str]:
             held.setdefault(why, []).append(str(seed))
         texts = [f"seed{'s' if seeds[1:] else ''} {', '.join(seeds)} {why}" for why, seeds in held.items()]
         reasons += [f"{name(arm)}: {', '.join(texts)}"] if texts else []
-    without = {metric: sum(len(arm.runs) - len(arm.values(metric)) for arm in arms) for metric in metrics}
+    without = {metric: sum(len(arm.trained) - len(arm.values(metric)) for arm in arms) for metric in metrics}
     return [
         *([f"{done} of {asked} runs are finished; {cut(reasons, 6, '; ')}"] if reasons else []),
-        *(f"{count} finished runs hold no finite {metric}" for metric, count in without.items() if count),
+        *(f"finished runs without a finite {metric}: {count}" for metric, count in without.items() if count),
     ]

@@ -13,13 +13,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import build
 from vitexp.record import write_atomically
@@ -29,49 +30,31 @@ from vitexp.train.optim import OptimConfig, build_optimizer
 Step = Callable[[], object]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Size:
-    """A network and its batch. `goals`: the share of the floor to reach, by precision.
-
-    `trunk`: the ResNet of a hybrid, whose convolutions have no floor here; its goal is a multiple of timm's speed.
+    """A network, as `--model.arch` has it, and its batch. `goals`: the share of the floor to reach, by precision; of a
+    hybrid, whose convolutions have no floor here, the multiple of timm's speed.
     """
 
-    image: int
-    patch: int
-    width: int
-    depth: int
-    heads: int
-    batch: int
-    classes: int
+    arch: str
     goals: dict[str, float]
-    trunk: str = ""
+    image: int = 224
+    classes: int = 1000
+    batch: int = 128
 
     @property
-    def arch(self) -> str:
-        """As `--model.arch` has it."""
-        return f"{self.trunk}w{self.width}d{self.depth}m{4 * self.width}h{self.heads}/{self.patch}"
-
-    @property
-    def patches(self) -> int:
-        """N."""
-        return (self.image // self.patch) ** 2
+    def sizes(self) -> Arch:
+        """The network in numbers."""
+        return parse_arch(self.arch)
 
 
 SIZES = {
-    "digits": Size(
-        image=8, patch=2, width=64, depth=4, heads=4, batch=128, classes=10, goals={"fp32": 0.68, "bf16": 0.52}
-    ),
-    "cifar": Size(
-        image=32, patch=4, width=192, depth=6, heads=3, batch=128, classes=10, goals={"fp32": 0.88, "bf16": 0.83}
-    ),
-    "vit-s": Size(
-        image=224, patch=16, width=384, depth=12, heads=6, batch=8, classes=1000, goals={"fp32": 0.85, "bf16": 0.72}
-    ),
-    "vit-b": Size(
-        image=224, patch=16, width=768, depth=12, heads=12, batch=64, classes=1000, goals={"fp32": 0.85, "bf16": 0.55}
-    ),
+    "digits": Size("micro/2", {"fp32": 0.68, "bf16": 0.52}, image=8, classes=10),
+    "cifar": Size("w192d6m768h3/4", {"fp32": 0.88, "bf16": 0.83}, image=32, classes=10),
+    "vit-s": Size("S/16", {"fp32": 0.85, "bf16": 0.72}, batch=8),
+    "vit-b": Size("B/16", {"fp32": 0.85, "bf16": 0.55}, batch=64),
+    "r26-s": Size("R26+S/32", {"fp32": 1.0, "bf16": 1.0}, batch=4),
 }
-SIZES["r26-s"] = replace(SIZES["vit-s"], patch=32, batch=4, trunk="R26+", goals={"fp32": 1.0, "bf16": 1.0})
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -151,12 +134,13 @@ def _floor_of(candidate: str, medians: dict[str, float]) -> str:
 
 
 def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:
-    if not size.trunk:
+    hybrid = size.sizes.resnet_blocks is not None
+    if not hybrid:
         yield "floor", _floor(size, PRECISIONS[precision], relative=False)
         if "relative" in chosen.pos_embed:
             yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
     peers = {"timm": _timm, "vit-pytorch": _vit_pytorch, "transformers": _transformers}
-    for name, make in {"timm": _timm_hybrid}.items() if size.trunk else peers.items():
+    for name, make in {"timm": _timm_hybrid}.items() if hybrid else peers.items():
         with suppress(ImportError):
             peer = make(size)
             yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
@@ -173,12 +157,13 @@ def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, 
 def _timm(size: Size) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
+    arch = size.sizes
     return VisionTransformer(
         img_size=size.image,
-        patch_size=size.patch,
-        embed_dim=size.width,
-        depth=size.depth,
-        num_heads=size.heads,
+        patch_size=arch.patch,
+        embed_dim=arch.width,
+        depth=arch.depth,
+        num_heads=arch.heads,
         num_classes=size.classes,
     )
 
@@ -186,51 +171,41 @@ def _timm(size: Size) -> nn.Module:
 def _timm_hybrid(size: Size) -> nn.Module:
     from timm import create_model
 
-    network: nn.Module = create_model("vit_small_r26_s32_224", num_classes=size.classes)
-    return network
+    return create_model("vit_small_r26_s32_224", num_classes=size.classes)
 
 
 def _vit_pytorch(size: Size) -> nn.Module:
     """It has no class token, so one token less."""
     from vit_pytorch.simple_vit import SimpleViT
 
-    network: nn.Module = SimpleViT(
+    arch = size.sizes
+    return SimpleViT(
         image_size=size.image,
-        patch_size=size.patch,
+        patch_size=arch.patch,
         num_classes=size.classes,
-        dim=size.width,
-        depth=size.depth,
-        heads=size.heads,
-        mlp_dim=4 * size.width,
-        dim_head=size.width // size.heads,
+        dim=arch.width,
+        depth=arch.depth,
+        heads=arch.heads,
+        mlp_dim=arch.mlp_width,
+        dim_head=arch.width // arch.heads,
     )
-    return network
 
 
 def _transformers(size: Size) -> nn.Module:
     from transformers import ViTConfig as Config
     from transformers import ViTForImageClassification
 
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = ViTForImageClassification(
-                Config(
-                    image_size=size.image,
-                    patch_size=size.patch,
-                    hidden_size=size.width,
-                    num_hidden_layers=size.depth,
-                    num_attention_heads=size.heads,
-                    intermediate_size=4 * size.width,
-                    num_labels=size.classes,
-                )
-            )
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.network(images).logits
-            return logits
-
-    return Logits()
+    arch = size.sizes
+    config = Config(
+        image_size=size.image,
+        patch_size=arch.patch,
+        hidden_size=arch.width,
+        num_hidden_layers=arch.depth,
+        num_attention_heads=arch.heads,
+        intermediate_size=arch.mlp_width,
+        num_labels=size.classes,
+    )
+    return ViTForImageClassification(config)
 
 
 def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision: str) -> Step:
@@ -243,7 +218,8 @@ def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision:
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = network(images)
+            found = network(images)
+        logits = getattr(found, "logits", found)  # those of transformers have a name
         F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
 
@@ -252,11 +228,12 @@ def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision:
 
 def _floor(size: Size, dtype: torch.dtype, relative: bool) -> Step:
     """All matrix products of a step and nothing else."""
-    width, tokens, batch = size.width, size.patches + 1, size.batch
-    heads, head_width = batch * size.heads, width // size.heads
-    products = _linear(batch * size.patches, 3 * size.patch**2, width, dtype)[:2]  # images need no gradient
-    for _ in range(size.depth):
-        for inward, outward in ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)):
+    arch, batch = size.sizes, size.batch
+    width, hidden, patches = arch.width, arch.mlp_width, (size.image // arch.patch) ** 2
+    tokens, heads, head_width = patches + 1, batch * arch.heads, width // arch.heads
+    products = _linear(batch * patches, 3 * arch.patch**2, width, dtype)[:2]  # images need no gradient
+    for _ in range(arch.depth):
+        for inward, outward in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):
             products += _linear(batch * tokens, inward, outward, dtype)
         products += _three((heads, tokens, head_width), (heads, head_width, tokens), dtype)
         products += _three((heads, tokens, tokens), (heads, tokens, head_width), dtype)

@@ -114,11 +114,6 @@ def _onnx_bytes(model: Any) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def _by_timm(path: Path, model: Any) -> Network:
-    read: Network = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
-    return read
-
-
 def _by_onnxruntime(path: Path, model: Any) -> Network:
     import onnxruntime
 
@@ -133,7 +128,7 @@ def _by_us(path: Path, model: Any) -> Network:
 
 
 EXPORTS = {
-    "timm": Export(hub_files, _by_timm, "timm"),
+    "timm": Export(hub_files, lambda path, _: timm.create_model(f"local-dir:{path}", pretrained=True).eval(), "timm"),
     "onnx": Export(_onnx_bytes, _by_onnxruntime, "onnxruntime"),
     "npz": Export(lambda model: npz_bytes(npz_state(model), model.config), _by_us, "vitexp"),
     "safetensors": Export(own_bytes, _by_us, "vitexp"),

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from vitexp.data.module import ShardData
 from vitexp.eval import attention_maps as maps
 from vitexp.eval.representations import by_distance, hsic, linear_cka, match_heads, offset_profile
+from vitexp.nn.stem import PatchEmbedding
 from vitexp.nn.vit import ViT
 from vitexp.tools.network import Opened
 
@@ -147,7 +148,8 @@ class _FirstKernel(TorchFunctionMode):
 @torch.no_grad()
 def _filters(parts: Anatomy, opened: Opened, found: Inside) -> None:
     """Of the patch embedding; of a hybrid, of its first convolution."""
-    weight = parts.network.stem.embedding.weight if isinstance(parts.network, ViT) else None
+    embedding = getattr(parts.network.stem, "embedding", None) if isinstance(parts.network, ViT) else None
+    weight = embedding.weight if isinstance(embedding, PatchEmbedding) else None
     if weight is None or weight.shape[1] != 3:
         with _FirstKernel() as watch:
             parts.network(torch.zeros(1, 3, opened.image_size, opened.image_size))

@@ -1,10 +1,10 @@
 """`vitexp inspect`: what networks have learned to look at, one by one or over the seeds of a study's arms."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def inspect(chosen: Any, groups: Sequence[Group], draw: Draw) -> int:
     wanted, folder = chosen.what or list(COLUMNS), Path(chosen.out)
     if chosen.images < 4:
         raise ValueError(f"--images is {chosen.images}; give at least 4")
-    _check_folder(folder)
+    check_folder(folder)
     done: dict[str, _Found] = {}
     refusals: list[str] = []
     for group in sorted(groups, key=lambda one: one.against is not None):  # baselines come first
@@ -78,12 +78,17 @@ def inspect(chosen: Any, groups: Sequence[Group], draw: Draw) -> int:
     return 0
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises: ValueError where nothing could be written to it, before anything is computed."""
+def check_folder(folder: Path, name: str = "--out") -> None:
+    """Raises: ValueError where nothing can be written to it, or where it would be, before anything is computed."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "may not be written to" if there.is_dir() else "is no folder"
-        raise ValueError(f"--out {folder}: {there} {why}; give a folder that you may write to")
+    try:
+        probe = there / f".{uuid4().hex}.probe"
+        write_atomically(probe, "")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{name} {folder} cannot be written to ({error.strerror}); give a folder that you may write to"
+        ) from error
 
 
 def _look_at(group: Group, chosen: Any, wanted: Sequence[str], base: _Found | None) -> _Found:

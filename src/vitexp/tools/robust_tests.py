@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vitexp.data.batch import Batch
 from vitexp.data.module import ShardData
 from vitexp.data.order import draws, key
 from vitexp.eval import attacks
+from vitexp.eval.attention_maps import readout_attention, watch_attention
 from vitexp.eval.changes import (
     PURPOSE,
     blanked,
@@ -28,6 +30,8 @@ from vitexp.eval.changes import (
 from vitexp.eval.corruptions import CONSTANTS, constants_for, corrupted
 from vitexp.metrics import CORRUPTIONS
 from vitexp.robust import SEVERITIES
+from vitexp.tools.inside import anatomy
+from vitexp.tools.network import Opened
 
 RATIOS = (10, 30, 50, 70, 90)
 GRIDS = (2, 4, 8, 14, 16)
@@ -75,6 +79,8 @@ class Test:
     settings: Mapping[str, Any] = field(default_factory=dict)
     change: Pixels | None = None
     attack: Attack | None = None
+    attention: bool = False
+    """Whether it is about networks with attention alone."""
     images: Images | None = None
     """Other images than the study's own test images."""
 
@@ -98,11 +104,19 @@ class Wanted:
         return self.images.data.size
 
 
+def _each(start: str, change: Callable[..., np.ndarray], levels: Sequence[Any], **settings: Any) -> Iterator[Test]:
+    """A test for each level, which is the last argument of the change."""
+    for level in levels:
+
+        def at_level(images: np.ndarray, samples: np.ndarray, level: Any = level) -> np.ndarray:
+            return change(images, samples, level)
+
+        yield Test(name=f"{start}_{level}", settings=settings, change=at_level)
+
+
 def _shuffle(wanted: Wanted) -> Iterator[Test]:
-    size = wanted.size
-    for side in (side for side in GRIDS if size % side == 0 and size // side >= 2):
-        change = partial(shuffled, rows=side, columns=side)
-        yield Test(name=f"shuffle_{side}x{side}", change=change)
+    for side in (side for side in GRIDS if wanted.size % side == 0 and wanted.size // side >= 2):
+        yield Test(name=f"shuffle_{side}x{side}", change=partial(shuffled, rows=side, columns=side))
 
 
 def _drop(wanted: Wanted) -> Iterator[Test]:
@@ -111,66 +125,71 @@ def _drop(wanted: Wanted) -> Iterator[Test]:
     def change(images: np.ndarray, samples: np.ndarray, percent: int) -> np.ndarray:
         return blanked(images, random_order(samples, side * side), percent, side)
 
-    for ratio in wanted.ratios:
-        yield Test(name=f"drop_{ratio}", settings={"side": side}, change=partial(change, percent=ratio))
+    return _each("drop", change, wanted.ratios, side=side)
 
 
 def _salient(wanted: Wanted) -> Iterator[Test]:
-    side, numbers = pieces_of(wanted.size), wanted.images.samples
-    assert wanted.salience is not None
+    side, numbers, salience = pieces_of(wanted.size), wanted.images.samples, wanted.salience
+    assert salience is not None
 
     def change(images: np.ndarray, samples: np.ndarray, percent: int, sign: int) -> np.ndarray:
-        assert wanted.salience is not None
-        values = wanted.salience()[np.searchsorted(numbers, samples)]
+        values = salience()[np.searchsorted(numbers, samples)]
         return blanked(images, np.argsort(sign * values, axis=1, kind="stable"), percent, side)
 
     for word, sign in (("salient", -1), ("nonsalient", 1)):
-        for ratio in wanted.ratios:
-            settings = {"side": side, "salience": wanted.salience_of}
-            yield Test(name=f"{word}_{ratio}", settings=settings, change=partial(change, percent=ratio, sign=sign))
+        yield from _each(word, partial(change, sign=sign), wanted.ratios, side=side, salience=wanted.salience_of)
 
 
-def _shifts(wanted: Wanted) -> Iterator[Test]:
-    for eighths in (1, 2, 3):
-        yield Test(name=f"translate_{eighths}", change=partial(translated, eighths=eighths))
-    for degrees in (15, 30, 45):
-        yield Test(name=f"rotate_{degrees}", change=partial(rotated, degrees=degrees))
-    for percent in (75, 50):
+def _attended(wanted: Wanted) -> Iterator[Test]:
+    size, side = wanted.size, pieces_of(wanted.size)
 
-        def change(images: np.ndarray, samples: np.ndarray, percent: int = percent) -> np.ndarray:
-            return shrunk(images, percent)
+    def attack(network: nn.Module, pixels: Tensor, _labels: Any, _samples: Any, percent: int) -> Tensor:
+        values = F.interpolate(attended(network, 2 * pixels - 1)[:, None], size)[:, 0].cpu().numpy()
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        found = blanked(images, np.argsort(-piece_sums(values, side), axis=1, kind="stable"), percent, side)
+        return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
 
-        yield Test(name=f"scale_{percent}", change=change)
+    for ratio in wanted.ratios:
+        settings = {"side": side}
+        yield Test(name=f"attended_{ratio}", settings=settings, attack=partial(attack, percent=ratio), attention=True)
 
 
-def _corruptions(wanted: Wanted) -> Iterator[Test]:
+def attended(network: nn.Module, images: Tensor) -> Tensor:
+    """What the readout attends to in the last layer, on images in -1..1: (B, rows, columns).
+
+    Raises: NoAttentionError, a ValueError, for a network without attention; ValueError where it is not between all.
+    """
+    parts = anatomy(Opened(network, images.shape[-1], type(network).__name__))
+    axial = parts.grid if parts.axial else None
+    layers = watch_attention(network, images, parts.tokens, len(parts.blocks), axial)
+    return readout_attention(layers[-1], parts.grid, prefix=parts.prefix, reads_class=parts.reads_class)
+
+
+def _shifts(_wanted: Wanted) -> Iterator[Test]:
+    yield from _each("translate", translated, (1, 2, 3))
+    yield from _each("rotate", rotated, (15, 30, 45))
+    yield from _each("scale", lambda images, _, percent: shrunk(images, percent), (75, 50))
+
+
+def _corruptions(wanted: Wanted, ours: bool = False) -> Iterator[Test]:
     size = wanted.size
-    if size not in CONSTANTS:
+    if not ours and size not in CONSTANTS:
         raise ValueError(
             f"--test corruptions: ImageNet-C was published for images of {' and '.join(map(str, CONSTANTS))} pixels, "
             f"and these networks take {size}; --test corruptions_ours makes corruptions that are named as ours"
         )
-    yield from _corrupted("", CONSTANTS[size])
-
-
-def _corruptions_ours(wanted: Wanted) -> Iterator[Test]:
-    if (size := wanted.size) in CONSTANTS:
+    if ours and size in CONSTANTS:
         raise ValueError(f"--test corruptions_ours: {size} pixels have published constants; give --test corruptions")
-    yield from _corrupted("ours_", constants_for(size))
-
-
-def _corrupted(whose: str, constants: Mapping[str, tuple[Any, ...]]) -> Iterator[Test]:
     for family in CORRUPTIONS:
-        for severity in SEVERITIES:
-            constant = constants[family][severity - 1]
+        for severity, constant in zip(SEVERITIES, constants_for(size)[family], strict=True):
             # the draws of NumPy and the bytes of Pillow are those of their versions
             settings = {"constant": str(constant), "numpy": np.__version__}
             change = partial(corrupted, family=family, constant=constant)
-            yield Test(name=f"{whose}{family}_{severity}", settings=settings, change=change)
+            yield Test(name=f"{'ours_' * ours}{family}_{severity}", settings=settings, change=change)
 
 
-def _attacks(wanted: Wanted) -> Iterator[Test]:
-    def fgsm(network: nn.Module, pixels: Tensor, labels: Tensor, samples: np.ndarray, limit: int) -> Tensor:
+def _attacks(_wanted: Wanted) -> Iterator[Test]:
+    def fgsm(network: nn.Module, pixels: Tensor, labels: Tensor, _samples: Any, limit: int) -> Tensor:
         return attacks.fgsm(network, pixels, labels, limit / 255)
 
     def pgd(network: nn.Module, pixels: Tensor, labels: Tensor, samples: np.ndarray, limit: int) -> Tensor:
@@ -202,7 +221,7 @@ def _patch(wanted: Wanted) -> Iterator[Test]:
 
 TESTS: dict[str, Callable[[Wanted], Iterator[Test]]] = {
     "shuffle": _shuffle, "drop": _drop, "salient": _salient, "shifts": _shifts, "corruptions": _corruptions,
-    "corruptions_ours": _corruptions_ours, "attacks": _attacks, "patch": _patch,
+    "corruptions_ours": partial(_corruptions, ours=True), "attacks": _attacks, "patch": _patch, "attended": _attended,
 }  # fmt: skip
 """By the words of --test."""
 
@@ -211,9 +230,9 @@ def make_tests(words: Sequence[str], wanted: Wanted) -> list[Test]:
     """The tests in their order, the images as they are first. Raises: ValueError for one that this size does not have.
 
     Without words all that need nothing more are made: corruptions where they are published, salient drop where there is
-    a salience.
+    a salience, and no patches but the same for every network.
     """
-    absent = {"corruptions_ours", *({"corruptions"} if wanted.size not in CONSTANTS else set())}
+    absent = {"attended", "corruptions_ours", *({"corruptions"} if wanted.size not in CONSTANTS else set())}
     absent |= set() if wanted.salience else {"salient"}
     chosen = words or [word for word in TESTS if word not in absent]
     tests = [Test(name="clean"), *(test for word in dict.fromkeys(chosen) for test in TESTS[word](wanted))]

@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from vitexp.bits import read_answers, write_answers
 from vitexp.data.module import ShardData
+from vitexp.data.shards.layout import alone
 from vitexp.metrics import ROBUST
-from vitexp.record import measured_elsewhere, option, write_atomically
+from vitexp.record import measured_elsewhere, option
 from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
+from vitexp.tools.inspect import check_folder
 from vitexp.tools.network import TIMM, open_network
 from vitexp.tools.robust_tests import (
     Images,
     Test,
     Wanted,
     as_pixels,
+    attended,
     digest,
     make_tests,
     salience_by_file,
@@ -52,20 +55,23 @@ def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any)
     they do not have.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for folder in dict.fromkeys((Path(chosen.out), *(subject.folder for subject in subjects))):
-        _check_writable(folder)
+    check_folder(Path(chosen.out))
+    for folder in dict.fromkeys(subject.folder for subject in subjects):
+        check_folder(folder, "the folder of results")
     opened = [_open(subject, device, chosen.allow_import) for subject in subjects]
     images = Images.drawn(_data(opened, chosen), chosen.images)
     shift = _shift_data(images.data, chosen)
     tests = make_tests(chosen.test, _wanted(opened, images, shift, reference, chosen, device))
+    able = _with_attention(opened, device) if any(test.attention for test in tests) else []
     for number, test in enumerate(tests):
-        pending = [one for one in opened if not _is_done(one.subject, test, images)]
+        subjected = able if test.attention else opened
+        pending = [one for one in subjected if not _is_done(one.subject, test, images)]
         if pending:
             print(f"[{number + 1}/{len(tests)}] {test.name}: {len(pending)} networks", file=sys.stderr, flush=True)
             _run(test, pending, images, device)
         if test.name == "clean":
             _check_clean(opened, images)
-    names = {test.name for test in tests}
+    names = {test.name for test in tests}  # of one without attention fewer are known
     return [
         {f"{ROBUST}{name}": found["accuracy"] for name, found in _known(one.subject).items() if name in names}
         for one in opened
@@ -80,13 +86,6 @@ def _open(subject: Subject, device: torch.device, allow_import: bool) -> _Opened
     opened = open_network(str(subject.checkpoint), allow_import=allow_import)
     network = opened.network.to(device).requires_grad_(False)
     return _Opened(subject, network, opened.image_size)
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises: OSError naming the folder where nothing can be written into it."""
-    probe = folder / f".{FILE}.probe"
-    write_atomically(probe, "")
-    probe.unlink()
 
 
 def _data(opened: Sequence[_Opened], chosen: Any) -> ShardData:
@@ -171,6 +170,22 @@ def _reference(name: str, data: ShardData, device: torch.device) -> nn.Module:
     return opened.network.to(device).requires_grad_(False)
 
 
+def _with_attention(opened: Sequence[_Opened], device: torch.device) -> list[_Opened]:
+    """The networks whose attention can be seen. Raises: ValueError where there is none."""
+    able, why = [], dict[str, str]()
+    for one in opened:
+        try:
+            attended(one.network, torch.zeros(1, 3, one.size, one.size, device=device))
+            able.append(one)
+        except ValueError as error:
+            why[one.subject.name] = str(error)
+    if not able:
+        raise ValueError(f"--test attended: {next(iter(why.values()))}")
+    for name, reason in why.items():
+        print(f"note: {name}: not in attended: {reason}", file=sys.stderr)
+    return able
+
+
 def _key(subject: Subject, test: Test, images: Images) -> str:
     """What a result holds for: the weights, the images, and the test."""
     shown = test.images or images
@@ -194,7 +209,8 @@ def _run(test: Test, pending: Sequence[_Opened], images: Images, device: torch.d
             with torch.no_grad():
                 right.append((network(batch).argmax(1) == labels).cpu().numpy())
     for one, parts in zip(pending, rights, strict=True):
-        _write(one.subject, test, np.concatenate(parts), images)
+        order, key = (test.images or images).order, _key(one.subject, test, images)
+        write_test(one.subject, test.name, np.concatenate(parts), order, key=key, settings=dict(test.settings))
 
 
 def _seen(
@@ -218,13 +234,12 @@ def _seen(
         yield labels, ((one, batch.images) for one in networks)
 
 
-def _write(subject: Subject, test: Test, right: np.ndarray, images: Images) -> None:
-    order = (test.images or images).order
-    name = f"{ROBUST}{test.name}"
-    answers: Mapping[str, Any] = write_answers(subject.folder, name, right.tolist(), order)[name]
-    entry = {"accuracy": int(right.sum()) / len(right), "key": _key(subject, test, images)}
-    tests = _known(subject) | {test.name: entry | {"settings": dict(test.settings), "answers": dict(answers)}}
-    write_tests(subject.folder, subject.record, tests)
+def write_test(subject: Subject, name: str, right: np.ndarray, order: str, **rest: Any) -> None:
+    """What a network answered in a test, beside what is there already: two commands may write there at once."""
+    with alone(subject.folder / f".{FILE}.lock"):
+        answers: Mapping[str, Any] = write_answers(subject.folder, f"{ROBUST}{name}", right.tolist(), order)
+        entry = {"accuracy": int(right.sum()) / len(right), "answers": dict(answers[f"{ROBUST}{name}"])} | rest
+        write_tests(subject.folder, subject.record, _known(subject) | {name: entry})
 
 
 def _check_clean(opened: Sequence[_Opened], images: Images) -> None:

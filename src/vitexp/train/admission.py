@@ -45,7 +45,8 @@ def checked_identity(
         raise ValueError(f"the config of the recorder is not what trains: here {in_words(apart)}")
     _check_measured(run, trainer, data)
     own = config if type(module) is Classifier else config | {"module": _part(module)}
-    if more := [_part(one) for one in trainer.callbacks if one not in configured and not _is_ours(one)]:
+    others = [one for one in trainer.callbacks if one not in configured]
+    if more := [_part(one) for one in others if not type(one).__module__.startswith("vitexp.")]:
         own = own | {"trainer": options | {"callbacks": [*options.get("callbacks", []), *more]}}
     return identity_of(own, run, identity.study)
 
@@ -80,10 +81,6 @@ def _check_measured(run: RunConfig, trainer: Any, data: ShardData) -> None:
         )
     if (run.keep == "best") != (callback_of(trainer, BestWeights) is not None):
         raise ValueError("run.keep best and the callback BestWeights belong together; give both or neither")
-
-
-def _is_ours(part: Any) -> bool:
-    return type(part).__module__.partition(".")[0] == "vitexp"
 
 
 def _part(part: Any) -> Any:

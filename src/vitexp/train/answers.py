@@ -12,6 +12,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from vitexp.data.module import ShardData, Split
 from vitexp.eval.fewshot import Draws, draws
+from vitexp.words import listed
 
 
 def read_features(
@@ -119,11 +120,6 @@ def check_resumed(known: Sequence[str] | None, given: Sequence[str]) -> None:
             f"the checkpoint's classes are {listed(known)}, and those of the data {listed(given)}: training goes on "
             "with the same classes in the same order; --run.init takes the weights and begins a new head"
         )
-
-
-def listed(words: Sequence[str], most: int = 8) -> str:
-    """The first few of them."""
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 @dataclass(frozen=True)

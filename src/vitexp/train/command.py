@@ -306,21 +306,19 @@ class TrainingCommand(LightningCLI):
         steps, data = self.steps(), self.datamodule
         images = flags.Limits.of(self.options).images(data, steps)
         own_metrics = {"own_metrics": evaluators.metrics_of(self.run)} if self.run.evaluators else {}
-        return (
-            asdict(self.identity)
-            | own_metrics
-            | {
-                "directory": str(self.identity.directory),
-                "run_directory": str(self.identity.directory),
-                "parameters": sum(p.numel() for p in self.model.network.parameters()),
-                "steps": steps,
-                "images_seen": images,
-                "images": {"val": data.val_count, "test": data.test_count},
-                "measured_on": data.describe()["order_fingerprints"],
-                "train_flops": train_flops(self.model.config, images),
-                "start": start_of(self.model.network, data) if self.weights else None,
-            }
-        )
+        return {
+            **asdict(self.identity),
+            **own_metrics,
+            "directory": str(self.identity.directory),
+            "run_directory": str(self.identity.directory),
+            "parameters": sum(p.numel() for p in self.model.network.parameters()),
+            "steps": steps,
+            "images_seen": images,
+            "images": {"val": data.val_count, "test": data.test_count},
+            "measured_on": data.describe()["order_fingerprints"],
+            "train_flops": train_flops(self.model.config, images),
+            "start": start_of(self.model.network, data) if self.weights else None,
+        }
 
     def save_config(self, path: Path) -> None:
         """Writes the resolved config as YAML that `--config` takes back."""

@@ -27,13 +27,10 @@ def described(part: Any) -> Any:
         return [described(item) for item in part]
     if not isinstance(part, Mapping) or "class_path" not in part:
         return part
-    named, modules = {**part, "class_path": _shortest(str(part["class_path"]))}, _modules_of(part)
+    named = {**part, "class_path": _shortest(str(part["class_path"]))}
+    # where a part's code lies that is not ours, and what that imports in turn and no one has installed
+    modules = with_imported(module for word in _strings(part) if (module := _module_of(word)))
     return named | ({"source": modules_hash(modules)} if modules else {})
-
-
-def _modules_of(part: Any) -> dict[str, ModuleType]:
-    """Where a part's code lies that is not ours, and what that imports in turn and no one has installed."""
-    return with_imported(module for word in _strings(part) if (module := _module_of(word)))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -31,9 +31,7 @@ class RunFailed(RuntimeError):
 
 
 def ending(trainer: Any, planned: int) -> dict[str, Any]:
-    """Status and reason of a run whose training has just ended: "finished" after its last planned step, or by a rule of
-    the config's own.
-    """
+    """Status and reason when training has ended: "finished" after the last planned step, or by a rule of the config."""
     taken = trainer.global_step
     if taken >= planned:
         return {"status": "finished", "reason": None}
@@ -90,10 +88,7 @@ def raised_for(error: BaseException, step: int, directory: Path) -> BaseExceptio
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """What the trainer, a callback or a plugin raises when it is built is a fault of the settings.
-
-    Raises: ValueError.
-    """
+    """What a trainer, callback or plugin raises when it is built is a fault of the settings. Raises: ValueError."""
     try:
         yield
     except OSError:

@@ -1,13 +1,11 @@
 """Evaluators of the user's own (`run.evaluators`): numbers from the logits and labels of all test images."""
 
 import json
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast, get_args
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,9 +106,7 @@ def numbers(run: RunConfig, logits: Tensor, labels: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, own in _found(run).items():
         what, named = f"evaluators {own.path}", rows(own)
-        with as_it_was(what), failing(what), torch.no_grad():
-            for seed in (torch.manual_seed, np.random.seed, random.seed):  # what it draws is the same for every run
-                seed(_SEED)
+        with as_it_was(what, _SEED), failing(what), torch.no_grad():  # what it draws is the same for every run
             options = json.loads(json.dumps(run.options.get(name, {})))
             given = own.kind(**options).measure(logits.clone(), labels.clone())
         given = given if isinstance(given, Mapping) else {next(iter(named)): given}

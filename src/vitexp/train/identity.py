@@ -28,9 +28,9 @@ from vitexp.record import (
     result_config,
     run_directory,
 )
-from vitexp.train.answers import listed
 from vitexp.train.config import RunConfig, with_sources
 from vitexp.train.initial import NONE, content_of
+from vitexp.words import listed
 
 _OPTIONAL = ("train_images", "train_fraction", "image_size")
 """Data options whose absence is a choice of its own."""

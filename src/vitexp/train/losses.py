@@ -95,9 +95,7 @@ class TrainingLoss:
             into.images += images
 
     def end_step(self, trainer: Any, planned: int, images_seen: int, logged: bool) -> None:
-        """Writes the row of the step that was just taken, where one is due: its mean loss, and the speed since the last
-        row. Closes a tenth of the planned steps.
-        """
+        """Writes the row of the step just taken, where one is due, and closes a tenth of the planned steps."""
         if logged:
             rate = trainer.optimizers[0].param_groups[0]["lr"]  # still that of this step
             values = {"lr": rate, "train_loss": _means([self.row], trainer)[0]}

@@ -59,10 +59,7 @@ class FewShotProbe(L.Callback):
         return answers
 
     def on_fit_end(self, trainer: Any, pl_module: L.LightningModule) -> None:
-        """Measures, unless a recorder does so in the course of its own end.
-
-        Raises: ValueError for another module or data module.
-        """
+        """Measures, unless a recorder has done so. Raises: ValueError for another module or data module."""
         if not (self.metrics or trainer.fast_dev_run):
             self.measure(trainer, *own_parts(trainer, pl_module))
             log_row(trainer, dict(self.metrics), trainer.global_step)

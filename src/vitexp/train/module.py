@@ -15,21 +15,7 @@ from vitexp.data.order import EVALUATION
 from vitexp.eval import metrics
 from vitexp.lightning_private import QuickNotes, attached_trainer
 from vitexp.metrics import LIMITED
-from vitexp.nn.config import (
-    Attention,
-    Block,
-    Gelu,
-    Head,
-    Mlp,
-    Norm,
-    Pool,
-    PosAt,
-    PosEmbed,
-    PosJoin,
-    Resnet,
-    Stem,
-    network_config,
-)  # fmt: skip
+from vitexp.nn import config as axes
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
@@ -60,11 +46,12 @@ class Classifier(QuickNotes, L.LightningModule):
     def __init__(
         self,
         *, arch: str = "B/16", image_size: tuple[int, int] | int = 224, classes: int = 1000,
-        pos_embed: PosEmbed = "1d", pos_at: PosAt = "stem", pos_std: float | None = None, pos_join: PosJoin = "add",
-        pool: Pool = "cls", stem: Stem = "auto", attention: Attention = "full", window: int = 3,
-        resnet: Resnet = "preact", gelu: Gelu = "tanh", head: Head = "linear", head_bias: float = 0.0,
-        dropout: float = 0.0, registers: int = 0, block: Block = "sequential", norm: Norm = "layer", mlp: Mlp = "gelu",
-        qk_norm: bool = False, layer_scale: float = 0.0, drop_path: float = 0.0, patch_dropout: float = 0.0,
+        pos_embed: axes.PosEmbed = "1d", pos_at: axes.PosAt = "stem", pos_std: float | None = None,
+        pos_join: axes.PosJoin = "add", pool: axes.Pool = "cls", stem: axes.Stem = "auto",
+        attention: axes.Attention = "full", window: int = 3, resnet: axes.Resnet = "preact", gelu: axes.Gelu = "tanh",
+        head: axes.Head = "linear", head_bias: float = 0.0, dropout: float = 0.0, registers: int = 0,
+        block: axes.Block = "sequential", norm: axes.Norm = "layer", mlp: axes.Mlp = "gelu", qk_norm: bool = False,
+        layer_scale: float = 0.0, drop_path: float = 0.0, patch_dropout: float = 0.0,
         options: dict[str, dict[str, Any]] | None = None, sources: dict[str, str] | None = None,
         optimizer: Optimizer = "adamw", lr: float = 0.001, weight_decay: float = 0.0, decay: Decay = "all",
         betas: tuple[float, float] | None = None, eps: float | None = None, layer_decay: float = 1.0,
@@ -75,7 +62,7 @@ class Classifier(QuickNotes, L.LightningModule):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.configure(resolve(ClassifyConfig(**given)))
-        self.network = build(network_config(self.config))
+        self.network = build(axes.network_config(self.config))
         self.average = averaged(self.network) if self.config.polyak else None
         self.measurements: dict[str, float] = {}
         self.measured_images: dict[str, Measured] = {}
@@ -163,10 +150,7 @@ class Classifier(QuickNotes, L.LightningModule):
         self._measure("test", self._whole(batch, batch_index), batch_index)
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Sample numbers, labels and class probabilities.
-
-        Raises: ValueError for a network that knows no classes.
-        """
+        """Sample numbers, labels and class probabilities. Raises: ValueError for a network that knows no classes."""
         if self.masked is not None:
             raise ValueError(f"a network of model.objective {self.config.objective} knows no classes; fine-tune it")
         batch = self._whole(batch, batch_index)

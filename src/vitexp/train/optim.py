@@ -11,11 +11,12 @@ from torch import nn
 
 from vitexp.axes import OwnPart, is_path
 from vitexp.own import Slot
-from vitexp.train.own_parts import check_own_optimizer, own_optimizer
+from vitexp.train.own_parts import check_own_optimizer, check_own_schedule, own_optimizer, own_rate
 
 _Word = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
 Optimizer = _Word | OwnPart
-Schedule = Literal["cosine", "linear", "constant", "staircase"]
+_Shape = Literal["cosine", "linear", "constant", "staircase"]
+Schedule = _Shape | OwnPart
 Decay = Literal["all", "kernels"]
 
 STAIRS = (1 / 3, 2 / 3, 8 / 9)
@@ -26,6 +27,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Which of these options an optimiser has."""
 Slot("optimizer", torch.optim.Optimizer, ("step",), arguments=1, given=("lr", "weight_decay"), words=get_args(_Word))
+Slot("schedule", object, ("__call__",), words=get_args(_Shape), called=2)
 LINEAR_FLOOR = 1e-5
 """Source: Google's schedules end the linear decay here and not at 0 (paper sheet 2.2)."""
 
@@ -54,7 +56,7 @@ class OptimConfig:
     """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
     """Shape of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
-    after 1/3, 2/3 and 8/9 of the run."""
+    after 1/3, 2/3 and 8/9 of the run; or your own (MODULE:NAME)."""
     warmup_steps: int | float = 0
     """Steps over which the learning rate rises linearly from 0; below 1, that share of the run's steps."""
     warmup_epochs: float = 0.0
@@ -68,10 +70,7 @@ class OptimConfig:
 
 
 def check_optim(config: OptimConfig) -> None:
-    """Refuses values that no run could mean.
-
-    Raises: ValueError.
-    """
+    """Raises: ValueError for values that no run could mean."""
     for name in ("lr", "weight_decay", "warmup_steps", "warmup_epochs", "min_lr", "clip_norm", "eps"):
         value = getattr(config, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -136,6 +135,9 @@ def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
         rate = floor + (config.lr - floor) * (1.0 - progress)
     elif config.schedule == "staircase":
         rate = config.lr * 0.1 ** sum(step >= stair * total_steps for stair in STAIRS)
+    elif is_path(config.schedule):
+        left = total_steps - int(warmup)
+        rate = config.lr * own_rate(config, min(max(step - int(warmup), 0), left), left)
     else:
         rate = config.lr
     return rate * min(1.0, step / warmup) if warmup else rate
@@ -151,18 +153,18 @@ def lr_factor(
 
 
 def check_length(config: OptimConfig, total_steps: int) -> None:
-    """Raises: ValueError when the warm-up would not end before the run does."""
+    """Raises: ValueError when the warm-up would not end before the run does, and for rates that cannot be."""
     if config.warmup_steps >= total_steps:
         raise ValueError(
             f"model.warmup_steps is {config.warmup_steps}, but the whole run has {total_steps} steps; "
             "shorten the warm-up or train longer"
         )
+    if is_path(config.schedule):
+        check_own_schedule(config, total_steps - int(config.warmup_steps))
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, in groups: those that decay before those that do not, and with
-    layer-wise rates the head's first.
-    """
+    """The optimiser over all trainable parameters, in groups: first the head's (layer-wise), first what decays."""
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     rates = layer_rates([name for name, _ in trainable], config.layer_decay)
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}
@@ -187,8 +189,7 @@ def _optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim
     from timm import optim as timm
 
     kinds = {"muon": timm.Muon, "lion": timm.Lion, "lamb": timm.Lamb, "adafactor": timm.AdafactorBigVision}
-    found: torch.optim.Optimizer = kinds[config.optimizer](groups, lr=config.lr, **given)
-    return found
+    return kinds[config.optimizer](groups, lr=config.lr, **given)
 
 
 _STEM = re.compile(r"(network\.)?(stem|position|registers|pool\.cls)\b")

@@ -1,4 +1,4 @@
-"""Optimisers and losses of the user's own: built from their options, and tried on a few numbers before a run."""
+"""Optimisers, schedules and losses of the user's own: built from their options, tried on a few numbers before a run."""
 
 import functools
 import inspect
@@ -13,11 +13,13 @@ from vitexp.nn.table import check_shape, find
 from vitexp.own import SLOTS, failing
 
 _STEPS, _RATE, _IMAGES = 3, 0.01, 4
+_RATES = 1000
+"""How often about a schedule is asked before a run."""
 
 
 def own_optimizer(config: Any, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     """The optimiser that `config.optimizer` names by its path. Raises: ValueError where it cannot be built."""
-    kind = find(SLOTS["optimizer"], config.optimizer).kind
+    kind = _kind("optimizer", config)
     decay = {"weight_decay": config.weight_decay} if _takes(kind, "weight_decay") else {}
     with failing(f"optimizer {config.optimizer}"):
         built: torch.optim.Optimizer = kind(groups, lr=lr, **decay, **config.options["optimizer"])
@@ -31,7 +33,7 @@ def _takes(kind: Any, name: str) -> bool:
 
 def check_own_optimizer(config: Any) -> None:
     """Takes a few steps. Raises: ValueError for one that no run could be trained with."""
-    what, kind = f"optimizer {config.optimizer}", find(SLOTS["optimizer"], config.optimizer).kind
+    what, kind = f"optimizer {config.optimizer}", _kind("optimizer", config)
     if not _takes(kind, "lr"):
         raise ValueError(f"{what}: its constructor takes no lr; give it one, and hand it to super().__init__")
     if config.weight_decay and not _takes(kind, "weight_decay"):
@@ -72,23 +74,27 @@ def own_losses(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
 
     Raises: ValueError where it gives anything else.
     """
-    found = _own_loss(config)(logits, labels)
+    found = _called("loss", config)(logits, labels)
     check_shape(f"loss {config.loss}", found, (len(labels),))
     return found
 
 
-def _own_loss(config: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    kind = find(SLOTS["loss"], config.loss).kind
-    return _built(kind, json.dumps(config.options["loss"]))
+def _kind(axis: str, config: Any) -> Any:
+    return find(SLOTS[axis], getattr(config, axis)).kind
+
+
+def _called(axis: str, config: Any) -> Callable[..., Any]:
+    """The function, or the one object of the class, with its options."""
+    return _built(_kind(axis, config), json.dumps(config.options[axis]))
 
 
 @functools.cache
-def _built(kind: Any, options: str) -> Callable[[Tensor, Tensor], Tensor]:
+def _built(kind: Any, options: str) -> Callable[..., Any]:
     given: Mapping[str, Any] = json.loads(options)
     if inspect.isfunction(kind):
         return functools.partial(kind, **given)
     with torch.device("cpu"):
-        found: Callable[[Tensor, Tensor], Tensor] = kind(**given)
+        found: Callable[..., Any] = kind(**given)
     return found
 
 
@@ -96,7 +102,7 @@ def check_own_loss(config: Any) -> None:
     """Takes the loss of a few images. Raises: ValueError for one that no run could be trained with."""
     what = f"loss {config.loss}"
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.enable_grad(), failing(what):
-        found = _own_loss(config)
+        found = _called("loss", config)
         if isinstance(found, nn.Module) and list(found.parameters()):
             raise ValueError("it has parameters, which nobody trains")
         logits = torch.linspace(-1, 1, _IMAGES * config.classes).reshape(_IMAGES, -1).requires_grad_()
@@ -111,3 +117,31 @@ def check_own_loss(config: Any) -> None:
         raise ValueError(f"{what} of an image depends on the images beside it; take no mean over the batch")
     if config.classes > 1 and not bool(slopes.any(1).all()):
         raise ValueError(f"{what} does not change with the logits, so nothing would be learned; mend it")
+
+
+def own_rate(config: Any, step: int, steps: int) -> float:
+    """The share of the peak rate at a step after the warm-up, of so many, by the schedule that `config.schedule` names.
+
+    Raises: ValueError for what is no number from 0 to 1.
+    """
+    what = f"schedule {config.schedule}"
+    with failing(what):
+        share = float(_called("schedule", config)(step, steps))
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"{what} gives {share:g} at step {step} of {steps}, and must give a share of model.lr, from 0 to 1; mend it"
+        )
+    return share
+
+
+def check_own_schedule(config: Any, steps: int) -> None:
+    """Asks for rates all over a run. Raises: ValueError for a schedule that it could not be trained with."""
+    places = range(0, steps, max(1, steps // _RATES))
+    rates = [own_rate(config, step, steps) for step in (*places, steps)]
+    if [own_rate(config, step, steps) for step in (steps, *reversed(places))] != rates[::-1]:
+        raise ValueError(
+            f"schedule {config.schedule} gives a step another rate when it is asked again, as a resumed run does; "
+            "compute it from the step alone"
+        )
+    if not any(rates[:-1]):
+        raise ValueError(f"schedule {config.schedule} is 0 at all of {steps} steps, so nothing is learned; mend it")

@@ -60,10 +60,7 @@ class _NoSeed(argparse.ArgumentTypeError, ValueError):
 
 
 def seed(value: Any) -> int:
-    """A seed, from the command line or from a config.
-
-    Raises: ValueError.
-    """
+    """A seed, from the command line or from a config. Raises: ValueError."""
     if isinstance(value, bool) or not str(value).isdecimal() or int(value) >= _SEEDS:
         raise _NoSeed(f"{_shown(str(value))!r} is no seed; a whole number from 0 to {_SEEDS - 1} is needed")
     return int(value)

@@ -16,7 +16,7 @@ from vitexp.metrics import LIMITED, is_learned, is_share, label
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.config import LATER, ViTConfig
 from vitexp.record import RECORD_NAME, RunRecord, open_metrics, read_record, write_atomically
-from vitexp.train.answers import class_places, gathered, listed
+from vitexp.train.answers import class_places, gathered
 from vitexp.train.checkpoint import Stop, set_aside
 from vitexp.train.compute import matmul_precision, threads, threads_for
 from vitexp.train.config import plain
@@ -28,6 +28,7 @@ from vitexp.train.loggers import RunLogger, run_loggers, tell_agent
 from vitexp.train.module import Classifier
 from vitexp.train.recorder import RunRecorder
 from vitexp.train.terminal import unbreakable_output
+from vitexp.words import listed
 
 if TYPE_CHECKING:
     from vitexp.train.command import TrainingCommand
@@ -186,9 +187,7 @@ def measure(command: "TrainingCommand", verb: str, **arguments: Any) -> None:
 
 
 def predict(command: "TrainingCommand", **arguments: Any) -> None:
-    """Writes `predictions.csv`: a line per test image, with its number, key and label, the class predicted and the
-    probability of each of the network's classes.
-    """
+    """Writes `predictions.csv`: a line per test image, with its label, the class predicted, and all probabilities."""
     data, path = command.datamodule, command.identity.directory / "predictions.csv"
     module = _take_checkpoint(command, arguments)
     with matmul_precision(command.run.matmul_precision), _threads(command):

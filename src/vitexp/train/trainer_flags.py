@@ -38,10 +38,7 @@ class Limits(NamedTuple):
         return -(-self.batches(data) // self.accumulate_grad_batches)
 
     def steps(self, data: ShardData) -> int:
-        """Optimiser steps of the run.
-
-        Raises: ValueError when there is no end, or no step.
-        """
+        """Optimiser steps of the run. Raises: ValueError when there is no end, or no step."""
         ends = {"max_epochs": None if self.max_epochs is None else self.max_epochs * self.steps_per_epoch(data)}
         ends["max_steps"] = self.max_steps
         given = {name: steps for name, steps in ends.items() if steps is not None and getattr(self, name) >= 0}
@@ -213,9 +210,7 @@ def check_monitors(options: Any, data: ShardData, objective: str) -> None:
 
 
 def check_keep(keep: str, options: Any, config: ClassifyConfig, data: ShardData) -> None:
-    """Raises: ValueError where nothing could choose the best weights, or where two choose the weights: a checkpoint
-    would hold others than were measured.
-    """
+    """Raises: ValueError where nothing, or more than one thing, would choose the weights that are kept."""
     averages = (StochasticWeightAveraging, WeightAveraging)
     found = [type(one).__name__ for one in as_list(options["callbacks"]) if isinstance(one, averages)]
     if found and (keep == "best" or config.polyak):

@@ -37,11 +37,10 @@ def config_of(
     Raises: ValueError for weights of no network that this project can build, and for what must be stated and is not.
     """
     try:
-        config = (
-            _inferred(stored, source, image_size, stated or {})
-            if stored.config is None
-            else _own(stored.config, source)
-        )
+        if stored.config is None:
+            config = _inferred(stored, source, image_size, stated or {})
+        else:
+            config = _own(stored.config, source)
         try:
             return resolve(config if image_size is None else replace(config, image_size=image_size))
         except ValueError as error:

@@ -16,6 +16,7 @@ from vitexp.weights.config import check_gelu, square_side
 from vitexp.weights.names import FORMS, PORTS, Entry, entries_of
 from vitexp.weights.parts import check_options, in_our_parts, take_in_normalisation
 from vitexp.weights.read import Network, Stored, choose, read_weights, shown
+from vitexp.words import listed
 
 _HEADS = ("head.", "head/", "classifier.", "heads.head.")
 _HIDDEN = ("pre_logits", "pooler.", "heads.pre_logits.")
@@ -99,7 +100,7 @@ def _matched(
                 wrong.append(f"{name} {fault}")
     unexpected = sorted(stored.keys() - {name for entry in entries for name in entry.theirs})
     lists = {"missing": missing, "unexpected": unexpected, "wrong": wrong}
-    if faults := "; ".join(f"{what} {_listed(names)}" for what, names in lists.items() if names):
+    if faults := "; ".join(f"{what} {listed([*map(shown, names)], 6)}" for what, names in lists.items() if names):
         only_head = all(name.startswith(("head", "pre_logits")) for names in lists.values() for name in names)
         hint = "; new_head starts a zero head instead of the stored one" if only_head else ""
         raise ValueError(f"{source} does not fit this network: {faults}{hint}")
@@ -115,11 +116,6 @@ def _fault(value: Tensor, wanted: torch.Size, any_rows: bool) -> str:
     if value.dtype not in _FLOATS:
         return f"of type {str(value.dtype).removeprefix('torch.')} instead of floats"
     return "" if torch.isfinite(value).all() else "with NaN or infinity in it"
-
-
-def _listed(names: Sequence[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(shown, names[:limit])) + more
 
 
 # Position tables for another image size: the learned grid is stretched, corners onto corners.

@@ -207,7 +207,7 @@ _BIT_ROWS = _trunk("trunk.", 4) | {"head": ("pixel", "head/conv2d")}
 _LATER_ROWS = _trunk("trunk.", 3) | {"head": ("dense", "head"), "pre_logits": ("dense", "pre_logits")}
 
 FORMS = {
-    "own": Form("vitexp", r"stem\.embedding\.weight"),
+    "own": Form("vitexp", r"(?:stem\.embedding|blocks\.0\.attention\.qkv)\.weight"),
     "timm": Form("timm", r"patch_embed\.proj\.weight", _TIMM_ROWS, _TIMM, gelu="exact"),
     "hf": Form("Hugging Face", r"embeddings\.patch_embeddings\.projection\.weight", _encoder(3), _PORT, gelu="exact"),
     "torchvision": Form(
@@ -231,10 +231,10 @@ PORTS = ("timm", "hf", "torchvision")
 def entries_of(model: ViT | ResNet, named: str, source: str = "the file") -> list[Entry]:
     """Where each parameter lies. Raises: ValueError for a network that the format has no words for."""
     form, config = FORMS[named], model.config
-    if form.order and config.resnet != form.order:
-        raise ValueError(f"{source} holds a ResNet with units {form.order}, and the network has {config.resnet} ones")
     if form.rows is not None:
         check_expressible(config, form.allowed, f"{form.program} .npz" if form.norms else form.program)
+    if form.order and config.resnet != form.order:
+        raise ValueError(f"{source} holds a ResNet with units {form.order}, and the network has {config.resnet} ones")
     heads = model.layout.heads if isinstance(model, ViT) else 1
     return [form.entry(name, heads, config.stem == "root") for name in model.state_dict()]
 

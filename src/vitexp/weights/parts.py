@@ -86,7 +86,7 @@ def in_our_parts(network: Network, source: str, *, keep_scale: bool = False) -> 
     state = {_respelt(name): value for name, value in stored.items() if name not in _MASK}
     notes = [f"left out {name}, which only masked images meet" for name in _MASK if name in stored]
     if keep_scale:  # in DeiT's own names it is gamma_1
-        state = {_LAYER_SCALE.sub(_as_timm, name): value for name, value in state.items()}
+        state = {_LAYER_SCALE.sub(r"\1ls\2\3.gamma", name): value for name, value in state.items()}
     notes += ([] if keep_scale else _fold_layer_scale(state)) + _add_biases(state)
     return state, notes
 
@@ -94,10 +94,6 @@ def in_our_parts(network: Network, source: str, *, keep_scale: bool = False) -> 
 def _respelt(name: str) -> str:
     """torchvision's published files have its earlier names of the MLP."""
     return name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
-
-
-def _as_timm(scale: re.Match[str]) -> str:
-    return f"{scale[1]}ls{scale[2] or scale[3]}.gamma"
 
 
 def _fold_layer_scale(state: dict[str, Tensor]) -> list[str]:

@@ -165,7 +165,7 @@ def _resnet(model: ResNet) -> Build:
     """BiT's own function of timm's where there is one for these layers; elsewhere one whose convolutions are plain."""
     if model.config.resnet != "preact":
         raise ValueError(
-            f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds the other order, with "
+            f"timm weights cannot express resnet {model.config.resnet}, only preact: timm builds postact, with "
             'padding "SAME", in its hybrids alone'
         )
     blocks = parse_arch(model.config.arch).resnet_blocks or ()

@@ -40,13 +40,11 @@ class TimmNetwork(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the head reads. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, D)."""
         model: Any = self.model
-        read: Tensor = model.forward_head(model.forward_features(images * self.scale + self.shift), pre_logits=True)
-        return read
+        return model.forward_head(model.forward_features(images * self.scale + self.shift), pre_logits=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits. Shapes: (B, 3, rows, columns) in [-1, 1] -> (B, classes)."""
-        logits: Tensor = self.model(images * self.scale + self.shift)
-        return logits
+        return self.model(images * self.scale + self.shift)
 
 
 def open_timm(name: str, image_size: int | None, *, random: bool, download: bool) -> tuple[TimmNetwork, int]:

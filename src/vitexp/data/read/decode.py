@@ -153,9 +153,7 @@ def image_sizes(files: Sequence[File]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _jpeg_header(data: Bytes) -> tuple[int, int, str] | tuple[()]:
-    """Height, width and colours of a JPEG in a tenth of Pillow's time; nothing where only Pillow can read it, or
-    explain what is wrong with it.
-    """
+    """Height, width and colours of a JPEG in a tenth of Pillow's time; nothing where that has to read or refuse it."""
     if not FAST or sniff(data) != "jpg" or not is_whole(data):
         return ()
     import simplejpeg
@@ -247,9 +245,7 @@ def is_whole(data: Bytes) -> bool:
 
 
 def baseline_frame(data: Bytes) -> tuple[int, int, int] | None:
-    """Of a baseline JPEG with a single scan: where its height stands, the height, and how many rows of pixels one row
-    of blocks has; None for any other file.
-    """
+    """Of a baseline JPEG with one scan: where its height stands, the height, the pixel rows of a row of blocks."""
     at, frame, colours = 2, None, 0
     try:
         while data[at] == 0xFF:

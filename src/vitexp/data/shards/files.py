@@ -44,9 +44,7 @@ class Where(NamedTuple):
 
 
 class Handle:
-    """An open shard, how it was then, and which of its samples were found to be those of the index since. Closed when
-    it is no longer used.
-    """
+    """An open shard, how it was then, and which of its samples were found to be those of the index since."""
 
     def __init__(self, path: Path, samples: int) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -111,10 +109,7 @@ class ShardFiles:
             fetch_shard(self.index.shard_set, self.index.shards[shard])
 
     def read(self, samples: np.ndarray) -> list[File]:
-        """The files of samples, in their order.
-
-        Raises: BadShard when a shard is no longer what it was when it was indexed.
-        """
+        """The files of samples, in their order. Raises: BadShard when a shard is no longer what was indexed."""
         rows, shards = self.index.table[samples], self.index.shard_of(samples)
         begins, lengths = (rows["block"].astype(np.int64) - 1) * BLOCK, BLOCK + rows["length"].astype(np.int64)
         wrong = (begins < 0) | (rows["length"] > MAX_IMAGE_BYTES) | (rows["kind"] >= len(EXTENSIONS))
@@ -130,9 +125,7 @@ class ShardFiles:
         ]
 
     def _fill(self, part: memoryview, begin: int, shard: int, sample: int) -> None:
-        """Reads a sample; compares its header with the index once while the shard is open: it does not change
-        unnoticed.
-        """
+        """Reads a sample; compares its header with the index once: an open shard does not change unnoticed."""
         inside = sample - self.index.starts[shard]
         try:
             handle = self._handle(shard)
@@ -147,9 +140,7 @@ class ShardFiles:
         handle.known[inside] = True
 
     def _space(self, length: int) -> memoryview:
-        """Memory to read into: that of the last time where no part of it is in use any more, which spares the system
-        from handing out fresh pages.
-        """
+        """Memory to read into: that of the last time, where no part of it is in use, because fresh pages cost time."""
         space: np.ndarray | None = getattr(self._spaces, "last", None)
         if space is None or len(space) < length or sys.getrefcount(space) > 3:  # here, in the call, in _spaces
             space = self._spaces.last = np.empty(length, np.uint8)

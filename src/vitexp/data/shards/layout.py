@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from vitexp.record import cache_root
+from vitexp.words import listed
 
 WAIT_SECONDS = 3600.0
 FEW_CLASSES = 1000  # a set without class names may have this many classes, also with fewer images
@@ -271,19 +272,15 @@ def _refuse_mixture(directory: Path, placed: dict[str, Placed]) -> None:
     rename = f"rename them with one of {', '.join(SPLITS)}"
     if 0 < len(unplaced) < len(placed):
         raise ValueError(
-            f"{directory}: the name of {_listed(unplaced)} says no split, those of others do; {rename}, or move them"
+            f"{directory}: the name of {listed(unplaced, 4)} says no split, those of others do; {rename}, or move them"
         )
     if len(sets) > 1:
         raise ValueError(
-            f"{directory} seems to hold {len(sets)} sets, by the names of {_listed(sets.values())}; give each set a "
+            f"{directory} seems to hold {len(sets)} sets, by the names of {listed(sets.values(), 4)}; give each set a "
             "directory of its own, or rename the shards of one set NAME-SPLIT-NUMBER.tar"
         )
     for split, names in spellings.items():
         if len(names) > 1:
             raise ValueError(
-                f"{directory}: {_listed(names.values())} would all be {split}, by different words; {rename}"
+                f"{directory}: {listed(names.values(), 4)} would all be {split}, by different words; {rename}"
             )
-
-
-def _listed(names: Collection[str], most: int = 4) -> str:
-    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,4 +1,5 @@
-"""Sources by name: scikit-learn's digits, drawn sets, official files of well-known sets, the Hugging Face hub."""
+"""Sources by name: scikit-learn's digits, drawn sets, official files of well-known sets, the Hugging Face hub, a class
+of the user's own."""
 
 import gzip
 import hashlib
@@ -12,11 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitexp.axes import PATH, is_path
 from vitexp.data.read.fetch import fetch
 from vitexp.data.shards.layout import spelled
 from vitexp.data.sources import drawn, shapes
 from vitexp.data.sources import source as source_files
+from vitexp.data.sources.own_source import own_source
 from vitexp.data.sources.source import TEST_FRACTION, Source, Split, clean, hold_out, numbered
+from vitexp.own import Slot
 
 
 def digits() -> Source:
@@ -42,7 +46,7 @@ NAMES: dict[str, Callable[[], Source]] = {
 
 def open_source(name: str, folder: Path | None = None, download: bool = False) -> Source:
     """The source behind a name, hf:NAME, or a path to a folder, a .tar or an .npz; a drawn set may have a size and a
-    seed: drawn-digits@train=5000,test=20000,seed=1.
+    seed: drawn-digits@train=5000,test=20000,seed=1, and a class of the user's own its options: MODULE:NAME@images=50.
 
     `folder` is where the official files of a named set lie, or go with `download`.
     Raises: ValueError with the names there are, and for whatever is wrong with the files.
@@ -58,7 +62,7 @@ def open_source(name: str, folder: Path | None = None, download: bool = False) -
         return drawn.drawn(base, options)
     if name.startswith("hf:"):
         return hub(name.removeprefix("hf:"))
-    return _from_path(name)
+    return own_source(SLOT, name) if is_path(base) and not Path(name).exists() else _from_path(name)
 
 
 def _from_path(name: str) -> Source:
@@ -75,7 +79,7 @@ def _from_path(name: str) -> Source:
         raise ValueError(f"{name} is compressed; unpack it and name the .tar or the folder")
     names = ", ".join([*NAMES, *OFFICIAL])
     raise ValueError(
-        f"{name!r} is no source; give one of {names}, hf:NAME, a folder of class folders, a .tar or an .npz"
+        f"{name!r} is no source; give one of {names}, hf:NAME, a folder of class folders, a .tar, an .npz or {PATH}"
     )
 
 
@@ -129,9 +133,7 @@ def _hub_bytes(table: Any, image: str, i: int) -> bytes:
 
 
 class Official(NamedTuple):
-    """A data set as its makers publish it: the forms it comes in, the one to download first, with the MD5 of each file,
-    as they state it.
-    """
+    """A data set as its makers publish it: its forms, the one to download first, with the MD5 that they state."""
 
     url: str
     forms: dict[str, dict[str, str]]
@@ -195,6 +197,7 @@ OFFICIAL = {
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
 }
+SLOT = Slot("source", object, ("image",), words=(*NAMES, *OFFICIAL))
 
 
 def official(name: str, folder: Path, download: bool) -> Source:

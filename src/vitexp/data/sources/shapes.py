@@ -4,8 +4,6 @@ A picture is 16 x 16 in colour: squares, discs and crosses of random size, place
 random numbers makes all pictures of a set, one after the other, so their number is fixed.
 """
 
-from functools import partial
-
 import numpy as np
 
 from vitexp.data.sources.source import Source, numbered
@@ -19,13 +17,9 @@ def shapes(name: str) -> Source:
     draw, (picture, classes) = np.random.default_rng([0, list(SETS).index(name)]), SETS[name]
     splits = {}
     for split, count in (("train", TRAIN), ("test", TEST)):
-        made = [picture(draw) for _ in range(count)]
-        splits[split] = numbered(split, np.array([label for _, label in made]), partial(_picture, made))
+        pictures, labels = zip(*(picture(draw) for _ in range(count)), strict=True)
+        splits[split] = numbered(split, np.array(labels), np.stack(pictures).__getitem__)
     return Source(name=name, classes=tuple(map(str, range(classes))), splits=splits)
-
-
-def _picture(made: list[tuple[np.ndarray, int]], i: int) -> np.ndarray:
-    return made[i][0]
 
 
 def what(draw: np.random.Generator) -> tuple[np.ndarray, int]:

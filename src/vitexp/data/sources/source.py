@@ -18,6 +18,7 @@ import numpy as np
 from vitexp.data.read.decode import EXTENSIONS, OTHER_IMAGES
 from vitexp.data.shards.layout import FEW_CLASSES, SPLITS, files_below, hidden, read_names, spelled
 from vitexp.data.shards.scan import plain_members
+from vitexp.words import listed
 
 Content = bytes | np.ndarray
 TEST_FRACTION = 0.2  # of a source that comes without a test set
@@ -124,7 +125,7 @@ def _without_images(path: Path, names: Iterable[str]) -> str:
         for inside in (path / folder).iterdir()
         if inside.is_dir() and not hidden(inside.name) and PurePosixPath(inside.relative_to(path)) not in full
     )
-    return ", ".join(empty[:_SHOWN]) + (f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else "")
+    return listed(empty, _SHOWN)
 
 
 def _is_image(name: str) -> bool:
@@ -133,8 +134,10 @@ def _is_image(name: str) -> bool:
 
 
 def tar(path: Path) -> Source:
-    """The same from an uncompressed tar, which is read in place."""
-    places = _places(path)
+    """The same from an uncompressed tar, read in place. Raises: ValueError for a link, or what would be left out."""
+    with open(path, "rb") as file:
+        members = plain_members(file, str(path))
+        places = {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
     handle = os.open(path, os.O_RDONLY)
 
     def read(name: str) -> bytes:
@@ -142,13 +145,6 @@ def tar(path: Path) -> Source:
         return os.pread(handle, size, start)
 
     return _class_folders(path.name.partition(".")[0], str(path), {n: size for n, (_, size) in places.items()}, read)
-
-
-def _places(path: Path) -> dict[str, tuple[int, int]]:
-    """Where in a tar each file lies. Raises: ValueError for a link, and for whatever would be left out."""
-    with open(path, "rb") as file:
-        members = plain_members(file, str(path))
-        return {member.name.removeprefix("./"): (member.offset_data, member.size) for member in members}
 
 
 def _class_folders(name: str, where: str, sizes: dict[str, int], read: Callable[[str], bytes]) -> Source:

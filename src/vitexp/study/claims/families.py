@@ -3,19 +3,23 @@
 import re
 from typing import Any
 
+from vitexp import axes
 from vitexp.record import flatten
 from vitexp.study.arm import Arm
 
-VIT, HYBRID, RESNET = "vit", "hybrid", "resnet"
+VIT, HYBRID, RESNET, OTHER = "vit", "hybrid", "resnet", "other"
 NETWORK = ("model.arch", "model.stem")
 _SIZES = re.compile(r"(?:(\w+)\+)?w(\d+)d(\d+)m(\d+)h(\d+)/(\d+)")
 
 
 def family_of(arm: Arm) -> str:
-    """The kind of an arm's network: a ViT is B/16, a hybrid R50+B/16, a ResNet R50x1."""
+    """The kind of an arm's network: a ViT is B/16, a hybrid R50+B/16, a ResNet R50x1; a stem of the user's own is none
+    of these."""
     arch, stem = str(_setting(arm, "model.arch")), _setting(arm, "model.stem")
     if is_resnet(arch):
         return RESNET
+    if axes.is_path(stem):
+        return OTHER
     return HYBRID if "+" in arch or stem not in (None, "patch", "auto") else VIT
 
 
@@ -38,7 +42,9 @@ def sizes_of(arm: Arm) -> tuple[str, ...]:
 def network(arm: Arm) -> str:
     """The network of an arm in a word; the stem is named, as in R50+B/16, where the architecture does not tell it."""
     arch, stem = str(_setting(arm, "model.arch")), str(_setting(arm, "model.stem"))
-    return arch if "+" in arch or family_of(arm) != HYBRID else f"{stem.replace('resnet', 'R')}+{arch}"
+    if "+" in arch or family_of(arm) in (VIT, RESNET):
+        return arch
+    return f"{axes.own_label('model.stem', stem) if axes.is_path(stem) else stem.replace('resnet', 'R')}+{arch}"
 
 
 def flops_of(arm: Arm) -> float:

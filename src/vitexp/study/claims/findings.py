@@ -86,17 +86,15 @@ Finder = Callable[[Claim, Sequence[Arm], str, Study], Iterator[Finding]]
 
 def by_values(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) -> Iterator[Finding]:
     """The claim's pairs of values."""
-    images = study.config.images == "such"
     values = tuple(dict.fromkeys(value for pair in claim.pairs for value in pair))
     for context, group in _by_context(arms, [claim.axis]):
         held = {str(arm.factors[claim.axis]): arm for arm in group if claim.axis in arm.factors}
-        measured = {value: sample_of(arm, metric, images) for value, arm in held.items()}
-        contrasts = []
-        for one, other in claim.pairs:
-            if one in measured and other in measured:
-                contrast = stats.Contrast(weights={measured[one]: 1.0, measured[other]: -1.0})
-                if contrast.seeds:
-                    contrasts.append(Contrast(one, other, claim.expected, contrast, (held[one], held[other])))
+        pairs = [pair for pair in claim.pairs if held.keys() >= set(pair)]
+        contrasts = [
+            Contrast(one, other, claim.expected, difference, (held[one], held[other]))
+            for one, other in pairs
+            if (difference := _difference(held[one], held[other], metric, study)).seeds
+        ]
         if contrasts:
             behind = tuple(arm for value, arm in held.items() if value in values)
             absent = tuple(value for value in values if value not in held)
@@ -137,7 +135,6 @@ def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) 
 
     Both must be better: a network that is worse to begin with has less to lose.
     """
-    images = study.config.images == "such"
     for context, group in _by_context(arms, [*NETWORK, *LENGTHS]):
         vits, resnets = ([arm for arm in group if family_of(arm) == family] for family in (VIT, RESNET))
         for vit in vits if resnets else ():
@@ -146,9 +143,7 @@ def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) 
                 why = f"{network(vit)} and {network(other)} differ {apart:.1f} times in compute; up to "
                 yield Finding(context, (vit, other), objection=f"{why}{_COMPARABLE:g} is compared")
                 continue
-            changed, clean = (
-                _minus(*(_whole(sample_of(arm, name, images)) for arm in (vit, other))) for name in (metric, CLEAN)
-            )
+            changed, clean = (_difference(vit, other, name, study) for name in (metric, CLEAN))
             names, both = (network(vit), network(other)), (vit, other)
             contrasts = (
                 Contrast(*names, "higher", changed, both),
@@ -184,8 +179,7 @@ def _hunger(
         return Finding(context, behind, objection=why)
     if len(sizes) < 2 or not seeds:
         return Finding(context, behind, objection=f"{name} and {other} share too few sizes or seeds")
-    images = study.config.images == "such"
-    gaps = {size: _minus(*(_whole(sample_of(line[size], metric, images)) for line in (vit, resnet))) for size in sizes}
+    gaps = {size: _difference(vit[size], resnet[size], metric, study) for size in sizes}
     least, most = sizes[0], sizes[-1]
     at_least, change = gaps[least], _minus(gaps[most], gaps[least])
     contrasts = (
@@ -229,7 +223,8 @@ def _at_equal_accuracy(
     elif not equal.log_factors:
         yield Finding(context, behind, objection=f"{one} and {other} reach no common accuracy")
     else:
-        difference = _whole(stats.Sample(values=equal.log_factors, pool=(claim.name, metric, str(context))))
+        sample = stats.Sample(values=equal.log_factors, pool=(claim.name, metric, str(context)))
+        difference = stats.Contrast(weights={sample: 1.0})
         count = f"{len(equal.apart)} of {len(equal.gaps)} seeds"
         why = f"at {count} {one} and {other} reach no common accuracy, and the others would be a choice"
         contrast = Contrast(one, other, claim.expected, difference, behind)
@@ -268,11 +263,7 @@ def _leads(arms: Sequence[Arm], metric: str, study: Study) -> Iterator[tuple[Lab
         known = sorted(filter(flops_of, group), key=flops_of)
         hybrids, plain = ([arm for arm in known if family_of(arm) == family] for family in (HYBRID, VIT))
         beside = [(hybrid, _bracket(flops_of(hybrid), plain)) for hybrid in hybrids]
-        leads = [
-            _Lead(hybrid, around, _lead(hybrid, around, metric, study.config.images == "such"))
-            for hybrid, around in beside
-            if around
-        ]
+        leads = [_Lead(hybrid, around, _lead(hybrid, around, metric, study)) for hybrid, around in beside if around]
         if hybrids and plain:
             yield context, hybrids, plain, [one for one in leads if one.lead.seeds]
 
@@ -287,11 +278,12 @@ def _bracket(flops: float, plain: Sequence[Arm]) -> tuple[Arm, ...]:
     return (equal[-1],) if equal else (below[-1], above[0])
 
 
-def _lead(hybrid: Arm, around: Sequence[Arm], metric: str, images: bool) -> stats.Contrast:
+def _lead(hybrid: Arm, around: Sequence[Arm], metric: str, study: Study) -> stats.Contrast:
     """A hybrid minus a plain ViT that costs as much: the line between two in the logarithm of compute."""
     known = [math.log(flops_of(arm)) for arm in around]
     places = np.eye(len(around))
     shares = [float(np.interp(math.log(flops_of(hybrid)), known, place)) for place in places]
+    images = study.config.images == "such"
     plain = {sample_of(arm, metric, images): -share for arm, share in zip(around, shares, strict=True)}
     return stats.Contrast(weights={sample_of(hybrid, metric, images): 1.0, **plain})
 
@@ -316,8 +308,10 @@ def _times_apart(one: Mapping[float, Arm], other: Mapping[float, Arm]) -> float:
     return high / low if low else math.inf
 
 
-def _whole(sample: stats.Sample) -> stats.Contrast:
-    return stats.Contrast(weights={sample: 1.0})
+def _difference(one: Arm, other: Arm, metric: str, study: Study) -> stats.Contrast:
+    pairs = (one, 1.0), (other, -1.0)
+    images = study.config.images == "such"
+    return stats.Contrast(weights={sample_of(arm, metric, images): weight for arm, weight in pairs})
 
 
 def _minus(one: stats.Contrast, other: stats.Contrast) -> stats.Contrast:

@@ -19,6 +19,7 @@ from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_
 from vitexp.study.comparison import Comparisons
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
+from vitexp.study.table import check_finished
 from vitexp.study.trained import at_chance, chance_of
 from vitexp.study.tune import tune
 
@@ -145,8 +146,7 @@ def read_verdicts(study: Study, root: Root) -> list[ClaimVerdict]:
     Raises: ValueError when none is finished, or they do not belong together.
     """
     selection = tune(select(study, root))
-    if not any(arm.runs for arm in selection.arms):
-        raise ValueError(f"{selection.location} holds no finished run of {study.path}; run `vitexp sweep` on it first")
+    check_finished(selection)
     return [verdict for claim in CLAIMS for verdict in _judge(claim, selection)]
 
 

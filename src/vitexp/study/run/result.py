@@ -10,7 +10,7 @@ from typing import Literal
 
 from vitexp.record import RunRecord, measured_elsewhere, write_record
 from vitexp.source import package_versions, source_hash
-from vitexp.study.arm import cut, name
+from vitexp.study.arm import untrained
 from vitexp.study.resolve import ResolvedCell
 from vitexp.study.run import lock
 from vitexp.study.run.processes import LOG_NAME, LOST, find_record
@@ -47,12 +47,7 @@ def untrained_lines(study: Study, root: str | Path) -> list[str]:
         arms = select(study, root).arms
     except ValueError as error:
         return [f"whether all runs trained is not known: {error}"]
-    found = []
-    for arm in arms:
-        if arm.untrained:
-            whys = cut([f"seed {seed}: {why}" for seed, why in arm.untrained.items()], 2, "; ")
-            found.append(f"{len(arm.untrained)} of {len(arm.runs)} runs of {name(arm)} did not train ({whys})")
-    return found
+    return [line for arm in arms for line in untrained([arm])]
 
 
 @dataclass

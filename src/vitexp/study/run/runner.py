@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from vitexp.study.run.processes import LocalEngine, Parse, RayEngine, Train
 from vitexp.study.run.progress import Progress
 from vitexp.study.run.result import Outcome, Stale, Standing, standing_of
 from vitexp.study.run.search import Search
-from vitexp.study.run.until import seeds_due, summary
-from vitexp.study.sequence import Looks, arms_of, plan_looks, read_looks, with_seeds
+from vitexp.study.run.until import seeds_due, summary, write_for_agents
+from vitexp.study.sequence import Looks, plan_looks, read_looks, with_seeds
 from vitexp.study.spec import Study, check_runs_here, read_study
 from vitexp.study.table import make_table
 
@@ -44,6 +44,8 @@ def run_sweep(
     extra = [f"--run.root={chosen.root}", f"--run.wandb={chosen.wandb}", "--trainer.enable_progress_bar=false"]
     if chosen.json and not checks:
         raise ValueError("--json is for `vitexp sweep lint FILE`; for results there is `vitexp table FILE --json`")
+    if chosen.agents and not chosen.until_decided:
+        raise ValueError("--agents has no effect alone; add --until-decided")
     if checks:
         check_runs_here(study)
         processes.preload(PRELOAD)
@@ -52,15 +54,12 @@ def run_sweep(
         return print_lint(study, parse, examine_starts, chosen.workers or 1, extra, as_json=chosen.json)
     options = {name: getattr(chosen, name) for name in ("root", "workers", "threads", "retry", "stale")}
     options |= {"certify": certify, "extra": extra, "resume": ["--ckpt_path=last"], "engine": _engine(chosen, train)}
+    if chosen.agents:
+        return hand_to_agents(study, chosen.budget, Path(chosen.agents), parse, chosen.root, chosen.workers or 1, extra)
     if chosen.until_decided:
         return run_until_decided(study, chosen.budget, parse=parse, train=train, **options).exit_status
     if chosen.budget is not None:
         raise ValueError("--budget has no effect alone; add --until-decided")
-    if read_looks(Path(chosen.root) / study.name):
-        raise ValueError(
-            f"{Path(chosen.root) / study.name} gets seeds by a plan: go on with --until-decided, or give the study "
-            "another study.name"
-        )
     return run_study(study, parse=parse, train=train, **options).exit_status
 
 
@@ -83,6 +82,31 @@ def run_until_decided(study: Study, budget: int | None, *, root: str | Path, **o
     return outcome
 
 
+def hand_to_agents(
+    study: Study, budget: int | None, path: Path, parse: Parse, root: str | Path, workers: int, extra: Sequence[str]
+) -> int:
+    """Writes the cells up to the next look as a sweep file, and trains none; returns the exit status.
+
+    Finished ones come last: an agent reports them and trains none again, so that its sweep has the whole study.
+    Raises: ValueError as `run_until_decided` does, and where agents could not run the cells.
+    """
+    looks, progress = plan_looks(study, root, budget), Progress(study.name)
+    due = seeds_due(study, looks, root)
+    planned = with_seeds(study, {name: looks.seeds[:count] for name, count in due.items()})
+    processes.preload(PRELOAD)
+    cells = resolve_cells(planned, planned.cells(), parse=parse, root=root, workers=workers, extra=extra)
+    _check(planned, cells)
+    write_cells(study, cells, root, {"until_decided": looks.as_stored()})
+    done = [cell for cell in cells if standing_of(cell).state == "finished"]
+    if left := [cell for cell in cells if cell not in done]:
+        write_for_agents(study, [*left, *done], path)
+        progress.note(f"{len(left)} of {len(cells)} cells have no finished run; for agents: wandb sweep {path}")
+        return 0
+    for line in summary(make_table(study, root), looks):
+        progress.note(line)
+    return 0
+
+
 def run_pilot(file: str | None, count: int, root: str | Path, parse: Parse, train: Train) -> int:
     """Trains the first `count` seeds of every arm of a study; returns the exit status.
 
@@ -93,8 +117,10 @@ def run_pilot(file: str | None, count: int, root: str | Path, parse: Parse, trai
     study = read_study(file)
     seeds = pilot_seeds(study, count)
     extra = [f"--run.root={root}", "--run.wandb=off", "--trainer.enable_progress_bar=false"]
-    cells = with_seeds(study, dict.fromkeys(arms_of(study), seeds))
-    return run_study(cells, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"]).exit_status
+    outcome = run_study(
+        study, parse=parse, train=train, root=root, extra=extra, resume=["--ckpt_path=last"], seeds=seeds
+    )
+    return outcome.exit_status
 
 
 def _engine(chosen: argparse.Namespace, train: Train) -> RayEngine | None:
@@ -126,17 +152,20 @@ def run_study(
     engine: LocalEngine | RayEngine | None = None,
     looks: Looks | None = None,
     certify: Parse | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Outcome:
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
     `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
     `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
-    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not.
+    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not. With
+    `seeds`, cells of other seeds wait.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
     check_runs_here(study)
+    _check_unplanned(looks, Path(root) / study.name)
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
@@ -151,13 +180,20 @@ def run_study(
             progress.note(f"parsing {len(study.cells())} cells before anything trains{_KEPT * bool(study.config.tune)}")
             cells = resolve(study.cells())
         _check(study, cells)
-        write_cells(study, cells, root, {"until_decided": asdict(looks)} if looks else {})
+        write_cells(study, cells, root, {"until_decided": looks.as_stored()} if looks else {})
         runner = _Runner(engine, progress, search, root, stale, resume)
-        runner.sort(cells, retry)
+        runner.sort([cell for cell in cells if seeds is None or cell.seed in seeds], retry)
         runner.certify(study, cells, certify, cores)
         runner.run()
     progress.end(search.summary() if search else result.untrained_lines(study, root))
     return runner.outcome
+
+
+def _check_unplanned(looks: Looks | None, folder: Path) -> None:
+    if looks is None and read_looks(folder):
+        raise ValueError(
+            f"{folder} gets seeds by a plan: go on with --until-decided, or give the study another study.name"
+        )
 
 
 def _check(study: Study, cells: Sequence[ResolvedCell]) -> None:

@@ -1,11 +1,15 @@
-"""Which seeds the arms of a study take next, where it gets seeds until it is decided."""
+"""Which seeds the arms of a study take next, where it gets seeds until it is decided, here or by W&B agents."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from vitexp.record import write_atomically
 from vitexp.study.arm import Arm, name, spelling
-from vitexp.study.cells import Cell
+from vitexp.study.cells import ADVICE, ARM, AS_TEXT, SEED, Cell
 from vitexp.study.sequence import Looks, arms_of, given_seeds, read_looks
-from vitexp.study.spec import Study
+from vitexp.study.spec import Study, parse_study
 from vitexp.study.table import Entry, Table, make_table, primary
 
 
@@ -25,9 +29,11 @@ def seeds_due(study: Study, looks: Looks, root: str | Path) -> dict[str, int]:
         return given
     due = dict(given)
     for entry in _compared(table):
-        sides = [_name(arm, arms) for arm in (entry.arm, entry.baseline) if arm is not None]
-        for side in sides if _goes_on(entry, looks) else ():
-            due[side] = max(due[side], _after(looks, entry))
+        decision = entry.decision
+        if decision and not decision.decided and decision.seeds < looks.after[-1]:
+            following = looks.after[looks.after.index(decision.seeds) + 1]
+            for side in (_name(arm, arms) for arm in (entry.arm, entry.baseline) if arm):
+                due[side] = max(due[side], following)
     return due
 
 
@@ -35,15 +41,6 @@ def _compared(table: Table) -> list[Entry]:
     """The comparisons that verdicts are about."""
     entries = [entry for metric in primary(table.study.config) for entry in table.entries[metric]]
     return [entry for entry in entries if entry.baseline is not None and not entry.is_baseline and not entry.left_out]
-
-
-def _goes_on(entry: Entry, looks: Looks) -> bool:
-    return entry.decision is not None and not entry.decision.decided and entry.decision.seeds < looks.after[-1]
-
-
-def _after(looks: Looks, entry: Entry) -> int:
-    """The seeds of the look after that at which a comparison stands."""
-    return looks.after[looks.after.index(entry.decision.seeds) + 1] if entry.decision else looks.after[0]
 
 
 def _name(arm: Arm, arms: dict[str, Cell]) -> str:
@@ -63,3 +60,31 @@ def summary(table: Table, looks: Looks) -> list[str]:
     lines = [f"{len(decided)} of {len(compared)} comparisons are decided, with {runs} of {most} runs"]
     hopeless = [(entry.arm, entry.decision.why) for entry in compared if entry.decision and entry.decision.why]
     return lines + [f"{name(arm)}: {why}" for arm, why in hopeless]
+
+
+def write_for_agents(study: Study, cells: Sequence[Cell], path: Path) -> None:
+    """Writes cells of a study as a grid for `wandb sweep`: what varies is one parameter, whose values are the cells.
+
+    Raises: ValueError for a command that hands values on as text.
+    """
+    if not AS_TEXT.isdisjoint(study.command):
+        raise ValueError(f"{study.path}: agents take these cells from a file, not from ${{args}}; write {ADVICE}")
+    walked = {one.path[0] for one in study.parameters if not one.fixed} | {SEED, ARM}
+    points = [
+        {key: value for key, value in cell.arguments.items() if key in walked and key != ARM}
+        | cell.arguments.get(ARM, {})
+        for cell in cells
+    ]
+    fixed = {key: {"value": value} for key, value in cells[0].arguments.items() if key not in walked}
+    content = {
+        **({"program": study.program} if study.program else {}),
+        "method": "grid",
+        **({"metric": study.metric} if study.metric else {}),
+        **({"command": list(study.command)} if study.command else {}),
+        "parameters": {ARM: {"values": points}, **fixed},
+    }
+    head = f"# The cells that {study.path} takes next, for `wandb sweep`; written by `vitexp sweep --until-decided`\n"
+    text = head + yaml.safe_dump(content, sort_keys=False)
+    read = parse_study(path, text.encode()).cells()
+    assert [one.overrides for one in read] == [one.overrides for one in cells]
+    write_atomically(path, text)
