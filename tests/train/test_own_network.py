@@ -169,7 +169,11 @@ def test_all_four_at_once_hold_their_certificate(door, capsys):
 FAULTY = {
     "pool": ("norm(tokens.gather(", "norm(tokens.mean(0, keepdim=True) + tokens.gather(", "depend on the others of"),
     "stem": ("self.kernel =", "self.idle = torch.nn.Parameter(torch.ones(3)); self.kernel =", "reaches stem.idle"),
-    "attention": ("1, 1), start)", "1, 1), random.SystemRandom().random())", "fall .* start with other values in a second"),
+    "attention": (
+        "1, 1), start)",
+        "1, 1), random.SystemRandom().random())",
+        "fall .* start with other values in a",
+    ),
 }
 
 
