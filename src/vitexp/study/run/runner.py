@@ -157,10 +157,9 @@ def run_study(
     """Resolves the cells of a study, then trains each that has no finished record; Ctrl-C and SIGTERM end it.
 
     `parse`, `train` and `certify` are functions of cli.py, importable by name. `extra` arguments go to every cell,
-    `resume` ones to cells that were cut off. Failed cells are run again only with `retry`, from their first step. With
+    `resume` ones to cells that were cut off. Failed cells run again only with `retry`, from their first step. With
     `stale` "rerun", finished cells that other code has made are set aside and trained again. Cells run in the `engine`,
-    or in `workers` processes of this machine; those of an arm that `certify` finds at fault do not. With
-    `seeds`, cells of other seeds wait.
+    or in `workers` processes here; not those of an arm that `certify` finds at fault, nor, with `seeds`, of other ones.
 
     Raises: ValueError before anything trains, when a cell is refused or the study does not separate its factors.
     """
@@ -169,8 +168,7 @@ def run_study(
     progress, cores = progress or Progress(study.name), workers or len(available_cores())
     resolve = partial(resolve_cells, study, parse=parse, root=root, workers=cores, extra=extra)
     with ExitStack() as held:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        held.callback(signal.signal, signal.SIGTERM, before)
+        held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         engine = held.enter_context(closing(engine or LocalEngine(train, cores, threads)))
         processes.preload(preload, threads)
         search = held.enter_context(closing(Search(study, root, resolve))) if study.method == "bayes" else None
