@@ -170,6 +170,15 @@ def test_no_run_at_all_and_a_metric_nobody_holds_are_refused(lab, filled):
         make_table(study, filled.root)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_finite_nowhere_is_refused_and_not_said_to_be_absent(lab, value):
+    study = lab.positions(**{"study.metrics": ["test_acc", "test_ece"]})
+    for cell in study.cells():
+        lab.run(cell, {"test_acc": 0.9, "test_ece": value})
+    with pytest.raises(ValueError, match="holds test_ece as a finite number; take it out"):
+        make_table(study, lab.root)
+
+
 def test_a_metric_without_a_known_direction_is_shown_and_not_judged(lab, filled):
     study = lab.positions(**{"study.name": "f1", "study.metrics": ["test_f1", "test_acc"]})
     lab.fill(study, lambda cell: {**filled.metrics_of(cell), "test_f1": 0.5})

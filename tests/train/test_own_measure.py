@@ -199,6 +199,12 @@ command: ["${{env}}", "vitexp", "fit", "--config", "${{args_json_file}}"]
 """
 
 
+def test_options_and_sources_of_own_parts_belong_to_the_factor_of_their_axis_in_lint_too(digits, capsys, forget):
+    Path("sweep.yaml").write_text(SWEEP.format(digits=digits))
+    assert cli.main(["sweep", "lint", "sweep.yaml"]) == 0
+    assert "12 cells parse; 0 errors" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_own_parts_go_from_a_file_to_a_table_with_error_bars(digits, capsys, forget):
     Path("sweep.yaml").write_text(SWEEP.format(digits=digits))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+from vitexp.axes import factor_of
 from vitexp.json_text import as_text
 from vitexp.record import flatten, result_config, subset_follows
 from vitexp.stats import MINIMUM_SEEDS
@@ -141,7 +142,8 @@ def costs(study: Study, cells: Cells) -> list[str]:
 def _differences(cell: ResolvedCell, partner: ResolvedCell, study: Study) -> dict[str, tuple[Any, Any]]:
     """Of results' own config and of the facts known beforehand; what the factors say is left out, and so is cost."""
     one, other = (result_config(side.config) | dict(side.facts) for side in (cell, partner))
-    keys = set(varying([one, other])) - set(study.factors) - {SEED, "train_flops"}
+    asked = {*study.factors, SEED, "train_flops"}
+    keys = {key for key in varying([one, other]) if factor_of(key) not in asked}
     moved = _moved(cell, partner, study.factors)
     if any(key.startswith("data.") for key in moved):
         keys -= {"data.subset", "steps", "images_seen"}

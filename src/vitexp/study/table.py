@@ -258,7 +258,8 @@ def check_runs(selection: Selection) -> None:
     held = sorted({metric for arm in selection.arms for run in arm.runs.values() for metric in run.metrics})
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):
-            raise ValueError(f"study.metrics: no run in {location} holds {metric}; they hold {', '.join(held)}")
+            what = f"; they hold {', '.join(held)}" if metric not in held else " as a finite number; take it out"
+            raise ValueError(f"study.metrics: no run in {location} holds {metric}{what}")
 
 
 def check_finished(selection: Selection) -> None:
