@@ -79,7 +79,7 @@ def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> Non
             (x, _interval([table.entries[name][number] for name in names])) for x, (_, names) in enumerate(levels)
         ]
         known = [(x, found) for x, found in points if found is not None]
-        look = style.look(number)
+        look = style.look(number) | ({"linestyle": "--"} if number >= len(style.COLOURS) else {})
         axes.plot([x for x, _ in known], [100 * found.mean for _, found in known], **look, markersize=4, linewidth=1.4,
                   label=arm_label(table, first.arm))  # fmt: skip
         band = [
