@@ -327,7 +327,7 @@ def check_downloaded(trainer: Any) -> None:
     """
     if "WANDB_SWEEP_ID" not in os.environ or _ALLOWED.get():
         return
-    for path in (path for text in _texts(trainer) for path in _CLASS.findall(text)):
+    for path in (path for text in texts(trainer) for path in _CLASS.findall(text)):
         if not path.startswith("lightning.pytorch."):
             raise ValueError(
                 f"this W&B sweep gives the trainer {path}, and importing a class runs its file: give {ALLOW} if you "
@@ -335,12 +335,12 @@ def check_downloaded(trainer: Any) -> None:
             )
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """All texts in a value, at any depth."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for one in value:
-            yield from _texts(one)
+            yield from texts(one)
     elif isinstance(value, str):
         yield value

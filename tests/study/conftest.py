@@ -200,6 +200,14 @@ def study(tmp_path):
 
 
 @pytest.fixture
+def planned(study):
+    """Three arms: a baseline of level 0.5, one clearly better, and one too near to tell with a narrow margin."""
+    settings = {"study.baseline": {"model.level": 0.5}, "study.margin": 0.0001, "study.metrics": ["test_acc"]}
+    fixed = {key: {"value": value} for key, value in settings.items()}
+    return study(seeds=(0, 1, 2), **{"model.level": {"values": [0.5, 0.7, 0.509]}, **fixed})
+
+
+@pytest.fixture
 def run(trainer, tmp_path):
     def start(study, workers=2, **options):
         said = io.StringIO()

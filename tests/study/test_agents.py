@@ -17,13 +17,6 @@ CLEAR, BASE, HARD = 0.7, 0.5, 0.509
 
 
 @pytest.fixture
-def planned(study):
-    settings = {"study.baseline": {"model.level": BASE}, "study.margin": 0.0001, "study.metrics": ["test_acc"]}
-    fixed = {key: {"value": value} for key, value in settings.items()}
-    return study(seeds=(0, 1, 2), **{"model.level": {"values": [BASE, CLEAR, HARD]}, **fixed})
-
-
-@pytest.fixture
 def hand_out(planned, trainer, tmp_path):
     """The cells that are written for agents; none where no file is."""
 

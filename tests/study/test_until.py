@@ -21,14 +21,6 @@ CLEAR, BASE, HARD = 0.7, 0.5, 0.509
 
 
 @pytest.fixture
-def planned(study):
-    """Three arms: a baseline, one that is clearly better, and one too near to tell with a narrow margin."""
-    settings = {"study.baseline": {"model.level": BASE}, "study.margin": 0.0001, "study.metrics": ["test_acc"]}
-    fixed = {key: {"value": value} for key, value in settings.items()}
-    return study(seeds=(0, 1, 2), **{"model.level": {"values": [BASE, CLEAR, HARD]}, **fixed})
-
-
-@pytest.fixture
 def until(trainer, tmp_path):
     def start(made, budget=None):
         more = {"extra": ["--run.root", str(tmp_path)], "preload": ["vitexp.record"], "workers": 2}

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from vitexp.nn.pool import POOLS
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.own import WrongPart, said
+from vitexp.words import listed
 
 Verdict = Literal["holds", "FAILS", "reported"]
 EQUAL = 3e-5
@@ -33,7 +35,7 @@ _DRAWN = ("drop", "stochastic")
 """What is in the names of options that draw at random in training."""
 _ORDERLESS = {"pos_embed": ("none",), "attention": ("full",), "pool": tuple(POOLS)}
 """Built-in values that do not see the order of the patches."""
-_SHOWN = 3
+_few = partial(listed, most=3)
 
 
 class Line(NamedTuple):
@@ -97,7 +99,7 @@ def _changes(s: Subject) -> str:
 def _starts_equal(s: Subject) -> str:
     """Parameters that the baseline has too start with its bits."""
     if names := s.starts.apart:
-        raise Fault(f"{_some(names)} start with other values than in the baseline; draw by name (init_rules)")
+        raise Fault(f"{_few(names)} start with other values than in the baseline; draw by name (init_rules)")
     return f"all {len(s.starts.shared)} parameters that the baseline has too start as there"
 
 
@@ -110,9 +112,9 @@ def _gradients(s: Subject) -> str:
         silent &= _without_gradient(s)
     unread = _unread(s, sorted(silent))
     if dead := sorted(silent - unread):
-        raise Fault(f"no gradient reaches {_some(dead)}; use it, or make it a buffer")
+        raise Fault(f"no gradient reaches {_few(dead)}; use it, or make it a buffer")
     if unread:
-        raise Unsaid(f"{_some(sorted(unread))} changes tokens of the last layer alone that the head does not read")
+        raise Unsaid(f"{_few(sorted(unread))} changes tokens of the last layer alone that the head does not read")
     return f"gradient reaches all {sum(1 for _ in s.network.parameters())} parameters"
 
 
@@ -120,7 +122,7 @@ def _without_gradient(s: Subject) -> set[str]:
     learned = {name: one.grad for name, one in s.network.named_parameters() if one.requires_grad}
     largest = {name: 0.0 if one is None else float(one.norm(math.inf)) for name, one in learned.items()}
     if odd := [name for name, value in largest.items() if not math.isfinite(value)]:
-        raise Fault(f"the gradient of {_some(odd)} is NaN or infinite; bound the slope of what they go through")
+        raise Fault(f"the gradient of {_few(odd)} is NaN or infinite; bound the slope of what they go through")
     return {name for name, value in largest.items() if not value}
 
 
@@ -238,9 +240,7 @@ def _precision(s: Subject) -> str:
 def _seed(s: Subject) -> str:
     """One seed gives one network and one training pass."""
     if names := s.starts.again:
-        raise Fault(
-            f"{_some(names)} start with other values in a second build from one seed; draw by torch's generator"
-        )
+        raise Fault(f"{_few(names)} start with other values in a second build from one seed; draw by torch's generator")
     if s.random["training"]:
         what = "draw by torch's generator alone, and keep what passes change in buffers"
         raise Fault(f"two training passes from one seed differ; {what}")
@@ -259,11 +259,11 @@ def _survives(s: Subject) -> str:
     torch.load(io.BytesIO(stored.getvalue()), weights_only=True)  # tensors are safe, and large
     fresh.load_state_dict(state)
     if lost := unsaved(s.network, fresh):
-        raise Fault(f"{_some(lost)} is not saved, and a new network has other values; make it a persistent buffer")
+        raise Fault(f"{_few(lost)} is not saved, and a new network has other values; make it a persistent buffer")
     second = s.optimize(fresh)
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # it would share the tensors
     if lost := unlike_attributes(first, second):
-        raise Fault(f"{_some(lost)} of the optimizer is not in its state_dict(); keep it in self.state")
+        raise Fault(f"{_few(lost)} of the optimizer is not in its state_dict(); keep it in self.state")
     answers = []
     for network in (s.network, fresh):
         with torch.no_grad(), s.seeded(s.seed):
@@ -298,13 +298,8 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 
 def _parts(s: Subject, names: Iterable[str]) -> str:
     """Options with their values: `dropout 0.1`."""
-    return _some([f"{name} {getattr(s.config, name)}" for name in names])
+    return _few([f"{name} {getattr(s.config, name)}" for name in names])
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.99 else f"{100 * share:.0f} %"
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -57,13 +57,13 @@ def dots(table: Table, metric: str) -> Markup:
             parts.append(f'<path class="margin" d="M{at} 4H{to}V{bottom}H{at}z"/>')
         parts.append(f'<path class="zero" d="M{differences(0)} 4V{bottom}"/>')
     for i, (entry, name) in enumerate(zip(entries, names, strict=True)):
-        marks, told = _marks(entry, means, differences, factor)
+        marks, facts = _marks(entry, means, differences, factor)
         kind = table.columns.index(place(entry.arm, table.study.config)[1]) % _COLOURS
         row = '<g class="mark k{}" transform="translate(0 {})"><title>{}</title><path class="hit" d="M0-12H{}v24H0z"/>'
         row += '<text x="4" y="4">{}</text>{}<text class="faint" x="{}" y="4">{}</text></g>'
-        title = "; ".join(text for text in (name, *told) if text)
+        title = "; ".join(text for text in (name, *facts) if text)
         parts.append(as_html(row, f"{kind}", f"{_ROW * i + 16}", title, f"{width:.0f}", name, marks,
-                             f"{width - 142:.0f}", told[-1]))  # fmt: skip
+                             f"{width - 142:.0f}", facts[-1]))  # fmt: skip
     return _picture(f"{labels.metric_label(metric)} of every arm", width, bottom + 42, parts)
 
 
@@ -73,9 +73,9 @@ def _marks(entry: Entry, means: _Scale, differences: _Scale, factor: float) -> t
     marks = "".join(f"M{means(factor * value)} 5v6" for value in entry.values.values())
     marks = f'<path class="seed" d="{marks}"/>' if marks else ""
     marks += _dot(found, means, factor) + _dot(judged, differences, factor)
-    told = [f"{labels.mean(found, metric)}, n = {found.n}"] if found else []
-    told += [f"difference {labels.signed(judged.mean, metric)}{labels.half_width(judged, metric)}"] if judged else []
-    return Markup(marks), [*told, "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else ""]
+    facts = [f"{labels.mean(found, metric)}, n = {found.n}"] if found else []
+    facts += [f"difference {labels.signed(judged.mean, metric)}{labels.half_width(judged, metric)}"] if judged else []
+    return Markup(marks), [*facts, "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else ""]
 
 
 def _dot(found: Interval | Judgement | None, scale: _Scale, factor: float) -> str:

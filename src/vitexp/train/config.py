@@ -1,7 +1,7 @@
 """What one training run is asked for, apart from the data and the trainer."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -10,7 +10,7 @@ from vitexp.axes import OwnPart, is_path
 from vitexp.neutral import PARTS
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
-from vitexp.own import Slot
+from vitexp.own import Slot, texts
 from vitexp.source import has_source, modules_hash, with_imported
 from vitexp.train.optim import OptimConfig
 from vitexp.train.own_parts import check_own_loss
@@ -29,17 +29,8 @@ def described(part: Any) -> Any:
         return part
     named = {**part, "class_path": _shortest(str(part["class_path"]))}
     # where a part's code lies that is not ours, and what that imports in turn and no one has installed
-    modules = with_imported(module for word in _strings(part) if (module := _module_of(word)))
+    modules = with_imported(module for word in texts(part) if (module := _module_of(word)))
     return named | ({"source": modules_hash(modules)} if modules else {})
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """Every word in a part: its class, and classes and functions among its arguments."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(item)
 
 
 def _module_of(path: str) -> ModuleType | None:
