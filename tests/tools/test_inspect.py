@@ -354,7 +354,7 @@ def test_a_study_without_finished_runs_or_weights_is_refused(study, tmp_path, mo
     assert cli.main(["inspect", "sweep.yaml", "--root", str(tmp_path)]) == cli.BAD_INPUT
     assert "holds no finished run of sweep.yaml" in capsys.readouterr().err
     (run, *_) = study.glob("runs/inside/*/seed-1")
-    shutil.copytree(run, tmp_path / "bare/cell/seed-1", ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.copytree(run, tmp_path / "bare/cell/seed-1", ignore=shutil.ignore_patterns("checkpoints", "wandb"))
     assert cli.main(["inspect", str(tmp_path / "bare/cell/seed-1")]) == cli.BAD_INPUT
     assert "holds no checkpoints/last.ckpt; give a run that kept its weights" in capsys.readouterr().err
     assert cli.main(["inspect", str(tmp_path)]) == cli.BAD_INPUT
@@ -368,7 +368,7 @@ def test_files_of_any_study_have_names_that_systems_take(study, tmp_path, monkey
     (run,) = study.glob("runs/inside/*1d*/seed-0")
     for at, shards in enumerate([*long, "数字", "字数"]):
         folder = tmp_path / f"runs/names/cell-{at}/seed-0"
-        shutil.copytree(run, folder)
+        shutil.copytree(run, folder, ignore=shutil.ignore_patterns("wandb"))
         record = read_record(folder)
         config = record.config | {"data": record.config["data"] | {"shards": shards}}
         write_record(replace(record, study="names", config=config, data=record.data | {"name": shards}), folder)

@@ -61,6 +61,7 @@ def to_server(server, study, records):
             ENTITY, "demo", f"{sweep.name}-{number}", sweep.name, record.status, config=json.loads(json.dumps(config))
         )
         run.summary = json.loads(json.dumps(end_summary(record)))
+        run.facts["displayName"] = record.study  # a name is for people, and may be that of other runs too
         server.state.runs["demo", run.name] = run
     return f"{ENTITY}/demo/{sweep.name}"
 

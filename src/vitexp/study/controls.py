@@ -125,7 +125,7 @@ def _halved(table: Table, root: Path, folder: Path) -> Study:
 def _copy_run(run: RunRecord, root: Path, folder: Path, half: str, seed: int) -> None:
     source = run_directory(root, run.study, run.cell, run.seed)
     target = run_directory(folder, run.study, f"{run.cell}-{half}", seed)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "metrics"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "metrics", "wandb"))
     config = run.config | {HALF: half, SEED: seed}
     write_record(replace(run, cell=target.parent.name, seed=seed, config=config), target)
 

@@ -56,8 +56,8 @@ class Runs:
     records: tuple[RunRecord, ...]
     damaged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    """What the records' runs are called there"""
+    ids: tuple[str, ...] = ()
+    """Those of the records' runs there."""
 
 
 Root = str | Path | Runs
@@ -282,12 +282,12 @@ def read_sweep(address: str, file: str | None = None) -> tuple[Study, Runs]:
     found = _read_runs(f"the W&B sweep {path}", runs)
     if study.config.images != "such":
         return study, found
-    records, notes = with_answers(zip(found.names, found.records, strict=True), parts[0], parts[1], SECONDS)
+    records, notes = with_answers(zip(found.ids, found.records, strict=True), parts[0], parts[1], SECONDS)
     return study, replace(found, records=records, notes=notes)
 
 
 ServerRun = tuple[str, dict[str, Any], dict[str, Any], str]
-"""The name, config, summary and state of a run on W&B's server."""
+"""The id, config, summary and state of a run on W&B's server; its name is for people, and other runs may have it."""
 
 
 def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[ServerRun]]:
@@ -303,7 +303,7 @@ def _ask(entity: str, project: str, name: str) -> tuple[dict[str, Any], list[Ser
             settings = {key: value for key, value in api.sweep(path).config.items() if key in TOP_KEYS}
             found = api.runs(f"{entity}/{project}", filters={"sweep": name}, per_page=PAGE, lazy=False)
             # summaries as the server sent them, without the client's way of wrapping nested values
-            runs = [(str(one.name), dict(one.config), dict(one.summary._json_dict), str(one.state)) for one in found]
+            runs = [(str(one.id), dict(one.config), dict(one.summary._json_dict), str(one.state)) for one in found]
     except (wandb.errors.Error, ValueError, OSError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, wandb.errors.UsageError):
@@ -320,4 +320,4 @@ def _read_runs(location: str, runs: Iterable[ServerRun]) -> Runs:
             records[run] = from_wandb(config, summary, state)
         except (TypeError, ValueError) as error:
             damaged.append(f"run {run} in {location} is not a run record ({error})")
-    return Runs(location=location, records=tuple(records.values()), damaged=tuple(damaged), names=tuple(records))
+    return Runs(location=location, records=tuple(records.values()), damaged=tuple(damaged), ids=tuple(records))

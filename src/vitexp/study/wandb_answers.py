@@ -23,7 +23,7 @@ _AT_ONCE = 8
 def with_answers(
     runs: Iterable[tuple[str, RunRecord]], entity: str, project: str, seconds: int
 ) -> tuple[tuple[RunRecord, ...], tuple[str, ...]]:
-    """The records of runs, given with their names on W&B, with the folder of their answers; a note if some lack it.
+    """The records of runs, given with their ids on W&B, with the folder of their answers; a note if some lack it.
 
     `seconds` is how long one question to the server may take. Files are kept below `cache_root`.
     """
