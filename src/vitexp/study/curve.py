@@ -31,6 +31,7 @@ from vitexp.study.fits import (
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, select
+from vitexp.study.sequence import looks_of, with_all_seeds
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps
 from vitexp.study.tune import tune
@@ -38,6 +39,10 @@ from vitexp.study.tune import tune
 SIZES = ("data.train_images", "data.train_fraction")
 LINE = "line"
 """The key by which lines against cost are named."""
+_LOOKS = (
+    "seeds were added at planned looks, which the verdicts of vitexp table count: what is read off the lines takes the "
+    "number of seeds as fixed"
+)
 FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet", families.OTHER: "Own stem"}
 
 
@@ -138,6 +143,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     if not axis:
         named = study.config.x or " or ".join(SIZES)
         raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
+    looks, study = looks_of(study, root), with_all_seeds(study, root)
     selection = tune(select(study, root, where))
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
@@ -158,13 +164,14 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha))
     absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
+    looked = [_LOOKS] if looks and any(compared.values()) else []
     return Curve(
         study=study,
         axis=axis,
         lines=lines,
         compared=compared,
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn),
+        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn, *looked),
     )
 
 

@@ -43,6 +43,12 @@ SECONDS = 30
 """How long one question to W&B's server may take."""
 PAGE = 100
 """Runs with their configs in one of its answers."""
+PLANNED_LOOKS = "cells of planned looks, by vitexp sweep --until-decided"
+"""The description of a sweep that serves a plan, which W&B does not hold."""
+_WITHOUT_LOOKS = (
+    "this sweep serves planned looks (--until-decided), which W&B does not hold: verdicts take the number of seeds "
+    "as fixed, and so err in more than 5 % of studies; where runs/{name}/study.json is, `vitexp table FILE` counts them"
+)
 _FOLLOWS = ("data.content", "data.subset", "run.init_content")
 """Keys of a resolved config that no sweep sets: they follow from the data set and its size."""
 
@@ -280,10 +286,12 @@ def read_sweep(address: str, file: str | None = None) -> tuple[Study, Runs]:
             f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
         )
     found = _read_runs(f"the W&B sweep {path}", runs)
+    if settings.get("description") == PLANNED_LOOKS:
+        found = replace(found, notes=(_WITHOUT_LOOKS.format(name=study.name),))
     if study.config.images != "such":
         return study, found
     records, notes = with_answers(zip(found.ids, found.records, strict=True), parts[0], parts[1], SECONDS)
-    return study, replace(found, records=records, notes=notes)
+    return study, replace(found, records=records, notes=(*found.notes, *notes))
 
 
 ServerRun = tuple[str, dict[str, Any], dict[str, Any], str]

@@ -127,8 +127,13 @@ def given_seeds(study: Study, root: str | Path) -> dict[str, list[int]]:
     return found
 
 
+def looks_of(study: Study, root: Root) -> Looks | None:
+    """The plan of a study whose runs are in `root`; None where it has none there."""
+    return None if isinstance(root, Runs) else read_looks(Path(root) / study.name)
+
+
 def with_all_seeds(study: Study, root: Root) -> Study:
     """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
-    if isinstance(root, Runs) or read_looks(Path(root) / study.name) is None:
+    if isinstance(root, Runs) or looks_of(study, root) is None:
         return study
     return with_seeds(study, given_seeds(study, root))
