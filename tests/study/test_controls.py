@@ -41,7 +41,7 @@ def judge(lab):
         for file, level, noise, classes in ((controls.WHERE, where, 0.004, 2), (controls.WHAT, what, spread, 10)):
             data = {"name": file.stem, "classes": classes, "test_images": 4000}
             lab.fill(read_study(file), metrics_of(level, noise), data=data)
-        for run in lab.root.glob("*/*/seed-*"):  # what W&B's client leaves there, at times without the file it points to
+        for run in lab.root.glob("*/*/seed-*"):  # what W&B's client leaves, at times pointing nowhere
             (run / "wandb").mkdir(exist_ok=True)
             (run / "wandb/debug.log").symlink_to("run-of-the-past/logs/debug.log")
         found = controls.answers(lab.root)
