@@ -91,7 +91,7 @@ class Between:
     def __call__(self, one: Values, other: Values) -> list[Values]:
         """The arms in their order, where each value is that of one, that of the other, or bound."""
         fits = [self._held == np.array(list(arm.values())) for arm in (one, other, dict.fromkeys(one, BOUND))]
-        return [self.arms[place] for place in np.flatnonzero(np.any(fits, axis=0).all(axis=1))]
+        return [arm for arm, fit in zip(self.arms, np.any(fits, axis=0).all(axis=1), strict=True) if fit]
 
 
 def confounded(one: Values, other: Values, between: Between, config: StudyConfig) -> list[str]:
