@@ -268,6 +268,8 @@ def _of_kind(value: Any, kind: Any, where: str) -> Any:
         if len(each) != len(value):
             raise ValueError(f"{where} has {len(value)} values; give {len(each)}")
         return [_of_kind(one, its, where) for one, its in zip(value, each, strict=True)]
+    if kind is str and isinstance(value, int | float):
+        raise ValueError(f"{where} is {value}, as YAML reads it, and must be text: put it in quotes, \"'3'\" for 3")
     return checked(value, kind, where)
 
 

@@ -125,9 +125,11 @@ def claim(identity: RunIdentity, data: Mapping[str, Any]) -> RunRecord | None:
         return None
     earlier = read_record(identity.directory)
     if earlier.fingerprint != identity.fingerprint:
+        apart = differences(earlier.config, identity.config)
         raise ValueError(
             f"{identity.directory} holds a run of another config (fingerprint {earlier.fingerprint}, now "
-            f"{identity.fingerprint}); give another --run.dir, or move that folder away"
+            f"{identity.fingerprint}{': here ' * bool(apart)}{in_words(apart)}); give another --run.dir, or move that "
+            "folder away"
         )
     if split := measured_elsewhere(earlier, data["order_fingerprints"]):
         raise ValueError(
@@ -166,6 +168,8 @@ _LENGTH = {"trainer.max_epochs", "trainer.max_steps"}
 _COMPUTES = [field.name for field in fields(ViTConfig) if field.name != "classes"] + ["objective", "loss", "polyak"]
 """Options of the model that decide what a checkpoint computes."""
 _WANTED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "vitexp")
+_SOURCE = re.compile(r"(?:model|data|run)\.sources\.(\w+)")
+"""The hash of a part's file. Where one side has none, the part itself is another, and said so."""
 _OTHERWISE = "to begin with its weights alone give --run.init"
 
 
@@ -305,4 +309,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 def in_words(apart: Mapping[str, tuple[Any, Any]]) -> str:
     """What is different here and there."""
     named = [(key, *("unset" if value is None else value for value in values)) for key, values in apart.items()]
-    return listed([f"{key} is {here} (there {there})" for key, there, here in named], most=6)
+    said = [f"{key} is {here} (there {there})" for key, there, here in named if not _SOURCE.match(key)]
+    edited = [found[1] for key, values in apart.items() if (found := _SOURCE.match(key)) and None not in values]
+    return listed([*[f"the file of your own {name} has changed" for name in edited], *said], most=6)
