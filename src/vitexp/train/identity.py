@@ -182,6 +182,8 @@ class Origin:
     config: dict[str, Any]
     model: dict[str, Any]
     step: int
+    averaged: bool = False
+    """Whether it holds weights to measure beside those that train"""
 
     def differences(self, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Those of another config from its own. Raises: ValueError where nothing says which run wrote it."""
@@ -206,7 +208,8 @@ def read_origin(path: str | Path) -> Origin:
     if not config and beside.is_file():
         config = read_record(beside).config
     model = own.get("model", {}) if isinstance(own, dict) else {}
-    return Origin(path, fingerprint(config) if config else "", config, model, int(content["global_step"]))
+    averaged = any(name.startswith("average.") for name in content["state_dict"])
+    return Origin(path, fingerprint(config) if config else "", config, model, int(content["global_step"]), averaged)
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -271,7 +274,7 @@ def _check_continues(origin: Origin, config: Mapping[str, Any], steps: int) -> N
         )
     model, run = origin.config.get("model", {}), origin.config.get("run", {})
     others = ["trainer.callbacks"] if "trainer.callbacks" in result_config(origin.config) else []
-    others += ["model.polyak"] if model.get("polyak") else []
+    others += ["model.polyak" if model.get("polyak") else "model.optimizer"] if origin.averaged else []
     others += ["run.keep best"] if run.get("keep") == "best" else []
     if others:
         raise ValueError(
@@ -286,11 +289,14 @@ def check_own(path: Path, config: Mapping[str, Any]) -> None:
         raise ValueError(f"{path} was written by another run: here {in_words(apart)}; give another --run.dir")
 
 
-def check_network(path: str, model: Mapping[str, Any]) -> None:
+def check_network(path: str, model: Mapping[str, Any], averaged: bool) -> None:
     """Raises: ValueError when the checkpoint holds another network than the one to be measured."""
-    its = _computing({name: value for name, value in read_origin(path).model.items() if name in _COMPUTES})
+    origin = read_origin(path)
+    its = _computing({name: value for name, value in origin.model.items() if name in _COMPUTES})
     if apart := differences({"model": its}, {"model": _computing({name: model[name] for name in its})}):
         raise ValueError(f"{path} holds another network: here {in_words(apart)}; give the options it was trained with")
+    if averaged != origin.averaged:
+        raise ValueError(f"{path} was trained with model.optimizer {origin.model.get('optimizer')}; give that too")
 
 
 def _computing(model: Mapping[str, Any]) -> dict[str, Any]:
