@@ -11,7 +11,7 @@ from vitexp.cli import main
 from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import build
 from vitexp.tools import bench
-from vitexp.tools.bench import goals_of
+from vitexp.tools.bench_rows import goals_of
 from vitexp.train.optim import OptimConfig, build_optimizer
 
 
