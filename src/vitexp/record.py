@@ -126,6 +126,17 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
         raise
 
 
+def check_folder(folder: Path, name: str = "--out") -> None:
+    """Raises: ValueError where nothing can be written to it, or where it would be, before anything is computed."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        probe = there / f".{uuid4().hex}.probe"
+        write_atomically(probe, "")
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{name} {folder} cannot be written to ({error.strerror}); name another folder") from error
+
+
 @contextmanager
 def whole_file(path: Path, unfinished: Path) -> Iterator[BinaryIO]:
     """A large file: it grows as `unfinished`, and takes its name when the block ends without error, all on disk."""

@@ -241,5 +241,5 @@ def test_the_table_of_robustness_is_there_once_it_was_made(lab, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_records_are_read(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"--out \S+/file: cannot be written to \(.*\); name another folder"):
+    with pytest.raises(ValueError, match=r"--out \S+/file cannot be written to \(.*\); name another folder"):
         write_html([(tmp_path / "absent.yaml", tmp_path)], tmp_path / "file")

@@ -44,6 +44,7 @@ def judge(lab):
             lab.fill(read_study(file), metrics_of(level, noise), data=data)
         for run in lab.root.glob("*/*/seed-*"):  # what W&B's client leaves, at times pointing nowhere
             (run / "wandb").mkdir(exist_ok=True)
+            (run / "wandb/debug.log").unlink(missing_ok=True)
             (run / "wandb/debug.log").symlink_to("run-of-the-past/logs/debug.log")
         found = controls.answers(lab.root)
         assert len(found) == 5 + 3 + 3 + 4 + 4

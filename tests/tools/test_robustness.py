@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_written_is_refused(home, capsys):
     (home / "results").write_text("a file")
     said = refused(capsys, "rob.yaml", "--test", "shuffle")
     assert "--out results cannot be written to (" in said
-    assert "give a folder that you may write to" in said
+    assert "name another folder" in said
 
 
 def test_a_checkpoint_of_other_weights_is_refused(home, capsys):

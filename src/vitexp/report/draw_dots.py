@@ -13,7 +13,7 @@ from vitexp.report.footnotes import baseline_text
 from vitexp.report.paper import Published, published
 from vitexp.report.tables import Sweep, Where
 from vitexp.report.view import arm_label, paper_figure, seed_counts, short_verdict
-from vitexp.stats import Interval, Judgement
+from vitexp.stats import Interval
 from vitexp.study.select import Root
 from vitexp.study.table import Entry, Table, make_table, place
 
@@ -115,7 +115,7 @@ def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry],
         tick.set_fontweight("bold" if entry.is_baseline else "normal")
 
 
-def _dot(axes: Axes, y: float, found: Interval | Judgement, scale: float, look: dict[str, Any]) -> None:
+def _dot(axes: Axes, y: float, found: Interval, scale: float, look: dict[str, Any]) -> None:
     if found.low is not None and found.high is not None:
         ends = [scale * found.low, scale * found.high]
         axes.plot(ends, [y, y], color=look["color"], linewidth=2.2, solid_capstyle="butt")

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitexp.record import write_atomically
+from vitexp.record import check_folder, write_atomically
 from vitexp.report import claims_text, labels, plot, style
 from vitexp.report.behind import key_of, panels
 from vitexp.report.curve_text import readings
@@ -44,7 +44,8 @@ def write_html(
     Raises: ValueError when a study file is not sound, its records do not make a table, or nothing can be written to
     `out`.
     """
-    path = _writable(Path(out)) / NAME
+    path = Path(out) / NAME
+    check_folder(path.parent)
     tables = [(make_table(as_study(sweep), runs, where), runs) for sweep, runs in studies]
     sections = [_study(f"s{i}", *found, Path(results), where) for i, found in enumerate(tables, start=1)]
     environment = Environment(
@@ -64,18 +65,6 @@ def write_html(
 
 def _seen(value: Any) -> Any:
     return value if isinstance(value, Markup) else visible(str(value))
-
-
-def _writable(folder: Path) -> Path:
-    """Raises: ValueError for a folder in which no file can be made; found out before any record is read."""
-    probe = folder / f".{NAME}.try"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"--out {folder}: cannot be written to ({error.strerror}); name another folder") from error
-    return folder
 
 
 def _study(identity: str, table: Table, runs: Root, results: Path, where: Where) -> dict[str, Any]:

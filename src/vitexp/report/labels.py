@@ -252,7 +252,7 @@ def is_cut(interval: stats.Interval, metric: str) -> bool:
     return is_share(metric) and (interval.low == 0 or interval.high == 1)
 
 
-def half_width(interval: stats.Interval | stats.Judgement, metric: str) -> str:
+def half_width(interval: stats.Interval, metric: str) -> str:
     """Half of an interval behind its mean, where the seeds differ at all."""
     return "" if interval.high is None else f" ± {number(interval.high - interval.mean, metric)}"
 

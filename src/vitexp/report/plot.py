@@ -11,7 +11,7 @@ from vitexp.record import RunRecord
 from vitexp.report import labels
 from vitexp.report.markup import as_html
 from vitexp.report.view import arm_label, short_verdict
-from vitexp.stats import Interval, Judgement
+from vitexp.stats import Interval
 from vitexp.study.table import Entry, Table, place
 
 _ROW, _PANEL, _LETTER, _COLOURS = 24, 300, 6.6, 7
@@ -78,14 +78,14 @@ def _marks(entry: Entry, means: _Scale, differences: _Scale, factor: float) -> t
     return Markup(marks), [*facts, "baseline" if entry.is_baseline else short_verdict(judged.verdict) if judged else ""]
 
 
-def _dot(found: Interval | Judgement | None, scale: _Scale, factor: float) -> str:
+def _dot(found: Interval | None, scale: _Scale, factor: float) -> str:
     if found is None:
         return ""
     low, middle, high = (scale(factor * value) for value in _ends(found))
     return f'<path class="bar" d="M{low} 0H{high}"/>' * (low < high) + f'<circle cx="{middle}" r="4.5"/>'
 
 
-def _ends(found: Interval | Judgement | None) -> list[float]:
+def _ends(found: Interval | None) -> list[float]:
     """Low end, mean and high end; the mean alone thrice where there is no interval."""
     return [found.mean if v is None else v for v in (found.low, found.mean, found.high)] if found else []
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vitexp import stats
 from vitexp.metrics import CORRUPTIONS, ROBUST, change
-from vitexp.record import RECORD_NAME, read_record
+from vitexp.record import RECORD_NAME, RunRecord, read_record
 from vitexp.report import labels
 from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
@@ -25,7 +25,7 @@ from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
 from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, as_study
-from vitexp.study.table import Entry, Table, make_table, primary
+from vitexp.study.table import Entry, Table, check_finished, make_table, primary
 from vitexp.study.tune import tune
 
 Measure = Callable[[Sequence[Subject], Subject | None, Any], list[dict[str, float]]]
@@ -90,28 +90,21 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
     Raises: ValueError where there is none, or one has kept no checkpoint.
     """
     selection = tune(select(with_all_seeds(study, root), root))
-    found = {}
-    for arm in selection.arms:
-        for seed, run in sorted(arm.runs.items()):
-            folder = Path(str(run.directory))
-            found[id(arm), seed] = Subject(
-                name=str(folder), checkpoint=folder / _checkpoint(folder, run.files), folder=folder, record=run
-            )
-    if not found:
-        raise ValueError(f"{selection.location} holds no finished run of {study.path}; run `vitexp sweep` on it first")
-    comparisons = Comparisons(selection.arms, study.config)
-    base = comparisons.baseline_of(selection.arms[0]) or selection.arms[0]
-    references = [one for (arm, _), one in found.items() if arm == id(base)] or list(found.values())
-    return list(found.values()), references[0]
+    check_finished(selection)
+    found = [(arm, _subject(run)) for arm in selection.arms for _, run in sorted(arm.runs.items())]
+    base = Comparisons(selection.arms, study.config).baseline_of(selection.arms[0]) or selection.arms[0]
+    reference = next((one for arm, one in found if arm is base), found[0][1])
+    return [one for _, one in found], reference
 
 
-def _checkpoint(folder: Path, files: Any) -> str:
-    kept = files.get("checkpoint")
-    if not kept or not (folder / kept).is_file():
+def _subject(run: RunRecord, name: str = "") -> Subject:
+    folder = Path(str(run.directory))
+    checkpoint = folder / run.files.get("checkpoint", "")
+    if not checkpoint.is_file():
         raise ValueError(
             f"{folder} has no checkpoint to test; train it again with run.checkpoint true, which is the default"
         )
-    return str(kept)
+    return Subject(name=name or str(folder), checkpoint=checkpoint, folder=folder, record=run)
 
 
 def _single(given: str, out: Path) -> Subject:
@@ -122,10 +115,9 @@ def _single(given: str, out: Path) -> Subject:
     path = Path(given)
     folder = path if path.is_dir() else path.parent.parent
     if (folder / RECORD_NAME).is_file():
-        record = read_record(folder)
-        kept = _checkpoint(folder, record.files)
-        if path.is_dir() or path.resolve() == (folder / kept).resolve():
-            return Subject(name=given, checkpoint=folder / kept, folder=folder, record=record)
+        found = _subject(read_record(folder), given)
+        if path.is_dir() or path.resolve() == found.checkpoint.resolve():
+            return found
     if not path.is_file():
         raise ValueError(f"{given} is no sweep file, no folder of runs and no checkpoint")
     alone = Subject(name=given, checkpoint=path, folder=out)
@@ -137,7 +129,7 @@ def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     table = robust_table(study, root)
     folder = Path(results) / study.name
     written = write_view(table, robust_view(table), folder / "robustness")
-    pictures = draw_robustness(table, [(one.prefix, one.title, one.heading) for one in GROUPS], folder)
+    pictures = draw_robustness(table, GROUPS, folder)
     return Written(written.renderable, (*written.paths, *pictures))
 
 
@@ -259,7 +251,5 @@ def _corruption_errors(table: Table) -> Iterator[Section]:
         rows.append((arm_label(table, first.arm), (cell,)))
     left = len(errors) - len(parts)
     without = f" (without {left} in which it makes no error)" if left else ""
-    title = (
-        f"Mean corruption error over {len(parts)} families{without}, % of that of {baseline_text(table)}; exploratory"
-    )
-    yield Section(title=title, corner="arm", rows=tuple(rows))
+    title = f"Mean corruption error over {len(parts)} families{without}, % of that of {baseline_text(table)}"
+    yield Section(title=f"{title}; exploratory", corner="arm", rows=tuple(rows))

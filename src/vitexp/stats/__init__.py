@@ -4,8 +4,8 @@ A quantity that the values at hand cannot give is `None`: one value has no inter
 that the measure is coarse, not that it is exact. All tests are two-sided unless said otherwise.
 """
 
-from vitexp.stats.crossed import Contrast, Sample, level
-from vitexp.stats.family import (
+from vitexp.stats.crossed import Contrast, Sample, level  # noqa: F401  (what other floors take from here)
+from vitexp.stats.family import (  # noqa: F401
     BETTER,
     NO_DIFFERENCE,
     NO_SPREAD,
@@ -16,10 +16,9 @@ from vitexp.stats.family import (
     Judgement,
     judge,
 )
-from vitexp.stats.planning import Decision, decide
-from vitexp.stats.samples import (
+from vitexp.stats.planning import Decision, decide  # noqa: F401
+from vitexp.stats.samples import (  # noqa: F401
     ALPHA,
-    LEVEL,
     MINIMUM_SEEDS,
     POWER,
     Interval,
@@ -28,29 +27,3 @@ from vitexp.stats.samples import (
     proportion_interval,
     within_shares,
 )
-
-__all__ = [
-    "ALPHA",
-    "BETTER",
-    "LEVEL",
-    "MINIMUM_SEEDS",
-    "NOT_ENOUGH",
-    "NO_DIFFERENCE",
-    "NO_SPREAD",
-    "POWER",
-    "UNSTABLE",
-    "WORSE",
-    "Asked",
-    "Contrast",
-    "Decision",
-    "Interval",
-    "Judgement",
-    "Sample",
-    "decide",
-    "interval",
-    "judge",
-    "level",
-    "mean_and_sd",
-    "proportion_interval",
-    "within_shares",
-]

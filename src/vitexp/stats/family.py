@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from vitexp.stats.crossed import Contrast, Variance, pools, variance_of
-from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER, mean_and_sd
+from vitexp.stats.samples import ALPHA, MINIMUM_SEEDS, POWER, Interval, mean_and_sd
 
 NOT_ENOUGH, NO_SPREAD, UNSTABLE = "not enough evidence", "no spread", "unstable"
 NO_DIFFERENCE, BETTER, WORSE = "no difference shown", "better", "worse"
@@ -32,18 +32,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """One comparison of a family. `low` to `high` is its simultaneous interval; without a verdict there is none."""
+class Judgement(Interval):
+    """One comparison of a family, of the differences seed by seed; the interval is simultaneous, and absent without a
+    verdict."""
 
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    n: int
     seeds: tuple[int, ...]
-    sd: float | None
-    """Of the differences seed by seed."""
-    images: int = 0
-    """Images that the interval counts as drawn at random; 0 where it is about these ones."""
     variance: Variance | None = None
     gain: float | None = None
     """How many times smaller the seeds' variance is for being paired."""
@@ -65,12 +58,9 @@ class Judgement:
 
     def is_within(self, margin: float | None) -> bool:
         """Whether the interval lies within the margin."""
-        return (
-            margin is not None
-            and self.low is not None
-            and self.high is not None
-            and (-margin < self.low and self.high < margin)
-        )
+        if margin is None or self.low is None or self.high is None:
+            return False
+        return -margin < self.low and self.high < margin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,16 +156,15 @@ def seeds_and_images(variance: Variance, n: int, effect: float, alpha: float) ->
     return (max(more, n), images_within(variance, half)) if more <= SENSIBLE_SEEDS else (None, None)
 
 
-def shows(effect: float) -> Enough:
-    """What shows a true difference of this size with probability `POWER`."""
-    power = float(special.ndtri(POWER))
-    return lambda critical, error: (critical + power) * error <= effect
+def shows(size: float, power: float = POWER) -> Enough:
+    """What shows a true difference of this size with this probability."""
+    errors = float(special.ndtri(power))
+    return lambda critical, error: (critical + errors) * error <= size
 
 
 def seeds_for_margin(judged: Judgement, margin: float, alpha: float) -> Needed:
     """Until sides that do not differ are shown to be equivalent within `margin` with probability `POWER`."""
-    both = float(special.ndtri((1 + POWER) / 2))
-    return _needed(judged, alpha, lambda critical, error: (critical + both) * error <= margin)
+    return _needed(judged, alpha, shows(margin, (1 + POWER) / 2))
 
 
 def _needed(judged: Judgement, alpha: float, enough: Enough) -> Needed:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from scipy import special  # scipy.stats takes a second to load
 
 MINIMUM_SEEDS = 3
-LEVEL, ALPHA, POWER = 0.95, 0.05, 0.8
-"""Of all intervals, all families of comparisons, and all detectable effects."""
+ALPHA, POWER = 0.05, 0.8
+"""Of all intervals and families of comparisons, and of all detectable effects."""
 _ROUNDING = 1e-12  # a spread below this share of the values themselves is arithmetic, not noise
 
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from vitexp import metrics
 from vitexp.axes import factor_of
 from vitexp.record import RunRecord, flatten, result_config
@@ -84,21 +86,12 @@ class Between:
 
     def __init__(self, arms: Sequence[Values]) -> None:
         self.arms = arms
-        self._with: dict[tuple[str, Any], int] = defaultdict(int)  # by key and value: a bit for each arm that has it
-        for place, arm in enumerate(arms):
-            for pair in arm.items():
-                self._with[pair] |= 1 << place
+        self._held = np.array([list(arm.values()) for arm in arms])
 
     def __call__(self, one: Values, other: Values) -> list[Values]:
         """The arms in their order, where each value is that of one, that of the other, or bound."""
-        left = (1 << len(self.arms)) - 1
-        for key in one:
-            left &= self._with[key, one[key]] | self._with[key, other[key]] | self._with[key, BOUND]
-        found = []
-        while left:
-            found.append(self.arms[(left & -left).bit_length() - 1])
-            left &= left - 1
-        return found
+        fits = [self._held == np.array(list(arm.values())) for arm in (one, other, dict.fromkeys(one, BOUND))]
+        return [arm for arm, fit in zip(self.arms, np.any(fits, axis=0).all(axis=1), strict=True) if fit]
 
 
 def confounded(one: Values, other: Values, between: Between, config: StudyConfig) -> list[str]:

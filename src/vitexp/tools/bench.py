@@ -55,6 +55,8 @@ SIZES = {
     "vit-b": Size("B/16", {"fp32": 0.85, "bf16": 0.55}, batch=64),
     "r26-s": Size("R26+S/32", {"fp32": 1.0, "bf16": 1.0}, batch=4),
 }
+LIKE_SIMPLE_VIT = "vitexp as SimpleViT"
+"""Ours with what vit-pytorch's network has: no class token, fixed positions, the exact GELU."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -128,7 +130,9 @@ def _row(name: str, precision: str, candidate: str, times: Sequence[float], medi
 
 
 def _floor_of(candidate: str, medians: dict[str, float]) -> str:
-    """Relative positions have products of their own, and are held against them."""
+    """Relative positions have products of their own, and one token less makes fewer: each is held against its own."""
+    if candidate.startswith(("vit-pytorch", LIKE_SIMPLE_VIT)):
+        return "floor, no class token"
     own = "relative" in candidate.replace(",", "").split()
     return "floor, relative" if own and "floor, relative" in medians else "floor"
 
@@ -136,7 +140,8 @@ def _floor_of(candidate: str, medians: dict[str, float]) -> str:
 def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:
     hybrid = size.sizes.resnet_blocks is not None
     if not hybrid:
-        yield "floor", _floor(size, PRECISIONS[precision], relative=False)
+        yield "floor", _floor(size, PRECISIONS[precision])
+        yield "floor, no class token", _floor(size, PRECISIONS[precision], prefix=0)
         if "relative" in chosen.pos_embed:
             yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
     peers = {"timm": _timm, "vit-pytorch": _vit_pytorch, "transformers": _transformers}
@@ -144,14 +149,17 @@ def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, 
         with suppress(ImportError):
             peer = make(size)
             yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
-    for word in chosen.pos_embed:
-        network = build(
-            ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, pos_embed=word, gelu=chosen.gelu)
-        )
+    ours: dict[str, dict[str, Any]] = {
+        f"vitexp {word}": {"pos_embed": word, "gelu": chosen.gelu} for word in chosen.pos_embed
+    }
+    if not hybrid:
+        ours[LIKE_SIMPLE_VIT] = {"pos_embed": "sincos2d", "pool": "gap", "gelu": "exact"}
+    for name, words in ours.items():
+        network = build(ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, **words))
         optimizer = build_optimizer(OptimConfig(), network.named_parameters())
-        yield f"vitexp {word}", _step(network, optimizer, size, precision)
+        yield name, _step(network, optimizer, size, precision)
         if chosen.compile:
-            yield f"vitexp {word}, compiled", _step(torch.compile(network), optimizer, size, precision)
+            yield f"{name}, compiled", _step(torch.compile(network), optimizer, size, precision)
 
 
 def _timm(size: Size) -> nn.Module:
@@ -175,7 +183,7 @@ def _timm_hybrid(size: Size) -> nn.Module:
 
 
 def _vit_pytorch(size: Size) -> nn.Module:
-    """It has no class token, so one token less."""
+    """It has no class token, so one token less, fixed positions and the exact GELU."""
     from vit_pytorch.simple_vit import SimpleViT
 
     arch = size.sizes
@@ -226,11 +234,11 @@ def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision:
     return step
 
 
-def _floor(size: Size, dtype: torch.dtype, relative: bool) -> Step:
+def _floor(size: Size, dtype: torch.dtype, relative: bool = False, prefix: int = 1) -> Step:
     """All matrix products of a step and nothing else."""
     arch, batch = size.sizes, size.batch
     width, hidden, patches = arch.width, arch.mlp_width, (size.image // arch.patch) ** 2
-    tokens, heads, head_width = patches + 1, batch * arch.heads, width // arch.heads
+    tokens, heads, head_width = patches + prefix, batch * arch.heads, width // arch.heads
     products = _linear(batch * patches, 3 * arch.patch**2, width, dtype)[:2]  # images need no gradient
     for _ in range(arch.depth):
         for inward, outward in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 
-from vitexp.record import write_atomically
+from vitexp.record import check_folder, write_atomically
 from vitexp.stats.samples import quantile
 from vitexp.tools.inside import OF_WEIGHTS, Inside, NoAttentionError, anatomy, images_of, look_inside
 from vitexp.tools.network import open_chosen
@@ -76,19 +75,6 @@ def inspect(chosen: Any, groups: Sequence[Group], draw: Draw) -> int:
     for refusal in refusals:
         print(f"note: left out: {refusal}")
     return 0
-
-
-def check_folder(folder: Path, name: str = "--out") -> None:
-    """Raises: ValueError where nothing can be written to it, or where it would be, before anything is computed."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        probe = there / f".{uuid4().hex}.probe"
-        write_atomically(probe, "")
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"{name} {folder} cannot be written to ({error.strerror}); give a folder that you may write to"
-        ) from error
 
 
 def _look_at(group: Group, chosen: Any, wanted: Sequence[str], base: _Found | None) -> _Found:

@@ -33,7 +33,6 @@ from vitexp.robust import SEVERITIES
 from vitexp.tools.inside import anatomy
 from vitexp.tools.network import Opened
 
-RATIOS = (10, 30, 50, 70, 90)
 GRIDS = (2, 4, 8, 14, 16)
 LIMITS = (1, 4)
 """Of FGSM and PGD, in 255ths."""

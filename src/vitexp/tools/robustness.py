@@ -19,9 +19,8 @@ from vitexp.bits import read_answers, write_answers
 from vitexp.data.module import ShardData
 from vitexp.data.shards.layout import alone
 from vitexp.metrics import ROBUST
-from vitexp.record import measured_elsewhere, option
+from vitexp.record import check_folder, measured_elsewhere, option
 from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
-from vitexp.tools.inspect import check_folder
 from vitexp.tools.network import TIMM, open_network
 from vitexp.tools.robust_tests import (
     Images,
