@@ -9,7 +9,6 @@ from matplotlib.ticker import EngFormatter
 
 from vitexp import stats
 from vitexp.report import labels
-from vitexp.report.footnotes import paper_text
 from vitexp.report.paper import published
 from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, shared_setting
 from vitexp.study.arm import spelling
@@ -37,7 +36,7 @@ def curve_view(curve: Curve) -> View:
         footnotes=(
             *readings(curve),
             *(["◆ is the baseline."] if marked else []),
-            *([paper_text(published(paper))] if paper else []),
+            *([f"Paper: {published(paper).cited}."] if paper else []),
             *map(labels.sentence, curve.notes),
         ),
     )
