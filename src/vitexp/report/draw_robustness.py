@@ -79,10 +79,10 @@ def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> Non
         look = style.look(number) | ({"linestyle": "--"} if number >= len(style.COLOURS) else {})
         axes.plot([x for x, _ in known], [100 * found.mean for _, found in known], **look, markersize=4, linewidth=1.4,
                   label=arm_label(table, first.arm))  # fmt: skip
-        if band := [
-            (x, 100 * one.low, 100 * one.high) for x, one in known if one.low is not None and one.high is not None
-        ]:
-            axes.fill_between(*zip(*band, strict=True), color=look["color"], alpha=0.13, linewidth=0)
+        ends = [(x, 100 * one.low, 100 * one.high) for x, one in known if one.low is not None and one.high is not None]
+        if ends:
+            places, low, high = zip(*ends, strict=True)
+            axes.fill_between(places, low, high, color=look["color"], alpha=0.13, linewidth=0)
 
 
 def _interval(entries: Sequence[Entry]) -> stats.Interval | None:
