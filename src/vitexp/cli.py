@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -213,15 +214,18 @@ def controls(chosen: argparse.Namespace) -> int:
 
     Cells that other code has made are trained again: it is this code that is tested.
     """
-    from vitexp.study.controls import STUDIES, answers, shown
+    from vitexp.json_text import as_text
+    from vitexp.study.controls import STUDIES, answers, document, shown
 
     workers = ["--workers", str(chosen.workers)] if chosen.workers else []
     for file in map(str, STUDIES):
-        if _dispatch(["sweep", file, "--root", chosen.root, "--stale", "rerun", "--retry", *workers]):
-            return 1
-        _dispatch(["table", file, "--root", chosen.root, "--results", chosen.results])
+        with _aside(chosen.json):
+            if _dispatch(["sweep", file, "--root", chosen.root, "--stale", "rerun", "--retry", *workers]):
+                return 1
+        if not chosen.json:
+            _dispatch(["table", file, "--root", chosen.root, "--results", chosen.results])
     found = answers(chosen.root)
-    print(shown(found))
+    print(as_text(document(found)) if chosen.json else shown(found))
     return 0 if all(one.holds for one in found) else 1
 
 
@@ -253,9 +257,15 @@ def plan_study(chosen: argparse.Namespace) -> int:
     if chosen.pilot is not None:
         from vitexp.study.run.runner import run_pilot
 
-        if status := run_pilot(chosen.file, chosen.pilot, chosen.root, parse=plan_cell, train=train_cell):
-            return status
+        with _aside(chosen.json):
+            if status := run_pilot(chosen.file, chosen.pilot, chosen.root, parse=plan_cell, train=train_cell):
+                return status
     return show_plan(chosen)
+
+
+def _aside(json: bool) -> AbstractContextManager[Any]:
+    """What training says goes to standard error where standard output is to hold one JSON document."""
+    return redirect_stdout(sys.stderr) if json else nullcontext()
 
 
 def train_cell(given: list[str], log_path: str) -> None:

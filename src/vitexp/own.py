@@ -142,7 +142,9 @@ def _import(axis: str, path: str, name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
             why = f"there is no {name.replace('.', '/')}.py in {folder}, and no installed module of that name"
             form = f"{axes.PATH}, without .py" if name.endswith(".py") else axes.PATH
-            raise ValueError(f"{axis} {path} cannot be imported: {why}; give a path as {form}") from error
+            raise ValueError(
+                f"{axis} {path} cannot be imported: {why}; install it, or give a path as {form}"
+            ) from error
         raise ValueError(f"{axis} {path} cannot be imported: {said(error)}; mend that file") from error
     finally:
         sys.dont_write_bytecode = written
@@ -268,6 +270,8 @@ def _of_kind(value: Any, kind: Any, where: str) -> Any:
         if len(each) != len(value):
             raise ValueError(f"{where} has {len(value)} values; give {len(each)}")
         return [_of_kind(one, its, where) for one, its in zip(value, each, strict=True)]
+    if kind is str and isinstance(value, int | float):
+        raise ValueError(f"{where} is {value}, as YAML reads it, and must be text: put it in quotes, \"'3'\" for 3")
     return checked(value, kind, where)
 
 

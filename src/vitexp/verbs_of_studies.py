@@ -12,6 +12,7 @@ _FILE = row(
     "file", metavar="FILE", nargs="?", help="the study's sweep file, or a CSV file with columns arm, seed and metrics"
 )
 _BASELINE = "the arm of a CSV file that others are compared with (default: its first)"
+_WORKERS = row("--workers", type=count, help="cells at a time (default: one per core)")
 _JSON = "print one JSON document instead (docs/json.md)"
 _STUDY = (
     _FILE,
@@ -46,7 +47,7 @@ _SWEEP = Verb(
     "vitexp.cli:sweep",
     (
         row("files", nargs="+", metavar="[lint] FILE", help="a sweep file, such as sweeps/pos_embed.yaml"),
-        row("--workers", type=count, help="cells at a time (default: one per core)"),
+        _WORKERS,
         row("--threads", type=count, default=1, help="threads per cell (default: 1)"),
         _ROOT,
         flag("--retry", "run failed cells again, from their first step"),
@@ -70,7 +71,7 @@ _CONTROLS = Verb(
     "controls",
     "train two studies whose answers are known, and say whether the tables give them; exit status 1 if not",
     "vitexp.cli:controls",
-    (row("--workers", type=count, help="cells at a time (default: one per core)"), _ROOT, _RESULTS),
+    (_WORKERS, _ROOT, _RESULTS, flag("--json", _JSON)),
     "Tests the whole chain, from data to verdicts, on drawn pictures: where positions decide, every kind must be "
     "better than none, and none at chance; where they do not, all must be equivalent; and no arm may differ from "
     "itself under other seeds. Finished cells are skipped. About 5 minutes on 2 cores.",
@@ -82,7 +83,7 @@ _REPRODUCE = Verb(
     "vitexp.cli:reproduce",
     (
         row("name", nargs="?", metavar="NAME", help="a known result (default: list them)"),
-        row("--workers", type=count, help="cells at a time (default: one per core)"),
+        _WORKERS,
         _ROOT,
     ),
     "Without a NAME lists what is known, with source and cost. With one, trains the runs that are missing, and prints "

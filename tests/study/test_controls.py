@@ -1,5 +1,6 @@
 """The controls hold for records as they should be, and planted faults are found. The real runs are a slow test."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ def judge(lab):
             lab.fill(read_study(file), metrics_of(level, noise), data=data)
         for run in lab.root.glob("*/*/seed-*"):  # what W&B's client leaves, at times pointing nowhere
             (run / "wandb").mkdir(exist_ok=True)
+            (run / "wandb/debug.log").unlink(missing_ok=True)
             (run / "wandb/debug.log").symlink_to("run-of-the-past/logs/debug.log")
         found = controls.answers(lab.root)
         assert len(found) == 5 + 3 + 3 + 4 + 4
@@ -109,6 +111,20 @@ def test_missing_runs_hold_nothing(judge, lab):
     shutil.rmtree(Path(lab.root) / "controls_what")
     with pytest.raises(ValueError, match="no finished run"):
         controls.answers(lab.root)
+
+
+def test_json_is_one_document_whatever_training_says(judge, lab, capsys, monkeypatch):
+    judge(where=lambda kind, seed: 0.6 if kind == "none" else 0.88)
+    # the runs are there: that training takes minutes is no part of this
+    monkeypatch.setattr("vitexp.study.run.runner.run_sweep", lambda chosen, **more: print("trained") or 0)
+    assert cli.main(["controls", "--json", "--root", str(lab.root), "--results", str(lab.root / "results")]) == 1
+    output, said = capsys.readouterr()
+    found = json.loads(output)
+    assert said.splitlines() == ["trained", "trained"]
+    assert (found["schema"], found["holds"]) == ("vitexp.controls/1", False)
+    assert [one["holds"] for one in found["answers"]] == [False] * 5 + [True] * 14
+    assert found["answers"][0].keys() == {"arm", "expected", "obtained", "holds"}
+    assert not (lab.root / "results").exists()
 
 
 def test_the_lines_say_what_was_expected_and_what_came(judge, lab):

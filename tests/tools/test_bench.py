@@ -11,7 +11,7 @@ from vitexp.cli import main
 from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import build
 from vitexp.tools import bench
-from vitexp.tools.bench import goals_of
+from vitexp.tools.bench_rows import goals_of
 from vitexp.train.optim import OptimConfig, build_optimizer
 
 
@@ -21,12 +21,12 @@ def products(step: bench.Step) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("word", ["1d", "relative"])
-def test_the_floor_has_the_products_of_a_step(word: str) -> None:
+@pytest.mark.parametrize(("word", "pool"), [("1d", "cls"), ("relative", "cls"), ("sincos2d", "gap")])
+def test_the_floor_has_the_products_of_a_step(word: str, pool: str) -> None:
     size = bench.SIZES["digits"]
-    network = build(ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, pos_embed=word))
+    network = build(ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, pos_embed=word, pool=pool))
     step = bench._step(network, build_optimizer(OptimConfig(), network.named_parameters()), size, "fp32")
-    floor = bench._floor(size, torch.float32, relative=word == "relative")
+    floor = bench._floor(size, torch.float32, relative=word == "relative", prefix=int(pool == "cls"))
     assert products(floor) == products(step)
 
 
@@ -45,18 +45,21 @@ def test_every_candidate_is_in_the_table(tmp_path: Path, capsys: pytest.CaptureF
     assert 0 < written["processor_share"] < 1.1
     for precision in ("fp32", "bf16"):
         names = {row["name"] for row in rows if row["precision"] == precision}
-        assert names >= {"floor", "floor, relative", "timm", "vitexp 1d", "vitexp relative"}
-    floors = {row["precision"]: row["milliseconds"] for row in rows if row["name"] == "floor"}
+        assert names >= {"floor", "floor, relative", "timm", "vitexp 1d", "vitexp relative", bench.LIKE_SIMPLE_VIT}
+    floors = {(row["precision"], row["name"]): row["milliseconds"] for row in rows if "floor" in row["name"]}
+    own_floor = {"vitexp 1d": "floor", "vitexp relative": "floor, relative"}
+    own_floor |= dict.fromkeys((bench.LIKE_SIMPLE_VIT, "vit-pytorch"), "floor, no class token")
     for row in rows:
+        if floor := own_floor.get(row["name"]):
+            assert row["floor_share"] == pytest.approx(floors[row["precision"], floor] / row["milliseconds"])
         if row["name"] == "vitexp 1d":
-            assert row["floor_share"] == pytest.approx(floors[row["precision"]] / row["milliseconds"])
             assert row["goals"][0]["reached"] == row["floor_share"]
             assert row["goals"][0]["least"] == bench.SIZES["digits"].goals[row["precision"]]
         assert bool(row["goals"]) == row["name"].startswith("vitexp")
         for goal in row["goals"]:
             assert goal["met"] == (goal["reached"] >= goal["least"])
     printed = [line for line in capsys.readouterr().out.splitlines() if "| vitexp " in line]
-    assert len(printed) == 4
+    assert len(printed) == 6
     assert all("floor 0." in line and ("met" in line or "missed" in line) for line in printed)
 
 

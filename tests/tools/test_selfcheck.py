@@ -63,6 +63,28 @@ def test_options_of_the_same_part_are_compared(capsys):
     assert "options {'pos_embed': {'slope': 2.0}} against {'pos_embed': {'slope': 0.5}}" in capsys.readouterr().out
 
 
+def test_a_part_that_prints_leaves_the_document_alone(capsys):
+    """In its file, its constructor and its passes."""
+    printing = GOOD.replace("return -self.penalty", "print('pass'); return -self.penalty").replace(
+        "rows, columns =", "print('built'); rows, columns ="
+    )
+    Path("checked_ideas.py").write_text(f"print('imported')\n{printing}")
+    assert cli.main(["selfcheck", *SMALL, "--model.pos_embed=checked_ideas:Alibi2D", "--json"]) == 0
+    found = capsys.readouterr()
+    assert json.loads(found.out)["holds"] is True
+    assert {"imported", "built", "pass"} <= set(found.err.split())
+
+
+def test_what_only_trains_is_not_called_the_baseline(capsys):
+    Path("checked_ideas.py").write_text(GOOD)
+    words = ["--model.optimizer=checked_ideas:SignSgd", "--model.loss=checked_ideas:Focal"]
+    assert cli.main(["selfcheck", *SMALL, *words]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "micro/2, 8 pixels, 1,000 classes: the baseline's network, trained with optimizer checked_ideas:SignSgd, "
+        "trained with loss checked_ideas:Focal"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -266,7 +266,13 @@ def test_a_run_goes_on_and_is_measured_by_the_part_that_it_was_trained_with(door
     forget()
     ideas.write_text(HEAD + EXAMPLE + "\n")
     assert door("validate", *TINY, MINE, f"--ckpt_path={trained}") == cli.BAD_INPUT
-    assert "holds another network: here model.sources.pos_embed is" in capsys.readouterr().err
+    assert "holds another network: here the file of your own pos_embed has changed;" in capsys.readouterr().err
+    assert door("fit", *TINY, MINE, "--run.dir=run") == cli.BAD_INPUT
+    assert "holds a run of another config" in (said := capsys.readouterr().err)
+    assert ": here the file of your own pos_embed has changed); give another --run.dir" in said
+    assert door("fit", *TINY, "--run.dir=run") == cli.BAD_INPUT
+    assert "model.pos_embed is 1d (there ideas:Alibi2D)" in (said := capsys.readouterr().err)
+    assert "has changed" not in said
 
 
 def test_what_a_server_sends_to_an_agent_imports_nothing_unless_it_is_allowed(door, ideas, monkeypatch, capsys):

@@ -97,6 +97,8 @@ def test_a_part_that_changes_the_type_of_all_tensors_is_refused(where):
 
 TYPES = {
     "x: Optional[float] = None": (None, 2, 2.0, "abc", "is 'abc'; allowed are values of Optional"),
+    "x: str = 'a'": ("a", "3", "3", 3, "is 3, as YAML reads it, and must be text: put it in quotes, \"'3'\" for 3"),
+    "x: 'str | int' = 'a'": ("a", 3, 3, 1.5, r"is 1.5; allowed are values of str \| int"),
     "x: float = None": (None, 2, 2.0, "abc", "is 'abc', which is not a number"),
     "x: 'int | str' = 3": (3, "a", "a", 1.5, r"is 1.5; allowed are values of int \| str"),
     "x: Union[int, None] = None": (None, 4, 4, 1.5, "is 1.5; allowed are values of Optional"),

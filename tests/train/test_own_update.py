@@ -90,7 +90,7 @@ WRONG = [
     ("optimizer", STEP.format("params", "pass"), "calls the closure of step.. 0 times"),
     ("optimizer", STEP.replace("=lambda: None", "=None").format("params", "closure(); closure()"),
      "calls the closure of step.. 2 times, and must call it once"),
-    ("optimizer", STEP.format("params", "closure()"), "leaves weights as they are in 3 steps"),
+    ("optimizer", STEP.format("params", "closure()"), "leaves weights as they are in 8 steps"),
     ("optimizer", STEP.format("params", "closure(); self.param_groups[0]['params'][0].data *= 1e39"), "no finite numb"),
     ("optimizer", STEP.format("[one for group in params for one in group['params']]", "closure()"), "keep the groups"),
     ("optimizer", UNRATED.format("params", "closure()"), "constructor takes no lr"),

@@ -29,6 +29,9 @@ PROTOCOLS = {
     "data size, vit": ["datasize_models", *STEPS, "--data.train_images=1000"],
     "data size, resnet": ["datasize_models", *STEPS, "--data.train_images=1000", "--model.arch=R14x0.5"],
     "hybrid": ["hybrid", *EPOCHS, "--model.arch=micro/16", "--model.stem=resnet14"],
+    "schedule-free": [
+        "pos_ablation", *STEPS, "--model.optimizer=schedulefree:AdamWScheduleFree", "--model.schedule=constant",
+    ],
     "rope": ["pos_ablation", *EPOCHS, "--model.pos_embed=rope"],
     "map": ["pos_ablation", *EPOCHS, "--model.pool=map"],
     "local": ["pos_ablation", *EPOCHS, "--model.attention=local", "--model.pool=gap"],

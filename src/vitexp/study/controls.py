@@ -9,8 +9,9 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vitexp import starter
 from vitexp.record import RunRecord, run_directory, write_record
@@ -61,6 +62,15 @@ def shown(answers: Sequence[Answer]) -> str:
         for row, one in zip(rows, answers, strict=True)
     ]
     return "\n".join([*lines, f"{sum(one.holds for one in answers)} of {len(answers)} planted answers hold"])
+
+
+def document(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The same for `--json` (docs/json.md)."""
+    return {
+        "schema": "vitexp.controls/1",
+        "holds": all(one.holds for one in answers),
+        "answers": [asdict(one) for one in answers],
+    }
 
 
 def _where(table: Table) -> Iterator[Answer]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -25,10 +24,10 @@ from vitexp.nn.arch import Arch, parse_arch
 from vitexp.nn.config import ViTConfig
 from vitexp.nn.vit import build
 from vitexp.record import write_atomically
+from vitexp.tools.bench_rows import HEAD, Row, goals_of, line, spread
 from vitexp.train.optim import OptimConfig, build_optimizer
 
 Step = Callable[[], object]
-HEAD = "| network | precision | step of | ms | spread | share of floor | times timm | times vit-pytorch | goals |"
 
 
 @dataclass(frozen=True)
@@ -56,33 +55,9 @@ SIZES = {
     "vit-b": Size("B/16", {"fp32": 0.85, "bf16": 0.55}, batch=64),
     "r26-s": Size("R26+S/32", {"fp32": 1.0, "bf16": 1.0}, batch=4),
 }
+LIKE_SIMPLE_VIT = "vitexp as SimpleViT"
+"""Ours with what vit-pytorch's network has: no class token, fixed positions, the exact GELU."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """At least `least` times the speed of the floor or of a peer."""
-
-    of: str
-    least: float
-    reached: float
-    met: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One candidate: its median step, the spread of the middle half of them, and what it is compared with."""
-
-    size: str
-    precision: str
-    name: str
-    milliseconds: float
-    spread: float
-    steps: int
-    floor_share: float | None
-    times_timm: float | None
-    times_vit_pytorch: float | None
-    goals: Sequence[Goal] = ()
 
 
 def bench(chosen: Any) -> int:
@@ -155,86 +130,90 @@ def _row(name: str, precision: str, candidate: str, times: Sequence[float], medi
 
 
 def _floor_of(candidate: str, medians: dict[str, float]) -> str:
-    """Relative positions have products of their own, and are held against them."""
+    """Relative positions have products of their own, and one token less makes fewer: each is held against its own."""
+    if candidate.startswith(("vit-pytorch", LIKE_SIMPLE_VIT)):
+        return "floor, no class token"
     own = "relative" in candidate.replace(",", "").split()
     return "floor, relative" if own and "floor, relative" in medians else "floor"
-
-
-def goals_of(name: str, precision: str, least: float, reached: dict[str, float | None]) -> list[Goal]:
-    """The goals of a candidate, by what it reached beside the floor, timm and vit-pytorch (None: not measured).
-
-    Only our networks have any. `least` is of the floor, or of timm where there is none. No peer has relative positions,
-    and of timm bf16 nothing is asked.
-    """
-    if not name.startswith("vitexp"):
-        return []
-    asked = {"floor": least}
-    if reached["floor"] is None:
-        asked = {"timm": least}
-    elif "relative" not in name:
-        asked |= {"timm": 1.0, "vit-pytorch": 1.0} if precision == "fp32" else {"vit-pytorch": 1.0}
-    pairs = [(of, share, value) for of, share in asked.items() if (value := reached[of]) is not None]
-    return [Goal(of=of, least=share, reached=value, met=value >= share) for of, share, value in pairs]
-
-
-def line(row: Row) -> str:
-    """A line of the table, as Markdown."""
-    goals = ", ".join(f"{goal.of} {goal.least:.2f} {'met' if goal.met else 'missed'}" for goal in row.goals)
-    compared = (row.floor_share, row.times_timm, row.times_vit_pytorch)
-    cells = " | ".join("" if value is None else f"{value:.2f}" for value in compared)
-    return (
-        f"| {row.size} | {row.precision} | {row.name} | {row.milliseconds:.2f} | {row.spread:.0%} | {cells} | {goals} |"
-    )
-
-
-def spread(times: Sequence[float]) -> float:
-    """How far apart the quartiles lie, as a share of the median."""
-    low, middle, high = statistics.quantiles(times, n=4)
-    return (high - low) / middle
 
 
 def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, Step]]:
     hybrid = size.sizes.resnet_blocks is not None
     if not hybrid:
-        yield "floor", _floor(size, PRECISIONS[precision], relative=False)
+        yield "floor", _floor(size, PRECISIONS[precision])
+        yield "floor, no class token", _floor(size, PRECISIONS[precision], prefix=0)
         if "relative" in chosen.pos_embed:
             yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
-    for name in ["timm"] if hybrid else _PEERS:
+    peers = {"timm": _timm, "vit-pytorch": _vit_pytorch, "transformers": _transformers}
+    for name, make in {"timm": _timm_hybrid}.items() if hybrid else peers.items():
         with suppress(ImportError):
-            peer = _peer(name, size)
+            peer = make(size)
             yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
-    for word in chosen.pos_embed:
-        network = build(
-            ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, pos_embed=word, gelu=chosen.gelu)
-        )
+    ours: dict[str, dict[str, Any]] = {
+        f"vitexp {word}": {"pos_embed": word, "gelu": chosen.gelu} for word in chosen.pos_embed
+    }
+    if not hybrid:
+        ours[LIKE_SIMPLE_VIT] = {"pos_embed": "sincos2d", "pool": "gap", "gelu": "exact"}
+    for name, words in ours.items():
+        network = build(ViTConfig(arch=size.arch, image_size=size.image, classes=size.classes, **words))
         optimizer = build_optimizer(OptimConfig(), network.named_parameters())
-        yield f"vitexp {word}", _step(network, optimizer, size, precision)
+        yield name, _step(network, optimizer, size, precision)
         if chosen.compile:
-            yield f"vitexp {word}, compiled", _step(torch.compile(network), optimizer, size, precision)
+            yield f"{name}, compiled", _step(torch.compile(network), optimizer, size, precision)
 
 
-_PEERS = {
-    "timm": ("timm.models.vision_transformer:VisionTransformer",
-             "img_size patch_size num_classes embed_dim depth num_heads"),
-    "vit-pytorch": ("vit_pytorch.simple_vit:SimpleViT",
-                    "image_size patch_size num_classes dim depth heads mlp_dim dim_head"),
-    "transformers": ("transformers:ViTConfig",
-                     "image_size patch_size num_labels hidden_size num_hidden_layers num_attention_heads "
-                     "intermediate_size"),
-}  # fmt: skip
-"""What makes each, and how it calls the numbers of a network. That of vit-pytorch has no class token: one token less.
-"""
+def _timm(size: Size) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    arch = size.sizes
+    return VisionTransformer(
+        img_size=size.image,
+        patch_size=arch.patch,
+        embed_dim=arch.width,
+        depth=arch.depth,
+        num_heads=arch.heads,
+        num_classes=size.classes,
+    )
 
 
-def _peer(name: str, size: Size) -> nn.Module:
-    """Raises: ImportError where it is not installed."""
-    arch, ((module, _, kind), names) = size.sizes, (_PEERS[name][0].partition(":"), _PEERS[name][1].split())
-    if arch.resnet_blocks is not None:
-        return import_module("timm").create_model("vit_small_r26_s32_224", num_classes=size.classes)
-    numbers = size.image, arch.patch, size.classes, arch.width, arch.depth, arch.heads, arch.mlp_width
-    given = dict(zip(names, (*numbers, arch.width // arch.heads), strict=False))
-    made = getattr(import_module(module), kind)(**given)
-    return import_module(module).ViTForImageClassification(made) if name == "transformers" else made
+def _timm_hybrid(size: Size) -> nn.Module:
+    from timm import create_model
+
+    return create_model("vit_small_r26_s32_224", num_classes=size.classes)
+
+
+def _vit_pytorch(size: Size) -> nn.Module:
+    """It has no class token, so one token less, fixed positions and the exact GELU."""
+    from vit_pytorch.simple_vit import SimpleViT
+
+    arch = size.sizes
+    return SimpleViT(
+        image_size=size.image,
+        patch_size=arch.patch,
+        num_classes=size.classes,
+        dim=arch.width,
+        depth=arch.depth,
+        heads=arch.heads,
+        mlp_dim=arch.mlp_width,
+        dim_head=arch.width // arch.heads,
+    )
+
+
+def _transformers(size: Size) -> nn.Module:
+    from transformers import ViTConfig as Config
+    from transformers import ViTForImageClassification
+
+    arch = size.sizes
+    config = Config(
+        image_size=size.image,
+        patch_size=arch.patch,
+        hidden_size=arch.width,
+        num_hidden_layers=arch.depth,
+        num_attention_heads=arch.heads,
+        intermediate_size=arch.mlp_width,
+        num_labels=size.classes,
+    )
+    return ViTForImageClassification(config)
 
 
 def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision: str) -> Step:
@@ -255,11 +234,11 @@ def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision:
     return step
 
 
-def _floor(size: Size, dtype: torch.dtype, relative: bool) -> Step:
+def _floor(size: Size, dtype: torch.dtype, relative: bool = False, prefix: int = 1) -> Step:
     """All matrix products of a step and nothing else."""
     arch, batch = size.sizes, size.batch
     width, hidden, patches = arch.width, arch.mlp_width, (size.image // arch.patch) ** 2
-    tokens, heads, head_width = patches + 1, batch * arch.heads, width // arch.heads
+    tokens, heads, head_width = patches + prefix, batch * arch.heads, width // arch.heads
     products = _linear(batch * patches, 3 * arch.patch**2, width, dtype)[:2]  # images need no gradient
     for _ in range(arch.depth):
         for inward, outward in ((width, 3 * width), (width, width), (width, hidden), (hidden, width)):

@@ -1,8 +1,10 @@
 """`vitexp selfcheck`: a certificate for a config, its own parts included, in seconds and without data."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from vitexp.eval.subject import Subject
 from vitexp.json_text import as_text
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.config import network_config
+from vitexp.nn.table import TABLES
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig
@@ -49,15 +52,23 @@ def selfcheck(argv: Sequence[str], groups: dict[str, type]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead (docs/json.md)")
     chosen, rest = parser.parse_known_args(list(argv))
-    command = _planned(rest, groups)
-    config = base = command.model.config
-    if chosen.baseline:
-        base = _planned(["--config", chosen.baseline], groups).model.config
-        if apart := _other_data(config, base):
-            raise ValueError(f"--baseline {chosen.baseline} has {apart}; give both configs the same data")
-    found = _certificate(config, base if chosen.baseline else _plain(config), int(command.parsed["seed_everything"]))
+    with redirect_stdout(sys.stderr):  # where a part prints
+        found = _of_flags(rest, chosen.baseline, groups)
     print(as_text(found) if chosen.json else shown(found))
     return 0 if found["holds"] else 1
+
+
+def _of_flags(words: Sequence[str], baseline: str | None, groups: dict[str, type]) -> dict[str, Any]:
+    """The certificate of a command's config."""
+    command = _planned(words, groups)
+    config = command.model.config
+    if baseline is None:
+        base: ViTConfig = _plain(config)
+    else:
+        base = _planned(["--config", baseline], groups).model.config
+        if apart := _other_data(config, base):
+            raise ValueError(f"--baseline {baseline} has {apart}; give both configs the same data")
+    return _certificate(config, base, int(command.parsed["seed_everything"]))
 
 
 def certified(model: Mapping[str, Any], baseline: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -100,6 +111,7 @@ def _certificate(config: ClassifyConfig, base: ViTConfig, seed: int) -> dict[str
         "image_size": config.image_size,
         "classes": config.classes,
         "changed": {name: {"here": here, "baseline": there} for name, (here, there) in subject.changed.items()},
+        "training": {axis: getattr(config, axis) for axis in config.sources if axis not in TABLES},
         "holds": not any(line.verdict == "FAILS" for line in lines),
         "checks": [line._asdict() for line in lines],
     }
@@ -108,11 +120,13 @@ def _certificate(config: ClassifyConfig, base: ViTConfig, seed: int) -> dict[str
 def shown(found: Mapping[str, Any]) -> str:
     """A certificate as text."""
     changed = [f"{name} {both['here']} against {both['baseline']}" for name, both in found["changed"].items()]
+    changed = changed or ["the baseline's network"]
+    changed += [f"trained with {axis} {path}" for axis, path in found["training"].items()]
     head = f"{found['arch']}, {found['image_size']} pixels, {found['classes']:,} classes"
     counts = Counter(one["verdict"] for one in found["checks"])
     return "\n".join(
         [
-            f"{head}: {', '.join(changed) or 'the baseline itself'}",
+            f"{head}: {', '.join(changed)}",
             *(f"  {one['check']:18}  {one['verdict']:8}  {one['text']}" for one in found["checks"]),
             f"{len(found['checks'])} checks: {counts['holds']} hold, {counts['FAILS']} fail, "
             f"{counts['reported']} reported",

@@ -125,9 +125,11 @@ def claim(identity: RunIdentity, data: Mapping[str, Any]) -> RunRecord | None:
         return None
     earlier = read_record(identity.directory)
     if earlier.fingerprint != identity.fingerprint:
+        apart = differences(earlier.config, identity.config)
         raise ValueError(
             f"{identity.directory} holds a run of another config (fingerprint {earlier.fingerprint}, now "
-            f"{identity.fingerprint}); give another --run.dir, or move that folder away"
+            f"{identity.fingerprint}{': here ' * bool(apart)}{in_words(apart)}); give another --run.dir, or move that "
+            "folder away"
         )
     if split := measured_elsewhere(earlier, data["order_fingerprints"]):
         raise ValueError(
@@ -166,6 +168,8 @@ _LENGTH = {"trainer.max_epochs", "trainer.max_steps"}
 _COMPUTES = [field.name for field in fields(ViTConfig) if field.name != "classes"] + ["objective", "loss", "polyak"]
 """Options of the model that decide what a checkpoint computes."""
 _WANTED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "vitexp")
+_SOURCE = re.compile(r"(?:model|data|run)\.sources\.(\w+)")
+"""The hash of a part's file. Where one side has none, the part itself is another, and said so."""
 _OTHERWISE = "to begin with its weights alone give --run.init"
 
 
@@ -178,6 +182,8 @@ class Origin:
     config: dict[str, Any]
     model: dict[str, Any]
     step: int
+    averaged: bool = False
+    """Whether it holds weights to measure beside those that train"""
 
     def differences(self, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Those of another config from its own. Raises: ValueError where nothing says which run wrote it."""
@@ -202,7 +208,8 @@ def read_origin(path: str | Path) -> Origin:
     if not config and beside.is_file():
         config = read_record(beside).config
     model = own.get("model", {}) if isinstance(own, dict) else {}
-    return Origin(path, fingerprint(config) if config else "", config, model, int(content["global_step"]))
+    averaged = any(name.startswith("average.") for name in content["state_dict"])
+    return Origin(path, fingerprint(config) if config else "", config, model, int(content["global_step"]), averaged)
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -267,7 +274,7 @@ def _check_continues(origin: Origin, config: Mapping[str, Any], steps: int) -> N
         )
     model, run = origin.config.get("model", {}), origin.config.get("run", {})
     others = ["trainer.callbacks"] if "trainer.callbacks" in result_config(origin.config) else []
-    others += ["model.polyak"] if model.get("polyak") else []
+    others += ["model.polyak" if model.get("polyak") else "model.optimizer"] if origin.averaged else []
     others += ["run.keep best"] if run.get("keep") == "best" else []
     if others:
         raise ValueError(
@@ -282,11 +289,14 @@ def check_own(path: Path, config: Mapping[str, Any]) -> None:
         raise ValueError(f"{path} was written by another run: here {in_words(apart)}; give another --run.dir")
 
 
-def check_network(path: str, model: Mapping[str, Any]) -> None:
+def check_network(path: str, model: Mapping[str, Any], averaged: bool) -> None:
     """Raises: ValueError when the checkpoint holds another network than the one to be measured."""
-    its = _computing({name: value for name, value in read_origin(path).model.items() if name in _COMPUTES})
+    origin = read_origin(path)
+    its = _computing({name: value for name, value in origin.model.items() if name in _COMPUTES})
     if apart := differences({"model": its}, {"model": _computing({name: model[name] for name in its})}):
         raise ValueError(f"{path} holds another network: here {in_words(apart)}; give the options it was trained with")
+    if averaged != origin.averaged:
+        raise ValueError(f"{path} was trained with model.optimizer {origin.model.get('optimizer')}; give that too")
 
 
 def _computing(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,4 +315,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, t
 def in_words(apart: Mapping[str, tuple[Any, Any]]) -> str:
     """What is different here and there."""
     named = [(key, *("unset" if value is None else value for value in values)) for key, values in apart.items()]
-    return listed([f"{key} is {here} (there {there})" for key, there, here in named], most=6)
+    said = [f"{key} is {here} (there {there})" for key, there, here in named if not _SOURCE.match(key)]
+    edited = [found[1] for key, values in apart.items() if (found := _SOURCE.match(key)) and None not in values]
+    return listed([*[f"the file of your own {name} has changed" for name in edited], *said], most=6)

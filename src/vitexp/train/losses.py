@@ -1,11 +1,10 @@
-"""The loss of each image; its means on the way, for loggers and records; and the average of the weights (EMA).
+"""The loss of each image; and its means on the way, for loggers and records.
 
 Row s of a logger is about the weights after s optimiser steps: `train_loss` is their mean loss over the images of the
 next step, `lr` the rate of that step, and `val_acc` what they reach on the validation images. There is a row for every
 s that `trainer.log_every_n_steps` divides, at any length of an epoch and across a resume.
 """
 
-import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitexp.data.batch import Batch
 from vitexp.data.mixing import partners
@@ -48,22 +47,6 @@ def batch_losses(logits: Tensor, batch: Batch, config: ClassifyConfig) -> Tensor
 def probabilities_of(logits: Tensor, config: ClassifyConfig) -> Tensor:
     """Class probabilities under the loss the network was trained with."""
     return logits.sigmoid() if config.loss == "sigmoid" else logits.softmax(-1)
-
-
-def averaged(network: nn.Module) -> nn.Module:
-    """A second set of the weights, which no gradient reaches."""
-    return copy.deepcopy(network).requires_grad_(False)
-
-
-@torch.no_grad()
-def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Takes the weights after optimiser step `step`, counted from 1, into the average.
-
-    The weights after step k count `decay ** (step - k)`, those before the first step nothing: a fixed share per step
-    would leave the start, a zero head among it, in the average of a short run.
-    """
-    share = (1 - decay) / (1 - decay**step)
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)
 
 
 _BLOCKS = 10

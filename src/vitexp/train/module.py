@@ -19,9 +19,10 @@ from vitexp.nn import config as axes
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
+from vitexp.train.average import averaged, averages, take_in, take_over
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, plain
 from vitexp.train.identity import read_checkpoint
-from vitexp.train.losses import TrainingLoss, averaged, batch_losses, image_losses, log_row, probabilities_of, take_in
+from vitexp.train.losses import TrainingLoss, batch_losses, image_losses, log_row, probabilities_of
 from vitexp.train.masked import MaskedPatches, Target, unused
 from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, clip, lr_factor
 from vitexp.train.trainer_flags import Limits
@@ -63,7 +64,8 @@ class Classifier(QuickNotes, L.LightningModule):
         super().__init__()
         self.configure(resolve(ClassifyConfig(**given)))
         self.network = build(axes.network_config(self.config))
-        self.average = averaged(self.network) if self.config.polyak else None
+        self.average = averaged(self.network) if averages(self.config) else None
+        self._behind: Any = None  # the optimizer whose weights for evaluation the average has yet to take over
         self.measurements: dict[str, float] = {}
         self.measured_images: dict[str, Measured] = {}
         self.measured_weights: dict[str, list[int]] = {}
@@ -109,6 +111,9 @@ class Classifier(QuickNotes, L.LightningModule):
     @property
     def measured(self) -> nn.Module:
         """The network that is measured: the averaged weights, where there are any."""
+        if self._behind is not None and self.average is not None:
+            take_over(self.average, self.network, self._behind)
+            self._behind = None
         return self.network if self.average is None else self.average
 
     def forward(self, images: Tensor) -> Tensor:
@@ -168,8 +173,15 @@ class Classifier(QuickNotes, L.LightningModule):
         """The step, which the average of the weights takes in; its row in the loggers, where one is due."""
         super().optimizer_step(*arguments, **options)
         self.train_loss.end_step(self.trainer, self._steps, self.images_seen, self._is_logged())
-        if self.average is not None:
+        if self.average is not None and self.config.polyak:
             take_in(self.average, self.network, self.config.polyak, self.global_step + 1)
+        elif self.average is not None:
+            self._behind = self.trainer.optimizers[0]
+
+    def state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """The weights that train, and those that are measured as they now are."""
+        self.measured  # noqa: B018
+        return super().state_dict(*arguments, **options)
 
     def conclude(self, weights: dict[str, Tensor] | None = None) -> None:
         """The network becomes what is measured: the weights given, or else the averaged ones."""

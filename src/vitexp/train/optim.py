@@ -39,7 +39,7 @@ class OptimConfig:
     optimizer: Optimizer = "adamw"
     """Adam with decoupled weight decay (paper: pre-training), SGD with momentum 0.9 (paper: fine-tuning), timm's
     Muon (AdamW for the head and for what is no matrix), Lion, LAMB, or Adafactor in big_vision's form; or your own
-    (MODULE:NAME)."""
+    (MODULE:NAME), as is schedulefree:AdamWScheduleFree."""
     lr: float = 1.0e-3
     """Peak learning rate."""
     weight_decay: float = 0.0

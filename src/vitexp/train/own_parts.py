@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitexp.axes import is_path
 from vitexp.nn.table import check_shape, find
 from vitexp.own import SLOTS, failing
 
-_STEPS, _RATE, _IMAGES = 3, 0.01, 4
+_STEPS, _RATE, _IMAGES = 8, 0.01, 4
 _RATES = 1000
 """How often about a schedule is asked before a run."""
 
@@ -23,7 +24,15 @@ def own_optimizer(config: Any, groups: list[dict[str, Any]], lr: float) -> torch
     decay = {"weight_decay": config.weight_decay} if _takes(kind, "weight_decay") else {}
     with failing(f"optimizer {config.optimizer}"):
         built: torch.optim.Optimizer = kind(groups, lr=lr, **decay, **config.options["optimizer"])
+        if switches(config):
+            built.train()  # type: ignore[attr-defined]
     return built
+
+
+def switches(config: Any) -> bool:
+    """Whether the optimiser has `train()` and `eval()`, which exchange weights that train and weights to evaluate."""
+    kind = _kind("optimizer", config) if is_path(config.optimizer) else None
+    return all(callable(getattr(kind, name, None)) for name in ("train", "eval"))
 
 
 def _takes(kind: Any, name: str) -> bool:
@@ -63,10 +72,36 @@ def check_own_optimizer(config: Any) -> None:
     held = [([id(one) for one in group["params"]], group.get("lr")) for group in built.param_groups]
     if held != [([id(one)], _RATE) for one in weights]:
         raise ValueError(f"{what} does not keep the groups and their rates; hand both to super().__init__")
+    _check_stepped(what, weights)
+    if switches(config):
+        _check_switching(config, what, built, weights)
+
+
+def _check_stepped(what: str, weights: list[nn.Parameter]) -> None:
+    """Raises: ValueError for weights, once 1, that have become no numbers, or have not changed."""
     if not all(bool(one.isfinite().all()) for one in weights):
         raise ValueError(f"{what} makes weights that are no finite numbers in {_STEPS} steps; mend its step()")
     if any(bool((one == 1).all()) for one in weights):
         raise ValueError(f"{what} leaves weights as they are in {_STEPS} steps; mend its step()")
+
+
+def _check_switching(config: Any, what: str, built: Any, weights: list[nn.Parameter]) -> None:
+    """Raises: ValueError for modes that do not undo each other, and for options that go with no such optimiser."""
+    if config.polyak or config.objective != "classify":
+        odd = f"polyak {config.polyak}" if config.polyak else f"objective {config.objective}"
+        raise ValueError(f"{what} averages its weights itself (it has train() and eval()), beside no model.{odd}")
+    if config.schedule != "constant" and not is_path(config.schedule):
+        raise ValueError(
+            f"model.schedule {config.schedule}: {what} averages its weights itself (it has train() and eval()), in "
+            "place of a schedule; give model.schedule constant"
+        )
+    seen = []
+    with failing(what):
+        for mode in (built.train, built.train, built.eval, built.eval, built.train):
+            mode()
+            seen.append(torch.cat([one.detach().flatten() for one in weights]))
+    if not (torch.equal(*seen[:2]) and torch.equal(*seen[2:4]) and torch.allclose(seen[0], seen[4], rtol=1e-4)):
+        raise ValueError(f"{what}: train() does not undo eval(), or a second call changes weights again; mend them")
 
 
 def own_losses(logits: Tensor, labels: Tensor, config: Any) -> Tensor:

@@ -221,7 +221,7 @@ def _checkpoint_of(command: "TrainingCommand") -> str:
     """
     given, identity = command.ckpt_path, command.identity
     if given and given != "last":
-        check_network(given, plain(command.model.config))
+        check_network(given, plain(command.model.config), command.model.average is not None)
         return str(given)
     earlier, last = claim(identity, command.datamodule.describe()), identity.last_checkpoint
     if not last.is_file():

@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 
 from vitexp.data.module import ShardData
 from vitexp.data.order import steps
+from vitexp.train.average import averages
 from vitexp.train.config import ClassifyConfig, RunConfig
 
 
@@ -211,10 +212,11 @@ def check_monitors(options: Any, data: ShardData, objective: str) -> None:
 
 def check_keep(keep: str, options: Any, config: ClassifyConfig, data: ShardData) -> None:
     """Raises: ValueError where nothing, or more than one thing, would choose the weights that are kept."""
-    averages = (StochasticWeightAveraging, WeightAveraging)
-    found = [type(one).__name__ for one in as_list(options["callbacks"]) if isinstance(one, averages)]
-    if found and (keep == "best" or config.polyak):
-        other = "run.keep best" if keep == "best" else f"model.polyak {config.polyak}"
+    others = (StochasticWeightAveraging, WeightAveraging)
+    found = [type(one).__name__ for one in as_list(options["callbacks"]) if isinstance(one, others)]
+    if found and (keep == "best" or averages(config)):
+        mine = f"model.polyak {config.polyak}" if config.polyak else f"model.optimizer {config.optimizer}"
+        other = "run.keep best" if keep == "best" else mine
         raise ValueError(f"{found[0]} and {other} both choose the weights that are kept; leave one of them out")
     if keep != "best":
         return
