@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitexp import metrics, stats
+from vitexp.record import digest
 from vitexp.stats.planning import seeds_and_images
 from vitexp.study.arm import instability, run_cautions
 from vitexp.study.ledger import Look, Turn, locked, read_ledger, write_ledger
 from vitexp.study.samples import sample_of, unsound_answers
-from vitexp.study.sides import Side, digest, read_sides, seeds_to_run
+from vitexp.study.sides import Side, read_sides, seeds_to_run
 from vitexp.study.spec import check_difference
 from vitexp.study.table import gaps
 
