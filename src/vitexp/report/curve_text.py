@@ -5,8 +5,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import EngFormatter
-
 from vitexp import stats
 from vitexp.report import labels
 from vitexp.report.paper import published
@@ -251,6 +249,8 @@ def place_text(axis: str, x: float) -> str:
     if axis not in MEASURED:
         return labels.value_label(axis, int(x) if float(x).is_integer() else x)
     if axis in ("train_flops", "parameters"):
+        from matplotlib.ticker import EngFormatter  # few commands write costs, and matplotlib takes long to load
+
         return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{x:.3g}")).strip()
     text = f"{x:.3g}" if x < 100 else f"{x:,.0f}"
     return f"{text}×" if axis == RELATIVE else f"{text} s"
