@@ -23,7 +23,6 @@ from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
-from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Entry, Table, check_finished, make_table, primary
 from vitexp.study.tune import tune
@@ -89,7 +88,7 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
 
     Raises: ValueError where there is none, or one has kept no checkpoint.
     """
-    selection = tune(select(with_all_seeds(study, root), root))
+    selection = tune(select(study, root))
     check_finished(selection)
     found = [(arm, _subject(run)) for arm in selection.arms for _, run in sorted(arm.runs.items())]
     base = Comparisons(selection.arms, study.config).baseline_of(selection.arms[0]) or selection.arms[0]
@@ -135,7 +134,7 @@ def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
 
 def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, root), root, where).arms
+    arms = select(study, root, where).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))

@@ -11,8 +11,7 @@ from pathlib import Path
 from vitexp.stats import ALPHA, MINIMUM_SEEDS
 from vitexp.stats.planning import error_of_looks
 from vitexp.study.arm import Arm
-from vitexp.study.select import stored_plan
-from vitexp.study.sequence import Looks
+from vitexp.study.sequence import Looks, stored_plan
 
 _NEVER = "~"
 """After every time."""

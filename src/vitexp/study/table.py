@@ -19,7 +19,7 @@ from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
-from vitexp.study.sequence import Looks, read_looks, with_all_seeds
+from vitexp.study.sequence import Looks, read_looks
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune
 
@@ -131,7 +131,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     """
     study = as_study(study)
     here = None if isinstance(root, Runs) else Path(root) / study.name
-    looks, selection = read_looks(here) if here else None, tune(select(with_all_seeds(study, root), root, where))
+    looks, selection = read_looks(here) if here else None, tune(select(study, root, where))
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
