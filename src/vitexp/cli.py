@@ -231,14 +231,13 @@ def controls(chosen: argparse.Namespace) -> int:
 
 def reproduce(chosen: argparse.Namespace) -> int:
     """Lists known results, or trains one and compares; exit status 1 where ours is shown to be another."""
-    from rich.console import Console
-
     from vitexp.report import known_text
+    from vitexp.report.tables import show
     from vitexp.study.known import AGREES, find, listed, obtained
     from vitexp.study.table import make_table
 
     if chosen.name is None:
-        Console().print(known_text.known(listed()))
+        show(known_text.known(listed()))
         return 0
     study = find(chosen.name)
     workers = ["--workers", str(chosen.workers)] if chosen.workers else []
@@ -246,7 +245,7 @@ def reproduce(chosen: argparse.Namespace) -> int:
         return status
     table = make_table(study, chosen.root)
     found = obtained(table)
-    Console().print(known_text.compared(table, found, chosen.root))
+    show(known_text.compared(table, found, chosen.root))
     return 0 if all(one.verdict == AGREES for one in found) else 1
 
 

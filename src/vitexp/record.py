@@ -282,7 +282,12 @@ def result_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def fingerprint(config: Mapping[str, Any]) -> str:
     """12 hexadecimal digits of what can change a run's numbers, the seed included."""
     flat = {key: canonical(key, value) for key, value in result_config(config).items()}
-    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return digest(flat)[:12]
+
+
+def digest(value: object) -> str:
+    """16 hexadecimal digits of plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def cell_fingerprint(config: Mapping[str, Any]) -> str:

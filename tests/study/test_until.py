@@ -13,6 +13,7 @@ from vitexp.report.tables import TerminalTable
 from vitexp.report.view import make_view
 from vitexp.study.run.runner import run_until_decided
 from vitexp.study.run.until import seeds_due
+from vitexp.study.select import select
 from vitexp.study.sequence import plan_looks, read_looks
 from vitexp.study.spec import read_study
 from vitexp.study.table import make_table
@@ -68,6 +69,14 @@ def test_a_study_that_was_cut_off_anywhere_comes_to_the_same(planned, until, gro
     assert until(planned).started > 0
     assert (seeds(planned, tmp_path), (tmp_path / "s" / "study.json").read_text()) == (before, plan)
     assert until(planned).started == 0
+
+
+def test_every_reader_of_a_study_has_the_seeds_of_its_plan(planned, until, tmp_path):
+    """Claims and curves read a selection, Python the records: all have what the table has, beyond the sweep file."""
+    until(planned, 15)
+    arms = select(planned, tmp_path).arms
+    assert {arm.factors["model.level"]: sorted(arm.runs) for arm in arms} == seeds(planned, tmp_path)
+    assert len(planned.records(tmp_path)) == 13 > len(planned.cells())
 
 
 def test_nothing_is_due_beyond_what_did_not_finish(planned, until, ground, tmp_path):

@@ -78,7 +78,7 @@ def test_a_file_read_back_gives_the_same_bits(tmp_path, form, axes):
     again = open_network(str(tmp_path / f"out.{form}"))
     with torch.no_grad():
         assert torch.equal(again.network(IMAGES), logits)
-    assert again.vit.config == open_network(str(tmp_path / "own.safetensors")).vit.config
+    assert again.network.config == open_network(str(tmp_path / "own.safetensors")).network.config
 
 
 def test_our_own_form_holds_what_no_other_can(tmp_path):
@@ -386,8 +386,8 @@ def test_a_hybrid_exported_to_timm_is_not_read_back_as_another(tmp_path, trunk, 
 def test_a_file_without_a_head_gets_one_of_zeros_and_says_so(tmp_path, capsys):
     saved(tmp_path)
     state = load_file(tmp_path / "own.safetensors")
-    theirs = timm_state(open_network(str(tmp_path / "own.safetensors")).vit)
+    theirs = timm_state(open_network(str(tmp_path / "own.safetensors")).network)
     save_file({name: value for name, value in theirs.items() if "head" not in name}, tmp_path / "body.safetensors")
     opened = open_network(str(tmp_path / "body.safetensors"), stated={"gelu": "tanh"})
     assert "it holds no head, and gets one of zeros" in capsys.readouterr().out
-    assert torch.equal(opened.vit.norm.weight, state["norm.weight"])
+    assert torch.equal(opened.network.norm.weight, state["norm.weight"])

@@ -32,7 +32,7 @@ def panels(table: Table, ids: Mapping[str, str], root: str) -> tuple[list[dict[s
     found = [
         {
             "id": ids[key_of(arm)],
-            "title": _named(table, arm),
+            "title": ", ".join(filter(None, (arm_label(table, arm), labels.label_text(tuple(arm.tuned.items()))))),
             "runs": _runs(table, arm),
             "curves": plot.learning(arm.runs, points),
             "beside": _beside(arm, baselines.get(id(arm))),
@@ -42,10 +42,6 @@ def panels(table: Table, ids: Mapping[str, str], root: str) -> tuple[list[dict[s
         for arm, made in zip(table.arms, facts, strict=True)
     ]
     return found, shared
-
-
-def _named(table: Table, arm: Arm) -> str:
-    return ", ".join(text for text in (arm_label(table, arm), labels.label_text(tuple(arm.tuned.items()))) if text)
 
 
 def _runs(table: Table, arm: Arm) -> tuple[list[str], list[list[str]]]:

@@ -1,6 +1,5 @@
 """`vitexp claims`: the verdicts on the terminal, and as Markdown, CSV and JSON beside it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vitexp.json_text import as_text
 from vitexp.report import claims_text as text
 from vitexp.report import tidy
 from vitexp.report.markup import as_markdown as escape
@@ -22,14 +22,14 @@ TITLE = "What our runs say about the claims of the ViT paper"
 UNTOUCHED, BEYOND = "no study of ours touches it yet", "out of reach"
 STYLES = {SUPPORT: "bold green", CONTRADICT: "bold red", DIFFER: "bold magenta", UNDECIDED: "bold yellow"}
 COLUMNS = 100
-SCHEMA = "vitexp.claims/1"
 _NUMBERS = ("low", "high", "sd", "images", "p", "p_adjusted", "p_equivalence", "detectable")
 
 
 def write_claims(report: ClaimsReport, results: str | Path) -> Written:
     """Writes results/claims.{md,csv,json}."""
-    contents = {"claims.md": markdown(report), "claims.csv": table(report), "claims.json": as_json(report)}
-    return write_all(Path(results), contents, Constrain(terminal(report), COLUMNS))
+    contents = {"md": markdown(report), "csv": table(report), "json": as_text(document(report)) + "\n"}
+    files = {f"claims.{kind}": content for kind, content in contents.items()}
+    return write_all(Path(results), files, Constrain(terminal(report), COLUMNS))
 
 
 def terminal(report: ClaimsReport) -> RenderableType:
@@ -120,7 +120,7 @@ def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
     return rows
 
 
-def as_json(report: ClaimsReport) -> str:
+def document(report: ClaimsReport) -> dict[str, Any]:
     """The verdicts, with the record of every run behind each verdict."""
     claims = []
     for claim in CLAIMS:
@@ -128,14 +128,8 @@ def as_json(report: ClaimsReport) -> str:
         found = {"paper": text.paper_words(claim), "lines": list(map(_json_verdict, report.of(claim)))}
         claims.append(named | found | {"needs": claim.needs})
     beyond = [one._asdict() for one in OUT_OF_REACH]
-    whole = {
-        "schema": SCHEMA,
-        "studies": report.studies,
-        "claims": claims,
-        "out_of_reach": beyond,
-        "left_out": report.unread,
-    }
-    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    whole = {"schema": "vitexp.claims/1", "studies": report.studies, "claims": claims}
+    return whole | {"out_of_reach": beyond, "left_out": report.unread}
 
 
 def _json_verdict(found: ClaimVerdict) -> dict[str, Any]:

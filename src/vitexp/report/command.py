@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vitexp.json_text import as_text
-from vitexp.report import tidy
-from vitexp.report.claims import as_json, write_claims
+from vitexp.report import claims, tidy
 from vitexp.report.compare_text import document, show_comparison
 from vitexp.report.curve_text import readings
 from vitexp.report.diff import show_difference
@@ -68,9 +67,9 @@ def show_claims(chosen: argparse.Namespace) -> int:
         read.append(_study_and_runs(chosen))
     report = judge_claims(paths, chosen.root, read)
     if chosen.json:
-        print(as_json(report), end="")
+        print(as_text(claims.document(report)))
         return 0
-    print_written(write_claims(report, chosen.results))
+    print_written(claims.write_claims(report, chosen.results))
     return 0
 
 

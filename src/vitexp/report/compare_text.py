@@ -36,17 +36,11 @@ def sentence(found: Compared) -> str:
     words = {"equivalent": f"Equivalent {within}"}.get(found.verdict, found.verdict.capitalize())
     words += f", and equivalent {within}" if found.is_equivalent and judged.is_different else ""
     low, high = (labels.signed(value, found.metric) for value in (judged.low, judged.high))
+    images = f"images like the {judged.images:,} tested" if judged.images else "exactly these images"
     return (
         f"{words}: {label(found.metric)} {_amount(judged.mean, found.metric, signed=True)}, "
-        f"{100 * (1 - found.level):.7g} % interval {low} to {high}, on {_about(found)}."
+        f"{100 * (1 - found.level):.7g} % interval {low} to {high}, on {images}, {judged.n} seeds."
     )
-
-
-def _about(found: Compared) -> str:
-    judged = found.judgement
-    assert judged is not None
-    images = f"images like the {judged.images:,} tested" if judged.images else "exactly these images"
-    return f"{images}, {judged.n} seeds"
 
 
 def _amount(value: float, metric: str, signed: bool = False) -> str:
@@ -60,17 +54,12 @@ def _notes(found: Compared) -> Iterator[str]:
         mean = labels.number(sum(values.values()) / len(values), found.metric)
         yield f"{word} {side.given}: mean {mean}, seeds {labels.seeds_text(sorted(values))}."
     pairs = list(differences(found.base, found.candidate).items())
-    texts = [_setting(key, *pair) for key, pair in pairs[:MOST_SETTINGS]]
+    named = [("source code" if key == SOURCE else key, *pair) for key, pair in pairs[:MOST_SETTINGS]]
+    texts = [f"{name} ({base} → {candidate})" for name, base, candidate in named]
     yield f"They differ in {', '.join(texts)}{f' and {len(pairs) - len(texts)} more' * (len(pairs) > len(texts))}."
     if found.verdict == "undecided":
         yield from _next(found)
     yield _level(found)
-
-
-def _setting(key: str, base: object, candidate: object) -> str:
-    if key == SOURCE:
-        return f"source code ({base} → {candidate})"
-    return f"{key} ({base} → {candidate})"
 
 
 def _next(found: Compared) -> Iterator[str]:

@@ -5,11 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import EngFormatter
-
 from vitexp import stats
 from vitexp.report import labels
-from vitexp.report.footnotes import paper_text
 from vitexp.report.paper import published
 from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, shared_setting
 from vitexp.study.arm import spelling
@@ -37,7 +34,7 @@ def curve_view(curve: Curve) -> View:
         footnotes=(
             *readings(curve),
             *(["◆ is the baseline."] if marked else []),
-            *([paper_text(published(paper))] if paper else []),
+            *([f"Paper: {published(paper).cited}."] if paper else []),
             *map(labels.sentence, curve.notes),
         ),
     )
@@ -252,6 +249,8 @@ def place_text(axis: str, x: float) -> str:
     if axis not in MEASURED:
         return labels.value_label(axis, int(x) if float(x).is_integer() else x)
     if axis in ("train_flops", "parameters"):
+        from matplotlib.ticker import EngFormatter  # few commands write costs, and matplotlib takes long to load
+
         return EngFormatter("FLOP" if axis == "train_flops" else "")(float(f"{x:.3g}")).strip()
     text = f"{x:.3g}" if x < 100 else f"{x:,.0f}"
     return f"{text}×" if axis == RELATIVE else f"{text} s"

@@ -214,7 +214,8 @@ def _legend(axes: Axes, lines: Sequence[Line]) -> None:
 
 def _draw_against_cost(axes: Axes, curve: Curve, lines: Sequence[Line], scale: float) -> None:
     names, base = curve_text.arm_names(curve.points), _base_network(curve)
-    drawn, several = [], _on_several(lines)
+    drawn, counts = [], Counter(id(point.arm) for line in lines for point in line.points)
+    several = [key for key, count in counts.items() if count > 1]
     marks: dict[int, style.Label] = {}
     for index, line in enumerate(lines):
         look, (places, means, low, high) = style.look(index), _numbers(line, scale)
@@ -259,12 +260,6 @@ def _error_axis(axes: Axes, scale: float, means: Sequence[float], high: float) -
     )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:.6g}"))
     axes.set_ylabel(f"{axes.get_ylabel()}, errors logarithmic")
-
-
-def _on_several(lines: Sequence[Line]) -> list[int]:
-    """The arms that stand on more than one line."""
-    counts = Counter(id(point.arm) for line in lines for point in line.points)
-    return [key for key, count in counts.items() if count > 1]
 
 
 def _base_network(curve: Curve) -> str:

@@ -1,6 +1,7 @@
 """Draws what networks look at: distances, similarities, filters, maps of attention. Arrays in, pictures out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,9 @@ def write_picture(what: str, shown: Shown, folder: Path, name: str) -> tuple[Pat
 
 def _page(shown: Shown, title: str, foot: str, height: float = 4.35, panels: int = 1) -> tuple[Figure, Sequence[Axes]]:
     over = " Bars and bands: 95 % intervals over seeds, each by itself." if shown["half"] is not None else ""
-    texts = _title(title, shown), shown["below"], _foot(shown, foot) + over
+    texts = title + ": difference" * shown["difference"], shown["below"], _foot(shown, foot) + over
     figure, axes = style.page((_WIDTH, height), (0.78, 0.6, 0.216, 0.782), texts, (panels, 1), (0, 0.15), sharex=True)
     return figure, list(axes[:, 0])
-
-
-def _title(title: str, shown: Shown) -> str:
-    return f"{title}: difference" if shown["difference"] else title
 
 
 def _foot(shown: Shown, foot: str) -> str:
@@ -163,10 +160,6 @@ def _filters(shown: Shown) -> Figure:
     return _pictures(f"Principal components of the {shown['stem']}", foot, _rows(filters, 7), shown)
 
 
-def _rollout(shown: Shown) -> Figure:
-    return _veiled("Attention rollout", "what of it reaches the readout", shown)
-
-
 def _attention(shown: Shown) -> Figure:
     who = "the class token" if shown["reads_class"] else "the mean patch"
     return _veiled("Attention in the last layer", f"what {who} attends to, mean over heads", shown)
@@ -234,7 +227,7 @@ _DRAW: dict[str, Callable[[Shown], Figure]] = {
     "decay": _decay,
     "offsets": _offsets,
     "filters": _filters,
-    "rollout": _rollout,
+    "rollout": partial(_veiled, "Attention rollout", "what of it reaches the readout"),
     "attention": _attention,
     "cka": _cka,
 }

@@ -1,7 +1,7 @@
 """Draws accuracy against how much test images were changed: a panel for each kind of change, a line for each arm."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ Level = tuple[str, Sequence[str]]
 """What stands at a place of the horizontal axis, and the metrics whose mean is drawn there."""
 
 
-def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder: Path) -> tuple[Path, ...]:
-    """Writes robustness.png and robustness.svg; nothing where no kind of change has two levels."""
+def draw_robustness(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]], folder: Path) -> tuple[Path, ...]:
+    """Writes robustness.png and robustness.svg; nothing where no kind of change has two levels.
+
+    `groups` are titles, each with its tests and their headings.
+    """
     panels = [(title, levels) for title, levels in _panels(table, groups) if len(levels) > 2]
     if not panels:
         return ()
@@ -55,13 +58,9 @@ def draw_robustness(table: Table, groups: Sequence[tuple[str, str, str]], folder
         return style.save(figure, folder, "robustness")
 
 
-def _panels(table: Table, groups: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, list[Level]]]:
+def _panels(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[tuple[str, list[Level]]]:
     clean: Level = ("clean", [CLEAN])
-    for prefix, title, heading in groups:
-        if prefix.removeprefix("ours_").rstrip("_") in CORRUPTIONS:
-            continue
-        names = [name for name in table.entries if name.startswith(ROBUST + prefix)]
-        yield title, [clean, *((heading.format(name.removeprefix(ROBUST + prefix)), [name]) for name in names)]
+    yield from ((title, [clean, *((text, [name]) for name, text in held.items())]) for title, held in groups)
     for whose in ("", "ours_"):
         found = [[f"{ROBUST}{whose}{family}_{level}" for family in CORRUPTIONS] for level in SEVERITIES]
         levels = [[name for name in names if name in table.entries] for names in found]
@@ -75,20 +74,14 @@ def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> Non
     axes.set_title(title, fontsize=9, loc="left")
     axes.set_xticks(range(len(levels)), [re.sub(r"^(\d+)x\1$", r"\1×\1", text) for text, _ in levels], fontsize=8)
     for number, first in enumerate(table.entries[CLEAN]):
-        points = [
-            (x, _interval([table.entries[name][number] for name in names])) for x, (_, names) in enumerate(levels)
-        ]
-        known = [(x, found) for x, found in points if found is not None]
+        points = (_interval([table.entries[name][number] for name in names]) for _, names in levels)
+        known = [(x, found) for x, found in enumerate(points) if found is not None]
         look = style.look(number) | ({"linestyle": "--"} if number >= len(style.COLOURS) else {})
         axes.plot([x for x, _ in known], [100 * found.mean for _, found in known], **look, markersize=4, linewidth=1.4,
                   label=arm_label(table, first.arm))  # fmt: skip
-        band = [
-            (x, 100 * found.low, 100 * found.high)
-            for x, found in known
-            if found.low is not None and found.high is not None
-        ]
-        if band:
-            places, low, high = zip(*band, strict=True)
+        ends = [(x, 100 * one.low, 100 * one.high) for x, one in known if one.low is not None and one.high is not None]
+        if ends:
+            places, low, high = zip(*ends, strict=True)
             axes.fill_between(places, low, high, color=look["color"], alpha=0.13, linewidth=0)
 
 

@@ -46,7 +46,7 @@ def footnotes(table: Table, paper: Published | None, beside: bool) -> Iterator[s
         text = " In brackets its difference to the same baseline." if beside else ""
         if beside and not paper.data:
             text += " Its data and scale are not ours: compare the differences, not the levels."
-        yield paper_text(paper) + text
+        yield f"Paper: {paper.cited}.{text}"
     yield from map(labels.sentence, table.notes)
 
 
@@ -155,11 +155,6 @@ def _grids(table: Table) -> str:
         some = "" if all(set(grid) == set(values) for grid in grids) else " (not all in every arm)"
         found.append(f"{labels.key_label(key)} {', '.join(values)}{some}")
     return "; ".join(found)
-
-
-def paper_text(paper: Published) -> str:
-    """Where the paper's figures come from and what they are."""
-    return f"Paper: {paper.source}, {paper.caveat}."
 
 
 # The footnote "Setting": what a reviewer asks of a table, from its records, in one line.

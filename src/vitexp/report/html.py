@@ -49,8 +49,8 @@ def write_html(
     tables = [(make_table(as_study(sweep), runs, where), runs) for sweep, runs in studies]
     sections = [_study(f"s{i}", *found, Path(results), where) for i, found in enumerate(tables, start=1)]
     environment = Environment(
-        loader=PackageLoader("vitexp.report", "page"), autoescape=True, finalize=_seen, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("vitexp.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
     )  # fmt: skip
     sources = {kind: (files("vitexp.report") / f"page/page.{kind}").read_text() for kind in ("css", "js")}
     digest = base64.b64encode(hashlib.sha256(sources["js"].encode()).digest()).decode()
@@ -61,10 +61,6 @@ def write_html(
     )  # fmt: skip
     write_atomically(path, page)
     return path
-
-
-def _seen(value: Any) -> Any:
-    return value if isinstance(value, Markup) else visible(str(value))
 
 
 def _study(identity: str, table: Table, runs: Root, results: Path, where: Where) -> dict[str, Any]:

@@ -31,18 +31,17 @@ def terminal(plan: StudyPlan) -> RenderableType:
         needed = needed if row in plan.open else [f"{short_verdict(row.verdict)} (pilot)", ""]
         rows.append([row.arm, labels.metric_label(row.metric), *needed])
     kinds = [text.format(**sizes) for text in _KINDS.values()]
-    table = lines(("comparison with the baseline", "metric", *kinds), rows)
-    if not plan.open:
-        return Group(Text(f"What {plan.study.name} takes", style="bold"), table, footnote("The pilot decides all."))
-    totals = [footnote(_total(plan, kind, text.format(**sizes))) for kind, text in _KINDS.items()]
     images = [row.images for row in plan.open if row.images]
-    more = [footnote(_IMAGES.format(max(images)))] if images else []
     notes = [
+        *(_total(plan, kind, text) for kind, text in zip(_KINDS, kinds, strict=True)),
+        *([_IMAGES.format(max(images))] if images else []),
         "Seeds an arm, with the range that the uncertainty of the pilot's variance leaves (10 to 90 %); power 80 % "
         f"(of equivalence where nothing differs), 5 % over all {len(plan.rows)} comparisons.",
         "A study that stops when it is decided takes fewer runs: vitexp sweep FILE --until-decided --budget RUNS.",
     ]
-    return Group(Text(f"What {plan.study.name} takes", style="bold"), table, *totals, *more, *map(footnote, notes))
+    table = lines(("comparison with the baseline", "metric", *kinds), rows)
+    said = map(footnote, notes if plan.open else ["The pilot decides all."])
+    return Group(Text(f"What {plan.study.name} takes", style="bold"), table, *said)
 
 
 def _needed(needed: Needed, images: int | None) -> str:

@@ -18,12 +18,11 @@ from vitexp.report.draw_robustness import draw_robustness
 from vitexp.report.footnotes import baseline_text, footnotes
 from vitexp.report.markup import visible
 from vitexp.report.tables import Where, Written, print_written, write_view
-from vitexp.report.view import CellView, Section, View, arm_label, rendered_cell, seed_counts, shared_setting
+from vitexp.report.view import CellView, Section, View, arm_label, cell_view, seed_counts, shared_setting
 from vitexp.robust import Subject
 from vitexp.study.comparison import Comparisons
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
-from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, as_study
 from vitexp.study.table import Entry, Table, check_finished, make_table, primary
 from vitexp.study.tune import tune
@@ -89,7 +88,7 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
 
     Raises: ValueError where there is none, or one has kept no checkpoint.
     """
-    selection = tune(select(with_all_seeds(study, root), root))
+    selection = tune(select(study, root))
     check_finished(selection)
     found = [(arm, _subject(run)) for arm in selection.arms for _, run in sorted(arm.runs.items())]
     base = Comparisons(selection.arms, study.config).baseline_of(selection.arms[0]) or selection.arms[0]
@@ -129,13 +128,13 @@ def write_robustness(study: Study, root: Path, results: str | Path) -> Written:
     table = robust_table(study, root)
     folder = Path(results) / study.name
     written = write_view(table, robust_view(table), folder / "robustness")
-    pictures = draw_robustness(table, GROUPS, folder)
+    pictures = draw_robustness(table, levels(table), folder)
     return Written(written.renderable, (*written.paths, *pictures))
 
 
 def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     """The table of a study over clean accuracy and every test that any of its runs has."""
-    arms = select(with_all_seeds(study, root), root, where).arms
+    arms = select(study, root, where).arms
     held = {name for arm in arms for run in arm.runs.values() for name in run.metrics if change(name)}
     held -= {f"{ROBUST}clean"}
     ordered = list(_ordered(held))
@@ -187,7 +186,7 @@ def _clean(table: Table) -> Section:
     return Section(
         title=labels.headline(CLEAN, seed_counts(entries)) + "; primary",
         corner="arm",
-        rows=tuple((arm_label(table, entry.arm), (rendered_cell(entry),)) for entry in entries),
+        rows=tuple((arm_label(table, entry.arm), (cell_view(entry),)) for entry in entries),
         facts={
             "training TFLOPs": ["" if cost is None else f"{cost / 1e12:.3g}" for cost in costs],
             "parameters": ["" if size is None else f"{size:,.0f}" for size in sizes],
@@ -195,13 +194,17 @@ def _clean(table: Table) -> Section:
     )
 
 
-def _grids(table: Table) -> Iterator[Section]:
-    every = [name for name in table.entries if name != CLEAN]
-    means = [name for name in every if change(name).endswith("mean of five severities")]
+def levels(table: Table) -> Iterator[tuple[str, dict[str, str]]]:
+    """The title of each group and its tests with their headings; corruptions with a mean over severities are none."""
     for group in GROUPS:
-        names = [name for name in every if _level(name, group)]
-        if names and not any(name.startswith(ROBUST + group.prefix.removesuffix("_")) for name in means):
-            yield _grid(table, group.title, {name: group.heading.format(_level(name, group)) for name in names})
+        names = [name for name in table.entries if _level(name, group)]
+        if names and ROBUST + group.prefix.removesuffix("_") not in table.entries:
+            yield group.title, {name: group.heading.format(_level(name, group)) for name in names}
+
+
+def _grids(table: Table) -> Iterator[Section]:
+    yield from (_grid(table, title, headings) for title, headings in levels(table))
+    means = [name for name in table.entries if change(name).endswith("mean of five severities")]
     for start in range(0, len(means), _MOST_COLUMNS - 1):
         some = means[start : start + _MOST_COLUMNS - 1]
         headings = {name: change(name).partition(",")[0] for name in some}
@@ -223,7 +226,7 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
 
 def _cell(entry: Entry) -> CellView:
     """A network without attention has no patches that it attends to."""
-    return rendered_cell(entry) if entry.interval else CellView(mean="not measured", baseline=entry.is_baseline)
+    return cell_view(entry) if entry.interval else CellView(mean="not measured", baseline=entry.is_baseline)
 
 
 def _corruption_errors(table: Table) -> Iterator[Section]:

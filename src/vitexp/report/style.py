@@ -194,7 +194,7 @@ def annotate(axes: Axes, labels: Sequence[Label], lines: Sequence[Sequence[tuple
             along = up * (distance * (0.7 if right else 1) + extent.height / scale / 2)
             middle = point + scale * np.array([across, along])
             box = Bbox([middle, middle]).padded(extent.width / 2 + 1, extent.height / 2 + 1)
-            if _within(box, axes.get_window_extent()) and not box.count_overlaps(taken):
+            if axes.get_window_extent().count_contains(box.corners()) == 4 and not box.count_overlaps(taken):
                 crossed = sum(
                     other.count_contains(np.linspace(point, middle, _SAMPLES)) for other in taken[len(points) :]
                 )
@@ -222,7 +222,3 @@ def _name(axes: Axes, label: Label) -> Annotation:
     ground = {"facecolor": GROUND, "alpha": 0.75, "linewidth": 0, "pad": 0.4}  # lines pass behind the name
     place = label.x, label.y
     return axes.annotate(label.text, place, (0, 0), **around, fontsize=7, color=label.colour, bbox=ground)
-
-
-def _within(box: Bbox, inside: Bbox) -> bool:
-    return bool(np.all(box.min >= inside.min) and np.all(box.max <= inside.max))

@@ -151,17 +151,13 @@ def _rendered(
 ) -> tuple[tuple[str, tuple[CellView | None, ...]], ...]:
     differing = len(set(counts)) > 1
     return tuple(
-        (label, tuple(None if entry is None else _cell(entry, paper, differing) for entry in row))
+        (label, tuple(None if entry is None else cell_view(entry, paper, differing) for entry in row))
         for label, row in rows
     )
 
 
-def rendered_cell(entry: Entry) -> CellView:
-    """One arm in one metric, without a figure of the paper."""
-    return _cell(entry, None, with_count=False)
-
-
-def _cell(entry: Entry, paper: Published | None, with_count: bool) -> CellView:
+def cell_view(entry: Entry, paper: Published | None = None, with_count: bool = False) -> CellView:
+    """One arm in one metric."""
     interval, judged, beside = entry.interval, entry.judgement, _paper_beside(entry, paper)
     if interval is None:
         return CellView(mean="no finished run", paper=beside, baseline=entry.is_baseline, entry=entry)

@@ -11,8 +11,7 @@ from pathlib import Path
 from vitexp.stats import ALPHA, MINIMUM_SEEDS
 from vitexp.stats.planning import error_of_looks
 from vitexp.study.arm import Arm
-from vitexp.study.select import stored_plan
-from vitexp.study.sequence import Looks
+from vitexp.study.sequence import Looks, stored_plan
 
 _NEVER = "~"
 """After every time."""
@@ -23,7 +22,8 @@ def note_of_looks(pairs: Iterable[tuple[Arm, Arm]], folder: Path, looks: Looks |
 
     `pairs` are arms with their baselines, `folder` that of the study, `looks` those that were planned.
     """
-    asked, pairs = asked_at(folder), list(pairs)
+    cells, pairs = stored_plan(folder).get("cells", ()), list(pairs)
+    asked = {cell["fingerprint"]: cell.get("planned", "") for cell in cells}  # "" in plans that did not note it yet
     runs = [run for pair in pairs for arm in pair for run in arm.runs.values()]
     outside = min((run.started for run in runs if run.fingerprint not in asked), default="")
     asked |= {run.fingerprint: outside for run in runs if run.fingerprint not in asked and asked}
@@ -43,11 +43,6 @@ def note_of_looks(pairs: Iterable[tuple[Arm, Arm]], folder: Path, looks: Looks |
         f"{before}: if a difference that showed then would have ended the study, it errs in about {100 * error:.0f} % "
         f"of cases and not in {100 * ALPHA:.0f} %; `vitexp sweep --until-decided` on new seeds plans its looks"
     ]
-
-
-def asked_at(folder: Path) -> dict[str, str]:
-    """When each cell of a study was first asked for, by fingerprint; "" in plans that did not note it yet."""
-    return {cell["fingerprint"]: cell.get("planned", "") for cell in stored_plan(folder).get("cells", ())}
 
 
 def looks_at(arm: Arm, base: Arm, asked: Mapping[str, str], since: str | None = None) -> tuple[int, ...]:

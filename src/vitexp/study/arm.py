@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import Any
 
 from vitexp.axes import factor_of
@@ -23,7 +23,6 @@ of a run its warm-up, where that is a share of it."""
 _DATA_IDENTITY = ("name", "classes", "test_images")
 """The folder of a data set is no part of a fingerprint; what it held is."""
 _ABSENT = "(absent)"
-_SCALARS = {str, int, float, bool, type(None)}
 _spell = json.JSONEncoder(sort_keys=True, default=str).encode
 _NEUTRAL = ("wandb", "vitexp")
 """Packages that move no number; of our own the source counts."""
@@ -91,11 +90,6 @@ def is_number(value: Any) -> bool:
 
 def spelling(value: Any) -> str:
     """One spelling for values that mean the same: 1 and 1.0, (1,) and [1], the number 0.001 and the text 1e-3."""
-    return _spelled(value) if type(value) in _SCALARS else _spell(_plain(value))
-
-
-@lru_cache(maxsize=1 << 14, typed=True)
-def _spelled(value: Any) -> str:
     return _spell(_plain(value))
 
 

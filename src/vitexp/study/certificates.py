@@ -3,13 +3,12 @@
 Arms that differ only in how they are updated share one. Edited parts, other code and other libraries need a new one.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitexp.record import cell_fingerprint, write_atomically
+from vitexp.record import cell_fingerprint, digest, write_atomically
 from vitexp.source import package_versions, source_hash
 from vitexp.study.arm import Arm
 from vitexp.study.lint import arms_of, partner_of
@@ -80,8 +79,7 @@ def _asked(cell: ResolvedCell, partner: ResolvedCell) -> dict[str, Any]:
 def _key(asked: Mapping[str, Any]) -> str:
     """A digest of what a certificate depends on; seeds are none of it."""
     both = [{k: v for k, v in asked[name].items() if k not in _UPDATES} for name in ("model", "baseline")]
-    text = json.dumps([both, source_hash(), package_versions()], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest([both, source_hash(), package_versions()])
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

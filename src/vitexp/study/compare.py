@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitexp import metrics, stats
+from vitexp.record import digest
 from vitexp.stats.planning import seeds_and_images
-from vitexp.study.arm import Arm, instability, run_cautions
+from vitexp.study.arm import instability, run_cautions
 from vitexp.study.ledger import Look, Turn, locked, read_ledger, write_ledger
 from vitexp.study.samples import sample_of, unsound_answers
-from vitexp.study.sides import Side, digest, read_sides, seeds_to_run
+from vitexp.study.sides import Side, read_sides, seeds_to_run
 from vitexp.study.spec import check_difference
 from vitexp.study.table import gaps
 
@@ -136,7 +137,9 @@ def _judged(base: Side, candidate: Side, metric: str, margin: float | None, such
     )
     level = turn.level if turn else stats.ALPHA
     judgement = stats.judge({"": asked}, images=such, alpha=level)[""] if asked.contrast.seeds else None
-    cautions = [*run_cautions(list(map(_without_code, both))), *gaps(both, [metric])]
+    # other source code is what is compared, and each side has one: nothing to caution against
+    bare = [replace(arm, runs={seed: replace(run, code={}) for seed, run in arm.runs.items()}) for arm in both]
+    cautions = [*run_cautions(bare), *gaps(both, [metric])]
     cautions += unsound_answers(both, [metric]) if such else []
     cautions += [f"left out: {text}" for side in (base, candidate) for text in side.damaged]
     if such and judgement and judgement.low is not None and not judgement.images:
@@ -149,8 +152,3 @@ def _judged(base: Side, candidate: Side, metric: str, margin: float | None, such
 
 def _unstable(*sides: Side) -> list[str]:
     return [f"{text} of {side.given}" for side in sides if (text := instability(side.arm))]
-
-
-def _without_code(arm: Arm) -> Arm:
-    """Other source code is what is compared, and each side has one: nothing to caution against."""
-    return replace(arm, runs={seed: replace(run, code={}) for seed, run in arm.runs.items()})

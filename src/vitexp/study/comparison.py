@@ -1,6 +1,5 @@
 """Which arms of a study are compared with which, and why others are not."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from vitexp.axes import factor_of
 from vitexp.record import RunRecord, flatten, result_config
 from vitexp.study.arm import Arm, spelling, unstudied_differences
 from vitexp.study.cells import SEED
+from vitexp.study.claims.families import is_resnet
 from vitexp.study.spec import StudyConfig
 
 # Which comparisons of a study change more than one factor at once, where no other arm tells the factors apart.
@@ -27,7 +27,6 @@ from vitexp.study.spec import StudyConfig
 Values = Mapping[str, Any]
 """The value of each factor of an arm; `BOUND` where it could have no other."""
 BOUND = "(bound)"
-_RESNET = re.compile(r"R\d+x")
 _NOT_FOR_RESNETS = {
     f"model.{name}"
     for name in (
@@ -134,7 +133,7 @@ def _bound(key: str, flat: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     if key == "model.pos_at":
         kind, place = flat.get("model.pos_embed"), flat.get(key)
         return kind == "none" or (kind, place) == ("relative", "stem")
-    return key in _NOT_FOR_RESNETS if _RESNET.match(str(flat.get("model.arch"))) else key == "model.resnet"
+    return key in _NOT_FOR_RESNETS if is_resnet(str(flat.get("model.arch"))) else key == "model.resnet"
 
 
 def _without_options(factors: Mapping[str, Any], named: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from vitexp import strict
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord
-from vitexp.study.cells import SEED, Cell
+from vitexp.study.cells import SEED, make_cells
 from vitexp.study.select import Runs
-from vitexp.study.spec import Study, StudyConfig, make_config
+from vitexp.study.spec import Study, make_config
 
 ARM, SEED_COLUMN = "arm", "seed"
 _KEY = "csv.arm"
@@ -44,17 +44,11 @@ def read_csv(path: str | Path, baseline: str | None = None, margin: float | None
     if baseline is not None and baseline not in names:
         raise ValueError(f"--baseline is {baseline!r}; the arms of {path} are {', '.join(names)}")
     name = f"csv-{re.sub('[^A-Za-z0-9._-]+', '_', path.stem)[:90]}"  # a folder of its own below --results
-    config = make_config({"name": name, "title": path.stem, "metrics": metrics, "margin": margin})
-    return _study(path, config, baseline or names[0], records), Runs(location=str(path), records=tuple(records))
-
-
-def _study(path: Path, config: StudyConfig, baseline: str, records: list[RunRecord]) -> Study:
-    cells = []
-    for index, record in enumerate(records):
-        values = {_KEY: record.cell, SEED: record.seed}
-        cells.append(Cell(index, values, values, f"{record.cell} seed={record.seed}", record.seed))
-    given = {**vars(config), "baseline": {_KEY: baseline}, "rows": [_KEY]}
-    return Study(path=path, config=StudyConfig(**given), known=tuple(cells))
+    about = {"name": name, "title": path.stem, "metrics": metrics, "margin": margin}
+    config = make_config(about | {"rows": [_KEY], "baseline": {_KEY: baseline or names[0]}})
+    cells = make_cells([{_KEY: record.cell, SEED: record.seed} for record in records])
+    study = Study(path=path, config=config, known=tuple(cells))
+    return study, Runs(location=str(path), records=tuple(records))
 
 
 def _record(path: Path, number: int, line: dict[str, str], metrics: list[str]) -> RunRecord:

@@ -31,7 +31,6 @@ from vitexp.study.fits import (
 from vitexp.study.lines import MEASURED, RELATIVE, lines_key
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, select
-from vitexp.study.sequence import looks_of, with_all_seeds
 from vitexp.study.spec import Study
 from vitexp.study.table import Label, check_runs, gaps
 from vitexp.study.tune import tune
@@ -143,8 +142,8 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
     if not axis:
         named = study.config.x or " or ".join(SIZES)
         raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
-    looks, study = looks_of(study, root), with_all_seeds(study, root)
     selection = tune(select(study, root, where))
+    looks, study = selection.looks, selection.study
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
     comparisons = Comparisons(arms, study.config)

@@ -3,8 +3,6 @@
 Arms are paired by seed because they share initial weights and the first epoch of images; what they do not is said.
 """
 
-import hashlib
-import json
 import math
 import tempfile
 from collections import defaultdict
@@ -14,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from vitexp.axes import factor_of
 from vitexp.json_text import as_text
-from vitexp.record import flatten, result_config, subset_follows
+from vitexp.record import digest, flatten, result_config, subset_follows
 from vitexp.stats import MINIMUM_SEEDS
 from vitexp.study.arm import FOLLOWS, cut
 from vitexp.study.cells import SEED, make_cells, varying
@@ -309,11 +307,11 @@ def compare_starts(
                 found.append(Finding("error", f"{words} differs: {mine[key]}, but {base[key]} in the baseline"))
     sizes = {name: math.prod(weight["shape"]) for name, weight in weights.items()}
     share = 100 * sum(sizes[name] for name in shared) / max(1, sum(sizes.values()))
-    digest = hashlib.sha256(json.dumps({name: weights[name] for name in shared}, sort_keys=True).encode()).hexdigest()
+    mark = digest({name: weights[name] for name in shared})[:_HEX]
     equal = f"{len(unequal)} of them unequal" if unequal else "all equal"
     line = (
         f"start of {arm}: {len(shared)} of {len(weights)} parameters shared with the baseline ({share:.1f} % of the "
-        f"numbers), {equal} ({digest[:_HEX]}){f'; its own: {cut(own)}' if own else ''}; "
+        f"numbers), {equal} ({mark}){f'; its own: {cut(own)}' if own else ''}; "
         f"{'the same' if mine['order'] == base['order'] else 'another'} order of images ({mine['order'][:_HEX]})"
     )
     pair = f"({cell.label!r} against {partner.label!r})"

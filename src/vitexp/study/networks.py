@@ -11,7 +11,6 @@ from vitexp.record import RECORD_NAME, RunRecord, read_record
 from vitexp.study.arm import name
 from vitexp.study.comparison import Comparisons
 from vitexp.study.select import found_study, select
-from vitexp.study.sequence import with_all_seeds
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import check_finished
 from vitexp.study.tune import tune
@@ -52,7 +51,7 @@ def _read(given: str, root: str) -> Iterator[Networks]:
 
 def _arms(study: Study, root: Path) -> Iterator[Networks]:
     """Those with finished runs that trained; an arm is compared with its baseline where the study's table does so."""
-    selection = tune(select(with_all_seeds(study, root), root))
+    selection = tune(select(study, root))
     check_finished(selection)
     comparisons = Comparisons(selection.arms, selection.study.config)
     for arm, confounded in zip(selection.arms, selection.confounded, strict=True):

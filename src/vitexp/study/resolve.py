@@ -14,7 +14,7 @@ from vitexp import metrics
 from vitexp.record import flatten, write_atomically
 from vitexp.study.cells import SEED, Cell
 from vitexp.study.run.processes import Parse, parse_cell, worker_pool
-from vitexp.study.select import PLAN_NAME, stored_plan
+from vitexp.study.sequence import PLAN_NAME, stored_plan
 from vitexp.study.spec import Study
 
 FACTS = ("parameters", "steps", "images_seen", "train_flops")

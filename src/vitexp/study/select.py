@@ -5,7 +5,6 @@ going on is counted as that, never as 0. Without a sweep file at hand the runs t
 what the study was.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vitexp.record import RECORD_NAME, RunRecord, checked, read_records, result_config
+from vitexp.record import RECORD_NAME, RunRecord, read_records, result_config
 from vitexp.robust import with_tests
 from vitexp.study.arm import (
     Arm,
@@ -33,12 +32,12 @@ from vitexp.study.arm import (
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
 from vitexp.study.samples import unsound_answers
+from vitexp.study.sequence import Looks, read_looks, stored_plan, with_all_seeds
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.study.wandb_answers import with_answers
 from vitexp.wandb_record import from_wandb, unreachable
 
-PLAN_NAME = "study.json"
 SECONDS = 30
 """How long one question to W&B's server may take."""
 PAGE = 100
@@ -81,6 +80,8 @@ class Selection:
     """The folder of the runs, or the W&B sweep"""
     damaged: tuple[str, ...] = ()
     """A sentence for each record that could not be read"""
+    looks: Looks | None = None
+    """The plan of a study that gets seeds until it is decided"""
 
     @cached_property
     def confounded(self) -> tuple[str, ...]:
@@ -103,11 +104,13 @@ class Selection:
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
     """The runs in `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
 
+    A study that gets seeds until it is decided has those that its arms were given.
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    planned, runs = [], root
+    planned, runs, looks = [], root, None
     if not isinstance(runs, Runs):
         folder = Path(runs) / study.name
+        looks, study = read_looks(folder), with_all_seeds(study, folder)
         planned, (records, damaged) = _planned(folder), read_records(folder)
         tested = [with_tests(record, damaged) for record in records]
         runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged))
@@ -124,6 +127,7 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
         notes=(*check_alike(found, keys, runs.location), *runs.notes),
         location=runs.location,
         damaged=runs.damaged,
+        looks=looks,
     )
 
 
@@ -227,25 +231,6 @@ def found_study(folder: str | Path) -> Study:
         return Study(path=folder, config=make_config(known | {"name": folder.name}), known=tuple(cells))
     except ValueError as error:
         raise ValueError(f"{folder.name}: its newest run cannot be read as a study: {error}") from error
-
-
-def stored_plan(folder: Path) -> dict[str, Any]:
-    """What the local runner has planned for a study, with its `cells`; nothing where W&B agents alone ran it.
-
-    Raises: ValueError for a damaged file.
-    """
-    path = folder / PLAN_NAME
-    if not path.is_file():
-        return {}
-    try:
-        stored = checked(json.loads(path.read_text()), dict[str, Any], "the file")
-        for cell in checked(stored["cells"], list[dict[str, Any]], "cells"):
-            checked(cell["overrides"], dict[str, Any], "overrides")
-            checked(cell["fingerprint"], str, "fingerprint")
-            checked(cell.get("planned", ""), str, "planned")
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
-    return stored
 
 
 def _planned(folder: Path) -> list[tuple[Cell, str]]:

@@ -16,9 +16,9 @@ from vitexp.record import checked
 from vitexp.stats import planning
 from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, Cell, make_cells
-from vitexp.study.select import PLAN_NAME, Root, Runs, stored_plan
 from vitexp.study.spec import Study
 
+PLAN_NAME = "study.json"
 _FACTOR = 2
 """Times the runs of the sweep file that a study may take, where no budget is given."""
 
@@ -37,6 +37,25 @@ class Looks:
         """What stands in study.json, with a digest by which a later edit is seen."""
         plain = asdict(self)
         return {**plain, "sha256": hashlib.sha256(json.dumps(plain).encode()).hexdigest()}
+
+
+def stored_plan(folder: Path) -> dict[str, Any]:
+    """What the local runner has planned for a study, with its `cells`; nothing where W&B agents alone ran it.
+
+    Raises: ValueError for a damaged file.
+    """
+    path = folder / PLAN_NAME
+    if not path.is_file():
+        return {}
+    try:
+        stored = checked(json.loads(path.read_text()), dict[str, Any], "the file")
+        for cell in checked(stored["cells"], list[dict[str, Any]], "cells"):
+            checked(cell["overrides"], dict[str, Any], "overrides")
+            checked(cell["fingerprint"], str, "fingerprint")
+            checked(cell.get("planned", ""), str, "planned")
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); remove it, and runs are found by their config") from error
+    return stored
 
 
 def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
@@ -119,21 +138,14 @@ def with_seeds(study: Study, seeds: Mapping[str, Sequence[int]]) -> Study:
     return replace(study, known=tuple(make_cells(cells)))
 
 
-def given_seeds(study: Study, root: str | Path) -> dict[str, list[int]]:
+def given_seeds(folder: Path) -> dict[str, list[int]]:
     """The seeds that each arm has been given so far, by its name in `arms_of`; from study.json."""
     found: dict[str, list[int]] = {}
-    for cell in stored_plan(Path(root) / study.name)["cells"]:
+    for cell in stored_plan(folder)["cells"]:
         found.setdefault(_name(cell["overrides"]), []).append(cell["seed"])
     return found
 
 
-def looks_of(study: Study, root: Root) -> Looks | None:
-    """The plan of a study whose runs are in `root`; None where it has none there."""
-    return None if isinstance(root, Runs) else read_looks(Path(root) / study.name)
-
-
-def with_all_seeds(study: Study, root: Root) -> Study:
+def with_all_seeds(study: Study, folder: Path) -> Study:
     """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
-    if isinstance(root, Runs) or looks_of(study, root) is None:
-        return study
-    return with_seeds(study, given_seeds(study, root))
+    return study if read_looks(folder) is None else with_seeds(study, given_seeds(folder))

@@ -1,7 +1,5 @@
 """The two sides of a comparison: which runs they are, in what they differ, and whether they can be compared."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +7,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 
 from vitexp import metrics, stats
-from vitexp.record import RECORD_NAME, RunRecord, cell_fingerprint, read_records, result_config
+from vitexp.record import RECORD_NAME, RunRecord, cell_fingerprint, digest, read_records, result_config
 from vitexp.study.arm import Arm, cut, differing_keys, name
 from vitexp.study.cells import SEED
 from vitexp.study.comparison import other_images
@@ -165,8 +163,3 @@ def differences(base: Side, candidate: Side) -> dict[str, tuple[object, object]]
     """The settings in which the sides differ: base, candidate."""
     pairs = base.arm.factors, candidate.arm.factors
     return {key: (value, pairs[1].get(key)) for key, value in pairs[0].items()}
-
-
-def digest(value: object) -> str:
-    """16 hexadecimal digits of plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from scipy import special
+
 MOST_CELLS = 100_000
 _MOST_REPEATS = 10_000
 
@@ -26,13 +29,6 @@ class Distribution(NamedTuple):
     inverse: Callable[[Settings, float], Any]
     span: Callable[[Settings], tuple[float, float, bool]] | None = None
     """Where a continuous one lies: from, to, and whether it is even in the logarithm."""
-
-
-def _special() -> Any:
-    """Imported late: every run reads the study's settings, few studies draw from a bell."""
-    from scipy import special
-
-    return special
 
 
 def _part(u: float, count: int) -> int:
@@ -68,9 +64,9 @@ DISTRIBUTIONS = {
         lambda s, u: math.exp(-(s["min"] + (1 - u) * (s["max"] - s["min"]))),
         lambda s: (math.exp(-s["max"]), math.exp(-s["min"]), True),
     ),
-    "normal": Distribution(_BELL, lambda s, u: s["mu"] + s["sigma"] * float(_special().ndtri(u))),
-    "log_normal": Distribution(_BELL, lambda s, u: math.exp(s["mu"] + s["sigma"] * _special().ndtri(u))),
-    "beta": Distribution({"a": float, "b": float}, lambda s, u: float(_special().betaincinv(s["a"], s["b"], u))),
+    "normal": Distribution(_BELL, lambda s, u: s["mu"] + s["sigma"] * float(special.ndtri(u))),
+    "log_normal": Distribution(_BELL, lambda s, u: math.exp(s["mu"] + s["sigma"] * special.ndtri(u))),
+    "beta": Distribution({"a": float, "b": float}, lambda s, u: float(special.betaincinv(s["a"], s["b"], u))),
 }
 DISTRIBUTIONS["inv_log_uniform_values"] = DISTRIBUTIONS["log_uniform_values"]
 for _name in ("uniform", "log_uniform", "log_uniform_values", "normal", "log_normal", "beta"):
@@ -117,8 +113,6 @@ class Parameter:
             case "int_uniform":
                 return list(range(s["min"], s["max"] + 1))
             case "q_uniform":
-                import numpy as np
-
                 return list(np.arange(s["min"], s["max"], s["q"]).tolist())
         what = f"parameter {self.name} is {self.distribution}, which a grid cannot walk"
         raise ValueError(f"{what}; give `values:` without probabilities, or use method: random")

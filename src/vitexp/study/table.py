@@ -19,7 +19,7 @@ from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
-from vitexp.study.sequence import Looks, looks_of, with_all_seeds
+from vitexp.study.sequence import Looks
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune
 
@@ -131,10 +131,11 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     """
     study = as_study(study)
     here = None if isinstance(root, Runs) else Path(root) / study.name
-    looks, selection = looks_of(study, root), tune(select(with_all_seeds(study, root), root, where))
+    selection = tune(select(study, root, where))
+    looks = selection.looks
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
-    entries = judged_entries(selection, looks)
+    entries = judged_entries(selection)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     compared = [(one.arm, one.baseline) for one in entries if one.judgement and one.baseline and one.arm.runs]
@@ -153,7 +154,7 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     )
 
 
-def judged_entries(selection: Selection, looks: Looks | None) -> list[Entry]:
+def judged_entries(selection: Selection) -> list[Entry]:
     """Every arm, and then every mean over data sets, in every metric, with its verdict."""
     arms, config = selection.arms, selection.study.config
     means = mean_arms(arms, config.groups)
@@ -167,7 +168,7 @@ def judged_entries(selection: Selection, looks: Looks | None) -> list[Entry]:
         for arm in every
         for metric in dict.fromkeys(config.metrics)
     ]
-    return _judged(entries, config, looks)
+    return _judged(entries, config, selection.looks)
 
 
 def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from vitexp.data.opened import open_all
 from vitexp.nn.arch import parse_arch
-from vitexp.nn.vit import ViT, ViTConfig, build
+from vitexp.nn.vit import ViTConfig, build
 from vitexp.own import allowing
 from vitexp.weights.config import config_of
 from vitexp.weights.load import Stored, can_resize, has_head, load_stored, read_weights
@@ -32,13 +32,6 @@ class Opened:
         """The network where this project has built it. Raises: ValueError where it has not."""
         if not isinstance(getattr(self.network, "config", None), ViTConfig):
             raise ValueError(f"{self.name}: this needs a network of vitexp")
-        return self.network
-
-    @property
-    def vit(self) -> ViT:
-        """The network where it is one of ours. Raises: ValueError where it is not."""
-        if not isinstance(self.network, ViT):
-            raise ValueError(f"{self.name}: this needs a ViT of vitexp, not a {type(self.network).__name__}")
         return self.network
 
     def check_size(self, shards: str) -> None:

@@ -5,7 +5,7 @@ to the claim: by pairs of values of one factor, or by families of networks where
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -159,18 +159,18 @@ def data_hunger(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) ->
         vits, resnets = (_by_size(group, family, key) for family in (VIT, RESNET))
         for name, vit in vits.items() if resnets else ():
             other = min(resnets, key=lambda resnet: _times_apart(vit, resnets[resnet]))
-            yield _hunger(context, name, vit, other, resnets[other], metric, study)
+            yield _hunger(context, (name, other), vit, resnets[other], metric, study)
 
 
 def _hunger(
     context: Label,
-    name: str,
+    names: tuple[str, str],
     vit: Mapping[float, Arm],
-    other: str,
     resnet: Mapping[float, Arm],
     metric: str,
     study: Study,
 ) -> Finding:
+    name, other = names
     behind = (*vit.values(), *resnet.values())
     sizes = sorted(vit.keys() & resnet.keys())
     seeds = sorted(set.intersection(*(set(arm.values(metric)) for arm in behind)))
@@ -283,9 +283,7 @@ def _lead(hybrid: Arm, around: Sequence[Arm], metric: str, study: Study) -> stat
     known = [math.log(flops_of(arm)) for arm in around]
     places = np.eye(len(around))
     shares = [float(np.interp(math.log(flops_of(hybrid)), known, place)) for place in places]
-    images = study.config.images == "such"
-    plain = {sample_of(arm, metric, images): -share for arm, share in zip(around, shares, strict=True)}
-    return stats.Contrast(weights={sample_of(hybrid, metric, images): 1.0, **plain})
+    return _sum([(hybrid, 1.0), *((arm, -share) for arm, share in zip(around, shares, strict=True))], metric, study)
 
 
 def _by_size(arms: Sequence[Arm], family: str, key: str) -> dict[str, dict[float, Arm]]:
@@ -309,9 +307,12 @@ def _times_apart(one: Mapping[float, Arm], other: Mapping[float, Arm]) -> float:
 
 
 def _difference(one: Arm, other: Arm, metric: str, study: Study) -> stats.Contrast:
-    pairs = (one, 1.0), (other, -1.0)
+    return _sum([(one, 1.0), (other, -1.0)], metric, study)
+
+
+def _sum(weights: Iterable[tuple[Arm, float]], metric: str, study: Study) -> stats.Contrast:
     images = study.config.images == "such"
-    return stats.Contrast(weights={sample_of(arm, metric, images): weight for arm, weight in pairs})
+    return stats.Contrast(weights={sample_of(arm, metric, images): weight for arm, weight in weights})
 
 
 def _minus(one: stats.Contrast, other: stats.Contrast) -> stats.Contrast:

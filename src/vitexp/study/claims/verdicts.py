@@ -18,7 +18,6 @@ from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
 from vitexp.study.comparison import Comparisons
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
-from vitexp.study.sequence import Looks, looks_of, with_all_seeds
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import Entry, check_finished, judged_entries
 from vitexp.study.trained import at_chance, chance_of
@@ -149,15 +148,15 @@ def read_verdicts(study: Study, root: Root) -> list[ClaimVerdict]:
 
     Raises: ValueError when none is finished, or they do not belong together.
     """
-    looks, selection = looks_of(study, root), tune(select(with_all_seeds(study, root), root))
+    selection = tune(select(study, root))
     check_finished(selection)
-    entries = judged_entries(selection, looks)
-    return [verdict for claim in CLAIMS for verdict in _judge(claim, selection, looks, entries)]
+    entries = judged_entries(selection)
+    return [verdict for claim in CLAIMS for verdict in _judge(claim, selection, entries)]
 
 
-def _judge(claim: Claim, selection: Selection, looks: Looks | None, entries: Sequence[Entry]) -> Iterator[ClaimVerdict]:
+def _judge(claim: Claim, selection: Selection, entries: Sequence[Entry]) -> Iterator[ClaimVerdict]:
     """One claim in one study: all of its contrasts are judged as a family; `entries` are those of the study's table."""
-    study, arms = selection.study, selection.arms
+    study, arms, looks = selection.study, selection.arms, selection.looks
     found = [
         (metric, finding)
         for metric in filter(claim.is_about, filter(is_accuracy, study.config.metrics))

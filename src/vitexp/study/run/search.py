@@ -6,7 +6,6 @@ state that a killed runner could lose, and running trials count as bad ones (the
 avoid.
 """
 
-import hashlib
 import json
 import math
 import warnings
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vitexp import metrics
-from vitexp.record import write_atomically
+from vitexp.record import digest, write_atomically
 from vitexp.study import space
 from vitexp.study.cells import Cell, make_cell
 from vitexp.study.resolve import ResolvedCell
@@ -126,8 +125,7 @@ class Search:
         """What the points of a search depend on, as a digest; run_cap is none of it."""
         parameters = [one for one in self.study.parameters if one.name.split(".")[0] != "study"]
         walked = [(one.name, one.distribution, dict(one.settings)) for one in parameters]
-        text = json.dumps([walked, self.metric, self.goal], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest([walked, self.metric, self.goal])[:12]
 
 
 def check_search(study: Study) -> None:

@@ -23,7 +23,7 @@ def seeds_due(study: Study, looks: Looks, root: str | Path) -> dict[str, int]:
     arms = arms_of(study)
     if read_looks(Path(root) / study.name) is None:
         return dict.fromkeys(arms, looks.after[0])
-    given = {name: len(seeds) for name, seeds in given_seeds(study, root).items()}
+    given = {name: len(seeds) for name, seeds in given_seeds(Path(root) / study.name).items()}
     try:
         table = make_table(study, root)
     except ValueError:  # nothing has finished yet
