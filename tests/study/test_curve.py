@@ -1,9 +1,13 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vitexp.report.curve_text import setting
 from vitexp.study.curve import make_curve, size_key
 from vitexp.study.fits import PowerLaw
+from vitexp.study.sequence import Looks
 
 SIZES = [64, 128, 256, 512, 1024]
 SETTINGS = {"study.name": "size", "study.baseline": {"model.pos_embed": "1d"}, "study.rows": ["model.pos_embed"]}
@@ -167,3 +171,24 @@ def test_a_value_without_a_place_on_the_axis_is_refused(lab):
     lab.fill(study, lambda cell: {"test_acc": 0.9})
     with pytest.raises(ValueError, match=r"model\.pool is 'cls' in a cell, which has no place"):
         make_curve(study, lab.root)
+
+
+def test_a_planned_study_has_the_seeds_of_its_plan_and_says_that_looks_do_not_count(lab):
+    study = study_of(lab, seeds=3)
+    more = [
+        replace(one, overrides={**one.overrides, "seed_everything": n}, seed=n) for one in study.cells() for n in (3, 4)
+    ]
+    cells = [
+        {
+            "overrides": cell.overrides,
+            "seed": cell.seed,
+            "fingerprint": lab.run(cell, accuracy(cell), study="size").fingerprint,
+        }
+        for cell in {(str(cell.overrides)): cell for cell in [*study.cells(), *more]}.values()
+    ]
+    assert not any("planned looks" in note for note in make_curve(study, lab.root).notes)
+    looks = Looks((0, 1, 2, 3, 4), (3, 5), study.sha256)
+    (lab.root / "size" / "study.json").write_text(json.dumps({"cells": cells, "until_decided": looks.as_stored()}))
+    curve = make_curve(study, lab.root)
+    assert {tuple(point.values) for line in curve.lines["test_acc"] for point in line.points} == {(0, 1, 2, 3, 4)}
+    assert any(note.startswith("seeds were added at planned looks") for note in curve.notes)

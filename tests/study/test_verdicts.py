@@ -1,10 +1,17 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vitexp import stats
 from vitexp.record import read_records
+from vitexp.report.claims_text import contrast_words, footnotes
 from vitexp.study.claims.verdicts import CONTRADICT, DIFFER, SUPPORT, UNDECIDED, judge_claims, read_verdicts, verdict_of
 from vitexp.study.select import Runs
+from vitexp.study.sequence import Looks
+from vitexp.study.table import make_table
 
 RATES = [0.0003, 0.001, 0.003, 0.01]
 SEEDS = [0, 1, 2, 3, 4]
@@ -192,3 +199,61 @@ def test_where_there_is_nothing_it_says_so(lab):
     study = lab.study({"study.name": "s"}, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})
     with pytest.raises(ValueError, match="holds no finished run"):
         judge_claims([study.path], lab.root)
+
+
+@pytest.fixture
+def with_looks(lab):
+    """A study whose file has three seeds and whose plan had looks after 3 and 5: `none` was decided at the first."""
+    levels, seeds = {"none": 0.80, "1d": 0.90, "2d": 0.8973}, {"none": [0, 1, 2]}
+    study, values = fill(lab, levels, settings={"study.baseline": {"model.pos_embed": "1d"}}, seeds=[0, 1, 2])
+    cells = []
+    for cell in {cell.overrides["model.pos_embed"]: cell for cell in study.cells()}.values():
+        kind = cell.overrides["model.pos_embed"]
+        for seed in seeds.get(kind, SEEDS):
+            value = float(values[kind][seed])
+            one = replace(cell, overrides={**cell.overrides, "seed_everything": seed}, seed=seed)
+            record = lab.run(one, {"test_acc": value, "val_acc": value}, study="kinds")
+            cells.append({"overrides": one.overrides, "seed": seed, "fingerprint": record.fingerprint})
+    looks = Looks(tuple(SEEDS), (3, 5), study.sha256)
+    (lab.root / "kinds" / "study.json").write_text(json.dumps({"cells": cells, "until_decided": looks.as_stored()}))
+    return study
+
+
+def test_a_planned_study_is_judged_by_its_looks_as_its_table_is(lab, with_looks):
+    (worse,), (alike,) = (lines_of(with_looks, lab, name) for name in ("no positions", "kinds alike"))
+    entries = {one.arm.factors["model.pos_embed"]: one for one in make_table(with_looks, lab.root).entries["test_acc"]}
+    (at_first,) = (one.judgement for one in worse.judged if one.contrast.other == "1d")
+    assert (at_first.n, entries["none"].judgement.n) == (3, 3)
+    (at_last,) = (one.judgement for one in alike.judged)
+    assert (at_last.n, entries["2d"].judgement.n) == (5, 5)
+    # the last look has 0.032 of the 5 %, so its interval is wider than that of five seeds that nobody looked at
+    assert at_last.p_adjusted < 0.05
+    assert not at_last.is_different
+
+
+def test_without_the_seeds_of_the_first_look_nothing_is_decided(lab, with_looks):
+    for record in read_records(lab.root / "kinds")[0]:
+        if record.seed == 0 and record.config["model"]["pos_embed"] == "2d":
+            Path(record.directory, "record.json").unlink()
+    (line,) = lines_of(with_looks, lab, "kinds alike")
+    assert (line.verdict, line.judged[0].judgement.n) == (UNDECIDED, 4)
+    assert line.objection == "the seeds of the first planned look are not all there"
+
+
+def test_a_claim_says_where_the_table_shows_something_else(lab, monkeypatch):
+    """The only contrast of a claim is one of three comparisons of the table."""
+    monkeypatch.setitem(NOISE, "sincos2d", [3, -2, 1, 0, -2])
+    levels = {"none": 0.80, "1d": 0.90, "sincos2d": 0.90, "relative": 0.9075}
+    study, _ = fill(lab, levels, settings={"study.baseline": {"model.pos_embed": "1d"}}, spread=0.003)
+    (alike,), (none,) = (lines_of(study, lab, name) for name in ("kinds alike", "no positions"))
+    (one,) = alike.judged
+    entries = {one.arm.factors["model.pos_embed"]: one for one in make_table(study, lab.root).entries["test_acc"]}
+    assert one.in_table.low == pytest.approx(entries["relative"].judgement.low)
+    assert one.judgement.is_different
+    assert not one.in_table.is_different
+    assert contrast_words(alike, one)[2].endswith(", table: no difference shown")
+    report = judge_claims([study.path], lab.root)
+    assert any(note.startswith("Table: what the table") for note in footnotes(report))
+    same, unpaired = none.judged  # none - 1-D, which both show, and none - relative, which the table does not compare
+    assert (same.in_table.is_different, unpaired.in_table) == (True, None)
+    assert not [word for pair in none.judged for word in contrast_words(none, pair) if "table" in word]

@@ -126,6 +126,19 @@ def test_a_study_that_tunes_is_read_from_there_as_from_here(account, lab):
     assert written("there") == here
 
 
+@pytest.mark.parametrize("verb", ["table", "curve", "claims"])
+def test_a_sweep_that_serves_planned_looks_is_said_to_be_judged_without_them(verb, account, study, lab, capsys):
+    from vitexp.record import read_records
+    from vitexp.study.run.until import write_for_agents
+
+    write_for_agents(study, study.cells(), study.path)  # the file that agents are given
+    sweep = to_server(account, study, read_records(lab.root)[0])
+    assert cli.main([verb, "--from", "wandb", sweep, "--json"]) == 0
+    said = "this sweep serves planned looks (--until-decided), which W&B does not hold"
+    assert said in (output := capsys.readouterr().out)
+    assert "where runs/grown/study.json is" in output
+
+
 def test_a_failed_run_is_counted_as_that(sweep, capsys):
     assert cli.main(["curve", "--from", "wandb", sweep]) == 0
     told = " ".join(capsys.readouterr().out.split())

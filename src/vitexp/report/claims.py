@@ -112,6 +112,7 @@ def _numbers(found: ClaimVerdict) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"one": contrast.one, "other": contrast.other, "expected": contrast.expected}
         row |= {"contrast_verdict": one.verdict, "n": judged.n, "seeds": " ".join(map(str, judged.seeds))}
         row |= {"difference": judged.mean, **{key: getattr(judged, key) for key in _NUMBERS}}
+        row |= {"table_verdict": one.in_table.verdict if one.in_table else None}
         row |= {"paper_difference": text.paper_difference(found, one)}
         if found.claim.unit == "compute":
             row |= dict(zip(("factor", "factor_low", "factor_high"), text.factors(judged), strict=True))

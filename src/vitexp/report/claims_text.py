@@ -72,9 +72,19 @@ def contrast_words(found: ClaimVerdict, one: Judged) -> tuple[str, str, str]:
     effect = labels.signed(judged.mean, found.metric) + labels.half_width(judged, found.metric)
     if judged.p_equivalence is not None and contrast.expected == "alike":
         tests.append(f"p alike {labels.probability(judged.p_equivalence)}")
+    if table := table_words(found, one):
+        tests.append(f"table: {table}")
     if (beside := paper_difference(found, one)) is not None:
         tests.append(f"paper {labels.signed(beside, found.metric)}")
     return MINUS.join(sides), effect, ", ".join(tests)
+
+
+def table_words(found: ClaimVerdict, one: Judged) -> str:
+    """What the study's table shows of the same two arms, where that is something else; in either direction."""
+    margin = found.study.config.margin
+    here, there = ((it.is_different, it.is_within(margin)) for it in (one.judgement, one.in_table or one.judgement))
+    shown = [word for word, holds in zip(("a difference", "equivalent"), there, strict=True) if holds]
+    return "" if here == there else " and ".join(shown) or stats.NO_DIFFERENCE
 
 
 def factors(difference: stats.Judgement) -> list[float | None]:
@@ -218,6 +228,11 @@ _DIFFERENCES = (
     "claim hold together in 95 % of cases, and a verdict is what its interval excludes. p: no difference; p alike: the "
     "difference exceeds the margin of the study; both are adjusted alike."
 )
+_TABLE = (
+    "Table: what the table of the study shows of the same two arms, where that is something else. Its intervals hold "
+    "together, and its variances are shrunk, over all comparisons with the baseline in the primary metrics; those here "
+    "over the contrasts of one claim."
+)
 _VERDICTS = (
     "Supports: all of a line's contrasts are shown as the claim says. Contradicts: one is shown to be otherwise on the "
     "paper's own data and networks. Differs from the paper here: one is shown to be otherwise on others, of which the "
@@ -234,4 +249,6 @@ def footnotes(report: ClaimsReport) -> list[str]:
     compute = [_COMPUTE] if any(one.claim.unit == "compute" for one in report.verdicts) else []
     untouched = [f"No claim is touched by: {', '.join(report.untouched)}."] if report.untouched else []
     notes = _distinct(f"{one.study.name}: {note}." for one in report.verdicts for note in one.selection.notes)
-    return [_DIFFERENCES, _VERDICTS, *compute, *untouched, *notes, *(f"Left out: {why}." for why in report.unread)]
+    table = [_TABLE] if any(table_words(found, one) for found in report.verdicts for one in found.judged) else []
+    unread = [f"Left out: {why}." for why in report.unread]
+    return [_DIFFERENCES, *table, _VERDICTS, *compute, *untouched, *notes, *unread]

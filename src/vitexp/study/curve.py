@@ -38,6 +38,10 @@ from vitexp.study.tune import tune
 SIZES = ("data.train_images", "data.train_fraction")
 LINE = "line"
 """The key by which lines against cost are named."""
+_LOOKS = (
+    "seeds were added at planned looks, which the verdicts of vitexp table count: what is read off the lines takes the "
+    "number of seeds as fixed"
+)
 FAMILIES = {families.VIT: "ViT", families.HYBRID: "Hybrid", families.RESNET: "ResNet", families.OTHER: "Own stem"}
 
 
@@ -158,13 +162,14 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha))
     absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
+    looked = [_LOOKS] if selection.looks and any(compared.values()) else []
     return Curve(
         study=study,
         axis=axis,
         lines=lines,
         compared=compared,
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn),
+        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn, *looked),
     )
 
 

@@ -32,7 +32,7 @@ from vitexp.study.arm import (
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
 from vitexp.study.samples import unsound_answers
-from vitexp.study.sequence import stored_plan, with_all_seeds
+from vitexp.study.sequence import Looks, given_seeds, read_looks, stored_plan, with_seeds
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.study.wandb_answers import with_answers
@@ -42,6 +42,12 @@ SECONDS = 30
 """How long one question to W&B's server may take."""
 PAGE = 100
 """Runs with their configs in one of its answers."""
+PLANNED_LOOKS = "cells of planned looks, by vitexp sweep --until-decided"
+"""The description of a sweep that serves a plan, which W&B does not hold."""
+_WITHOUT_LOOKS = (
+    "this sweep serves planned looks (--until-decided), which W&B does not hold: verdicts take the number of seeds "
+    "as fixed, and so err in more than 5 % of studies; where runs/{name}/study.json is, `vitexp table FILE` counts them"
+)
 _FOLLOWS = ("data.content", "data.subset", "run.init_content")
 """Keys of a resolved config that no sweep sets: they follow from the data set and its size."""
 
@@ -74,6 +80,8 @@ class Selection:
     """The folder of the runs, or the W&B sweep"""
     damaged: tuple[str, ...] = ()
     """A sentence for each record that could not be read"""
+    looks: Looks | None = None
+    """The plan of a study that gets seeds until it is decided"""
 
     @cached_property
     def confounded(self) -> tuple[str, ...]:
@@ -96,13 +104,14 @@ class Selection:
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
     """The runs in `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
 
-    A study that gets seeds until it is decided has those that its arms were given.
+    A study that gets seeds until it is decided has all that its plan has given to its arms.
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
-    planned, runs = [], root
+    planned, runs, looks = [], root, None
     if not isinstance(runs, Runs):
         folder = Path(runs) / study.name
-        study = with_all_seeds(study, folder)
+        if looks := read_looks(folder):
+            study = with_seeds(study, given_seeds(folder))
         planned, (records, damaged) = _planned(folder), read_records(folder)
         tested = [with_tests(record, damaged) for record in records]
         runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged))
@@ -119,6 +128,7 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
         notes=(*check_alike(found, keys, runs.location), *runs.notes),
         location=runs.location,
         damaged=runs.damaged,
+        looks=looks,
     )
 
 
@@ -262,10 +272,12 @@ def read_sweep(address: str, file: str | None = None) -> tuple[Study, Runs]:
             f"the W&B sweep {path} is a {study.method} search, whose cells nobody knows beforehand; grids are read"
         )
     found = _read_runs(f"the W&B sweep {path}", runs)
+    if settings.get("description") == PLANNED_LOOKS:
+        found = replace(found, notes=(_WITHOUT_LOOKS.format(name=study.name),))
     if study.config.images != "such":
         return study, found
     records, notes = with_answers(zip(found.ids, found.records, strict=True), parts[0], parts[1], SECONDS)
-    return study, replace(found, records=records, notes=notes)
+    return study, replace(found, records=records, notes=(*found.notes, *notes))
 
 
 ServerRun = tuple[str, dict[str, Any], dict[str, Any], str]

@@ -19,7 +19,7 @@ from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.lines import SHARDS
 from vitexp.study.samples import sample_of
 from vitexp.study.select import Root, Runs, Selection, select
-from vitexp.study.sequence import Looks, read_looks
+from vitexp.study.sequence import Looks
 from vitexp.study.spec import Study, StudyConfig, as_study
 from vitexp.study.tune import tune
 
@@ -131,21 +131,10 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     """
     study = as_study(study)
     here = None if isinstance(root, Runs) else Path(root) / study.name
-    looks, selection = read_looks(here) if here else None, tune(select(study, root, where))
+    selection = tune(select(study, root, where))
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
-    means = mean_arms(arms, config.groups)
-    confounded = {id(arm): text for arm, text in zip(arms, selection.confounded, strict=True) if text}
-    for mean in means:  # where one of its data sets is
-        confounded |= {id(mean): confounded[id(one)] for one in reversed(mean.members) if id(one) in confounded}
-    every = (*arms, *means)
-    comparisons = Comparisons(every, config)
-    entries = [
-        _entry(arm, metric, comparisons, confounded.get(id(arm), ""))
-        for arm in every
-        for metric in dict.fromkeys(config.metrics)
-    ]
-    entries = _judged(entries, config, looks)
+    looks, entries = selection.looks, judged_entries(selection)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     compared = [(one.arm, one.baseline) for one in entries if one.judgement and one.baseline and one.arm.runs]
@@ -162,6 +151,23 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
         cautions=selection.cautions,
         notes=(*selection.notes, *gaps(arms, config.metrics), *_left_out(entries), *noted),
     )
+
+
+def judged_entries(selection: Selection) -> list[Entry]:
+    """Every arm, and then every mean over data sets, in every metric, with its verdict."""
+    arms, config = selection.arms, selection.study.config
+    means = mean_arms(arms, config.groups)
+    confounded = {id(arm): text for arm, text in zip(arms, selection.confounded, strict=True) if text}
+    for mean in means:  # where one of its data sets is
+        confounded |= {id(mean): confounded[id(one)] for one in reversed(mean.members) if id(one) in confounded}
+    every = (*arms, *means)
+    comparisons = Comparisons(every, config)
+    entries = [
+        _entry(arm, metric, comparisons, confounded.get(id(arm), ""))
+        for arm in every
+        for metric in dict.fromkeys(config.metrics)
+    ]
+    return _judged(entries, config, selection.looks)
 
 
 def place(arm: Arm, config: StudyConfig) -> tuple[Label, Label]:

@@ -19,7 +19,7 @@ from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_
 from vitexp.study.comparison import Comparisons
 from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
-from vitexp.study.table import check_finished
+from vitexp.study.table import Entry, check_finished, judged_entries
 from vitexp.study.trained import at_chance, chance_of
 from vitexp.study.tune import tune
 
@@ -31,6 +31,7 @@ CEILING = 0.99
 """Mean accuracy from which on all arms are as good as can be distinguished."""
 FEWEST_STEPS = 100
 """Optimiser steps from scratch below which a network is at the start of its training."""
+_WAITS = "the seeds of the first planned look are not all there"
 RISING = 0.05
 """Gain in validation accuracy over the last quarter of the steps from which on a training has not come to its end."""
 
@@ -42,6 +43,8 @@ class Judged:
     contrast: Contrast
     judgement: stats.Judgement
     verdict: str
+    in_table: stats.Judgement | None = None
+    """The same two arms in the study's table, whose intervals hold together over other comparisons"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +150,13 @@ def read_verdicts(study: Study, root: Root) -> list[ClaimVerdict]:
     """
     selection = tune(select(study, root))
     check_finished(selection)
-    return [verdict for claim in CLAIMS for verdict in _judge(claim, selection)]
+    entries = judged_entries(selection)
+    return [verdict for claim in CLAIMS for verdict in _judge(claim, selection, entries)]
 
 
-def _judge(claim: Claim, selection: Selection) -> Iterator[ClaimVerdict]:
-    """One claim in one study: all of its contrasts are judged as a family."""
-    study, arms = selection.study, selection.arms
+def _judge(claim: Claim, selection: Selection, entries: Sequence[Entry]) -> Iterator[ClaimVerdict]:
+    """One claim in one study: all of its contrasts are judged as a family; `entries` are those of the study's table."""
+    study, arms, looks = selection.study, selection.arms, selection.looks
     found = [
         (metric, finding)
         for metric in filter(claim.is_about, filter(is_accuracy, study.config.metrics))
@@ -166,18 +170,30 @@ def _judge(claim: Claim, selection: Selection) -> Iterator[ClaimVerdict]:
         for _, finding in found
         for contrast in finding.contrasts
     }
-    judgements = stats.judge(family, images=study.config.images == "such")
+    images = study.config.images == "such"
+    judgements = stats.judge(family, images=images)
+    looked = stats.decide(family, looks.seeds, looks.after, images=images) if looks else {}
+    judgements |= {key: one.judgement for key, one in looked.items()}
     for metric, finding in found:
-        objection = _objections(claim, study, finding, metric, arms)
+        waits = looks and not all(id(contrast) in looked for contrast in finding.contrasts)
+        objection = _objections(claim, study, finding, metric, arms, _WAITS if waits else "")
         otherwise = CONTRADICT if is_papers_protocol(claim, finding.arms) else DIFFER
         judged = []
         for contrast in finding.contrasts:
             judgement = judgements[id(contrast)]
             verdict = UNDECIDED if objection else verdict_of(contrast.expected, judgement, margin)
-            judged.append(Judged(contrast, judgement, otherwise if verdict == CONTRADICT else verdict))
+            verdict = otherwise if verdict == CONTRADICT else verdict
+            judged.append(Judged(contrast, judgement, verdict, _in_table(contrast, metric, entries)))
         yield ClaimVerdict(
             claim=claim, selection=selection, metric=metric, finding=finding, judged=tuple(judged), objection=objection
         )
+
+
+def _in_table(contrast: Contrast, metric: str, entries: Sequence[Entry]) -> stats.Judgement | None:
+    """The same two arms in the study's table, in whichever order; None where it does not compare them."""
+    sides = set(map(id, contrast.arms))
+    pairs = (one for one in entries if one.metric == metric and {id(one.arm), id(one.baseline)} == sides)
+    return next((one.judgement for one in pairs if len(sides) == 2), None)
 
 
 def verdict_of(expected: Expected, judgement: stats.Judgement, margin: float | None) -> str:
@@ -203,13 +219,15 @@ def is_papers_protocol(claim: Claim, arms: Sequence[Arm]) -> bool:
 # Why nothing follows from the runs behind a claim: they did not train, not long enough, not tuned, not alike.
 
 
-def _objections(claim: Claim, study: Study, finding: Finding, metric: str, every: Sequence[Arm]) -> str:
+def _objections(claim: Claim, study: Study, finding: Finding, metric: str, every: Sequence[Arm], first: str) -> str:
     """Every cause why the arms of a finding decide nothing, in one clause each; empty where they may.
 
-    `every` are all arms of the study, which may tell factors apart that two of them do not.
+    `every` are all arms of the study, which may tell factors apart that two of them do not; `first` is a cause that is
+    known already.
     """
     arms = finding.arms
     causes = (
+        first,
         finding.objection,
         *(f"not trained: {text.partition(': ')[2]}" for text in untrained(arms)),
         *_training(claim, study, arms, metric),

@@ -8,6 +8,7 @@ import yaml
 from vitexp.record import write_atomically
 from vitexp.study.arm import Arm, name, spelling
 from vitexp.study.cells import ADVICE, ARM, AS_TEXT, SEED, Cell
+from vitexp.study.select import PLANNED_LOOKS
 from vitexp.study.sequence import Looks, arms_of, given_seeds, read_looks
 from vitexp.study.spec import Study, parse_study
 from vitexp.study.table import Entry, Table, make_table, primary
@@ -78,6 +79,7 @@ def write_for_agents(study: Study, cells: Sequence[Cell], path: Path) -> None:
     fixed = {key: {"value": value} for key, value in cells[0].arguments.items() if key not in walked}
     content = {
         **({"program": study.program} if study.program else {}),
+        "description": PLANNED_LOOKS,
         "method": "grid",
         **({"metric": study.metric} if study.metric else {}),
         **({"command": list(study.command)} if study.command else {}),
