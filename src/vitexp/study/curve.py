@@ -163,7 +163,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha))
     absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
-    looked = [_LOOKS] if looks and any(compared.values()) else []
+    looked = [_LOOKS] if selection.looks and any(compared.values()) else []
     return Curve(
         study=study,
         axis=axis,

@@ -32,7 +32,7 @@ from vitexp.study.arm import (
 from vitexp.study.cells import SEED, Cell, make_cells
 from vitexp.study.comparison import Comparisons
 from vitexp.study.samples import unsound_answers
-from vitexp.study.sequence import Looks, read_looks, stored_plan, with_all_seeds
+from vitexp.study.sequence import Looks, given_seeds, read_looks, stored_plan, with_seeds
 from vitexp.study.spec import TOP_KEYS, Study, StudyConfig, make_config, parse_study, read_study
 from vitexp.study.trained import cut_short, finished_runs, stopped_at
 from vitexp.study.wandb_answers import with_answers
@@ -104,13 +104,14 @@ class Selection:
 def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> Selection:
     """The runs in `root` that belong to the cells of `study`; `where` keeps only runs whose config has these values.
 
-    A study that gets seeds until it is decided has those that its arms were given.
+    A study that gets seeds until it is decided has all that its plan has given to its arms.
     Raises: ValueError when the runs of one cell were configured differently, or when `where` fits no run.
     """
     planned, runs, looks = [], root, None
     if not isinstance(runs, Runs):
         folder = Path(runs) / study.name
-        looks, study = read_looks(folder), with_all_seeds(study, folder)
+        if looks := read_looks(folder):
+            study = with_seeds(study, given_seeds(folder))
         planned, (records, damaged) = _planned(folder), read_records(folder)
         tested = [with_tests(record, damaged) for record in records]
         runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged))

@@ -144,8 +144,3 @@ def given_seeds(folder: Path) -> dict[str, list[int]]:
     for cell in stored_plan(folder)["cells"]:
         found.setdefault(_name(cell["overrides"]), []).append(cell["seed"])
     return found
-
-
-def with_all_seeds(study: Study, folder: Path) -> Study:
-    """The study with the seeds that its arms have been given by the plan; as it is where it has none."""
-    return study if read_looks(folder) is None else with_seeds(study, given_seeds(folder))

@@ -132,10 +132,9 @@ def make_table(study: str | Path | Study, root: Root = "runs", where: Mapping[st
     study = as_study(study)
     here = None if isinstance(root, Runs) else Path(root) / study.name
     selection = tune(select(study, root, where))
-    looks = selection.looks
     check_runs(selection)
     arms, config = selection.arms, selection.study.config
-    entries = judged_entries(selection)
+    looks, entries = selection.looks, judged_entries(selection)
     held = {metric: [entry for entry in entries if entry.metric == metric] for metric in config.metrics}
     places = [place(arm, config) for arm in arms]
     compared = [(one.arm, one.baseline) for one in entries if one.judgement and one.baseline and one.arm.runs]
