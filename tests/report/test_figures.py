@@ -12,8 +12,10 @@ from rich.console import Console
 
 from vitexp.report import style
 from vitexp.report.draw_curve import caption, draw_curve, write_curve
-from vitexp.report.draw_dots import write_dots
+from vitexp.report.draw_dots import draw_dots, write_dots
+from vitexp.report.view import arm_label
 from vitexp.study.curve import make_curve
+from vitexp.study.table import make_table
 
 SIZES = [64, 128, 256, 512, 1024]
 
@@ -197,6 +199,26 @@ def test_the_dots_of_a_table_are_drawn_with_gaps_and_all(lab, filled, tmp_path):
     with Image.open(png) as image:
         assert image.size[0] > 1000
         assert math.prod(image.size) > 1_000_000
+
+
+def test_long_names_of_arms_take_several_lines_and_leave_room_for_the_dots(lab):
+    parts = ["dropout", "drop_path", "registers", "patch_dropout", "weight_decay", "label_smoothing"]
+    fixed = [{f"model.{key}": 0.1 * (key == changed) for key in parts} for changed in ("", *parts)]
+    settings = {"study.name": "long", "study.baseline": fixed[0]}
+    study = lab.study(settings, {"arm": fixed, "seed_everything": [0, 1, 2]})
+    lab.fill(study, lambda cell: {"test_acc": 0.9 + 0.01 * cell.seed * (1 + cell.index % 2)})
+    table = make_table(study, lab.root)
+    with style.settings():
+        figure = draw_dots(table)
+    means, differences = figure.axes
+    names = [tick.get_text() for tick in means.get_yticklabels()]
+    assert [" ".join(name.split()) for name in names] == [arm_label(table, arm) for arm in table.arms]
+    assert {len(name.splitlines()) > 1 for name in names} == {True}
+    assert max(len(line) for name in names for line in name.splitlines()) <= 48
+    width, height = figure.get_size_inches()
+    assert min(axes.get_position().width * width for axes in (means, differences)) > 1.5
+    tall = max(len(name.splitlines()) for name in names)
+    assert means.get_position().height * height / len(names) > tall * 10 * 1.15 / 72  # no name runs into the next
 
 
 def test_many_arms_are_listed_under_each_other_and_share_a_reason(lab, tmp_path):

@@ -214,11 +214,16 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><title>A &lt; B</title><script>alert(1)</script></svg>'
     (folder / "cka.svg").write_text(svg)
     (folder / "drop.csv").write_text("arm,drop\n<script>,0.5\nx\n")
+    painted = f'{svg[:-6]}<image href="data:image/png;base64,AAAA"/></svg>'
+    (folder / "filters.svg").write_text(painted)
     (folder / "large.svg").write_text(svg + " " * 700_000)
     text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
-    (alt, url), *_ = re.findall(r'<img alt="([^"]*)" src="data:image/svg\+xml,([^"]*)">', text)
-    assert alt == "A &lt; B"
-    assert unquote(url) == svg
+    found = re.findall(r'<img(.*?) alt="([^"]*)" src="data:image/svg\+xml,([^"]*)">', text)
+    # what is drawn turns dark with the page, and pixels of photographs do not
+    assert [(kind, alt, unquote(url)) for kind, alt, url in found] == [
+        (' class="drawn"', "A &lt; B", svg), ("", "A &lt; B", painted)
+    ]  # fmt: skip
+    assert re.search(r"prefers-color-scheme: dark\) \{\s*img .*img\.drawn \{ filter: invert", text)
     assert "<th>&lt;script&gt;<td>0.5\n" in text
     assert "large.svg is not taken in" in text
     assert text.count("<script>") == 1

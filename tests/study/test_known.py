@@ -91,6 +91,7 @@ def test_a_folder_without_the_experiments_is_told_how_to_get_them(tmp_path, monk
 
 def test_a_name_that_is_none_is_refused():
     with pytest.raises(
-        ValueError, match="'digit' is no known result; give one of better_plain_vit, cifar10_laptop, cifar10_positions, dig"
+        ValueError,
+        match="'digit' is no known result; give one of better_plain_vit, cifar10_laptop, cifar10_positions, dig",
     ):
         find("digit")

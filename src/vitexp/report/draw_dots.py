@@ -1,5 +1,6 @@
 """Draws a table: every arm as a dot with its interval and its seeds, and its difference to the baseline beside it."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vitexp.study.table import Entry, Table, make_table, place
 WIDTH_INCHES, ARM_INCHES, BETWEEN_INCHES = 9.6, 0.32, 0.8
 _HEAD, _FOOT, _VERDICT = 0.7, 0.62, 1.5
 _BOLD = 1.13  # how much wider bold letters are
+_LETTERS = 48  # of a line of an arm's name
 
 
 def write_dots(
@@ -40,9 +42,11 @@ def draw_dots(table: Table) -> Figure:
     paper = published(config.paper) if config.paper else None
     foot = " ".join((*labels.cautions(table.cautions), caption(table, paper)))
     counts = labels.span([one for entries in table.entries.values() for one in seed_counts(entries)])
-    count, panel = len(table.entries), ARM_INCHES * len(table.arms) + 0.15
     first = next(iter(table.entries.values()))
-    letters = max(len(arm_label(table, one.arm)) * (_BOLD if one.is_baseline else 1) for one in first)
+    names = [(_wrapped(table, one).split("\n"), _BOLD if one.is_baseline else 1) for one in first]
+    letters = max(len(line) * wider for lines, wider in names for line in lines)
+    inches = max(ARM_INCHES, 0.08 + 0.16 * max(len(lines) for lines, _ in names))
+    count, panel = len(table.entries), inches * len(table.arms) + 0.15
     figure, panels = style.page(
         (WIDTH_INCHES, _HEAD + count * panel + (count - 1) * BETWEEN_INCHES + _FOOT),
         (0.3 + 0.077 * letters, _FOOT, _VERDICT, _HEAD),
@@ -81,6 +85,12 @@ def caption(table: Table, paper: Published | None) -> str:
     return text
 
 
+def _wrapped(table: Table, entry: Entry) -> str:
+    """The name of an arm on as few lines as it takes; a value stays on the line of its key."""
+    kept = arm_label(table, entry.arm).replace(" ", "\u00a0").replace(",\u00a0", ", ")
+    return textwrap.fill(kept, _LETTERS, break_long_words=False).replace("\u00a0", " ")
+
+
 def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry], paper: Published | None) -> None:
     metric, config = entries[0].metric, table.study.config
     scale = 100 if is_share(metric) else 1
@@ -105,7 +115,7 @@ def _row(means: Axes, differences: Axes, table: Table, entries: Sequence[Entry],
     means.set_xlabel(labels.metric_label(metric) + (" (%)" if scale == 100 else ""))
     differences.set_xlabel("difference" + (" (points)" if scale == 100 else ""))
     for axes in (means, differences):
-        axes.set_yticks(range(len(entries)), [arm_label(table, entry.arm) for entry in entries])
+        axes.set_yticks(range(len(entries)), [_wrapped(table, entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.45, -0.55)
         axes.spines["left"].set_visible(False)
         axes.grid(False, axis="y")

@@ -42,7 +42,9 @@ def write_picture(what: str, shown: Shown, folder: Path, name: str) -> tuple[Pat
 def _page(shown: Shown, title: str, foot: str, height: float = 4.35, panels: int = 1) -> tuple[Figure, Sequence[Axes]]:
     over = " Bars and bands: 95 % intervals over seeds, each by itself." if shown["half"] is not None else ""
     texts = title + ": difference" * shown["difference"], shown["below"], _foot(shown, foot) + over
-    figure, axes = style.page((_WIDTH, height), (0.78, 0.6, 0.216, 0.782), texts, (panels, 1), (0, 0.15), sharex=True)
+    figure, axes = style.page(
+        (_WIDTH, height), (0.78, 0.6, 0.216, 0.782), texts, (panels, 1), (0, 0.15), sharex=True, sharey=True
+    )
     return figure, list(axes[:, 0])
 
 
@@ -76,7 +78,7 @@ def _distance(shown: Shown) -> Figure:
     return figure
 
 
-def _lines(shown: Shown, x: np.ndarray, word: str, title: str, foot: str) -> tuple[Figure, Sequence[Axes]]:
+def _lines(shown: Shown, x: np.ndarray, word: str, unit: str, title: str, foot: str) -> tuple[Figure, Sequence[Axes]]:
     """A panel for each table or layer, or for some where there are many."""
     mean, half = shown["mean"], shown["half"]
     chosen = np.unique(np.linspace(0, len(mean) - 1, min(len(mean), _MOST_PANELS)).round()).astype(int)
@@ -91,14 +93,14 @@ def _lines(shown: Shown, x: np.ndarray, word: str, title: str, foot: str) -> tup
         axes.axhline(0, color=style.FAINT, linewidth=0.8)
         if len(chosen) > 1:
             axes.text(1, 1, f"{word} {index}", transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5)
+    panels[len(panels) // 2].set_ylabel(unit, y=0.5 if len(panels) % 2 else 1.0)
     return figure, panels
 
 
 def _decay(shown: Shown) -> Figure:
     foot = "Cosine of the position vectors of two patches, mean over all pairs that are as far apart."
-    figure, panels = _lines(shown, shown["distances"], "table", "Similarity of positions by distance", foot)
+    figure, panels = _lines(shown, shown["distances"], "table", "cosine", "Similarity of positions by distance", foot)
     panels[-1].set_xlabel("distance (patches)")
-    panels[len(panels) // 2].set_ylabel("cosine")
     return figure
 
 
@@ -106,13 +108,12 @@ def _offsets(shown: Shown) -> Figure:
     reach, columns = shown["mean"].shape[-1] // 2, shown["grid"][1]
     foot = "Added to the logits of the attention, mean over heads, queries and images, less each query's mean. "
     foot += f"The grid has {columns} columns: offset {columns} is the patch below."
-    figure, panels = _lines(shown, np.arange(-reach, reach + 1), "layer", "What relative positions add", foot)
+    figure, panels = _lines(shown, np.arange(-reach, reach + 1), "layer", "logit", "What relative positions add", foot)
     step = columns * max(1, round(reach / columns / 6))
     panels[-1].set_xticks(np.arange(-(reach // step) * step, reach + 1, step))
     for axes in panels:
         axes.grid(True, axis="x")
     panels[-1].set_xlabel("offset in the sequence (key − query)")
-    panels[len(panels) // 2].set_ylabel("logit")
     return figure
 
 

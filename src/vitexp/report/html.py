@@ -114,14 +114,15 @@ def _curves(table: Table, runs: Root, where: Where) -> Iterator[tuple[str, Marku
         title = f"Against {labels.key_label(curve.axis)}"
         with style.settings():
             url = style.data_url(style.svg(draw_curve(curve)))
-        yield title, as_html('<img alt="{}" src="{}">', title, url), readings(curve)
+        yield title, as_html('<img class="drawn" alt="{}" src="{}">', title, url), readings(curve)
 
 
 def _claims(table: Table, runs: Root, where: Where) -> tuple[ClaimsReport, dict[str, list[list[ClaimVerdict]]]]:
     """The claims that the finished runs test, and the lines of each; those without a contrast by their reason."""
     selection = select(table.study, runs, where)
     records = tuple(run for arm in selection.arms for run in arm.runs.values())
-    report = judge_claims(read=[(table.study, Runs(location=selection.location, records=records))])
+    kept = Runs(location=selection.location, records=records)  # the place itself has the looks of a planned study
+    report = judge_claims(read=[(table.study, kept if where else runs)])
     lines: dict[str, dict[Any, list[ClaimVerdict]]] = {claim.name: {} for claim in CLAIMS if report.of(claim)}
     for found in report.verdicts:
         alike = id(found) if found.judged else (found.verdict, claims_text.why(found))

@@ -17,7 +17,7 @@ from vitexp.study.arm import Arm, cut, instability, is_number, name, untrained
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
 from vitexp.study.comparison import Comparisons
-from vitexp.study.select import Root, Runs, Selection, found_study, select, study_folders
+from vitexp.study.select import Root, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import Entry, check_finished, judged_entries
 from vitexp.study.trained import at_chance, chance_of
@@ -97,7 +97,7 @@ class ClaimsReport:
 
 
 def judge_claims(
-    paths: Sequence[str | Path] = (), root: str | Path = "runs", read: Sequence[tuple[Study, Runs]] = ()
+    paths: Sequence[str | Path] = (), root: str | Path = "runs", read: Sequence[tuple[Study, Root]] = ()
 ) -> ClaimsReport:
     """The verdicts on the sweep files and folders in `paths`, and of the runs in `read`, which lie elsewhere.
 
