@@ -85,6 +85,28 @@ def test_what_only_trains_is_not_called_the_baseline(capsys):
     )
 
 
+def test_a_schedule_that_no_run_could_follow_is_refused(capsys):
+    Path("checked_ideas.py").write_text(GOOD.replace("return 0.5 *", "return 1.5 *"))
+    assert cli.main(["selfcheck", *SMALL, "--model.schedule=checked_ideas:Cyclic"]) == cli.BAD_INPUT
+    said = "schedule checked_ideas:Cyclic gives 3 at step 0 of 1000, and must give a share of model.lr"
+    assert said in capsys.readouterr().err
+
+
+def test_an_augmentation_that_changes_no_image_is_named(capsys):
+    words = ["selfcheck", *SMALL, "--data.auto_augment=checked_ideas:Speckle", "--data.augment=flip"]
+    Path("checked_ideas.py").write_text(GOOD)
+    assert cli.main([*words, "--data.options.auto_augment.share=0.001"]) == 0
+    assert "augmentation        holds     auto_augment checked_ideas:Speckle changes images" in capsys.readouterr().out
+    assert cli.main([*words, "--data.options.auto_augment.share=0"]) == 1
+    said = "augmentation        FAILS     auto_augment checked_ideas:Speckle changed none of 300 images; connect it"
+    assert said in capsys.readouterr().out
+    Path("checked_ideas.py").write_text(GOOD.replace("np.uint8(128), image)", "np.uint8(128), image)[1:]"))
+    sys.modules.pop("checked_ideas")
+    own.load.cache_clear()
+    assert cli.main(words) == cli.BAD_INPUT
+    assert "gives uint8 (7, 8, 3) and must give uint8 (8, 8, 3); mend that class" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -111,6 +111,15 @@ def test_onnxruntime_gives_the_same_logits_for_any_number_of_images(tmp_path, ax
         torch.testing.assert_close(torch.from_numpy(read), logits[:count], rtol=0, atol=1e-4)
 
 
+def test_a_part_that_takes_the_number_of_images_for_a_fixed_one_is_no_onnx_file(tmp_path, ideas, capsys):
+    pytest.importorskip("onnxruntime")
+    source = "return norm(tokens).mean(1) + torch.zeros(len(tokens), tokens.shape[-1])"
+    ideas.write_text(ideas.read_text().replace("longest = tokens", f"{source}\n        longest = tokens"))
+    saved(tmp_path, arch="w32d1m64h2/2", pool="ideas:TopK")
+    assert export(tmp_path, "out.onnx", "onnx", "--allow-import") == 2
+    assert "a part of your own must take from x.shape[0] and not from len(x), fails: " in capsys.readouterr().err
+
+
 CONV = partial(StdConv2d, eps=1e-10)
 TRUNKS = {
     "bit": {"arch": "R50x0.5"},

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitexp.own import SLOTS, failing, load
 
-_IMAGES = 4
+_IMAGES, _TRIES = 4, 100
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,14 @@ def check(step: OwnStep, size: int) -> None:
             f"auto_augment {step.path} gives an image other pixels when other images come before it; draw from the "
             "generator that it is given, and keep nothing"
         )
+
+
+def changes_something(step: OwnStep, size: int) -> bool:
+    """Whether any of many images becomes another: of noise in dark, in bright and in all tones. Raises: as `check`."""
+    from vitexp.data.policy import applied
+
+    check(step, size)
+    shades = np.random.default_rng(1).integers(0, 256, (3, size, size, 3), np.uint8)
+    images = np.stack([shades[0], shades[1] // 4, 255 - shades[2] // 4])
+    tries = (applied(images, step, 0, 0, 0, epoch, np.arange(3)) for epoch in range(_TRIES))
+    return any(not np.array_equal(found, images) for found in tries)

@@ -7,25 +7,22 @@ is reported.
 import copy
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 from vitexp.eval.flops import counted_macs, forward_macs
-from vitexp.eval.subject import Subject, apart, put_buffers, same, unlike, unlike_attributes, unsaved
+from vitexp.eval.own_work import few, idle_options, ignored, named, own_parts, weight
+from vitexp.eval.subject import EQUAL, Subject, apart, put_buffers, same, unlike, unlike_attributes, unsaved
 from vitexp.nn.init import generator_for
 from vitexp.nn.pool import POOLS
 from vitexp.nn.table import TABLES, settled
 from vitexp.nn.vit import ViT, ViTConfig
 from vitexp.own import WrongPart, said
-from vitexp.words import listed
 
 Verdict = Literal["holds", "FAILS", "reported"]
-EQUAL = 3e-5
-"""Logits whose largest difference is a smaller share of the largest are equal but for rounding in fp32."""
 BF16 = 0.1
 """The same in bf16, whose numbers have 3 digits."""
 DROWNED = 0.03
@@ -35,7 +32,6 @@ _DRAWN = ("drop", "stochastic")
 """What is in the names of options that draw at random in training."""
 _ORDERLESS = {"pos_embed": ("none",), "attention": ("full",), "pool": tuple(POOLS)}
 """Built-in values that do not see the order of the patches."""
-_few = partial(listed, most=3)
 
 
 class Line(NamedTuple):
@@ -87,9 +83,12 @@ def _changes(s: Subject) -> str:
     if not s.changed:
         raise Unsaid("the network is the baseline's")
     if (share := apart(s.plain[:1], s.logits(0, base=True))) > EQUAL:
-        if "pos_embed" in _own(s) and apart(s.trained, s.placeless) <= EQUAL:
-            raise Fault(f"{_parts(s, ['pos_embed'])} changes nothing: logits are those without positions; connect it")
-        return f"logits differ from the baseline's by up to {_percent(share)}"
+        if fault := ignored(s) or weight(s):
+            raise Fault(fault)
+        text = f"logits differ from the baseline's by up to {_percent(share)}"
+        if idle := idle_options(s):
+            raise Unsaid(f"{text}; the network is the same with {few(idle)} left out")
+        return text
     if apart(s.trained, s.logits(0, 1, train=True, base=True)) > EQUAL:
         return "in training alone; in eval mode logits are the baseline's"
     what = " and ".join(f"{name} {here}" for name, (here, _) in s.changed.items())
@@ -99,7 +98,7 @@ def _changes(s: Subject) -> str:
 def _starts_equal(s: Subject) -> str:
     """Parameters that the baseline has too start with its bits."""
     if names := s.starts.apart:
-        raise Fault(f"{_few(names)} start with other values than in the baseline; draw by name (init_rules)")
+        raise Fault(f"{few(names)} start with other values than in the baseline; draw by name (init_rules)")
     return f"all {len(s.starts.shared)} parameters that the baseline has too start as there"
 
 
@@ -112,9 +111,9 @@ def _gradients(s: Subject) -> str:
         silent &= _without_gradient(s)
     unread = _unread(s, sorted(silent))
     if dead := sorted(silent - unread):
-        raise Fault(f"no gradient reaches {_few(dead)}; use it, or make it a buffer")
+        raise Fault(f"no gradient reaches {few(dead)}; use it, or make it a buffer")
     if unread:
-        raise Unsaid(f"{_few(sorted(unread))} changes tokens of the last layer alone that the head does not read")
+        raise Unsaid(f"{few(sorted(unread))} changes tokens of the last layer alone that the head does not read")
     return f"gradient reaches all {sum(1 for _ in s.network.parameters())} parameters"
 
 
@@ -122,7 +121,7 @@ def _without_gradient(s: Subject) -> set[str]:
     learned = {name: one.grad for name, one in s.network.named_parameters() if one.requires_grad}
     largest = {name: 0.0 if one is None else float(one.norm(math.inf)) for name, one in learned.items()}
     if odd := [name for name, value in largest.items() if not math.isfinite(value)]:
-        raise Fault(f"the gradient of {_few(odd)} is NaN or infinite; bound the slope of what they go through")
+        raise Fault(f"the gradient of {few(odd)} is NaN or infinite; bound the slope of what they go through")
     return {name for name, value in largest.items() if not value}
 
 
@@ -140,21 +139,16 @@ def _size(s: Subject) -> str:
     """Parameters and multiply-accumulates, beside the baseline's; formulas agree with torch's own count."""
     here, there = (sum(p.numel() for p in network.parameters()) for network in (s.network, s.starts.base))
     macs, base = forward_macs(s.config), forward_macs(s.baseline)
-    bare = {axis for axis, module in _own(s).items() if not any(True for _ in module.parameters())}
+    bare = {axis for axis, module in own_parts(s).items() if not any(True for _ in module.parameters())}
     if wrong := [axis for axis, value in s.declared("adds_parameters").items() if value and axis in bare]:
-        raise Fault(f"{_parts(s, wrong)} declares adds_parameters True and has none; mend one of both")
-    if stated := [axis for axis in _own(s) if TABLES[axis].has_formula(getattr(s.config, axis))]:
+        raise Fault(f"{named(s, wrong)} declares adds_parameters True and has none; mend one of both")
+    if stated := [axis for axis in own_parts(s) if TABLES[axis].has_formula(getattr(s.config, axis))]:
         formula, counted = forward_macs(s.config, as_computed=True), counted_macs(settled(s.config))
         if abs(formula / counted - 1) > _MACS:
             what = f"an image takes {formula:,} multiplications, and torch counts {counted:,}"
-            raise Fault(f"with macs of {_parts(s, stated)} {what}; mend macs")
+            raise Fault(f"with macs of {named(s, stated)} {what}; mend macs")
     cost = f"{macs / 1e9:.4g} GMAC an image ({100 * (macs / base - 1):+.2f} %)"
     raise Unsaid(f"{here:,} parameters ({here - there:+,}), {cost}")
-
-
-def _own(s: Subject) -> dict[str, Any]:
-    """The parts of the user's own, by axis."""
-    return {str(module.own_axis): module for module in s.network.modules() if hasattr(module, "own_axis")}
 
 
 def _permutation(s: Subject) -> str:
@@ -168,9 +162,9 @@ def _permutation(s: Subject) -> str:
     wrong = [axis for axis, value in declared.items() if value != invariant]
     alike = {axis: getattr(s.config, axis) in words for axis, words in _ORDERLESS.items() if axis not in wrong}
     if wrong and not invariant and not all(alike.values()):
-        raise Unsaid(f"{text}; whether {_parts(s, wrong)} does that cannot be told beside parts that see the order too")
+        raise Unsaid(f"{text}; whether {named(s, wrong)} does that cannot be told beside parts that see the order too")
     if wrong:
-        raise Fault(f"{_parts(s, wrong)} declares permutation_invariant {not invariant}, but {text}; mend one of both")
+        raise Fault(f"{named(s, wrong)} declares permutation_invariant {not invariant}, but {text}; mend one of both")
     if not declared:
         raise Unsaid(f"{text}; nothing declares it")
     return f"{text}, as declared"
@@ -184,7 +178,8 @@ def _reaches(s: Subject) -> str:
         raise Fault("no patch reaches the head: every image has one answer; let what the head reads see the patches")
     if (share := apart(s.plain[:1], s.plain[1:])) < DROWNED:
         raise Fault(
-            f"two images have one answer up to {_percent(share)}: what is added drowns the patches; scale it down"
+            f"two images have one answer up to {_percent(share)}: what is added drowns the patches, or what they give "
+            "vanishes; mend the scale"
         )
     if not s.patches:
         raise Unsaid("there are no tokens")
@@ -214,12 +209,12 @@ def _modes(s: Subject) -> str:
     drawn = [name for name in names if any(word in name for word in _DRAWN) and getattr(s.config, name)]
     declared = [axis for axis, value in s.declared("differs_in_training").items() if value]
     if share <= EQUAL and declared:
-        what = f"{_parts(s, declared)} declares differs_in_training True"
+        what = f"{named(s, declared)} declares differs_in_training True"
         raise Fault(f"{what} and is alike in both modes; mend one of both")
     if share <= EQUAL:
         return "training and eval mode are alike"
     if drawn or declared:
-        return f"training and eval mode differ, as {_parts(s, drawn + declared)} says"
+        return f"training and eval mode differ, as {named(s, drawn + declared)} says"
     raise Fault(f"training and eval mode differ by up to {_percent(share)}; declare differs_in_training, or mend it")
 
 
@@ -240,7 +235,7 @@ def _precision(s: Subject) -> str:
 def _seed(s: Subject) -> str:
     """One seed gives one network and one training pass."""
     if names := s.starts.again:
-        raise Fault(f"{_few(names)} start with other values in a second build from one seed; draw by torch's generator")
+        raise Fault(f"{few(names)} start with other values in a second build from one seed; draw by torch's generator")
     if s.random["training"]:
         what = "draw by torch's generator alone, and keep what passes change in buffers"
         raise Fault(f"two training passes from one seed differ; {what}")
@@ -259,17 +254,17 @@ def _survives(s: Subject) -> str:
     torch.load(io.BytesIO(stored.getvalue()), weights_only=True)  # tensors are safe, and large
     fresh.load_state_dict(state)
     if lost := unsaved(s.network, fresh):
-        raise Fault(f"{_few(lost)} is not saved, and a new network has other values; make it a persistent buffer")
+        raise Fault(f"{few(lost)} is not saved, and a new network has other values; make it a persistent buffer")
     second = s.optimize(fresh)
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # it would share the tensors
     if lost := unlike_attributes(first, second):
-        raise Fault(f"{_few(lost)} of the optimizer is not in its state_dict(); keep it in self.state")
+        raise Fault(f"{few(lost)} of the optimizer is not in its state_dict(); keep it in self.state")
     answers = []
     for network in (s.network, fresh):
         with torch.no_grad(), s.seeded(s.seed):
             answers.append(network.train()(s.images[:1]))
     for name, parameter in s.network.named_parameters():  # equal passes have equal gradients
-        fresh.get_parameter(name).grad = parameter.grad
+        fresh.get_parameter(name).grad = copy.deepcopy(parameter.grad)  # an optimizer may write into it
     first.step()
     second.step()
     if s.random["training"]:
@@ -294,11 +289,6 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "seed": _seed,
     "save and resume": _survives,
 }
-
-
-def _parts(s: Subject, names: Iterable[str]) -> str:
-    """Options with their values: `dropout 0.1`."""
-    return _few([f"{name} {getattr(s.config, name)}" for name in names])
 
 
 def _percent(share: float) -> str:

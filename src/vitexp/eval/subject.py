@@ -1,14 +1,16 @@
 """A network under test, beside its baseline: what both answer to random images.
 
 Parameters that start at one value, such as the head's zeros and the gate of a branch, are moved by a random draw, the
-same for equal names: so a branch that begins closed is told from one that is dead. Passes are made when first asked
+same for equal names, and so are small ones of the user's own parts: so a branch that begins closed is told from one
+that is dead, or far too weak. Passes are made when first asked
 for, and shared by the checks, so that B/16 takes seconds.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields
-from functools import cached_property
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,8 @@ from vitexp.nn.position import Position
 from vitexp.nn.table import TABLES
 from vitexp.nn.vit import ViT, ViTConfig, build
 
+EQUAL = 3e-5
+"""Logits whose largest difference is a smaller share of the largest are equal but for rounding in fp32."""
 MOVED_STD = 0.05
 """About the size of a learned weight in a network of width 768."""
 _NO_CHOICE = ("image_size", "classes", "sources")
@@ -148,16 +152,45 @@ class Subject:
         """The training pass: logits, gradients of the stem's tokens, and the buffers as it leaves them."""
         return *self.backward(), _copied(self.network)
 
-    @cached_property
-    def placeless(self) -> Tensor:
-        """Training mode, images 0 and 1, without the position."""
-        network: Any = self.network
+    def placed(self, base: bool = False) -> float:
+        """How far the position moves logits: training mode, images 0 and 1."""
+        network: Any = self.starts.base if base else self.network
+        with_it = self.logits(0, 1, train=True, base=True) if base else self.trained
         mine = network.position
         network.position = Position(mine.layout, mine.at)
         try:
-            return self.logits(0, 1, train=True)
+            return apart(with_it, self.logits(0, 1, train=True, base=base))
         finally:
             network.position = mine
+
+    def is_alike(self, **options: Any) -> bool:
+        """Whether with other options the logits in training mode are these to the bit."""
+        try:
+            other = self.make(replace(self.config, **options), self.seed)
+        except ValueError:
+            return False
+        _move(other)
+        with torch.no_grad(), self.seeded(self.seed):
+            return same(other.train()(self.images[:2]).float(), self.trained)
+
+    def weights(self, base: bool = False) -> Mapping[str, float]:
+        """By axis of the user's own parts, how far what stands in their place spreads each channel (of a pool: what the
+        head is given), all layers together; of a position, how far it moves logits.
+        """
+        found, network = defaultdict[str, float](float), self.starts.base if base else self.network
+        modules = dict(network.named_modules())
+
+        def note(axis: str, _module: nn.Module, given: Any, result: Any) -> None:
+            found[axis] += float((given[0] if axis == "pool" else result).float().flatten(0, -2).std(0).mean())
+
+        own = {path: part.own_axis for path, part in self.network.named_modules() if hasattr(part, "own_axis")}
+        with ExitStack() as hooks:
+            for path, axis in own.items():
+                if module := modules.get("head" if axis == "pool" else path):
+                    hooks.enter_context(module.register_forward_hook(partial(note, axis)))
+            if set(own.values()) != {"pos_embed"}:  # of which methods are called, and no module
+                self.logits(0, 1, base=base)
+        return found | ({"pos_embed": self.placed(base)} if hasattr(network, "position") else {})
 
     @property
     def trained(self) -> Tensor:
@@ -199,8 +232,9 @@ class Subject:
 
 @torch.no_grad()
 def _move(network: nn.Module) -> None:
+    own = tuple(f"{path}." for path, module in network.named_modules() if hasattr(module, "own_axis"))
     for name, parameter in network.named_parameters():
-        if _is_constant(parameter):
+        if _is_constant(parameter) or (name.startswith(own) and parameter.abs().max() < 2 * MOVED_STD):
             parameter.add_(torch.randn(parameter.shape, generator=generator_for(0, name)), alpha=MOVED_STD)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitexp.nn.config import pair
 from vitexp.nn.vit import ViT, build
+from vitexp.own import failing
 from vitexp.record import write_atomically
 from vitexp.tools.network import open_chosen
 from vitexp.weights.google import npz_bytes, npz_state
@@ -85,6 +86,7 @@ def _format_of(out: Path) -> str:
 
 
 _MOST_BYTES = 2**31  # an ONNX file counts in 31 bits
+_ONNX = "ONNX for any number of images, which a part of your own must take from x.shape[0] and not from len(x),"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -100,7 +102,7 @@ def _onnx_bytes(model: Any) -> bytes:
         raise ValueError(f"an ONNX file cannot hold {size / 1e9:.1f} GB of weights, at most {_MOST_BYTES / 1e9:.1f}")
     images = torch.zeros(2, 3, *pair(model.config.image_size))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports its steps, and warns of its own parts
-    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+    with failing(_ONNX), warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
         program = torch.onnx.export(
             model.eval().cpu(),
             (images,),
@@ -118,7 +120,12 @@ def _by_onnxruntime(path: Path, model: Any) -> Network:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    def read(images: torch.Tensor) -> torch.Tensor:
+        with failing(_ONNX):
+            return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    return read
 
 
 def _by_us(path: Path, model: Any) -> Network:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from vitexp.data.opened import OpenedSet
+from vitexp.data.own_augment import OwnStep, changes_something
 from vitexp.data.sources.published_sizes import SIZES, PublishedData
-from vitexp.eval.certificate import certify
+from vitexp.eval.certificate import Line, certify
 from vitexp.eval.subject import Subject
 from vitexp.json_text import as_text
 from vitexp.nn.arch import parse_arch
@@ -22,9 +23,9 @@ from vitexp.nn.table import TABLES
 from vitexp.nn.vit import ViTConfig, resolve
 from vitexp.train.command import TrainingCommand
 from vitexp.train.config import ClassifyConfig
-from vitexp.train.optim import build_optimizer
+from vitexp.train.optim import build_optimizer, check_length
 
-_LIKE = "imagenet"
+_LIKE, _STEPS = "imagenet", 1000
 _ABOUT = (
     "Checks a network on random images before anything trains: that the options that differ from the baseline's do "
     "something, that they alone differ, and that its parts are what they declare."
@@ -53,22 +54,27 @@ def selfcheck(argv: Sequence[str], groups: dict[str, type]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead (docs/json.md)")
     chosen, rest = parser.parse_known_args(list(argv))
     with redirect_stdout(sys.stderr):  # where a part prints
-        found = _of_flags(rest, chosen.baseline, groups)
+        command = _planned(rest, groups)
+        config = base = command.model.config
+        if chosen.baseline:
+            base = _planned(["--config", chosen.baseline], groups).model.config
+            if apart := _other_data(config, base):
+                raise ValueError(f"--baseline {chosen.baseline} has {apart}; give both configs the same data")
+        check_length(config, int(config.warmup_steps) + _STEPS)
+        seed = int(command.parsed["seed_everything"])
+        how, lines = command.datamodule.augmentation, []
+        if isinstance(step := how.policy(command.datamodule.augment), OwnStep):
+            lines.append(_augmentation(step, command.datamodule.size))
+        found = _certificate(config, base if chosen.baseline else _plain(config), seed, lines)
     print(as_text(found) if chosen.json else shown(found))
     return 0 if found["holds"] else 1
 
 
-def _of_flags(words: Sequence[str], baseline: str | None, groups: dict[str, type]) -> dict[str, Any]:
-    """The certificate of a command's config."""
-    command = _planned(words, groups)
-    config = command.model.config
-    if baseline is None:
-        base: ViTConfig = _plain(config)
-    else:
-        base = _planned(["--config", baseline], groups).model.config
-        if apart := _other_data(config, base):
-            raise ValueError(f"--baseline {baseline} has {apart}; give both configs the same data")
-    return _certificate(config, base, int(command.parsed["seed_everything"]))
+def _augmentation(step: OwnStep, size: int) -> Line:
+    """Whether the user's own augmentation does something."""
+    if changes_something(step, size):
+        return Line("augmentation", "holds", f"auto_augment {step.path} changes images")
+    return Line("augmentation", "FAILS", f"auto_augment {step.path} changed none of 300 images; connect it")
 
 
 def certified(model: Mapping[str, Any], baseline: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -97,14 +103,14 @@ def _plain(config: ViTConfig) -> ViTConfig:
     return resolve(ViTConfig(arch=arch, image_size=config.image_size, classes=config.classes))
 
 
-def _certificate(config: ClassifyConfig, base: ViTConfig, seed: int) -> dict[str, Any]:
+def _certificate(config: ClassifyConfig, base: ViTConfig, seed: int, more: Sequence[Line] = ()) -> dict[str, Any]:
     """What `--json` prints."""
 
     def optimize(network: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(config, network.named_parameters())
 
     subject = Subject(network_config(config), network_config(base), seed, optimize)
-    lines = certify(subject)
+    lines = [*certify(subject), *more]
     return {
         "schema": "vitexp.selfcheck/1",
         "arch": parse_arch(config.arch, config.stem).full_name,

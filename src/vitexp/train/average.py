@@ -9,14 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitexp.train.optim import OptimConfig
-from vitexp.train.own_parts import switches
-
-
-def averages(config: OptimConfig) -> bool:
-    """Whether other weights are measured than train."""
-    return bool(config.polyak) or switches(config)
-
 
 def averaged(network: nn.Module) -> nn.Module:
     """A second set of the weights, which no gradient reaches."""

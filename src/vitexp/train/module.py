@@ -19,12 +19,13 @@ from vitexp.nn import config as axes
 from vitexp.nn.vit import build, resolve
 from vitexp.own import allowing, check_allowed
 from vitexp.train.answers import Measured, Part, check_resumed, collected
-from vitexp.train.average import averaged, averages, take_in, take_over
+from vitexp.train.average import averaged, take_in, take_over
 from vitexp.train.config import ClassifyConfig, Loss, Objective, check_objective, plain
 from vitexp.train.identity import read_checkpoint
 from vitexp.train.losses import TrainingLoss, batch_losses, image_losses, log_row, probabilities_of
 from vitexp.train.masked import MaskedPatches, Target, unused
 from vitexp.train.optim import Decay, Optimizer, Schedule, build_optimizer, check_optim, clip, lr_factor
+from vitexp.train.own_parts import switches
 from vitexp.train.trainer_flags import Limits
 
 
@@ -64,7 +65,7 @@ class Classifier(QuickNotes, L.LightningModule):
         super().__init__()
         self.configure(resolve(ClassifyConfig(**given)))
         self.network = build(axes.network_config(self.config))
-        self.average = averaged(self.network) if averages(self.config) else None
+        self.average = averaged(self.network) if self.config.polyak or switches(self.config) else None
         self._behind: Any = None  # the optimizer whose weights for evaluation the average has yet to take over
         self.measurements: dict[str, float] = {}
         self.measured_images: dict[str, Measured] = {}

@@ -11,7 +11,7 @@ from torch import nn
 
 from vitexp.axes import OwnPart, is_path
 from vitexp.own import Slot
-from vitexp.train.own_parts import check_own_optimizer, check_own_schedule, own_optimizer, own_rate
+from vitexp.train.own_parts import check_own_optimizer, check_own_schedule, check_switching, own_optimizer, own_rate
 
 _Word = Literal["adamw", "sgd", "muon", "lion", "lamb", "adafactor"]
 Optimizer = _Word | OwnPart
@@ -86,6 +86,7 @@ def check_optim(config: OptimConfig) -> None:
     _check_schedule(config)
     if is_path(config.optimizer):
         check_own_optimizer(config)
+        check_switching(config)
     if not 0.0 <= config.polyak < 1.0:
         raise ValueError(f"model.polyak is {config.polyak}; it must be at least 0 and below 1, such as 0.9999")
 

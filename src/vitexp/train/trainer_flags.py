@@ -12,8 +12,8 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvi
 
 from vitexp.data.module import ShardData
 from vitexp.data.order import steps
-from vitexp.train.average import averages
 from vitexp.train.config import ClassifyConfig, RunConfig
+from vitexp.train.own_parts import switches
 
 
 class Limits(NamedTuple):
@@ -214,7 +214,7 @@ def check_keep(keep: str, options: Any, config: ClassifyConfig, data: ShardData)
     """Raises: ValueError where nothing, or more than one thing, would choose the weights that are kept."""
     others = (StochasticWeightAveraging, WeightAveraging)
     found = [type(one).__name__ for one in as_list(options["callbacks"]) if isinstance(one, others)]
-    if found and (keep == "best" or averages(config)):
+    if found and (keep == "best" or config.polyak or switches(config)):
         mine = f"model.polyak {config.polyak}" if config.polyak else f"model.optimizer {config.optimizer}"
         other = "run.keep best" if keep == "best" else mine
         raise ValueError(f"{found[0]} and {other} both choose the weights that are kept; leave one of them out")
