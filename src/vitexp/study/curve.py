@@ -143,7 +143,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         named = study.config.x or " or ".join(SIZES)
         raise ValueError(f"{study.path} does not vary {named}, so there is no curve; give it several values there")
     selection = tune(select(study, root, where))
-    looks, study = selection.looks, selection.study
+    study = selection.study
     check_runs(selection)
     arms, metrics, baseline = selection.arms, study.config.metrics, study.config.baseline
     comparisons = Comparisons(arms, study.config)
