@@ -105,3 +105,20 @@ def test_an_arm_that_alone_is_compiled_is_not_compared(lab):
     table = make_table(study, lab.root)
     assert table.comparisons == 0
     assert "also differ in run.compile" in str(table)
+
+
+@pytest.mark.parametrize(
+    ("named", "compared", "alone"),
+    [({}, [False, True, False], "pos_embed=1d pool=gap"), ({"model.pool": None}, [False, True, True], "")],
+    ids=["an option that one arm sets is not named", "null: not set"],
+)
+def test_arms_that_change_one_option_each_have_one_baseline_if_it_names_them_all(lab, named, compared, alone):
+    arms = [{"model.pos_embed": "1d"}, {"model.pos_embed": "2d"}, {"model.pos_embed": "1d", "model.pool": "gap"}]
+    study = pools(lab, arms, {"study.baseline": {"model.pos_embed": "1d"} | named})
+    lab.fill(study, value)
+    table = make_table(study, lab.root)
+    assert [entry.judgement is not None for entry in table.entries["test_acc"]] == compared
+    notes = [note for note in table.notes if note.startswith("baselines of their own, compared with nothing")]
+    assert [note.rpartition(": ")[2] for note in notes] == ([alone] if alone else [])
+    labels = [label.lstrip("◆ ") for label, _ in make_view(table).sections[0].rows]
+    assert labels == ["1-D", "2-D", "1-D, global average pooling"]

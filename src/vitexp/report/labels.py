@@ -179,8 +179,8 @@ def _one(key: str, value: Any, among_others: bool) -> str:
 
 def _goes_without(key: str, value: Any, label: Mapping[str, Any]) -> bool:
     """What says nothing beside the rest of a label: where no positions are added, which stem a name means."""
-    if value is None and axes.factor_of(key) in label and axes.factor_of(key) != key:
-        return True
+    if value is None and None not in VALUES.get(key, {}) and any(other is not None for other in label.values()):
+        return True  # an option that other arms set
     if key in ("model.pos_at", "model.pos_std", "model.pos_join"):
         return label.get("model.pos_embed") == "none"
     if key == "model.stem":

@@ -329,5 +329,6 @@ def _check_cells(study: Study) -> None:
     check_lines(config.x, config.lines, compared, config.baseline)
     if config.groups:
         check_groups(config.groups, list(dict.fromkeys(cell.overrides.get(SHARDS) for cell in cells)))
-    if not any(cell.overrides | config.baseline == cell.overrides for cell in cells):
+    # null: what an arm does not set
+    if not any({key: cell.overrides.get(key) for key in config.baseline} == config.baseline for cell in cells):
         raise ValueError(f"no cell is the baseline {config.baseline}; name values that the parameters take")

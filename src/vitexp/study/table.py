@@ -245,13 +245,17 @@ def _judged(entries: Sequence[Entry], config: StudyConfig, looks: Looks | None) 
 
 def _left_out(entries: Sequence[Entry]) -> list[str]:
     """The comparisons that are left out, the metrics that cannot be judged, and the arms with too few seeds for it."""
+    bases = {id(one.baseline) for one in entries if one.baseline and not one.is_baseline}
+    lone = dict.fromkeys(name(one.arm) for one in entries if one.is_baseline and bases and id(one.arm) not in bases)
     alone = {one.metric: one.left_out for one in entries if one.left_out and one.left_out == _no_direction(one.metric)}
     out = [one for one in entries if one.left_out and one.left_out != alone.get(one.metric)]
     each = list(dict.fromkeys(f"{name(one.arm)} ({one.left_out})" for one in out))
     pairs = {name(one.arm): one.judgement.n for one in entries if one.judgement}
     few = [f"{arm} (n = {n})" for arm, n in pairs.items() if n < stats.MINIMUM_SEEDS]
+    why_lone = "baselines of their own, compared with nothing (name what they set in study.baseline too; null: not set)"
     return [
         *clause("comparisons with the baseline left out", each, most=6, between="; "),
+        *clause(why_lone, list(lone), most=6, between="; "),
         *(f"{metric} is shown and not judged: {why}" for metric, why in alone.items()),
         *clause("too few seeds in common with the baseline for a verdict", few, most=6, between="; "),
     ]
