@@ -189,3 +189,15 @@ def test_a_metric_without_a_known_direction_is_shown_and_not_judged(lab, filled)
     assert [e.judgement for e in table.entries["test_acc"]] == [e.judgement for e in alone.entries["test_acc"]]
     (note,) = [note for note in table.notes if "test_f1" in note]
     assert note.startswith("test_f1 is shown and not judged: a metric of the study is test_f1, which is not")
+
+
+def test_the_intervals_of_the_primary_metrics_do_not_depend_on_what_else_is_shown_where(lab, filled):
+    tables = []
+    for metrics in (["test_acc", "fewshot_5"], ["val_acc", "fewshot_5", "test_acc"]):
+        study = lab.positions(**{"study.metrics": metrics, "study.primary": ["test_acc", "fewshot_5"]})
+        lab.fill(study, filled.metrics_of)
+        tables.append(make_table(study, lab.root))
+    for metric in ("test_acc", "fewshot_5"):
+        one, other = ([entry.judgement for entry in table.entries[metric]] for table in tables)
+        assert any(one)
+        assert one == other

@@ -220,7 +220,13 @@ def _judged(entries: Sequence[Entry], config: StudyConfig, looks: Looks | None) 
     """
     samples = {(id(entry.arm), entry.metric): entry.sample for entry in entries}
     families: dict[str, dict[int, stats.Asked]] = {}
-    for index, entry in enumerate(entries):
+    order, each = primary(config), len(dict.fromkeys(config.metrics))
+    # in one order, whatever else a table shows: intervals are simulated, and their last digits depend on it
+    ranks = [
+        (index // each, entry.metric in order and order.index(entry.metric)) for index, entry in enumerate(entries)
+    ]
+    for index in sorted(range(len(entries)), key=ranks.__getitem__):
+        entry = entries[index]
         if entry.baseline is not None and not entry.is_baseline and not entry.left_out:
             base = samples[id(entry.baseline), entry.metric]
             family = "" if entry.metric in primary(config) else entry.metric
