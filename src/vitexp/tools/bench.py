@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -145,9 +144,10 @@ def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, 
         yield "floor, no class token", _floor(size, PRECISIONS[precision], prefix=0)
         if "relative" in chosen.pos_embed:
             yield "floor, relative", _floor(size, PRECISIONS[precision], relative=True)
-    for name in ["timm"] if hybrid else _PEERS:
+    peers = {"timm": _timm, "vit-pytorch": _vit_pytorch, "transformers": _transformers}
+    for name, make in {"timm": _timm_hybrid}.items() if hybrid else peers.items():
         with suppress(ImportError):
-            peer = _peer(name, size)
+            peer = make(size)
             yield name, _step(peer, torch.optim.AdamW(peer.parameters(), fused=True), size, precision)
     ours: dict[str, dict[str, Any]] = {
         f"vitexp {word}": {"pos_embed": word, "gelu": chosen.gelu} for word in chosen.pos_embed
@@ -162,28 +162,58 @@ def _candidates(size: Size, precision: str, chosen: Any) -> Iterator[tuple[str, 
             yield f"{name}, compiled", _step(torch.compile(network), optimizer, size, precision)
 
 
-_PEERS = {
-    "timm": ("timm.models.vision_transformer:VisionTransformer",
-             "img_size patch_size num_classes embed_dim depth num_heads"),
-    "vit-pytorch": ("vit_pytorch.simple_vit:SimpleViT",
-                    "image_size patch_size num_classes dim depth heads mlp_dim dim_head"),
-    "transformers": ("transformers:ViTConfig",
-                     "image_size patch_size num_labels hidden_size num_hidden_layers num_attention_heads "
-                     "intermediate_size"),
-}  # fmt: skip
-"""What makes each, and how it calls the numbers of a network. That of vit-pytorch has no class token, so one token
-less, fixed positions and the exact GELU."""
+def _timm(size: Size) -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    arch = size.sizes
+    return VisionTransformer(
+        img_size=size.image,
+        patch_size=arch.patch,
+        embed_dim=arch.width,
+        depth=arch.depth,
+        num_heads=arch.heads,
+        num_classes=size.classes,
+    )
 
 
-def _peer(name: str, size: Size) -> nn.Module:
-    """Raises: ImportError where it is not installed."""
-    arch, ((module, _, kind), names) = size.sizes, (_PEERS[name][0].partition(":"), _PEERS[name][1].split())
-    if arch.resnet_blocks is not None:
-        return import_module("timm").create_model("vit_small_r26_s32_224", num_classes=size.classes)
-    numbers = size.image, arch.patch, size.classes, arch.width, arch.depth, arch.heads, arch.mlp_width
-    given = dict(zip(names, (*numbers, arch.width // arch.heads), strict=False))
-    made = getattr(import_module(module), kind)(**given)
-    return import_module(module).ViTForImageClassification(made) if name == "transformers" else made
+def _timm_hybrid(size: Size) -> nn.Module:
+    from timm import create_model
+
+    return create_model("vit_small_r26_s32_224", num_classes=size.classes)
+
+
+def _vit_pytorch(size: Size) -> nn.Module:
+    """It has no class token, so one token less, fixed positions and the exact GELU."""
+    from vit_pytorch.simple_vit import SimpleViT
+
+    arch = size.sizes
+    return SimpleViT(
+        image_size=size.image,
+        patch_size=arch.patch,
+        num_classes=size.classes,
+        dim=arch.width,
+        depth=arch.depth,
+        heads=arch.heads,
+        mlp_dim=arch.mlp_width,
+        dim_head=arch.width // arch.heads,
+    )
+
+
+def _transformers(size: Size) -> nn.Module:
+    from transformers import ViTConfig as Config
+    from transformers import ViTForImageClassification
+
+    arch = size.sizes
+    config = Config(
+        image_size=size.image,
+        patch_size=arch.patch,
+        hidden_size=arch.width,
+        num_hidden_layers=arch.depth,
+        num_attention_heads=arch.heads,
+        intermediate_size=arch.mlp_width,
+        num_labels=size.classes,
+    )
+    return ViTForImageClassification(config)
 
 
 def _step(network: Any, optimizer: torch.optim.Optimizer, size: Size, precision: str) -> Step:
