@@ -1,9 +1,9 @@
 """A network under test, beside its baseline: what both answer to random images.
 
-Parameters that start at one value, such as the head's zeros and the gate of a branch, are moved by a random draw, the
-same for equal names, and so are small ones of the user's own parts: so a branch that begins closed is told from one
-that is dead, or far too weak. Passes are made when first asked
-for, and shared by the checks, so that B/16 takes seconds.
+Parameters that start at one value, such as the head's zeros and the gate of a branch, are moved by a random draw, which
+is the same for equal names. Small parameters of the user's own parts are moved too. So a branch that is dead, or far
+too weak, looks other than one that starts closed and can open. Each pass is made once, when a check first asks for it,
+and shared by the checks, so that B/16 takes seconds.
 """
 
 from collections import defaultdict

@@ -220,16 +220,14 @@ def _judged(entries: Sequence[Entry], config: StudyConfig, looks: Looks | None) 
     """
     samples = {(id(entry.arm), entry.metric): entry.sample for entry in entries}
     families: dict[str, dict[int, stats.Asked]] = {}
-    order, each = primary(config), len(dict.fromkeys(config.metrics))
+    ranks = {metric: rank for rank, metric in enumerate(primary(config))}
+    arms = {id(entry.arm): rank for rank, entry in enumerate(entries)}
     # in one order, whatever else a table shows: intervals are simulated, and their last digits depend on it
-    ranks = [
-        (index // each, entry.metric in order and order.index(entry.metric)) for index, entry in enumerate(entries)
-    ]
-    for index in sorted(range(len(entries)), key=ranks.__getitem__):
-        entry = entries[index]
+    in_order = sorted(enumerate(entries), key=lambda one: (arms[id(one[1].arm)], ranks.get(one[1].metric, 0)))
+    for index, entry in in_order:
         if entry.baseline is not None and not entry.is_baseline and not entry.left_out:
             base = samples[id(entry.baseline), entry.metric]
-            family = "" if entry.metric in primary(config) else entry.metric
+            family = "" if entry.metric in ranks else entry.metric
             families.setdefault(family, {})[index] = stats.Asked(
                 contrast=stats.Contrast(weights={entry.sample: 1.0, base: -1.0}),
                 margin=config.margin if metrics.is_accuracy(entry.metric) else None,
