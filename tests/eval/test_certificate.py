@@ -195,7 +195,9 @@ def test_an_invariant_part_beside_an_attention_that_is_not_is_no_fault_of_the_pa
     assert failures(Subject(mine, config(), 0, adamw)) == {}
     local = {line.check: line for line in certify(Subject(resolve_local(mine), config(), 0, adamw))}
     assert local["order of patches"].verdict == "reported"
-    assert local["order of patches"].text.endswith("cannot be told beside parts that see the order too")
+    assert local["order of patches"].text.endswith(
+        "other parts see the order too, so whether pos_embed planted:Mine does is not known"
+    )
 
 
 def test_a_table_of_the_last_layer_that_only_unread_tokens_see_is_reported_and_no_fault(ideas):

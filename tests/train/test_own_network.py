@@ -163,7 +163,7 @@ def test_all_four_at_once_hold_their_certificate(door, capsys):
     assert door("selfcheck", *TINY[:1], *words) == 0
     said = capsys.readouterr().out
     assert "11 checks: 9 hold, 0 fail, 2 reported" in said
-    assert "whether pool ideas:TopK does that cannot be told beside parts that see the order too" in said
+    assert "other parts see the order too, so whether pool ideas:TopK does is not known" in said
 
 
 FAULTY = {

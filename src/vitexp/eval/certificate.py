@@ -162,7 +162,7 @@ def _permutation(s: Subject) -> str:
     wrong = [axis for axis, value in declared.items() if value != invariant]
     alike = {axis: getattr(s.config, axis) in words for axis, words in _ORDERLESS.items() if axis not in wrong}
     if wrong and not invariant and not all(alike.values()):
-        raise Unsaid(f"{text}; whether {named(s, wrong)} does that cannot be told beside parts that see the order too")
+        raise Unsaid(f"{text}; other parts see the order too, so whether {named(s, wrong)} does is not known")
     if wrong:
         raise Fault(f"{named(s, wrong)} declares permutation_invariant {not invariant}, but {text}; mend one of both")
     if not declared:
