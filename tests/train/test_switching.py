@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from vitexp import cli
+from vitexp import cli, own
 from vitexp.record import read_record
 from vitexp.tools.network import open_network
 from vitexp.train.checkpoint import AtomicCheckpoints
@@ -115,6 +115,7 @@ def test_a_checkpoint_is_measured_by_the_kind_of_optimizer_that_trained_it(door,
 
 def test_a_package_that_is_absent_is_said_so(door, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "schedulefree", None)
+    own.load.cache_clear()  # another test of this process may have imported it
     assert door("fit", *TINY, "--model.optimizer=schedulefree:AdamWScheduleFree") == cli.BAD_INPUT
     found = capsys.readouterr().err
     assert "optimizer schedulefree:AdamWScheduleFree cannot be imported: there is no schedulefree.py in" in found
