@@ -164,7 +164,7 @@ _INSPECT = Verb(
         row("--what", nargs="+", choices=_INSIDE_NAMES, help=_INSIDE),
         row("--data", metavar="SHARDS", help="images: the first of the test split (default: of a run's own data)"),
         row("--images", type=count, default=128, help="how many (default: 128); 16 of them are drawn"),
-        row("--out", default="results/inspect", help="folder (default: results/inspect)"),
+        row("--out", default="results", help="folder, in which studies have one of their own (default: results)"),
         row("--root", default="runs", help="folder of the records (default: runs)"),
     ),
     "Writes a PNG, an SVG and a CSV of everything, for one network or for each arm of a study: there over seeds, each "

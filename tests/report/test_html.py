@@ -216,7 +216,7 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     (folder / "drop.csv").write_text("arm,drop\n<script>,0.5\nx\n")
     painted = f'{svg[:-6]}<image href="data:image/png;base64,AAAA"/></svg>'
     (folder / "filters.svg").write_text(painted)
-    (folder / "large.svg").write_text(svg + " " * 700_000)
+    (folder / "large.svg").write_text(svg + " " * 1_100_000)
     text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
     found = re.findall(r'<img(.*?) alt="([^"]*)" src="data:image/svg\+xml,([^"]*)">', text)
     # what is drawn turns dark with the page, and pixels of photographs do not
@@ -227,6 +227,16 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     assert "<th>&lt;script&gt;<td>0.5\n" in text
     assert "large.svg is not taken in" in text
     assert text.count("<script>") == 1
+
+
+def test_differences_of_arms_have_the_room_that_is_left(filled, tmp_path):
+    folder = tmp_path / "pos" / "inspect"
+    folder.mkdir(parents=True)
+    for name in ("2d-minus-1d-cka", "2d-rollout"):
+        (folder / f"{name}.svg").write_text("<svg>" + " " * 600_000)
+    text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
+    assert "<figcaption>inspect/2d-rollout.svg</figcaption>" in text
+    assert "inspect/2d-minus-1d-cka.svg is not taken in" in text
 
 
 def test_the_table_of_robustness_is_there_once_it_was_made(lab, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from dataclasses import replace
 from itertools import permutations, product
@@ -72,11 +73,11 @@ def test_heads_that_look_everywhere_alike_look_as_far_as_patches_lie(saved, tmp_
     places = np.array([(2 * row, 2 * column) for row in range(4) for column in range(4)])
     distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
     expected = distances.sum(axis=1).mean() / tokens
-    found = numbers(tmp_path / "own.safetensors-distance.csv", "distance_pixels")
+    found = numbers(tmp_path / "inspect/own.safetensors-distance.csv", "distance_pixels")
     assert found == pytest.approx([expected] * 16, abs=1e-5)
-    with Image.open(tmp_path / "own.safetensors-distance.png") as picture:
+    with Image.open(tmp_path / "inspect/own.safetensors-distance.png") as picture:
         assert picture.size[0] > 1000
-    assert (tmp_path / "own.safetensors-distance.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "inspect/own.safetensors-distance.svg").read_text().startswith("<?xml")
 
 
 def test_rollout_of_a_network_that_looks_everywhere_alike_is_even(saved, tmp_path):
@@ -84,7 +85,7 @@ def test_rollout_of_a_network_that_looks_everywhere_alike_is_even(saved, tmp_pat
     assert look("--data", "digits", "--images", "20", out=tmp_path, what="rollout attention") == 0
     # Each layer keeps half of the cls token and takes 1/34 of every token, so 1/2^4 of it never leaves its place.
     for what, expected in (("rollout", (1 - 1 / 2**4) / 17), ("attention", 1 / 17)):
-        found = numbers(tmp_path / f"own.safetensors-{what}.csv", "share")
+        found = numbers(tmp_path / f"inspect/own.safetensors-{what}.csv", "share")
         assert found == pytest.approx([expected] * 16 * 16, abs=1e-6)  # 16 images are drawn
 
 
@@ -92,9 +93,9 @@ def test_a_mean_over_patches_does_not_begin_at_a_register(saved, tmp_path):
     """Of even attention each patch gets 1/18; the mean patch keeps half of itself in each layer."""
     saved(without_content, pool="gap", registers=2)
     assert look("--data", "digits", "--images", "16", out=tmp_path, what="rollout attention") == 0
-    found = np.array(numbers(tmp_path / "own.safetensors-attention.csv", "share"))
+    found = np.array(numbers(tmp_path / "inspect/own.safetensors-attention.csv", "share"))
     assert found == pytest.approx(1 / 18, abs=1e-6)
-    found = np.array(numbers(tmp_path / "own.safetensors-rollout.csv", "share"))
+    found = np.array(numbers(tmp_path / "inspect/own.safetensors-rollout.csv", "share"))
     assert found == pytest.approx((1 - 1 / 2**4) / 18 + 1 / 2**4 / 16, abs=1e-6)
 
 
@@ -110,11 +111,11 @@ def test_similarity_is_the_cosine_of_what_is_added(saved, tmp_path, axes):
         vectors = model.position.table(copy)[model.position.layout.prefix :].detach().double().numpy()
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         expected.append(unit @ unit.T)
-    found = numbers(tmp_path / "own.safetensors-similarity.csv", "cosine")
+    found = numbers(tmp_path / "inspect/own.safetensors-similarity.csv", "cosine")
     assert found == pytest.approx(np.array(expected).flatten(), abs=1e-6)
     assert look(out=tmp_path / "alone", what="decay") == 0
-    assert len(list((tmp_path / "alone").iterdir())) == 3
-    far = [float(one["cosine"]) for one in table(tmp_path / "own.safetensors-decay.csv")]
+    assert len(list((tmp_path / "alone/inspect").iterdir())) == 3
+    far = [float(one["cosine"]) for one in table(tmp_path / "inspect/own.safetensors-decay.csv")]
     assert far[:: len(far) // len(tables)] == pytest.approx([1.0] * len(tables))
 
 
@@ -123,7 +124,7 @@ def test_rotary_similarity_is_the_mean_cosine_of_its_angles(saved, tmp_path):
     assert look(out=tmp_path, what="similarity") == 0
     # heads of 16 values: 4 frequencies each for the column and the row
     turns = 100 ** (-np.arange(4) / 4)
-    found = np.array(numbers(tmp_path / "own.safetensors-similarity.csv", "cosine")).reshape(4, 4, 4, 4)
+    found = np.array(numbers(tmp_path / "inspect/own.safetensors-similarity.csv", "cosine")).reshape(4, 4, 4, 4)
     expected = (np.cos(2 * turns).sum() + np.cos(3 * turns).sum()) / 8
     assert found[3, 0, 1, 3] == pytest.approx(expected, abs=1e-6)
 
@@ -145,8 +146,8 @@ def test_offsets_are_those_of_the_table_where_queries_are_known(saved, tmp_path,
     bias = np.array([[[layer[k - q + 15] for k in range(16)] for q in range(16)] for layer in logits])
     rows = bias - bias.mean(axis=2, keepdims=True)
     expected = [np.diagonal(layer, offset).mean() for layer in rows for offset in range(-15, 16)]
-    assert numbers(tmp_path / "own.safetensors-offsets.csv", "logit") == pytest.approx(expected, abs=1e-5)
-    assert table(tmp_path / "own.safetensors-offsets.csv")[0]["offset"] == "-15"
+    assert numbers(tmp_path / "inspect/own.safetensors-offsets.csv", "logit") == pytest.approx(expected, abs=1e-5)
+    assert table(tmp_path / "inspect/own.safetensors-offsets.csv")[0]["offset"] == "-15"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +168,12 @@ def test_every_kind_of_network_shows_all_it_has(saved, tmp_path, axes):
     model = saved(**axes)
     words = ["--image-size", str(axes["image_size"])] if "image_size" in axes else []
     assert look("--data", "digits", "--images", "16", *words, out=tmp_path) == 0
-    shown = {path.name.rpartition("-")[2].removesuffix(".csv") for path in tmp_path.glob("*.csv")}
+    shown = {path.name.rpartition("-")[2].removesuffix(".csv") for path in tmp_path.glob("inspect/*.csv")}
     assert shown >= {"distance", "filters", "rollout", "attention", "cka"}
     assert ("offsets" in shown) == (axes.get("pos_embed") == "relative") != ("similarity" in shown)
-    assert len(list(tmp_path.iterdir())) == 3 * len(shown)
-    assert max(path.stat().st_size for path in tmp_path.glob("*.svg")) < 100_000
-    cka = np.array(numbers(tmp_path / "own.safetensors-cka.csv", "cka")).reshape(2 * [len(model.blocks) + 1])
+    assert len(list((tmp_path / "inspect").iterdir())) == 3 * len(shown)
+    assert max(path.stat().st_size for path in tmp_path.glob("inspect/*.svg")) < 100_000
+    cka = np.array(numbers(tmp_path / "inspect/own.safetensors-cka.csv", "cka")).reshape(2 * [len(model.blocks) + 1])
     assert np.diag(cka) == pytest.approx(1)
     assert cka == pytest.approx(cka.T)
 
@@ -187,8 +188,8 @@ def test_axial_attention_stays_in_rows_and_columns(saved, tmp_path):
 
     saved(even, attention="axial", pool="gap")
     assert look("--data", "digits", "--images", "8", out=tmp_path, what="distance attention") == 0
-    assert numbers(tmp_path / "own.safetensors-distance.csv", "distance_pixels") == pytest.approx([2.5] * 32)
-    assert numbers(tmp_path / "own.safetensors-attention.csv", "share") == pytest.approx([1 / 16] * 16 * 8)
+    assert numbers(tmp_path / "inspect/own.safetensors-distance.csv", "distance_pixels") == pytest.approx([2.5] * 32)
+    assert numbers(tmp_path / "inspect/own.safetensors-attention.csv", "share") == pytest.approx([1 / 16] * 16 * 8)
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_network_of_timms_shows_what_hooks_in_it_see(others, tmp_path):
         "attention": ("share", last.mean(axis=1)[:, 0, 1:]),
     }
     for what, (column, expected) in by_hand.items():
-        found = numbers(tmp_path / f"timm-vit_tiny_patch16_224-{what}.csv", column)
+        found = numbers(tmp_path / f"inspect/timm-vit_tiny_patch16_224-{what}.csv", column)
         assert found == pytest.approx(np.array(expected).flatten(), abs=1e-5)
     one, other = ((part := entered[at]) @ part.T for at in (-2, -1))  # of the first layer and the second
     fours = list(permutations(range(8), 4))
@@ -234,11 +235,11 @@ def test_a_network_of_timms_shows_what_hooks_in_it_see(others, tmp_path):
         (a, b): np.mean([k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in fours])
         for (a, k), (b, m) in product(enumerate((one, other)), repeat=2)
     }
-    cka = np.array(numbers(tmp_path / "timm-vit_tiny_patch16_224-cka.csv", "cka")).reshape(3, 3)
+    cka = np.array(numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-cka.csv", "cka")).reshape(3, 3)
     assert cka[0, 1] == pytest.approx(hsic[0, 1] / np.sqrt(hsic[0, 0] * hsic[1, 1]), abs=1e-5)
     vectors = others.pos_embed.detach().double().numpy()[0, 1:]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = numbers(tmp_path / "timm-vit_tiny_patch16_224-similarity.csv", "cosine")
+    found = numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-similarity.csv", "cosine")
     assert found == pytest.approx((unit @ unit.T).flatten(), abs=1e-6)
 
 
@@ -266,7 +267,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(saved, tmp_path, capsy
     assert look(out=tmp_path / "file" / "below") == cli.BAD_INPUT
     assert f"--out {tmp_path / 'file' / 'below'} cannot be written to (" in capsys.readouterr().err
     assert cli.main(["inspect", "own.safetensors", "own.safetensors"]) == cli.BAD_INPUT
-    assert "two networks would write files called own.safetensors" in capsys.readouterr().err
+    assert "two networks would write files called inspect/own.safetensors" in capsys.readouterr().err
 
 
 # Over seeds.
@@ -317,7 +318,7 @@ def test_a_study_shows_means_over_seeds_with_heads_matched_to_the_first(study, t
     monkeypatch.chdir(study)
     words = ["--images", "16", "--out", str(tmp_path), "--what", "distance"]
     assert cli.main(["inspect", "sweep.yaml", *words]) == 0
-    rows = table(tmp_path / "inside/pos_embed-1d-distance.csv")
+    rows = table(tmp_path / "inside/inspect/pos_embed-1d-distance.csv")
     by_seed, reference = {}, None
     for seed in range(3):
         (file,) = study.glob(f"runs/inside/*1d*/seed-{seed}/checkpoints/last.ckpt")
@@ -330,8 +331,13 @@ def test_a_study_shows_means_over_seeds_with_heads_matched_to_the_first(study, t
         expected = interval([float(row[f"seed_{seed}"]) for seed in range(3)])
         found = [float(row[key]) for key in ("distance_pixels", "low", "high")]
         assert found == pytest.approx([expected.mean, expected.low, expected.high], abs=1e-9), at
-    less = table(tmp_path / "inside/pos_embed-relative-minus-pos_embed-1d-distance.csv")
-    other = table(tmp_path / "inside/pos_embed-relative-distance.csv")
+    less = table(tmp_path / "inside/inspect/pos_embed-relative-minus-pos_embed-1d-distance.csv")
+    other = table(tmp_path / "inside/inspect/pos_embed-relative-distance.csv")
+    cli.main(["report", "sweep.yaml", "--results", str(tmp_path), "--out", str(tmp_path)])
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r"<figcaption>(inspect/.*?)</figcaption><img", page) == [
+        f"inspect/pos_embed-{arm}-distance.svg" for arm in ("1d", "relative", "relative-minus-pos_embed-1d")
+    ]
     for seed in range(3):
         apart = [float(a[f"seed_{seed}"]) - float(b[f"seed_{seed}"]) for a, b in zip(other, rows, strict=True)]
         assert [float(row[f"seed_{seed}"]) for row in less] == pytest.approx(apart)
@@ -345,7 +351,7 @@ def test_runs_and_studies_overwrite_nothing_of_each_other(study, tmp_path, monke
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     # two arms and two runs with two pictures each, and one difference: cka
     assert len(files) == 3 * (2 * 2 + 2 * 2 + 1)
-    assert (tmp_path / "inside/pos_embed-1d-seed-0-filters.png").exists()
+    assert (tmp_path / "inside/inspect/pos_embed-1d-seed-0-filters.png").exists()
     assert "Written: 9 files" in capsys.readouterr().out
 
 
@@ -373,6 +379,6 @@ def test_files_of_any_study_have_names_that_systems_take(study, tmp_path, monkey
         config = record.config | {"data": record.config["data"] | {"shards": shards}}
         write_record(replace(record, study="names", config=config, data=record.data | {"name": shards}), folder)
     assert cli.main(["inspect", "runs/names", "--what", "filters", "--data", str(study / "shards/digits")]) == 0
-    files = list((tmp_path / "results/inspect/names").iterdir())
+    files = list((tmp_path / "results/names/inspect").iterdir())
     assert len(files) == 4 * 3
     assert max(len(path.name.encode()) for path in files) < 120

@@ -15,12 +15,14 @@ from vitexp.study.spec import Study, read_study
 from vitexp.study.table import check_finished
 from vitexp.study.tune import tune
 
+INSIDE = "inspect"
+"""Below the results, or those of the study, the folder of what is seen inside networks."""
 _LAST = "checkpoints/last.ckpt"
 _LONGEST = 80
 """Letters of a name, of which a file's has two: arm minus arm."""
 
 Networks = tuple[str, str, Mapping[int | None, str], str | None, str | None]
-"""Networks that count as one: a name fit for files and no other's, a label, the file of each seed (None where there is
+"""Networks that count as one: where their files go, which is no other's, a label, the file of each seed (None where there is
 one network alone), the data that they were trained on, and the name of the baseline."""
 
 
@@ -45,7 +47,7 @@ def _read(given: str, root: str) -> Iterator[Networks]:
     folder = path if path.is_dir() else path.parent.parent
     run = read_record(folder) if (folder / RECORD_NAME).is_file() else None
     file, shards = _weights(folder) if path.is_dir() else given, _shards(run) if run else None
-    named = _file_name(os.path.relpath(given) if path.exists() else given)
+    named = f"{INSIDE}/{_file_name(os.path.relpath(given) if path.exists() else given)}"
     return iter([(named, given, {None: file}, shards, None)])
 
 
@@ -60,7 +62,7 @@ def _arms(study: Study, root: Path) -> Iterator[Networks]:
         runs = dict[int | None, RunRecord](sorted(arm.trained.items()))
         files = {seed: _weights(Path(str(run.directory))) for seed, run in runs.items()}
         if files:
-            named, other = (f"{study.name}/{_file_name(name(one))}" if one else None for one in (arm, against))
+            named, other = (f"{study.name}/{INSIDE}/{_file_name(name(one))}" if one else None for one in (arm, against))
             yield str(named), f"{study.name}: {name(arm)}", files, _shards(next(iter(runs.values()))), other
 
 
