@@ -203,6 +203,7 @@ _ROBUSTNESS = Verb(
         row("--batch-size", type=count, default=250, help="images at a time (default: 250)"),
         _ROOT,
         row("--out", default="results", help="folder for tables and figures (default: results)"),
+        flag("--wandb", "add the numbers to the runs on W&B, for those that were logged there"),
         flag("--allow-import", "import parts of somebody's own that the checkpoints name, which runs their code"),
     ),
     "Every network sees the same changed images, and each answer is kept beside its run, so that table, curve and "

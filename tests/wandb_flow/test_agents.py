@@ -100,6 +100,28 @@ def test_what_has_run_for_a_sweep_is_told_to_the_next_one(swept):
     assert sorted(run.summary["test_acc"] for run in again) == sorted(s["test_acc"] for s in before.values())
 
 
+def test_what_is_measured_after_training_is_added_to_the_runs(client, server, tmp_path):
+    """The table from W&B has the robustness of the one from disk, with its intervals over images."""
+    metrics = ["test_acc", "robust/shuffle_2x2"]
+    settings = {"study.name": "later", "study.baseline": {"model.pos_embed": "1d"}, "study.metrics": [metrics]}
+    place = client.sweep({**TWO_STEPS, **settings, "model.pos_embed": ["none", "1d"], "seed_everything": [0, 1]})
+    assert client.run("wandb", "agent", place).returncode == 0
+    before = len(server.state.runs)
+    measured = client.run("vitexp", "robustness", "sweep.yaml", "--test", "shuffle", "--wandb")
+    assert (measured.returncode, measured.stderr.count("W&B online")) == (0, 4), measured.stderr
+    assert len(server.state.runs) == before
+    for run in runs(client):
+        assert (run.state, run.exitcode) == ("finished", 0)
+        assert run.summary.keys() > {"test_acc", "robust/clean", "robust/shuffle_2x2", "robust/shuffle_4x4"}
+    tables = {}
+    for name, words in {"here": ["sweep.yaml"], "there": ["--from", "wandb", place]}.items():
+        done = client.run("vitexp", "table", *words, "--results", name, VITEXP_CACHE=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        tables[name] = (client.folder / name / "later" / "table.md").read_text()
+    assert "images like these" in tables["here"]
+    assert tables["there"] == tables["here"]
+
+
 def test_a_cell_that_crashes_does_not_end_the_sweep(client, server):
     bad = {"optimizer": "sgd", "lr": 1.0e30, "warmup_steps": 0}
     cells = [bad, {"pos_embed": "none", "pos_at": "every"}, {"pos_embed": "none", "warmup_steps": 1}]

@@ -22,8 +22,8 @@ _LONGEST = 80
 """Letters of a name, of which a file's has two: arm minus arm."""
 
 Networks = tuple[str, str, Mapping[int | None, str], str | None, str | None]
-"""Networks that count as one: where their files go, which is no other's, a label, the file of each seed (None where there is
-one network alone), the data that they were trained on, and the name of the baseline."""
+"""Networks that count as one: where their files go, which is no other's, a label, the file of each seed (None where
+there is one network alone), the data that they were trained on, and where the files of the baseline go."""
 
 
 def read_networks(given: Sequence[str], root: str) -> list[Networks]:

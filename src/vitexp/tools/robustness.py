@@ -34,6 +34,7 @@ from vitexp.tools.robust_tests import (
     salience_by_network,
 )
 from vitexp.train.answers import class_places
+from vitexp.train.loggers import send_again
 
 FAR = 0.01
 """Share of images that a checkpoint may answer otherwise than its record says: another processor, another precision."""
@@ -70,6 +71,8 @@ def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any)
             _run(test, pending, images, device)
         if test.name == "clean":
             _check_clean(opened, images)
+    if chosen.wandb:
+        send_again(with_tests(one.record, []) for one in subjects if one.record)
     names = {test.name for test in tests}  # of one without attention fewer are known
     return [
         {f"{ROBUST}{name}": found["accuracy"] for name, found in _known(one.subject).items() if name in names}

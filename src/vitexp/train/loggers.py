@@ -3,7 +3,7 @@
 import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vitexp.bits import ANSWERS
-from vitexp.record import RunRecord, open_metrics, write_atomically
+from vitexp.record import RunRecord, open_metrics, option, write_atomically
 from vitexp.train.config import RunConfig
 from vitexp.train.identity import RunIdentity
 from vitexp.wandb_record import end_summary, start_config, unreachable
@@ -90,9 +90,9 @@ class RunLogger(WandbLogger):
     def _log_answers(self, record: RunRecord) -> None:
         from wandb import Artifact
 
-        artifact = Artifact(f"{ANSWERS}-{self.experiment.id}", type=ANSWERS, metadata=record.answers)
-        for entry in record.answers.values():
-            artifact.add_file(str(self.directory / entry["file"]), name=entry["file"])
+        artifact = Artifact(f"{ANSWERS}-{self.experiment.id}", type=ANSWERS)
+        for file in dict.fromkeys(entry["file"] for entry in record.answers.values()):
+            artifact.add_file(str(self.directory / file), name=file)
         self.experiment.log_artifact(artifact)
 
     def describe(self) -> tuple[str, str] | None:
@@ -145,6 +145,25 @@ def tell_agent(record: RunRecord, run: RunConfig, identity: RunIdentity) -> None
     logger.log_metrics(open_metrics(record.metrics, record.config), record.steps)
     logger.log_end(record)
     logger.finish(0)
+
+
+def send_again(records: Iterable[RunRecord]) -> None:
+    """What was measured after training is added to the W&B run of each record that has one."""
+    lacking = []
+    for record in records:
+        directory = Path(str(record.directory))
+        if not kept_run(directory):
+            lacking.append(str(directory))
+            continue
+        run = RunConfig(wandb=option(record.config, "run.wandb", "auto"))
+        named = {name: getattr(record, name) for name in ("study", "cell", "seed", "fingerprint", "config")}
+        logger = RunLogger(run, RunIdentity(directory=directory, **named), mode=wandb_mode(run), resumed=True)
+        logger.log_end(record)
+        logger.finish(0)
+        for words in filter(None, [logger.describe()]):
+            print("{}  {}".format(*words), file=sys.stderr)
+    if lacking:
+        _tell(f"no numbers for runs that were not logged there: {len(lacking)}, the first is {lacking[0]}")
 
 
 def kept_run(directory: Path) -> dict[str, str]:
