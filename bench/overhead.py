@@ -1,6 +1,6 @@
 """What the framework costs a training step: `python bench/overhead.py [--repeats 5]`.
 
-A bare loop trains the same network on the same batches, which lie in memory, with the same optimiser and clipping; then
+A bare loop trains the same network on the same batches, which lie in memory, with the same optimizer and clipping; then
 `vitexp fit` trains it as a cell of a sweep does (CSV alone), and as a user does (bar in a terminal, CSV, W&B offline).
 All three run in turns in one process on one thread; figures are microseconds of CPU a step, medians over the turns with
 the least and the most. Epochs are of 22 steps, as in the study; nothing is validated, tested or probed, and no start or

@@ -2,7 +2,7 @@
 
     python bench/plain_timm.py --precision bf16-mixed --epochs 10
 
-Trains a network of the size of `micro/2` on scikit-learn's digits with the study's batches, optimiser and schedule,
+Trains a network of the size of `micro/2` on scikit-learn's digits with the study's batches, optimizer and schedule,
 validates each epoch, tests, and probes frozen features with ridge regressions on 5 images of each class, three draws.
 It uses nothing of vitexp, except what lets torchvision load beside a CPU build of torch. The
 last line is a JSON object of accuracies.
@@ -114,7 +114,7 @@ def main() -> None:
     L.seed_everything(chosen.seed, verbose=False)
     train, val, test = digits()
     first, *rest = (DataLoader(TensorDataset(*part), 64, shuffle=part is train) for part in (train, val, test))
-    fused = chosen.precision == "32-true"  # Lightning clips no gradient of a fused optimiser in mixed precision
+    fused = chosen.precision == "32-true"  # Lightning clips no gradient of a fused optimizer in mixed precision
     module = Plain(chosen.epochs * len(first), fused)
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(

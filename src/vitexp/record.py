@@ -84,7 +84,7 @@ class RunRecord:
     images_seen: int | None = None
     steps: int | None = None
     planned_steps: int | None = None
-    """Optimiser steps that the config asks for; `steps` are those taken."""
+    """Optimizer steps that the config asks for; `steps` are those taken."""
     epochs: float | None = None
     train_seconds: float | None = None
     compile_seconds: float | None = None

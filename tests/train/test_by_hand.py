@@ -64,7 +64,7 @@ def loss_of(logits, labels, options):
 
 
 def groups_of(network, options):
-    """As the optimiser takes them: kernels are what is a matrix or a convolution."""
+    """As the optimizer takes them: kernels are what is a matrix or a convolution."""
     kernels = {name for name, p in network.named_parameters() if name.endswith("weight") and p.ndim > 1}
     for name, parameter in network.named_parameters():
         decays = options.get("decay") != "kernels" or name in kernels

@@ -1,4 +1,4 @@
-"""An optimiser and a loss of the user's own by import path: against plain torch, and every way of being wrong."""
+"""An optimizer and a loss of the user's own by import path: against plain torch, and every way of being wrong."""
 
 from pathlib import Path
 

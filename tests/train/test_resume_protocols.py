@@ -1,7 +1,7 @@
 """Each of the paper's protocols in small, really killed and resumed: bit for bit the unbroken run on one CPU.
 
 Every case is killed before an epoch's end, in a validation, behind it and at the end of its steps; what is compared
-are the batches, the weights, their average, the best ones so far, and the optimiser's state.
+are the batches, the weights, their average, the best ones so far, and the optimizer's state.
 """
 
 import os
@@ -52,5 +52,5 @@ def test_a_protocol_is_killed_and_found_equal(name, digits, tmp_path):
     command = [sys.executable, "-m", "vitexp.cli", "verify-resume", *words]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "EQUAL: the same batches and, bit for bit, the same weights and optimiser state" in done.stdout
+    assert "EQUAL: the same batches and, bit for bit, the same weights and optimizer state" in done.stdout
     assert "in the validation after step" in done.stdout

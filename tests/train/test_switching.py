@@ -1,4 +1,4 @@
-"""Optimisers that evaluate with other weights than they train with: what is saved on the way, and what is refused.
+"""Optimizers that evaluate with other weights than they train with: what is saved on the way, and what is refused.
 
 That their numbers are those of the library's own loop is in test_by_hand.py.
 """

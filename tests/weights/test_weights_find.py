@@ -63,7 +63,7 @@ def test_a_prefix_may_be_given_in_part_and_a_network_within_another_is_kept_apar
     wild.assert_same_logits(f"{path}#.", student)
 
 
-def test_an_optimisers_arrays_are_no_network(tmp_path, wild):
+def test_an_optimizers_arrays_are_no_network(tmp_path, wild):
     torch.manual_seed(0)
     model = ViT(ViTConfig(arch="micro/2", image_size=8, classes=3))
     arrays = {name: value.numpy() for name, value in npz_state(model).items()}

@@ -158,7 +158,7 @@ def resolve(config: Config) -> Config:
 
 
 def network_config(config: ViTConfig) -> ViTConfig:
-    """The network's part of a config that has more, such as the optimiser."""
+    """The network's part of a config that has more, such as the optimizer."""
     given = {field.name: getattr(config, field.name) for field in fields(ViTConfig)}
     own = {name: {axis: one for axis, one in given[name].items() if axis in given} for name in ("options", "sources")}
     return ViTConfig(**given | own)

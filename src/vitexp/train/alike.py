@@ -1,7 +1,7 @@
 """Plans of the cells of a study: one of each kind goes through the whole parser, which takes most of a plan's time.
 
 A kind is a command line and the content of its config files, apart from the seed and those options of the network and
-its optimiser that stand in the last file as the plain value that their type asks for. For another cell of a kind only
+its optimizer that stand in the last file as the plain value that their type asks for. For another cell of a kind only
 these are put into the run that was planned, and checked as the run checks them. Whatever is not certain to mean the
 same, and all that is refused here, goes through the whole parser, so every refusal is the parser's.
 """

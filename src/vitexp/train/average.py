@@ -1,5 +1,5 @@
 """The weights that are measured and kept, where they are not those that train: a running average (`model.polyak`), or
-what an optimiser that switches between both gives, as schedule-free ones do.
+what an optimizer that switches between both gives, as schedule-free ones do.
 """
 
 import copy
@@ -17,7 +17,7 @@ def averaged(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Takes the weights after optimiser step `step`, counted from 1, into the average.
+    """Takes the weights after optimizer step `step`, counted from 1, into the average.
 
     The weights after step k count `decay ** (step - k)`, those before the first step nothing: a fixed share per step
     would leave the start, a zero head among it, in the average of a short run.
@@ -29,7 +29,7 @@ def take_in(average: nn.Module, network: nn.Module, decay: float, step: int) -> 
 
 @torch.no_grad()
 def take_over(average: nn.Module, network: nn.Module, optimizer: Any) -> None:
-    """Takes the weights that the optimiser evaluates with into the average; those that train stay, to the bit.
+    """Takes the weights that the optimizer evaluates with into the average; those that train stay, to the bit.
 
     Its own way there and back rounds, so that training would depend on how often it is measured.
     """

@@ -46,7 +46,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class BetweenSteps(Checkpoint):
-    """Acts where a run can go on from: after a whole optimiser step, and after the validation that follows it.
+    """Acts where a run can go on from: after a whole optimizer step, and after the validation that follows it.
 
     Lightning keeps checkpoints before that validation; a run that is killed in it would go on with the next batch, and
     its record would lack these numbers. Between batches whose gradients are added up there is no such place.

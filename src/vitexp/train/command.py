@@ -266,11 +266,11 @@ class TrainingCommand(LightningCLI):
         return self.ckpt_path == "last" and self.identity.last_checkpoint.is_file()
 
     def steps(self) -> int:
-        """Optimiser steps the run will take."""
+        """Optimizer steps the run will take."""
         return flags.Limits.of(self.options).steps(self.datamodule)
 
     def epoch_steps(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimizer steps of an epoch."""
         return flags.Limits.of(self.options).steps_per_epoch(self.datamodule)
 
     def facts_of(self, options: Mapping[str, Any]) -> dict[str, Any]:

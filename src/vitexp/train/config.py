@@ -63,7 +63,7 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyConfig(ViTConfig, OptimConfig):
-    """The network, its loss and its optimiser, as one flat group of flags."""
+    """The network, its loss and its optimizer, as one flat group of flags."""
 
     objective: Objective = "classify"
     """What is learned: classes, or corrupted patches: their mean colour, 4x4 mean colours, or all their pixels."""

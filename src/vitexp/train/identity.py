@@ -1,7 +1,7 @@
 """What a run is, known before it trains: its config, fingerprint and folder, its start and cost; and which run wrote a
 checkpoint, and whether another may go on from it.
 
-A checkpoint brings its optimiser with it, and with that the rates, decays and moments of the run that wrote it. So it
+A checkpoint brings its optimizer with it, and with that the rates, decays and moments of the run that wrote it. So it
 continues only that run, or a longer one, which is another run and says so in its config as `run.continued`.
 """
 

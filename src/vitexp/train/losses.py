@@ -1,6 +1,6 @@
 """The loss of each image; and its means on the way, for loggers and records.
 
-Row s of a logger is about the weights after s optimiser steps: `train_loss` is their mean loss over the images of the
+Row s of a logger is about the weights after s optimizer steps: `train_loss` is their mean loss over the images of the
 next step, `lr` the rate of that step, and `val_acc` what they reach on the validation images. There is a row for every
 s that `trainer.log_every_n_steps` divides, at any length of an epoch and across a resume.
 """

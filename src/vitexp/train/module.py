@@ -164,7 +164,7 @@ class Classifier(QuickNotes, L.LightningModule):
         return {"samples": batch.samples, "labels": self._classes_of(batch), "probabilities": probabilities}
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule; the steps are counted from the data, never by the trainer's estimate."""
+        """The optimizer and its schedule; the steps are counted from the data, never by the trainer's estimate."""
         optimizer = build_optimizer(self.config, self.trained())
         self._steps, self._every_parameter = self.total_steps(), list(self.parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_factor(self.config, self._steps, self.epoch_steps))
@@ -215,7 +215,7 @@ class Classifier(QuickNotes, L.LightningModule):
         return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
     def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
+        """Optimizer steps of the whole run."""
         trainer, data = self.trainer, self.shard_data
         if data is None:  # Lightning counts the batches of the loaders that it was given
             return int(trainer.estimated_stepping_batches)
@@ -224,7 +224,7 @@ class Classifier(QuickNotes, L.LightningModule):
         return max(steps, int(self.config.warmup_steps) + 1) if trainer.fast_dev_run else steps  # type: ignore[attr-defined]
 
     def epoch_steps(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Optimizer steps of an epoch."""
         if self.shard_data:
             return Limits.of(self.trainer).steps_per_epoch(self.shard_data)
         return -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)

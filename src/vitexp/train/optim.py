@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, as the paper trains."""
+"""Optimizer and learning-rate schedule, as the paper trains."""
 
 import math
 import re
@@ -25,7 +25,7 @@ _TAKES: dict[str, tuple[str, ...]] = {
     "adamw": ("betas", "eps"), "sgd": (), "muon": ("betas", "eps"), "lion": ("betas",), "lamb": ("betas", "eps"),
     "adafactor": (),
 }  # fmt: skip
-"""Which of these options an optimiser has."""
+"""Which of these options an optimizer has."""
 Slot("optimizer", torch.optim.Optimizer, ("step",), arguments=1, given=("lr", "weight_decay"), words=get_args(_Word))
 Slot("schedule", object, ("__call__",), words=get_args(_Shape), called=2)
 LINEAR_FLOOR = 1e-5
@@ -46,14 +46,14 @@ class OptimConfig:
     """Decoupled, times the current rate, as in the paper's Table 3; for sgd an L2 penalty, for lamb a part of the
     update that it scales."""
     betas: tuple[float, float] | None = None
-    """Decay of the averages of gradients and of their squares; null for the optimiser's own: adamw and lamb 0.9 and
+    """Decay of the averages of gradients and of their squares; null for the optimizer's own: adamw and lamb 0.9 and
     0.999, lion 0.9 and 0.99, muon 0.9 and 0.95."""
     eps: float | None = None
-    """What keeps an optimiser from dividing by 0; null for its own: adamw 1e-8, lamb 1e-6, muon 1e-7."""
+    """What keeps an optimizer from dividing by 0; null for its own: adamw 1e-8, lamb 1e-6, muon 1e-7."""
     layer_decay: float = 1.0
     """Each block learns at this multiple of the rate of the block above it, from the head (1) down to the stem."""
     decay: Decay = "all"
-    """Which weights decay: all of them (as the paper's optimiser did), or only matrices and convolutions."""
+    """Which weights decay: all of them (as the paper's optimizer did), or only matrices and convolutions."""
     schedule: Schedule = "cosine"
     """Shape of the learning rate after the warm-up; linear ends at 1e-5, cosine at 0, staircase falls to a tenth
     after 1/3, 2/3 and 8/9 of the run; or your own (MODULE:NAME)."""
@@ -123,7 +123,7 @@ def settled(
 
 
 def learning_rate(config: OptimConfig, step: int, total_steps: int) -> float:
-    """The learning rate of optimiser step `step`, counted from 0.
+    """The learning rate of optimizer step `step`, counted from 0.
 
     Source: the schedules of Google's released code, p = clip((t - w) / (T - w), 0, 1); paper sheet 2.2.
     """
@@ -165,7 +165,7 @@ def check_length(config: OptimConfig, total_steps: int) -> None:
 
 
 def build_optimizer(config: OptimConfig, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, in groups: first the head's (layer-wise), first what decays."""
+    """The optimizer over all trainable parameters, in groups: first the head's (layer-wise), first what decays."""
     trainable = [(name, p) for name, p in named_parameters if p.requires_grad]
     rates = layer_rates([name for name, _ in trainable], config.layer_decay)
     groups: dict[tuple[float, bool, bool], dict[str, Any]] = {}

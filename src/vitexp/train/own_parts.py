@@ -1,4 +1,4 @@
-"""Optimisers, schedules and losses of the user's own: built from their options, tried on a few numbers before a run."""
+"""Optimizers, schedules and losses of the user's own: built from their options, tried on a few numbers before a run."""
 
 import functools
 import inspect
@@ -19,7 +19,7 @@ _RATES = 1000
 
 
 def own_optimizer(config: Any, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-    """The optimiser that `config.optimizer` names by its path. Raises: ValueError where it cannot be built."""
+    """The optimizer that `config.optimizer` names by its path. Raises: ValueError where it cannot be built."""
     kind = _kind("optimizer", config)
     decay = {"weight_decay": config.weight_decay} if _takes(kind, "weight_decay") else {}
     with failing(f"optimizer {config.optimizer}"):
@@ -30,7 +30,7 @@ def own_optimizer(config: Any, groups: list[dict[str, Any]], lr: float) -> torch
 
 
 def switches(config: Any) -> bool:
-    """Whether the optimiser has `train()` and `eval()`, which exchange weights that train and weights to evaluate."""
+    """Whether the optimizer has `train()` and `eval()`, which exchange weights that train and weights to evaluate."""
     kind = _kind("optimizer", config) if is_path(config.optimizer) else None
     return all(callable(getattr(kind, name, None)) for name in ("train", "eval"))
 
@@ -79,7 +79,7 @@ def check_own_optimizer(config: Any) -> None:
 
 
 def check_switching(config: Any) -> None:
-    """Raises: ValueError for an option that does not go with an optimiser that `switches`."""
+    """Raises: ValueError for an option that does not go with an optimizer that `switches`."""
     fits = {"schedule": is_path(config.schedule) or config.schedule == "constant", "polyak": not config.polyak}
     fits["objective"] = config.objective == "classify"
     odd = [f"model.{name} {getattr(config, name)}" for name, does in fits.items() if not does]

@@ -94,7 +94,7 @@ class Bar(RichProgressBar):
         return f"{f'Epoch {current_epoch}/{-(-steps // per_epoch) - 1}':{len(self.validation_description)}}"
 
     def _steps(self) -> tuple[int, int]:
-        """Optimiser steps of the run, and of an epoch."""
+        """Optimizer steps of the run, and of an epoch."""
         module: Any = self.trainer.lightning_module
         return module.total_steps(), -int(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
 

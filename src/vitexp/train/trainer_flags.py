@@ -17,7 +17,7 @@ from vitexp.train.own_parts import switches
 
 
 class Limits(NamedTuple):
-    """How long a run is: batches, optimiser steps and images, as these options of the trainer limit them."""
+    """How long a run is: batches, optimizer steps and images, as these options of the trainer limit them."""
 
     max_epochs: int | None
     max_steps: int
@@ -35,11 +35,11 @@ class Limits(NamedTuple):
         return limited(data.steps_per_epoch, self.limit_train_batches)
 
     def steps_per_epoch(self, data: ShardData) -> int:
-        """Optimiser steps of an epoch; its last one takes what batches are left."""
+        """Optimizer steps of an epoch; its last one takes what batches are left."""
         return -(-self.batches(data) // self.accumulate_grad_batches)
 
     def steps(self, data: ShardData) -> int:
-        """Optimiser steps of the run. Raises: ValueError when there is no end, or no step."""
+        """Optimizer steps of the run. Raises: ValueError when there is no end, or no step."""
         ends = {"max_epochs": None if self.max_epochs is None else self.max_epochs * self.steps_per_epoch(data)}
         ends["max_steps"] = self.max_steps
         given = {name: steps for name, steps in ends.items() if steps is not None and getattr(self, name) >= 0}

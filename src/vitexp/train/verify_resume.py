@@ -31,7 +31,7 @@ class BatchLog(L.Callback):
 
     Args:
         file: Where the lines go; the rank's number is put behind its name.
-        stop: Optimiser steps after which the process ends, without any of what a run does at its end.
+        stop: Optimizer steps after which the process ends, without any of what a run does at its end.
         kill: The step in which the process kills itself, after its backward pass; none by default.
         kill_in_validation: Whether it kills itself in the validation that follows that step instead.
     """
@@ -79,7 +79,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 
 def _state(module: L.LightningModule, trainer: L.Trainer) -> Iterable[Tensor]:
-    """What the next step and the end depend on: weights, buffers, what the optimiser remembers, the best so far."""
+    """What the next step and the end depend on: weights, buffers, what the optimizer remembers, the best so far."""
     states: list[Mapping[str, Any]] = [module.state_dict()]
     states += [state for optimizer in trainer.optimizers for state in optimizer.state.values()]
     states += [one.weights for one in trainer.callbacks if isinstance(one, BestWeights)]  # type: ignore[attr-defined]
@@ -102,10 +102,10 @@ class Outline(NamedTuple):
 
     steps: int
     epoch: int
-    """Optimiser steps of an epoch."""
+    """Optimizer steps of an epoch."""
     workers: int
     validation: int
-    """Optimiser steps before the first validation; 0 where none comes."""
+    """Optimizer steps before the first validation; 0 where none comes."""
 
 
 class Trace(NamedTuple):
@@ -128,7 +128,7 @@ def verify_resume(argv: Sequence[str], groups: dict[str, type]) -> int:
         description="Trains a few steps of a run, unbroken and killed again and again; compares batches and weights.",
         epilog="All other flags are those of `vitexp fit`. Nothing is written but to the folder for temporary files.",
     )
-    parser.add_argument("--steps", type=int, help="optimiser steps; by default past the end of an epoch, if it is near")
+    parser.add_argument("--steps", type=int, help="optimizer steps; by default past the end of an epoch, if it is near")
     parser.add_argument("--workers", type=int, help="data.workers after the last kill; by default another number")
     chosen, rest = parser.parse_known_args(list(argv))
     outline = _outline_of(TrainingCommand(["fit", *rest], groups, until="planned", weights=False))
@@ -147,7 +147,7 @@ def _outline_of(command: TrainingCommand) -> Outline:
 
 
 def first_validation(trainer: Mapping[str, Any], epoch_batches: int) -> int:
-    """Optimiser steps before the first validation, as the trainer's options ask for it; 0 where they do not tell.
+    """Optimizer steps before the first validation, as the trainer's options ask for it; 0 where they do not tell.
 
     Source: Lightning counts `val_check_interval` in batches, as a share of an epoch where it is no whole number.
     """
@@ -251,5 +251,5 @@ def _verdict(whole: Trace, parts: list[Trace]) -> int:
         print(f"DIFFERENT: the same batches, other weights (a parameter's norm by up to {apart:.1e} of itself)")
         print("  where two unbroken runs differ too, kernels are the cause: try --trainer.deterministic=true")
         return 1
-    print("EQUAL: the same batches and, bit for bit, the same weights and optimiser state")
+    print("EQUAL: the same batches and, bit for bit, the same weights and optimizer state")
     return 0

@@ -93,7 +93,7 @@ def _own(kept: Mapping[str, Any], source: str) -> ViTConfig:
         if isinstance(word, str) != isinstance(field.default, str):
             raise ValueError(f"{source} says that its network has {field.name} {word!r}, which cannot be")
         words[field.name] = tuple(word) if isinstance(word, list) else word
-    for name in ("options", "sources"):  # the network needs no optimiser
+    for name in ("options", "sources"):  # the network needs no optimizer
         words[name] = {axis: one for axis, one in dict(words.get(name) or {}).items() if hasattr(ViTConfig, axis)}
     check_allowed(words, source)
     return ViTConfig(**words)

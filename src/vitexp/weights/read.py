@@ -219,13 +219,13 @@ def _beside(path: Path) -> dict[str, Any] | None:
 
 # Which networks lie in a file, and under which prefix: a file of a training script may hold several. A network is known
 # by a name that only its form has; what stands before that name is its prefix. Whatever lies under another prefix, such
-# as an optimiser's state, is not the network's.
+# as an optimizer's state, is not the network's.
 
 # Hugging Face keeps the head beside the encoder, which has a prefix of its own there.
 _HF_ENCODER = re.compile(r"(.*?)(?:vit|deit)\.")
 _HF_HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.")
 _MOMENTS = re.compile(r"(?:.*[./])?(?:mu|nu|exp_avg|exp_avg_sq|momentum(?:_buffer)?)[./]")
-"""Prefixes under which an optimiser keeps an array for each of a network's."""
+"""Prefixes under which an optimizer keeps an array for each of a network's."""
 _TRUNKS_IN_HYBRIDS = ("", "stem.", "patch_embed.backbone.")
 
 

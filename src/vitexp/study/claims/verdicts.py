@@ -30,7 +30,7 @@ ALPHA = stats.ALPHA
 CEILING = 0.99
 """Mean accuracy from which on all arms are as good as can be distinguished."""
 FEWEST_STEPS = 100
-"""Optimiser steps from scratch below which a network is at the start of its training."""
+"""Optimizer steps from scratch below which a network is at the start of its training."""
 _WAITS = "the seeds of the first planned look are not all there"
 RISING = 0.05
 """Gain in validation accuracy over the last quarter of the steps from which on a training has not come to its end."""
