@@ -168,6 +168,9 @@ def test_no_run_at_all_and_a_metric_nobody_holds_are_refused(lab, filled):
     study = lab.positions(**{"study.metrics": ["test_f1"]})
     with pytest.raises(ValueError, match=r"no run in .*pos holds test_f1; they hold fewshot_5, test_acc, val_acc"):
         make_table(study, filled.root)
+    study = lab.positions(**{"study.metrics": ["test_acc", "robust/fog_3"]})
+    with pytest.raises(ValueError, match=r"holds robust/fog_3; `vitexp robustness .*\.yaml` measures it"):
+        make_table(study, filled.root)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

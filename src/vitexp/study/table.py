@@ -273,6 +273,8 @@ def check_runs(selection: Selection) -> None:
     for metric in study.config.metrics:
         if not any(arm.values(metric) for arm in selection.arms):
             what = f"; they hold {', '.join(held)}" if metric not in held else " as a finite number; take it out"
+            if metric not in held and metrics.change(metric):
+                what = f"; `vitexp robustness {study.path}` measures it"
             raise ValueError(f"study.metrics: no run in {location} holds {metric}{what}")
 
 
