@@ -321,6 +321,11 @@ def measured_elsewhere(record: RunRecord, orders: Mapping[str, str]) -> str | No
     return next((split for split in known.keys() & orders.keys() if known[split] != orders[split]), None)
 
 
+def run_mark(record: RunRecord) -> str:
+    """12 hexadecimal digits of one training: trained again, a run has another."""
+    return hashlib.sha256(f"{record.fingerprint} {record.finished}".encode()).hexdigest()[:12]
+
+
 def cache_root() -> Path:
     """The directory for everything that is saved for later: VITEXP_CACHE, or else ~/.cache/vitexp."""
     return Path(os.environ.get("VITEXP_CACHE") or Path.home() / ".cache" / "vitexp")

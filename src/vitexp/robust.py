@@ -89,7 +89,7 @@ def with_tests(record: RunRecord, damaged: list[str]) -> RunRecord:
     if not tests:
         return record
     values = {f"{ROBUST}{name}": float(one["accuracy"]) for name, one in tests.items()}
-    answers = {f"{ROBUST}{name}": dict(one["answers"]) for name, one in tests.items()}
+    answers = {f"{ROBUST}{name}": one["answers"] | {"settings": one["settings"]} for name, one in tests.items()}
     for family in (f"{whose}{name}" for whose in (ROBUST, f"{ROBUST}ours_") for name in CORRUPTIONS):
         levels = {level: f"{family}_{level}" for level in SEVERITIES}
         if all(name in values for name in levels.values()):

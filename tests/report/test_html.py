@@ -2,11 +2,17 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from matplotlib.figure import Figure
 
+from vitexp import cli
+from vitexp.record import read_records, run_mark
+from vitexp.report import style
 from vitexp.report.html import write_html
+from vitexp.study.csv_runs import read_csv
 
 
 class Page(HTMLParser):
@@ -214,6 +220,7 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><title>A &lt; B</title><script>alert(1)</script></svg>'
     (folder / "cka.svg").write_text(svg)
     (folder / "drop.csv").write_text("arm,drop\n<script>,0.5\nx\n")
+    (folder / "long.csv").write_text("a,b\n" + "x" * 200_000 + ",1\n")
     painted = f'{svg[:-6]}<image href="data:image/png;base64,AAAA"/></svg>'
     (folder / "filters.svg").write_text(painted)
     (folder / "large.svg").write_text(svg + " " * 1_100_000)
@@ -227,6 +234,50 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     assert "<th>&lt;script&gt;<td>0.5\n" in text
     assert "large.svg is not taken in" in text
     assert text.count("<script>") == 1
+
+
+def test_pictures_and_tables_of_other_runs_are_not_taken_in(filled, tmp_path):
+    folder = tmp_path / "pos"
+    folder.mkdir()
+    ours, *_ = read_records(filled.root)[0]
+    for name, marks in {"ours": run_mark(ours), "others": f"{run_mark(ours)} 0123456789ab"}.items():
+        with style.settings():
+            (folder / f"{name}.svg").write_bytes(style.svg(Figure(), marks.split()))
+    (folder / "robustness.csv").write_text("of runs that are gone")
+    text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
+    assert "<figcaption>ours.svg</figcaption>" in text
+    assert "others.svg is not taken in: it is of other runs than those of this page" in text
+
+
+def test_a_study_without_results_does_not_stop_those_beside_it(lab, capsys):
+    for name in ("s", "young"):
+        study = lab.study({"study.name": name}, {"model.dropout": [0.0, 0.1], "seed_everything": [0, 1]})
+        for cell in study.cells():
+            lab.run(cell, {"test_acc": 0.9}, study=name, status="finished" if name == "s" else "running")
+    (lab.root / "broken" / "cell" / "seed-0").mkdir(parents=True)
+    (lab.root / "broken" / "cell" / "seed-0" / "record.json").write_text("{")
+    assert cli.main(["report", "--root", str(lab.root), "--out", "page"]) == 0
+    told = capsys.readouterr().err
+    text = Path("page/report.html").read_text()
+    assert "young holds no finished run" in told
+    assert "broken holds no run that can be read" in told
+    assert text.count('<p class="caution">Left out: ') == 2
+    assert cli.main(["report", str(lab.root / "young"), "--out", "page"]) == cli.BAD_INPUT
+
+
+def test_a_page_of_some_runs_says_so(lab, tmp_path):
+    study = lab.study({"study.name": "s"}, {"model.dropout": [0.0, 0.1], "seed_everything": [0, 1]})
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    text = write_html([(study.path, lab.root)], tmp_path, where={"model.dropout": 0.1}).read_text()
+    assert "Only runs with " in text
+    assert "not run" not in text
+
+
+def test_a_csv_file_is_not_said_to_be_trained_again(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("arm,seed,test_acc\n" + "".join(f"{arm},{seed},0.{8 + seed}\n" for arm in "ab" for seed in (0, 1)))
+    text = write_html([read_csv(path)], tmp_path).read_text()
+    assert "vitexp sweep" not in text
 
 
 def test_differences_of_arms_have_the_room_that_is_left(filled, tmp_path):

@@ -20,6 +20,8 @@ from vitexp.eval.representations import match_heads
 from vitexp.nn.vit import ViTConfig, build
 from vitexp.record import read_record, write_record
 from vitexp.stats import interval
+from vitexp.study.networks import read_networks
+from vitexp.tools.inside import Inside, images_of, look_inside
 from vitexp.tools.network import open_network
 from vitexp.weights.read import save_own
 
@@ -173,7 +175,8 @@ def test_every_kind_of_network_shows_all_it_has(saved, tmp_path, axes):
     assert ("offsets" in shown) == (axes.get("pos_embed") == "relative") != ("similarity" in shown)
     assert len(list((tmp_path / "inspect").iterdir())) == 3 * len(shown)
     assert max(path.stat().st_size for path in tmp_path.glob("inspect/*.svg")) < 100_000
-    cka = np.array(numbers(tmp_path / "inspect/own.safetensors-cka.csv", "cka")).reshape(2 * [len(model.blocks) + 1])
+    (file,) = tmp_path.glob("inspect/own.safetensors*-cka.csv")
+    cka = np.array(numbers(file, "cka")).reshape(2 * [len(model.blocks) + 1])
     assert np.diag(cka) == pytest.approx(1)
     assert cka == pytest.approx(cka.T)
 
@@ -227,7 +230,7 @@ def test_a_network_of_timms_shows_what_hooks_in_it_see(others, tmp_path):
         "attention": ("share", last.mean(axis=1)[:, 0, 1:]),
     }
     for what, (column, expected) in by_hand.items():
-        found = numbers(tmp_path / f"inspect/timm-vit_tiny_patch16_224-{what}.csv", column)
+        found = numbers(tmp_path / f"inspect/timm-vit_tiny_patch16_224-32px-{what}.csv", column)
         assert found == pytest.approx(np.array(expected).flatten(), abs=1e-5)
     one, other = ((part := entered[at]) @ part.T for at in (-2, -1))  # of the first layer and the second
     fours = list(permutations(range(8), 4))
@@ -235,11 +238,11 @@ def test_a_network_of_timms_shows_what_hooks_in_it_see(others, tmp_path):
         (a, b): np.mean([k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in fours])
         for (a, k), (b, m) in product(enumerate((one, other)), repeat=2)
     }
-    cka = np.array(numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-cka.csv", "cka")).reshape(3, 3)
+    cka = np.array(numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-32px-cka.csv", "cka")).reshape(3, 3)
     assert cka[0, 1] == pytest.approx(hsic[0, 1] / np.sqrt(hsic[0, 0] * hsic[1, 1]), abs=1e-5)
     vectors = others.pos_embed.detach().double().numpy()[0, 1:]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-similarity.csv", "cosine")
+    found = numbers(tmp_path / "inspect/timm-vit_tiny_patch16_224-32px-similarity.csv", "cosine")
     assert found == pytest.approx((unit @ unit.T).flatten(), abs=1e-6)
 
 
@@ -341,6 +344,54 @@ def test_a_study_shows_means_over_seeds_with_heads_matched_to_the_first(study, t
     for seed in range(3):
         apart = [float(a[f"seed_{seed}"]) - float(b[f"seed_{seed}"]) for a, b in zip(other, rows, strict=True)]
         assert [float(row[f"seed_{seed}"]) for row in less] == pytest.approx(apart)
+
+
+@pytest.mark.parametrize(("other", "matched"), [({"pool": "gap"}, True), ({"pool": "gap", "arch": "micro/4"}, False)])
+def test_heads_are_matched_by_their_patches_or_are_not_compared(saved, other, matched):
+    """With another class token too, numbers do not depend on how heads are numbered; another grid has none to match."""
+    data = images_of("digits", "resize", 8)
+    saved()
+    base = look_inside(open_network("own.safetensors"), ["distance"], data, 8, Inside())
+    found = []
+    for flip in (False, True):
+
+        def renumber(model, flip=flip):
+            for block in model.blocks if flip else ():
+                attention, heads = block.attention, model.layout.heads
+                for one in (attention.qkv.weight, attention.qkv.bias):
+                    one.copy_(one.unflatten(0, (3, heads, -1)).flip(1).flatten(0, 2).clone())
+                weight = attention.out.weight
+                weight.copy_(weight.unflatten(1, (heads, -1)).flip(1).flatten(1, 2).clone())
+
+        saved(renumber, **other)
+        found.append(look_inside(open_network("own.safetensors"), ["distance"], data, 8, base))
+    assert [one.matched for one in found] == [matched, matched]
+    same = np.allclose(found[0].numbers["distance"], found[1].numbers["distance"], atol=1e-5)
+    assert same == matched
+
+
+def test_what_was_measured_on_other_images_is_not_subtracted(saved, tmp_path, monkeypatch, capsys):
+    saved()
+    groups = [
+        ("s/inspect/one", "s: one", {0: "own.safetensors"}, ("digits", "resize"), None, []),
+        ("s/inspect/two", "s: two", {0: "own.safetensors"}, ("digits", "crop"), "s/inspect/one", []),
+    ]
+    monkeypatch.setattr("vitexp.study.networks.read_networks", lambda *_: groups)
+    assert look("--images", "8", out=tmp_path, what="distance decay") == 0
+    assert [path.stem for path in tmp_path.rglob("*minus*.csv")] == ["two-minus-one-decay"]
+    assert "s: two: no difference in distance: the baseline was measured on other images" in capsys.readouterr().out
+
+
+def test_images_are_seen_as_the_run_saw_them(study, tmp_path):
+    """A record's view of the test images is handed on."""
+    (run,) = study.glob("runs/inside/*1d*/seed-0")
+    shutil.copytree(run, tmp_path / "seed-0", ignore=shutil.ignore_patterns("wandb"))
+    record = read_record(run)
+    config = record.config | {"data": record.config["data"] | {"eval_view": "crop"}}
+    write_record(replace(record, config=config), tmp_path / "seed-0")
+    ((*_, images, _, marks),) = read_networks([str(tmp_path / "seed-0")], "runs")
+    assert (images, len(marks)) == (("digits", "crop"), 1)
+    assert images_of(*images, 8).eval_view == "crop"
 
 
 def test_runs_and_studies_overwrite_nothing_of_each_other(study, tmp_path, monkeypatch, capsys):

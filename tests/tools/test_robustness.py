@@ -1,5 +1,6 @@
 """`vitexp robustness` from runs to table: the same images for all, what is finished is skipped, bad input refused."""
 
+import csv
 import json
 import re
 import shutil
@@ -257,6 +258,22 @@ def test_mean_corruption_error_is_that_of_a_hand(home, capsys):
     assert sorted(means) == [100.0, 175.0]
     halves = [float(found) for found in re.findall(r" ± ([\d.]+)", section)][:2]
     assert sorted(halves) == pytest.approx([12.706 * 25, 12.706 * 25], abs=0.1)  # Student's quantile, one degree
+
+
+def test_arms_that_were_changed_otherwise_are_not_compared(home):
+    """Each salience is that of another network: the tests have one name, and are not one test."""
+    for run in read_records(home / "runs")[0]:
+        answers = write_answers(run.directory, "robust/salient_50", [True] * 20 + [False] * 10, "order")
+        of = run.config["model"]["pos_embed"]
+        entry = {"accuracy": 2 / 3, "key": "", "settings": {"salience": of}, "answers": answers["robust/salient_50"]}
+        write_tests(run.directory, run, {"salient_50": entry})
+    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
+    text = (home / "results" / "rob" / "robustness.md").read_text()
+    assert "NOT every network saw the same changed images" in text
+    assert "changed by salience" in text
+    with (home / "results" / "rob" / "robustness.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "robust/salient_50"]
+    assert [row["p"] for row in rows] == ["", ""]
 
 
 def test_patches_that_a_network_attends_to_are_its_own(home, capsys):

@@ -12,6 +12,7 @@ from vitexp.report.footnotes import commit
 from vitexp.report.markup import as_html
 from vitexp.report.view import NOTHING, arm_label
 from vitexp.study.arm import Arm, spelling
+from vitexp.study.csv_runs import is_csv
 from vitexp.study.table import Table
 
 AGAIN = "runs-again"
@@ -125,7 +126,7 @@ def _shared(runs: Mapping[int, RunRecord], read: Callable[[RunRecord], Any]) -> 
 def _commands(table: Table, arm: Arm, root: str) -> list[str]:
     """One command for the study, which trains what is missing, and one for each run, which trains it anew."""
     path = table.study.path
-    again = [["vitexp", "sweep", str(path), "--root", root]] if path.is_file() else []
+    again = [["vitexp", "sweep", str(path), "--root", root]] if path.is_file() and not is_csv(path) else []
     again += [
         ["vitexp", "fit", "--config", str(Path(run.directory) / run.files["config"]), "--run.root", AGAIN]
         for run in arm.runs.values()

@@ -1,6 +1,7 @@
 """The commands that read records: table, curve, report, claims, diff. Matplotlib is imported where they draw."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ def show_report(chosen: argparse.Namespace) -> int:
     """Writes the HTML report of studies."""
     from vitexp.report.html import write_html
 
-    path = write_html(_studies(chosen), chosen.out, chosen.results, parse_where(chosen.where))
+    left_out = list[str]()
+    path = write_html(_studies(chosen, left_out), chosen.out, chosen.results, parse_where(chosen.where), left_out)
+    for text in left_out:
+        print(visible(f"left out: {text}"), file=sys.stderr)
     print(visible(f"Written: {path}"))
     return 0
 
@@ -114,20 +118,26 @@ def _inputs(chosen: argparse.Namespace) -> dict[str, Any]:
     return {"sweep": study, "runs": runs, "results": chosen.results, "where": parse_where(chosen.where)}
 
 
-def _studies(chosen: argparse.Namespace) -> list[tuple[Any, Any]]:
-    """The studies that are named, each with the place of its runs; without any all that lie below --root."""
+def _studies(chosen: argparse.Namespace, left_out: list[str]) -> list[tuple[Any, Any]]:
+    """The studies that are named, each with the place of its runs; without any all that lie below --root.
+
+    One below a folder whose records cannot be read does not stop the others: `left_out` says why.
+    """
     if chosen.source:
         return [_study_and_runs(argparse.Namespace(source=chosen.source, file=next(iter(chosen.studies), None)))]
     found = []
     for given in chosen.studies or [chosen.root]:
         if Path(given).is_dir():
-            found += [(found_study(folder), folder.parent) for folder in study_folders(given)]
+            for folder in study_folders(given):
+                try:
+                    found.append((found_study(folder), folder.parent))
+                except ValueError as error:
+                    left_out.append(str(error))
         else:
             found.append(_study_and_runs(argparse.Namespace(source=[], file=given, root=chosen.root)))
     if not found:
-        raise ValueError(
-            f"{', '.join(chosen.studies) or chosen.root} holds no run of a study; run `vitexp sweep` first"
-        )
+        none = f"{', '.join(chosen.studies) or chosen.root} holds no run of a study; run `vitexp sweep` first"
+        raise ValueError(left_out[0] if left_out else none)
     return found
 
 

@@ -1,7 +1,6 @@
 """Draws what networks look at: distances, similarities, filters, maps of attention. Arrays in, pictures out."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ Shown = Mapping[str, Any]
 def write_picture(what: str, shown: Shown, folder: Path, name: str) -> tuple[Path, ...]:
     """Draws one kind of picture as NAME.png and NAME.svg."""
     with style.settings():
-        return style.save(_DRAW[what](shown), folder, name)
+        return style.save(_DRAW[what](shown), folder, name, shown["runs"])
 
 
 def _page(shown: Shown, title: str, foot: str, height: float = 4.35, panels: int = 1) -> tuple[Figure, Sequence[Axes]]:
@@ -163,7 +162,16 @@ def _filters(shown: Shown) -> Figure:
 
 def _attention(shown: Shown) -> Figure:
     who = "the class token" if shown["reads_class"] else "the mean patch"
-    return _veiled("Attention in the last layer", f"what {who} attends to, mean over heads", shown)
+    return _veiled("Attention in the last layer", f"what {who} attends to, mean over heads{_weights(shown)}", shown)
+
+
+def _rollout(shown: Shown) -> Figure:
+    what = "what of it reaches the class token" if shown["reads_class"] else "what of it reaches the mean patch"
+    return _veiled("Attention rollout", what + _weights(shown), shown)
+
+
+def _weights(shown: Shown) -> str:
+    return ", without the weights by which its readout takes patches" if shown["weighs"] else ""
 
 
 def _veiled(title: str, about: str, shown: Shown) -> Figure:
@@ -228,7 +236,7 @@ _DRAW: dict[str, Callable[[Shown], Figure]] = {
     "decay": _decay,
     "offsets": _offsets,
     "filters": _filters,
-    "rollout": partial(_veiled, "Attention rollout", "what of it reaches the readout"),
+    "rollout": _rollout,
     "attention": _attention,
     "cka": _cka,
 }

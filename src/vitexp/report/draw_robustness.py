@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from vitexp import stats
 from vitexp.metrics import CORRUPTIONS, ROBUST
+from vitexp.record import run_mark
 from vitexp.report import labels, style
 from vitexp.report.view import arm_label, seed_counts
 from vitexp.robust import SEVERITIES
@@ -34,7 +35,7 @@ def draw_robustness(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
     counts = labels.span(seed_counts(table.entries[CLEAN]))
     foot = "Lines are means over seeds, bands 95 % intervals; first in each panel: all test images as they are. "
-    foot += "Every arm saw the same changed images, but for FGSM, PGD and what a network itself attends to."
+    foot += "FGSM, PGD and what a network itself attends to are each network's own."
     with style.settings():
         figure, axes = style.page(
             (0.9 + _ACROSS * _WIDTH, 1.15 + legend + rows * _HEIGHT),
@@ -55,7 +56,8 @@ def draw_robustness(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]
         height = figure.get_size_inches()[1]
         place_of: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.005, 1 - 0.55 / height)}
         figure.legend(handles, arms, ncols=_LEGEND, **place_of, frameon=False, fontsize=8)
-        return style.save(figure, folder, "robustness")
+        runs = [run_mark(run) for arm in table.arms for run in arm.runs.values()]
+        return style.save(figure, folder, "robustness", runs)
 
 
 def _panels(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[tuple[str, list[Level]]]:

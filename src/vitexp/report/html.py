@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from vitexp.record import check_folder, write_atomically
+from vitexp.metrics import change
+from vitexp.record import check_folder, run_mark, write_atomically
 from vitexp.report import claims_text, labels, plot, style
 from vitexp.report.behind import key_of, panels
 from vitexp.report.curve_text import readings
@@ -35,18 +36,29 @@ NAME = "report.html"
 
 def write_html(
     studies: Sequence[tuple[Sweep, Root]], out: str | Path = "report", results: str | Path = "results",
-    where: Where = None,
+    where: Where = None, left_out: list[str] | None = None,
 ) -> Path:  # fmt: skip
     """The report of studies, each with the place of its runs, as out/report.html.
 
     What other commands have written to results/STUDY is taken in: pictures (SVG), numbers (CSV), and the table of
-    `vitexp robustness`.
+    `vitexp robustness`. Studies found in a folder (Study.path) that make no table yet go to `left_out`
+    with the reason, which the page says.
     Raises: ValueError when a study file is not sound, its records do not make a table, or nothing can be written to
     `out`.
     """
     path = Path(out) / NAME
     check_folder(path.parent)
-    tables = [(make_table(as_study(sweep), runs, where), runs) for sweep, runs in studies]
+    tables, left_out = list[tuple[Table, Root]](), [] if left_out is None else left_out
+    for sweep, runs in studies:
+        study = as_study(sweep)
+        try:
+            tables.append((make_table(study, runs, where), runs))
+        except ValueError as error:
+            if study.path.is_file() or not studies[1:]:  # it was asked for by name
+                raise
+            left_out.append(str(error))
+    if not tables:
+        raise ValueError(left_out[0])
     sections = [_study(f"s{i}", *found, Path(results), where) for i, found in enumerate(tables, start=1)]
     environment = Environment(
         loader=PackageLoader("vitexp.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -56,8 +68,8 @@ def write_html(
     digest = base64.b64encode(hashlib.sha256(sources["js"].encode()).digest()).decode()
     page = environment.get_template("page.html").render(
         title=f"Report on {len(sections)} studies" if sections[1:] else sections[0]["view"].title, studies=sections,
-        style=Markup(sources["css"]), script=Markup(sources["js"]), digest=f"sha256-{digest}", said=claims_text,
-        CLAIMS=CLAIMS,
+        left_out=left_out, style=Markup(sources["css"]), script=Markup(sources["js"]), digest=f"sha256-{digest}",
+        said=claims_text, CLAIMS=CLAIMS,
     )  # fmt: skip
     write_atomically(path, page)
     return path
@@ -68,9 +80,10 @@ def _study(identity: str, table: Table, runs: Root, results: Path, where: Where)
     view, folder = make_view(table), results / table.study.name
     ids = {key_of(arm): f"{identity}-{i}" for i, arm in enumerate(table.arms, start=1)}
     robust = []
-    if (folder / "robustness.csv").is_file() and not isinstance(runs, Runs):
-        tested = robust_table(table.study, Path(runs), where)
-        words = robust_view(tested)
+    held = [run for arm in table.arms for run in arm.runs.values()]
+    tested = any(change(name) for run in held for name in run.metrics)
+    if tested and (folder / "robustness.csv").is_file() and not isinstance(runs, Runs):
+        words = robust_view(robust_table(table.study, Path(runs), where))
         robust = [(_tables(words.sections, ids), words.footnotes)]
     shown, facts = panels(table, ids, "runs" if isinstance(runs, Runs) else str(runs))
     return {
@@ -81,7 +94,7 @@ def _study(identity: str, table: Table, runs: Root, results: Path, where: Where)
         "curves": _curves(table, runs, where),
         "claims": _claims(table, runs, where),
         "robust": robust,
-        "pictures": found_pictures(folder),
+        "pictures": found_pictures(folder, [*map(run_mark, held)]),
         "numbers": found_numbers(folder),
         "facts": facts,
         "panels": shown,

@@ -108,8 +108,8 @@ def _learning(
 ) -> Iterable[tuple[str, Markup]]:
     factor = 100 if is_share(name) else 1
     finite = {seed: [(x, factor * y) for x, y in curve if math.isfinite(y)] for seed, curve in curves.items()}
-    longest = max(map(len, finite.values()))
-    every = -(-longest // points)  # the last is among them
+    longest = max(map(len, finite.values()), default=0)
+    every = max(1, -(-longest // points))  # the last is among them
     kept = {seed: curve[::-1][::every][::-1] for seed, curve in finite.items() if len(curve) > 1}
     if not kept:
         return
@@ -121,7 +121,7 @@ def _learning(
     parts += [f'<text class="end" x="{_LEFT - 6}" y="{y(t) + 4:.1f}">{t:g}</text>' for t in y.ticks]
     parts += [f'<text class="tick" x="{x(t)}" y="182">{t:g}</text>' for t in x.ticks]
     # Lines are in whole numbers of some steps and of the fourth digit: what is drawn is what a mark says.
-    steps = math.gcd(*(step for curve in kept.values() for step, _ in curve))
+    steps = math.gcd(*(step for curve in kept.values() for step, _ in curve)) or 1
     largest = max(abs(value) for curve in kept.values() for _, value in curve) or 1
     unit = 10.0 ** (math.ceil(math.log10(largest)) - 4)
     place = f"{x.per_unit * steps:.6g} 0 0 {y.per_unit * unit:.6g} {x(0)} {y(0)}"

@@ -20,7 +20,7 @@ from vitexp.report.markup import visible
 from vitexp.report.tables import Where, Written, print_written, write_view
 from vitexp.report.view import CellView, Section, View, arm_label, cell_view, seed_counts, shared_setting
 from vitexp.robust import Subject
-from vitexp.study.comparison import Comparisons
+from vitexp.study.comparison import Comparisons, other_images
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
 from vitexp.study.spec import Study, as_study
@@ -164,8 +164,7 @@ def robust_view(table: Table) -> View:
     sections = [_clean(table), *_grids(table), *_corruption_errors(table)]
     notes = [
         *footnotes(short, None, False),
-        "Every network saw the same changed images; only FGSM, PGD, the patch and what a network itself attends to are "
-        "each network's own.",
+        _sameness(table),
         f"Exploratory: every column that is not marked as primary; primary are "
         f"{', '.join(map(labels.metric_label, primary(table.study.config)))}.",
     ]
@@ -177,6 +176,17 @@ def robust_view(table: Table) -> View:
         sections=tuple(sections),
         footnotes=tuple(notes),
     )
+
+
+def _sameness(table: Table) -> str:
+    """Whether what is below one heading is one test."""
+    runs = [run for arm in table.arms for run in arm.runs.values()]
+    pairs = ((name, other_images(runs[0], run, name)) for name in table.entries for run in runs if change(name))
+    own = "only FGSM, PGD, the patch and what a network itself attends to are each network's own"
+    for name, why in pairs:
+        if why:
+            return f"NOT every network saw the same changed images: {change(name)}, {why}. Measure all runs in one go."
+    return f"Every network saw the same changed images; {own}."
 
 
 def _clean(table: Table) -> Section:

@@ -28,6 +28,8 @@ from vitexp.record import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _LETTERS_PER_INCH = 16.5
+_MARKS = "Identifier"
+"""Among the metadata of an SVG, the marks of the runs that it is about"""
 _PIXELS = re.compile(r"data:image/png;base64,\s*([\w+/=\s]+)")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file may hold; a name may, and stands in the file as text."""
@@ -106,12 +108,12 @@ def page(
     return figure, panels
 
 
-def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
-    """Writes NAME.png and NAME.svg, each whole or not at all."""
+def save(figure: Figure, folder: Path, name: str, runs: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Writes NAME.png and NAME.svg, each whole or not at all; the SVG with the marks of the runs that it is about."""
     paths = folder / f"{name}.png", folder / f"{name}.svg"
     title, about = _words(figure)
     png = _bytes(figure, "png", {"Software": None, "Title": title, "Description": about})
-    for path, content in zip(paths, (png, svg(figure)), strict=True):
+    for path, content in zip(paths, (png, svg(figure, runs)), strict=True):
         write_atomically(path, content)
     return paths
 
@@ -123,11 +125,11 @@ def _words(figure: Figure) -> tuple[str, str]:
     return title, ". ".join(text.rstrip(".") for text in (axes, *about) if text) + "."
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: Figure, runs: Sequence[str] = ()) -> bytes:
     """The figure as SVG without a date, so that equal numbers make equal files."""
     title, about = map(escape, _words(figure))
     told = f' role="img">\n <title>{title}</title>\n <desc>{about}</desc>'
-    text = _bytes(figure, "svg", {"Date": None}).decode()
+    text = _bytes(figure, "svg", {"Date": None} | ({_MARKS: " ".join(runs)} if runs else {})).decode()
     text = re.sub(r"(<svg [^>]*)>", lambda found: found[1] + told, text, count=1)
     return _PIXELS.sub(_packed, _NOT_XML.sub("\ufffd", text)).encode()
 

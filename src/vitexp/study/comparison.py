@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from typing import Any
 
@@ -205,8 +205,18 @@ def why_not(arm: Arm, base: Arm | None, metric: str) -> str:
     return f"not measured on the baseline's images: {different}" if different else ""
 
 
+def _settings(metric: str, run: RunRecord) -> str:
+    """All that decides how test images were changed, for a metric of `vitexp robustness`."""
+    held = (entry for key, entry in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-"))
+    every = {key: value for entry in held for key, value in (entry.get("settings") or {}).items()}
+    return ", ".join(f"{key} {value}" for key, value in sorted(every.items()))
+
+
 def other_images(one: RunRecord, other: RunRecord, metric: str) -> str:
     """In what the images differ that two runs were measured on; empty where they do not, as far as is known."""
+    changes = [settings for settings in map(partial(_settings, metric), (one, other)) if settings]
+    if changes[1:] and changes[0] != changes[1]:
+        return f"changed by {changes[0]} and by {changes[1]}"
     split = metrics.split_of(metric) or "test"
     orders = [
         str(run.answers.get(metric, {}).get("order") or (run.data.get("order_fingerprints") or {}).get(split, ""))[:12]

@@ -124,8 +124,8 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
     found = [finished_runs(record for _, answers in members for record in answers) for members in arms.values()]
     return Selection(
         study=study,
-        arms=tuple(_arm(members, keys) for members in arms.values()),
-        notes=(*check_alike(found, keys, runs.location), *runs.notes),
+        arms=tuple(_arm(members, keys, bool(where)) for members in arms.values()),
+        notes=(*_only(where or {}), *check_alike(found, keys, runs.location), *runs.notes),
         location=runs.location,
         damaged=runs.damaged,
         looks=looks,
@@ -165,13 +165,17 @@ def _answers(
     return found
 
 
-def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str]) -> Arm:
+def _only(where: Mapping[str, Any]) -> list[str]:
+    return [f"only runs with {', '.join(f'{key}={value}' for key, value in where.items())} (--where)"] if where else []
+
+
+def _arm(members: Sequence[tuple[Cell, list[RunRecord]]], keys: Sequence[str], some: bool) -> Arm:
     runs, unfinished = {}, {}
     for cell, found in members:
         if done := finished_runs(found):
             runs[cell.seed or 0] = max(done, key=lambda record: (record.finished or "", record.started))
         else:
-            unfinished[cell.seed or 0] = _why(found)
+            unfinished[cell.seed or 0] = _why(found) if found or not some else "not among these runs"
     return Arm(
         factors={key: members[0][0].overrides.get(key) for key in keys},
         asked=tuple(dict.fromkeys(cell.seed or 0 for cell, _ in members)),

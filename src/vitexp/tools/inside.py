@@ -41,6 +41,8 @@ class Anatomy:
     reads_class: bool
     axial: bool
     pixels: float
+    weighs: bool = False
+    """Whether the readout is a sum of patches by weights of its own."""
 
     @property
     def tokens(self) -> int:
@@ -53,8 +55,8 @@ def anatomy(opened: Opened) -> Anatomy:
     network: Any = opened.network
     if isinstance(network, ViT):
         grid, prefix, config = network.layout.grid, network.layout.prefix, network.config
-        kind = config.pool == "cls", config.attention == "axial"
-        return Anatomy(network, list(network.blocks), grid, prefix, *kind, opened.image_size / grid[0])
+        kind, weighs = (config.pool == "cls", config.attention == "axial"), config.pool not in ("cls", "gap")
+        return Anatomy(network, list(network.blocks), grid, prefix, *kind, opened.image_size / grid[0], weighs)
     model: Any = getattr(network, "model", network)
     places, blocks = getattr(getattr(model, "patch_embed", None), "grid_size", None), getattr(model, "blocks", None)
     if not places or not blocks:
@@ -62,7 +64,8 @@ def anatomy(opened: Opened) -> Anatomy:
             f"{opened.name} has no grid of tokens that attend to each other, as a ViT has: give a ViT"
         )
     prefix, pool = getattr(model, "num_prefix_tokens", 0), getattr(model, "global_pool", "token")
-    return Anatomy(network, list(blocks), places, prefix, pool == "token", False, opened.image_size / places[0])
+    kind = pool == "token", False
+    return Anatomy(network, list(blocks), places, prefix, *kind, opened.image_size / places[0], pool == "map")
 
 
 @dataclass
@@ -74,6 +77,8 @@ class Inside:
     facts: dict[str, Any] = field(default_factory=dict)
     heads: Tensor | None = None
     """The mean attention of each head, (L, H, T, T), by which heads of other networks are matched with these"""
+    matched: bool = False
+    """Whether the heads come in the order of those of another network"""
 
 
 def look_inside(opened: Opened, wanted: Sequence[str], data: ShardData | None, images: int, like: Inside) -> Inside:
@@ -82,7 +87,8 @@ def look_inside(opened: Opened, wanted: Sequence[str], data: ShardData | None, i
     Raises: NoAttentionError; ValueError where fewer than 4 images are given, or the network's attention is not known.
     """
     parts, found = anatomy(opened), Inside()
-    found.facts = {"pixels": parts.pixels, "grid": parts.grid, "axial": parts.axial, "reads_class": parts.reads_class}
+    names = ("pixels", "grid", "axial", "reads_class", "weighs")
+    found.facts = {name: getattr(parts, name) for name in names}
     for what in wanted:
         try:
             if what in OF_WEIGHTS:
@@ -207,8 +213,13 @@ def _watch(parts: Anatomy, data: ShardData, images: int, found: Inside, like: In
     _compare(layers, sums, 4)
     found.heads, distance = sums.mean("heads").float(), sums.mean("distance")
     order = torch.arange(distance.shape[1]).expand_as(distance)
-    if like.heads is not None and like.heads.shape == found.heads.shape:
-        order = match_heads(like.heads, found.heads)
+    if like.heads is not None and like.facts["grid"] == parts.grid:
+        heads, others = found.heads, like.heads
+        if heads.shape != others.shape:  # other class tokens and registers: by the attention between patches alone
+            patches = parts.grid[0] * parts.grid[1]
+            heads, others = heads[..., -patches:, -patches:], others[..., -patches:, -patches:]
+        if heads.shape == others.shape:
+            order, found.matched = match_heads(others, heads), True
     found.numbers["distance"] = distance.gather(1, order).numpy()
     found.numbers |= {what: torch.cat(seen[what]).numpy() for what in ("rollout", "attention")}
     if "hsic" in sums.sums:
@@ -261,6 +272,6 @@ def _batches(data: ShardData, images: int) -> Iterator[Tensor]:
 
 
 @functools.lru_cache(maxsize=1)
-def images_of(shards: str, size: int) -> ShardData:
+def images_of(shards: str, view: Any, size: int) -> ShardData:
     """The images to look at; one object for the networks of a study."""
-    return ShardData(shards=shards, batch_size=_AT_ONCE, image_size=size, val_fraction=0.0)
+    return ShardData(shards=shards, batch_size=_AT_ONCE, image_size=size, val_fraction=0.0, eval_view=view)

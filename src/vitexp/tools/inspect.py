@@ -35,10 +35,12 @@ class Group(NamedTuple):
     """With which the names of its files start"""
     label: str
     networks: Mapping[int | None, str]
-    shards: str | None = None
-    """The data that they were trained on"""
+    images: tuple[str, str] | None = None
+    """The shards that they were measured on, and the view of them"""
     against: str | None = None
     """The group that it is compared with"""
+    runs: Sequence[str] = ()
+    """Marks of their runs, by which a page finds pictures of its own runs"""
 
 
 @dataclass
@@ -61,8 +63,10 @@ def inspect(chosen: Any, groups: Sequence[Group], draw: Draw) -> int:
             base = done.get(group.against or "")
             done[group.name] = found = _look_at(group, chosen, wanted, base)
         except NoAttentionError as error:
-            refusals.append(str(error))
+            refusals.append(f"{group.label}: {error}")
             continue
+        if group.against and not base:
+            print(f"note: {group.label}: no differences: its baseline was left out")
         for why in dict.fromkeys(found.first.missing.values()):
             lacking = ", ".join(what for what, other in found.first.missing.items() if other == why)
             if chosen.what and len(groups) == 1:
@@ -79,24 +83,26 @@ def inspect(chosen: Any, groups: Sequence[Group], draw: Draw) -> int:
 
 def _look_at(group: Group, chosen: Any, wanted: Sequence[str], base: _Found | None) -> _Found:
     """Heads are matched with those of the baseline's first seed, where it has as many, or else with its own first."""
-    found, like = _Found(group, Inside()), base.first if base else Inside()
+    found, own = _Found(group, Inside()), group.images or (None, "resize")
+    shards, view = chosen.data or own[0], own[1]
+    like = base.first if base and base.first.facts["seen"] == (shards, view) else Inside()
     for seed, network in group.networks.items():
         opened = open_chosen(chosen, network)
         anatomy(opened)  # or it is refused
-        shards = chosen.data or group.shards
         if chosen.data and not chosen.image_size:
             opened.check_size(chosen.data)
-        data = images_of(shards, opened.image_size) if shards else None
+        data = images_of(shards, view, opened.image_size) if shards else None
         inside = look_inside(opened, wanted, data, chosen.images, like)
         if not found.values:
             found.first = inside
-            if like.heads is None or inside.heads is None or like.heads.shape != inside.heads.shape:
-                like = inside
+            like = like if inside.matched else inside
         for what, values in inside.numbers.items():
             found.values.setdefault(what, {})[seed] = values
-    named = f"{group.label} with random weights" if chosen.random else group.label
-    found.group = group._replace(label=f"{named}, {opened.image_size} pixels" if chosen.image_size else named)
-    found.first.facts["data"] = shards
+    label, name = f"{group.label} with random weights" if chosen.random else group.label, group.name
+    if chosen.image_size:
+        label, name = f"{label}, {opened.image_size} pixels", f"{name}-{opened.image_size}px"
+    found.group = group._replace(label=label, name=name)
+    found.first.facts |= {"data": shards, "seen": (shards, view), "runs": group.runs}
     return found
 
 
@@ -110,14 +116,28 @@ def _write(found: _Found, folder: Path, draw: Draw) -> Iterator[Path]:
 
 
 def _write_difference(found: _Found, base: _Found, folder: Path, draw: Draw) -> Iterator[Path]:
-    """Arm minus arm, seed by seed."""
+    """Arm minus arm, seed by seed, of what is about the same images, heads and lengths."""
+    for what, why in _unlike(found.first, base.first).items():
+        if what in found.values and what in base.values:
+            print(f"note: {found.group.label}: no difference in {what}: {why}")
     for what in _COMPARED:
+        if what in _unlike(found.first, base.first):
+            continue
         ours, theirs = found.values.get(what, {}), base.values.get(what, {})
         alike = {seed for seed in ours.keys() & theirs.keys() if ours[seed].shape == theirs[seed].shape}
         if by_seed := {seed: values - theirs[seed] for seed, values in ours.items() if seed in alike}:
             label = f"{found.group.label} minus {base.group.label.partition(': ')[2]}"
             name = f"{found.group.name}-minus-{base.group.name.rpartition('/')[2]}-{what}"
-            yield from _put(found, what, by_seed, label, folder / name, draw)
+            yield from _put(found, what, by_seed, label, folder / name, draw, base.group.runs)
+
+
+def _unlike(one: Inside, base: Inside) -> dict[str, str]:
+    """Why numbers of two networks are not subtracted, by what they are."""
+    if one.facts["seen"] != base.facts["seen"]:
+        return dict.fromkeys(set(_COMPARED) - OF_WEIGHTS.keys(), "the baseline was measured on other images")
+    if one.facts["pixels"] != base.facts["pixels"]:
+        return {"distance": "the baseline has patches of another size in pixels"}
+    return {} if one.matched else {"distance": "the baseline has other heads, with which these are not matched"}
 
 
 def _seeds(by_seed: Mapping[int | None, Any]) -> str:
@@ -126,10 +146,17 @@ def _seeds(by_seed: Mapping[int | None, Any]) -> str:
 
 
 def _put(
-    found: _Found, what: str, by_seed: Mapping[int | None, np.ndarray], label: str, path: Path, draw: Draw
+    found: _Found,
+    what: str,
+    by_seed: Mapping[int | None, np.ndarray],
+    label: str,
+    path: Path,
+    draw: Draw,
+    others: Sequence[str] = (),
 ) -> Iterator[Path]:
     """One picture and its table: the mean with its interval over seeds, and each seed."""
     facts = {**found.first.facts, "difference": label != found.group.label, "below": f"{label}, {_seeds(by_seed)}"}
+    facts["runs"] = [*found.group.runs, *others]
     if what in OF_WEIGHTS:
         facts.pop("images", None)
     elif what in ("rollout", "attention"):

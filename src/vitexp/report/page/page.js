@@ -21,7 +21,7 @@ for (const place of document.querySelectorAll(".runs")) {  // made of the runs b
   place.append(make("div", { className: "wide" }, make("table", { className: "rows" }, make("caption", { textContent: "Runs" }), make("thead", {}, heads), body)));
 }
 const value = (row, i) => row.cells[i].textContent.trim();
-const number = (text) => parseFloat(text.replace(/\u2212/g, "-").replace(/,/g, ""));
+const number = (text) => /^\d{4}-\d\d-\d\d/.test(text) ? NaN : parseFloat(text.replace(/\u2212/g, "-").replace(/,/g, ""));
 for (const table of document.querySelectorAll("table.rows")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], all = [...body.rows];
   heads.forEach((head, i) => {
@@ -99,7 +99,7 @@ const said = (line, event) => {  // the point of a curve that is nearest to the 
   const seed = seeds.split(" ")[[...line.parentNode.children].indexOf(line)];
   return `seed ${seed}: ${+(found.y * y).toPrecision(4)} at step ${(found.x * x).toLocaleString("en")}`;
 };
-document.addEventListener("pointermove", (event) => {
+for (const kind of ["pointermove", "pointerdown"]) document.addEventListener(kind, (event) => {  // a tap moves nothing
   const mark = event.target.closest?.(".mark, polyline"), title = mark?.querySelector("title");
   tip.hidden = !mark;
   if (!mark) return;
