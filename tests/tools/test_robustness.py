@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ import yaml
 
 from vitexp import cli, metrics
 from vitexp.bits import read_answers, write_answers
+from vitexp.data.module import ShardData
 from vitexp.data.shards import write
 from vitexp.eval.attention_maps import watch_attention
 from vitexp.eval.changes import blanked, random_order, shuffled
 from vitexp.nn.vit import ViT, ViTConfig, build
-from vitexp.record import read_record, read_records
+from vitexp.record import read_record, read_records, write_record
 from vitexp.report.robustness import write_robustness
 from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
 from vitexp.study.spec import as_study
@@ -125,7 +127,7 @@ def test_what_is_finished_is_skipped_until_weights_or_settings_change(home, caps
     words = ("rob.yaml", "--test", "drop", "--ratios", "50")
     assert "[2/2] drop_50: 4 networks" in robustness(capsys, *words)[2]
     assert "drop_50" not in robustness(capsys, *words)[2]
-    assert "[3/3] drop_70: 4 networks" in robustness(capsys, *words, "70")[2]
+    assert "[3/3] drop_30: 4 networks" in robustness(capsys, *words, "30")[2]
     first = next(home.rglob(FILE))
     stored = json.loads(first.read_text())
     del stored["tests"]["drop_50"]
@@ -133,8 +135,14 @@ def test_what_is_finished_is_skipped_until_weights_or_settings_change(home, caps
     assert "[2/2] drop_50: 1 networks" in robustness(capsys, *words)[2]
     (first.parent / "answers" / "robust" / "drop_50.bits").unlink()
     assert "[2/2] drop_50: 1 networks" in robustness(capsys, *words)[2]
-    assert "[2/2] drop_50: 4 networks" in robustness(capsys, *words, "--images", "100")[2]
-    assert {run.answers["robust/drop_50"]["images"] for run in runs(home)} == {100}
+    bits = first.parent / "answers" / "robust" / "drop_50.bits"
+    bits.write_bytes(bytes(len(bits.read_bytes())))
+    assert "[2/2] drop_50: 1 networks" in robustness(capsys, *words)[2]
+    assert "drop_50" not in robustness(capsys, *words, "--images", "100")[2]  # all hold the 100
+    assert "[2/2] drop_70: 4 networks" in robustness(capsys, *words[:-1], "70", "--images", "100")[2]
+    assert {run.answers["robust/drop_70"]["images"] for run in runs(home)} == {100}
+    text = (home / "results" / "rob" / "robustness.md").read_text()
+    assert "100–359 test images" in text
 
 
 def test_results_of_weights_that_were_trained_again_are_passed_over(home, capsys):
@@ -153,7 +161,7 @@ def test_all_tests_run_on_one_network_and_a_run_by_its_folder(home, capsys):
     folder = next(home.rglob("record.json")).parent
     status, out, _ = robustness(
         capsys, folder, "--images", "40", "--shift-data", "digits", "--salience", folder / "checkpoints" / "last.ckpt",
-        "--test", "shifts", "salient", "attacks", "corruptions_ours", "--ratios", "50",
+        "--test", "shifts", "salient", "attacks", "corruptions_ours", "patch", "--ratios", "50", "--batch-size", "30",
     )  # fmt: skip
     assert status == 0
     for name in ("moved by 2/8", "turned by 30", "FGSM within 4/255", "jpeg compression of ours, severity 5"):
@@ -189,6 +197,9 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_measured(home, sm
     assert "does not know" in refused(capsys, "rob.yaml", "--shift-data", "./three")
     np.save(home / "salience.npy", np.zeros((5, 8, 8)))
     assert "it takes finite numbers of shape (359, 8, 8)" in refused(capsys, "rob.yaml", "--salience", "salience.npy")
+    save_own(build(ViTConfig(arch="micro/2", image_size=8, classes=3)), home / "three.safetensors")
+    said = refused(capsys, "rob.yaml", "--salience", "three.safetensors", "--test", "salient")
+    assert "--salience three.safetensors knows 3 classes, and digits has 10" in said
     assert "no sweep file" in refused(capsys, "nothing.ckpt")
     assert "no sweep file" in refused(capsys, "rob.yaml", "nothing.ckpt")  # also the second is read first
     assert "--ratios is 150; give shares of the patches in %, from 1 to 100" in refused(
@@ -198,6 +209,83 @@ def test_bad_input_is_refused_in_a_sentence_before_anything_is_measured(home, sm
     save_own(build(ViTConfig(arch="R14x0.5", image_size=8, classes=10)), home / "resnet.safetensors")
     said = refused(capsys, home / "resnet.safetensors", "--data", "digits", "--test", "attended")
     assert "--test attended: ResNet has no grid of tokens that attend to each other" in said
+
+
+def changed(home, **groups):
+    """The records with other options or metrics."""
+    for record in read_records(home / "runs")[0]:
+        config = {name: record.config.get(name, {}) | options for name, options in groups.get("config", {}).items()}
+        write_record(replace(record, config=record.config | config, metrics=groups.get("metrics", record.metrics)),
+                     record.directory)  # fmt: skip
+
+
+def test_networks_without_classes_and_studies_without_a_test_are_refused(home, capsys):
+    folder = next(home.rglob("record.json")).parent
+    changed(home, config={"model": {"objective": "masked_pixels"}})
+    assert "was trained without classes (model.objective)" in refused(capsys, folder, "--test", "shuffle")
+    changed(home, metrics={"val_acc": 0.5})
+    assert "no run of rob holds test_acc" in refused(capsys, "rob.yaml", "--test", "shuffle")
+    assert not list(home.rglob(FILE))
+
+
+def test_classes_are_those_of_the_network_by_their_names(home, capsys):
+    """The digits with their classes in another order, of which the names say so."""
+    shown = ShardData(shards="digits", batch_size=2000, image_size=8, val_fraction=0.0)
+    arrays = {}
+    for split in ("train", "test"):
+        batch = next(iter(shown.eval_loader(split)))
+        arrays |= {f"x_{split}": batch.images.permute(0, 2, 3, 1).numpy(), f"y_{split}": 9 - batch.labels.numpy()}
+    np.savez(home / "turned.npz", **arrays)
+    write.make(str(home / "turned.npz"), home / "turned", workers=1)
+    for place in ("turned", "again"):
+        if place == "again":
+            shutil.copytree(home / "turned", home / "again")
+            (home / "again" / "classes.txt").write_text("\n".join(str(9 - k) for k in range(10)) + "\n")
+            assert cli.main(["shards", "index", "again"]) in (0, None)
+    folder = next(home.rglob("record.json")).parent
+    shutil.copy(folder / "checkpoints" / "last.ckpt", "alone.ckpt")
+
+    def accuracy(words):
+        status, out, err = robustness(capsys, *words.split())
+        assert status == 0, err
+        found = re.findall(r"([\d.]+) %  (.*)", out)
+        return {"shown" if text.startswith("images of") else text: float(share) for share, text in found}
+
+    expected = accuracy(f"{folder} --test shuffle attacks --shift-data ./again")
+    assert accuracy("alone.ckpt --data ./again --test shuffle attacks --shift-data digits") == expected
+    assert expected["shown"] == expected["images as they are"] > 20
+    assert accuracy(f"{folder} --test shuffle --shift-data ./turned")["shown"] < 20
+    (home / "turned" / "classes.txt").write_text((home / "again" / "classes.txt").read_text())
+    assert cli.main(["shards", "index", "turned"]) in (0, None)
+    assert accuracy(f"{folder} --test shuffle --shift-data ./turned")["shown"] == expected["shown"]
+
+
+def test_what_was_measured_on_other_images_is_named_and_not_compared(home, capsys):
+    """Of a family of corruptions and of a single test, from run to run and from arm to arm."""
+    robustness(capsys, "rob.yaml", "--test", "shuffle", "corruptions_ours", "--images", "50")
+    folders = sorted(path.parent for path in home.rglob("record.json") if "none" in str(path))
+    for folder in folders[:1]:
+        (folder / FILE).unlink()
+        robustness(capsys, folder, "--test", "shuffle", "corruptions_ours", "--images", "20")
+    robustness(capsys, "rob.yaml", "--test", "drop", "--images", "20", "--ratios", "50")
+    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
+    text = (home / "results" / "rob" / "robustness.md").read_text()
+    assert "mean over seeds that were measured on different images" in text
+    assert "NOT every network saw the same changed images" in text
+    with (home / "results" / "rob" / "robustness.csv").open() as file:
+        rows = {row["metric"]: row for row in csv.DictReader(file) if row["baseline"] == "False"}
+    names = ("ours_contrast", "ours_contrast_1", "shuffle_2x2")
+    assert {rows[f"robust/{name}"]["difference"] for name in names} == {""}
+    assert rows["robust/drop_50"]["difference"]
+
+
+def test_a_ratio_that_blanks_nothing_or_all_is_left_out(home, capsys):
+    _, _, err = robustness(capsys, "rob.yaml", "--test", "drop", "--ratios", "2", "50", "100")
+    assert "note: drop_2, drop_100 left out: none or all of 16 patches are blank" in err
+    assert {name for run in runs(home) for name in run.metrics if "drop" in name} == {"robust/drop_50"}
+    assert "--test drop: images of 8 pixels cannot be changed so" in refused(
+        capsys, "rob.yaml", "--test", "drop", "--ratios", "2"
+    )
 
 
 def test_a_study_without_runs_or_without_checkpoints_is_refused(home, capsys):
@@ -219,6 +307,7 @@ def test_a_checkpoint_of_other_weights_is_refused(home, capsys):
     status, _, err = robustness(capsys, "rob.yaml", "--test", "shuffle")
     assert status == 2
     assert "the checkpoint holds other weights" in err
+    assert "clean" not in read_tests(second.parents[1], read_record(second.parents[1]))
 
 
 def test_what_two_commands_write_at_once_is_all_there(tmp_path):

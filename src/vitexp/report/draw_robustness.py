@@ -65,7 +65,8 @@ def _panels(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]]) -> It
     yield from ((title, [clean, *((text, [name]) for name, text in held.items())]) for title, held in groups)
     for whose in ("", "ours_"):
         found = [[f"{ROBUST}{whose}{family}_{level}" for family in CORRUPTIONS] for level in SEVERITIES]
-        levels = [[name for name in names if name in table.entries] for names in found]
+        whole = [names for names in zip(*found, strict=True) if all(name in table.entries for name in names)]
+        levels = [list(names) for names in zip(*whole, strict=True)] or [[] for _ in SEVERITIES]
         held = [(str(level), names) for level, names in zip(SEVERITIES, levels, strict=True) if names]
         ours = " of ours" if whose else ""
         yield f"Corruptions{ours}, by severity (mean of families)", [clean, *held]

@@ -20,7 +20,7 @@ from vitexp.report.markup import visible
 from vitexp.report.tables import Where, Written, print_written, write_view
 from vitexp.report.view import CellView, Section, View, arm_label, cell_view, seed_counts, shared_setting
 from vitexp.robust import Subject
-from vitexp.study.comparison import Comparisons, other_images
+from vitexp.study.comparison import Comparisons, answers_of, other_images
 from vitexp.study.frame import fact
 from vitexp.study.select import found_study, select, study_folders
 from vitexp.study.spec import Study, as_study
@@ -59,7 +59,10 @@ GROUPS = (
 
 
 def show_robustness(chosen: Any, measure: Measure) -> int:
-    """Measures what is missing, prints and writes tables and figures."""
+    """Measures what is missing, prints and writes tables and figures.
+
+    Raises: ValueError before anything is measured, for subjects that have no table.
+    """
     if wrong := [ratio for ratio in chosen.ratios if not 0 < ratio <= 100]:
         raise ValueError(f"--ratios is {wrong[0]}; give shares of the patches in %, from 1 to 100")
     studies = {one: _studies(one, Path(chosen.root)) for one in chosen.subjects}
@@ -90,6 +93,10 @@ def _subjects(study: Study, root: Path) -> tuple[list[Subject], Subject]:
     """
     selection = tune(select(study, root))
     check_finished(selection)
+    if not any(arm.values(CLEAN) for arm in selection.arms):
+        raise ValueError(
+            f"no run of {study.name} holds {CLEAN}, beside which the tests stand: train with run.test true"
+        )
     found = [(arm, _subject(run)) for arm in selection.arms for _, run in sorted(arm.runs.items())]
     base = Comparisons(selection.arms, study.config).baseline_of(selection.arms[0]) or selection.arms[0]
     reference = next((one for arm, one in found if arm is base), found[0][1])
@@ -140,7 +147,7 @@ def robust_table(study: Study, root: Path, where: Where = None) -> Table:
     ordered = list(_ordered(held))
     if not ordered:
         raise ValueError(f"no run of {study.name} was tested; run `vitexp robustness` on it first")
-    named = [name for name in study.config.primary if name in ordered]
+    named = [name for name in primary(study.config) if name in ordered]
     config = replace(study.config, metrics=[CLEAN, *ordered], primary=[CLEAN, *named], paper="", groups={})
     return make_table(replace(study, config=config), root, where)
 
@@ -181,7 +188,8 @@ def robust_view(table: Table) -> View:
 def _sameness(table: Table) -> str:
     """Whether what is below one heading is one test."""
     runs = [run for arm in table.arms for run in arm.runs.values()]
-    pairs = ((name, other_images(runs[0], run, name)) for name in table.entries for run in runs if change(name))
+    held = ([(name, run) for run in runs if name in run.metrics] for name in table.entries if change(name))
+    pairs = ((name, other_images(first, run, name)) for (name, first), *more in held for _, run in more)
     own = "only FGSM, PGD, the patch and what a network itself attends to are each network's own"
     for name, why in pairs:
         if why:
@@ -226,8 +234,11 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     counts = [count for name in headings for count in seed_counts(table.entries[name])]
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
     cells = zip(*([_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
+    runs = [run for arm in table.arms for run in arm.runs.values()]
+    images = sorted({one["images"] for run in runs for name in headings for one in answers_of(run, name)})
+    shown = f", {labels.span(images)} test images" if images else ""
     return Section(
-        title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds",
+        title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds{shown}",
         corner="arm",
         columns=tuple(f"{text}, primary" if name in judged else text for name, text in headings.items()),
         rows=tuple(zip(arms, cells, strict=True)),
@@ -243,13 +254,15 @@ def _corruption_errors(table: Table) -> Iterator[Section]:
     """Mean corruption error: of each family the errors over the five severities as a share of the baseline's, and the
     mean over families; the baseline's are means over its seeds. Source: Hendrycks and Dietterich 2019, section 4.2.
     """
-    base = next((place for place, entry in enumerate(table.entries[CLEAN]) if entry.is_baseline), None)
-    if base is None:
+    bases = [place for place, entry in enumerate(table.entries[CLEAN]) if entry.is_baseline]
+    if len(bases) != 1:  # shares of different baselines do not stand in one column
         return
+    base = bases[0]
     errors = [
         [{seed: 1 - right for seed, right in entry.values.items()} for entry in entries]
         for name, entries in table.entries.items()
         if change(name).endswith("mean of five severities") and all(entry.values for entry in entries)
+        if not any(entry.left_out for entry in entries)
     ]
     parts = [(family, mean) for family in errors if (mean := math.fsum(family[base].values()) / len(family[base]))]
     if not parts:

@@ -205,10 +205,21 @@ def why_not(arm: Arm, base: Arm | None, metric: str) -> str:
     return f"not measured on the baseline's images: {different}" if different else ""
 
 
+def image_order(run: RunRecord, metric: str) -> str:
+    """Which images a metric was measured on, as far as is known; of several draws all that there are."""
+    orders = {str(entry.get("order")) for entry in answers_of(run, metric) if entry.get("order")}
+    split = metrics.split_of(metric) or "test"
+    return "+".join(sorted(orders)) or str((run.data.get("order_fingerprints") or {}).get(split, ""))
+
+
+def answers_of(run: RunRecord, metric: str) -> list[Mapping[str, Any]]:
+    """The entries of a metric's answers: one, or one for each of its draws."""
+    return [entry for key, entry in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")]
+
+
 def _settings(metric: str, run: RunRecord) -> str:
     """All that decides how test images were changed, for a metric of `vitexp robustness`."""
-    held = (entry for key, entry in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-"))
-    every = {key: value for entry in held for key, value in (entry.get("settings") or {}).items()}
+    every = {key: value for one in answers_of(run, metric) for key, value in (one.get("settings") or {}).items()}
     return ", ".join(f"{key} {value}" for key, value in sorted(every.items()))
 
 
@@ -218,10 +229,7 @@ def other_images(one: RunRecord, other: RunRecord, metric: str) -> str:
     if changes[1:] and changes[0] != changes[1]:
         return f"changed by {changes[0]} and by {changes[1]}"
     split = metrics.split_of(metric) or "test"
-    orders = [
-        str(run.answers.get(metric, {}).get("order") or (run.data.get("order_fingerprints") or {}).get(split, ""))[:12]
-        for run in (one, other)
-    ]
+    orders = [image_order(run, metric)[:12] for run in (one, other)]
     if all(orders):
         return "" if orders[0] == orders[1] else f"{split} images {orders[0]} and {orders[1]}"
     pairs = {key: (one.data.get(key), other.data.get(key)) for key in ("name", "classes", f"{split}_images")}

@@ -1,9 +1,10 @@
 """The tests of `vitexp robustness`: by the words of --test the changes of test images, with all that decides them."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ LIMITS = (1, 4)
 """Of FGSM and PGD, in 255ths."""
 PGD_STEPS = 5
 _IMAGES = 64
+_OF_BATCHES = ("images", "labels", "samples")
 PATCH_PERCENT, PATCH_STEPS, PATCH_IMAGES = 25, 100, 64
 
 Pixels = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -60,7 +62,12 @@ class Images:
         ranks = draws(key(PURPOSE, _IMAGES), every, 1)[:, 0]
         return cls(data, np.sort(every[np.argsort(ranks, kind="stable")[:most]]))
 
-    @property
+    @cached_property
+    def whole(self) -> "Images":
+        """All images of the set."""
+        return Images.drawn(self.data, None)
+
+    @cached_property
     def order(self) -> str:
         """The fingerprint of which images, in which order."""
         return self.data.order_fingerprint("test", self.samples)
@@ -113,6 +120,15 @@ def _each(start: str, change: Callable[..., np.ndarray], levels: Sequence[Any], 
         yield Test(name=f"{start}_{level}", settings=settings, change=at_level)
 
 
+def _ratios(wanted: Wanted, word: str, side: int) -> list[int]:
+    """The ratios at which some patches are blank and some are not."""
+    blank = {ratio: (side * side * ratio + 50) // 100 for ratio in wanted.ratios}
+    useless = [f"{word}_{ratio}" for ratio, count in blank.items() if not 0 < count < side * side]
+    if useless:
+        print(f"note: {', '.join(useless)} left out: none or all of {side * side} patches are blank", file=sys.stderr)
+    return [ratio for ratio, count in blank.items() if 0 < count < side * side]
+
+
 def _shuffle(wanted: Wanted) -> Iterator[Test]:
     for side in (side for side in GRIDS if wanted.size % side == 0 and wanted.size // side >= 2):
         yield Test(name=f"shuffle_{side}x{side}", change=partial(shuffled, rows=side, columns=side))
@@ -124,7 +140,7 @@ def _drop(wanted: Wanted) -> Iterator[Test]:
     def change(images: np.ndarray, samples: np.ndarray, percent: int) -> np.ndarray:
         return blanked(images, random_order(samples, side * side), percent, side)
 
-    return _each("drop", change, wanted.ratios, side=side)
+    return _each("drop", change, _ratios(wanted, "drop", side), side=side)
 
 
 def _salient(wanted: Wanted) -> Iterator[Test]:
@@ -136,7 +152,8 @@ def _salient(wanted: Wanted) -> Iterator[Test]:
         return blanked(images, np.argsort(sign * values, axis=1, kind="stable"), percent, side)
 
     for word, sign in (("salient", -1), ("nonsalient", 1)):
-        yield from _each(word, partial(change, sign=sign), wanted.ratios, side=side, salience=wanted.salience_of)
+        ratios = _ratios(wanted, word, side)
+        yield from _each(word, partial(change, sign=sign), ratios, side=side, salience=wanted.salience_of)
 
 
 def _attended(wanted: Wanted) -> Iterator[Test]:
@@ -148,7 +165,7 @@ def _attended(wanted: Wanted) -> Iterator[Test]:
         found = blanked(images, np.argsort(-piece_sums(values, side), axis=1, kind="stable"), percent, side)
         return torch.from_numpy(found).permute(0, 3, 1, 2).to(pixels.device)
 
-    for ratio in wanted.ratios:
+    for ratio in _ratios(wanted, "attended", side):
         settings = {"side": side}
         yield Test(name=f"attended_{ratio}", settings=settings, attack=partial(attack, percent=ratio), attention=True)
 
@@ -181,7 +198,7 @@ def _corruptions(wanted: Wanted, ours: bool = False) -> Iterator[Test]:
         raise ValueError(f"--test corruptions_ours: {size} pixels have published constants; give --test corruptions")
     for family in CORRUPTIONS:
         for severity, constant in zip(SEVERITIES, constants_for(size)[family], strict=True):
-            # the draws of NumPy and the bytes of Pillow are those of their versions
+            # what NumPy draws is that of its version
             settings = {"constant": str(constant), "numpy": np.__version__}
             change = partial(corrupted, family=family, constant=constant)
             yield Test(name=f"{'ours_' * ours}{family}_{severity}", settings=settings, change=change)
@@ -206,8 +223,9 @@ def _patch(wanted: Wanted) -> Iterator[Test]:
 
     def batches() -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         for step in range(PATCH_STEPS):
-            (batch,) = data.eval_loader("train", attacks.training_rows(rows, PATCH_IMAGES, step))
-            yield as_pixels(batch.images, wanted.device), batch.labels.to(wanted.device), batch.samples.numpy()
+            parts = list(data.eval_loader("train", attacks.training_rows(rows, PATCH_IMAGES, step)))
+            images, labels, samples = (torch.cat([getattr(one, name) for one in parts]) for name in _OF_BATCHES)
+            yield as_pixels(images, wanted.device), labels.to(wanted.device), samples.numpy()
 
     def attack(network: nn.Module, pixels: Tensor, labels: Tensor, samples: np.ndarray) -> Tensor:
         if id(network) not in patches:
@@ -234,7 +252,10 @@ def make_tests(words: Sequence[str], wanted: Wanted) -> list[Test]:
     absent = {"attended", "corruptions_ours", *({"corruptions"} if wanted.size not in CONSTANTS else set())}
     absent |= set() if wanted.salience else {"salient"}
     chosen = words or [word for word in TESTS if word not in absent]
-    tests = [Test(name="clean"), *(test for word in dict.fromkeys(chosen) for test in TESTS[word](wanted))]
+    made = {word: list(TESTS[word](wanted)) for word in dict.fromkeys(chosen)}
+    if none := [word for word in words if not made[word]]:
+        raise ValueError(f"--test {none[0]}: images of {wanted.size} pixels cannot be changed so; leave it out")
+    tests = [Test(name="clean"), *(test for tests in made.values() for test in tests)]
     return tests + ([Test(name=f"data_{wanted.shift.data.name}", images=wanted.shift)] if wanted.shift else [])
 
 

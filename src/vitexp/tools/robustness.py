@@ -4,10 +4,11 @@ What is measured lies beside each run, in robustness.json and answers/robust/, a
 checkpoint, the images and the test are the same.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from vitexp.tools.robust_tests import (
     salience_by_network,
 )
 from vitexp.train.answers import class_places
+from vitexp.train.identity import read_checkpoint
 from vitexp.train.loggers import send_again
 
 FAR = 0.01
@@ -45,6 +47,8 @@ class _Opened:
     subject: Subject
     network: nn.Module
     size: int
+    places: Sequence[int] = ()
+    """Where classes have another order in the network than in the data, that of each class of the data."""
 
 
 def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any) -> list[dict[str, float]]:
@@ -60,17 +64,16 @@ def measure(subjects: Sequence[Subject], reference: Subject | None, chosen: Any)
         check_folder(folder, "the folder of results")
     opened = [_open(subject, device, chosen.allow_import) for subject in subjects]
     images = Images.drawn(_data(opened, chosen), chosen.images)
+    opened = [_in_order(one, images.data) for one in opened]
     shift = _shift_data(images.data, chosen)
     tests = make_tests(chosen.test, _wanted(opened, images, shift, reference, chosen, device))
     able = _with_attention(opened, device) if any(test.attention for test in tests) else []
     for number, test in enumerate(tests):
         subjected = able if test.attention else opened
-        pending = [one for one in subjected if not _is_done(one.subject, test, images)]
+        pending = [one for one in subjected if not _is_done(one, test, images)]
         if pending:
             print(f"[{number + 1}/{len(tests)}] {test.name}: {len(pending)} networks", file=sys.stderr, flush=True)
             _run(test, pending, images, device)
-        if test.name == "clean":
-            _check_clean(opened, images)
     if chosen.wandb:
         send_again(with_tests(one.record, []) for one in subjects if one.record)
     names = {test.name for test in tests}  # of one without attention fewer are known
@@ -88,6 +91,21 @@ def _open(subject: Subject, device: torch.device, allow_import: bool) -> _Opened
     opened = open_network(str(subject.checkpoint), allow_import=allow_import)
     network = opened.network.to(device).requires_grad_(False)
     return _Opened(subject, network, opened.image_size)
+
+
+def _in_order(one: _Opened, data: ShardData) -> _Opened:
+    """The network with its classes in the order of the data set. Raises: ValueError for classes of other names."""
+    record, checkpoint = one.subject.record, one.subject.checkpoint
+    if record and option(record.config, "model.objective", "classify") != "classify":
+        raise ValueError(f"{one.subject.name} was trained without classes (model.objective), so it has no accuracy")
+    names = record.data.get("class_names") if record else None
+    if not record and checkpoint.suffix == ".ckpt":
+        names = read_checkpoint(checkpoint, "cpu").get("vitexp", {}).get("classes")
+    places = class_places(names or data.class_names, data.class_names, str(data.name), one.subject.name)
+    if places == sorted(places):
+        return one
+    one.network.register_forward_hook(lambda _, __, logits: logits[:, places])
+    return replace(one, places=places)
 
 
 def _data(opened: Sequence[_Opened], chosen: Any) -> ShardData:
@@ -169,7 +187,18 @@ def _reference(name: str, data: ShardData, device: torch.device) -> nn.Module:
     opened = open_network(name, download=False) if not name.startswith(TIMM) else open_network(name, data.size)
     if opened.image_size != data.size:
         raise ValueError(f"--salience {name} takes images of {opened.image_size} pixels, and these have {data.size}")
-    return opened.network.to(device).requires_grad_(False)
+    network, classes = (
+        opened.network.to(device).requires_grad_(False),
+        opened.network(_blank(data.size, device)).shape[1],
+    )
+    if classes != data.classes:
+        raise ValueError(f"--salience {name} knows {classes} classes, and {data.name} has {data.classes}")
+    subject = Subject(name=f"--salience {name}", checkpoint=Path(name), folder=Path())
+    return _in_order(_Opened(subject, network, data.size), data).network
+
+
+def _blank(size: int, device: torch.device) -> Tensor:
+    return torch.zeros(1, 3, size, size, device=device)
 
 
 def _with_attention(opened: Sequence[_Opened], device: torch.device) -> list[_Opened]:
@@ -177,7 +206,7 @@ def _with_attention(opened: Sequence[_Opened], device: torch.device) -> list[_Op
     able, why = [], dict[str, str]()
     for one in opened:
         try:
-            attended(one.network, torch.zeros(1, 3, one.size, one.size, device=device))
+            attended(one.network, _blank(one.size, device))
             able.append(one)
         except ValueError as error:
             why[one.subject.name] = str(error)
@@ -188,19 +217,29 @@ def _with_attention(opened: Sequence[_Opened], device: torch.device) -> list[_Op
     return able
 
 
-def _key(subject: Subject, test: Test, images: Images) -> str:
+def _key(one: _Opened, test: Test, images: Images) -> str:
     """What a result holds for: the weights, the images, and the test."""
     shown = test.images or images
-    parts = [subject.digest, shown.order, shown.data.size, shown.data.eval_view, test.name, dict(test.settings)]
+    parts = [one.subject.digest, shown.order, shown.data.size, shown.data.eval_view, test.name, dict(test.settings)]
+    parts += [list(places) for places in (one.places, _places(test, images) if test.images else ()) if places]
     return digest(json.dumps(parts, sort_keys=True).encode())
 
 
-def _is_done(subject: Subject, test: Test, images: Images) -> bool:
-    """Whether the result is there, with its answers."""
-    entry = _known(subject).get(test.name)
-    if entry is None or entry["key"] != _key(subject, test, images):
+def _places(test: Test, images: Images) -> list[int]:
+    """The class for each label of the images that are shown."""
+    known, data = images.data, (test.images or images).data
+    return class_places(known.class_names, data.class_names, str(data.name), str(known.name))
+
+
+def _is_done(one: _Opened, test: Test, images: Images) -> bool:
+    """Whether the result is there, with its answers, of these images or of all."""
+    entry, shown = _known(one.subject).get(test.name), test.images or images
+    every = replace(test, images=shown.whole) if test.images else test
+    keys = {_key(one, test, images), _key(one, every, images.whole)}
+    if entry is None or entry["key"] not in keys:
         return False
-    return (subject.folder / str(entry["answers"].get("file"))).is_file()
+    path = one.subject.folder / str(entry["answers"].get("file"))
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == entry["answers"].get("sha256")
 
 
 def _run(test: Test, pending: Sequence[_Opened], images: Images, device: torch.device) -> None:
@@ -211,17 +250,18 @@ def _run(test: Test, pending: Sequence[_Opened], images: Images, device: torch.d
             with torch.no_grad():
                 right.append((network(batch).argmax(1) == labels).cpu().numpy())
     for one, parts in zip(pending, rights, strict=True):
-        order, key = (test.images or images).order, _key(one.subject, test, images)
-        write_test(one.subject, test.name, np.concatenate(parts), order, key=key, settings=dict(test.settings))
+        answers, order, key = np.concatenate(parts), (test.images or images).order, _key(one, test, images)
+        if test.name == "clean":
+            _check_clean(one, images, answers)
+        write_test(one.subject, test.name, answers, order, key=key, settings=dict(test.settings))
 
 
 def _seen(
     test: Test, networks: Sequence[nn.Module], images: Images, device: torch.device
 ) -> Iterator[tuple[Tensor, Iterator[tuple[nn.Module, Tensor]]]]:
     """Of each batch the labels, and what each network sees: the same images, unless they are changed against it."""
-    known, shown = images.data, test.images or images
-    data = shown.data
-    places = torch.tensor(class_places(known.class_names, data.class_names, str(data.name), str(known.name)))
+    shown = test.images or images
+    data, places = shown.data, torch.tensor(_places(test, images))
     for batch in shown.batches():
         samples, labels = batch.samples.numpy(), places[batch.labels].to(device)
         if test.attack:
@@ -244,18 +284,16 @@ def write_test(subject: Subject, name: str, right: np.ndarray, order: str, **res
         write_tests(subject.folder, subject.record, _known(subject) | {name: entry})
 
 
-def _check_clean(opened: Sequence[_Opened], images: Images) -> None:
+def _check_clean(one: _Opened, images: Images, right: np.ndarray) -> None:
     """Raises: ValueError for a checkpoint that does not hold the weights that its record was measured with."""
+    record = one.subject.record
+    if record is None or "test_acc" not in record.answers:
+        return
     places = np.searchsorted(images.data.samples("test"), images.samples)
-    for one in opened:
-        record, name = one.subject.record, f"{ROBUST}clean"
-        if record is None or "test_acc" not in record.answers:
-            continue
-        tested = with_tests(record, [])
-        told = np.array(read_answers(one.subject.folder, record, "test_acc"))[places]
-        other = float(np.mean(told != np.array(read_answers(one.subject.folder, tested, name))))
-        if other > FAR:
-            raise ValueError(
-                f"{one.subject.name}: {one.subject.checkpoint} answers {100 * other:.1f} % of images otherwise "
-                "than its record says: the checkpoint holds other weights; train that run again"
-            )
+    told = np.array(read_answers(one.subject.folder, record, "test_acc"))[places]
+    other = int(np.sum(told != right))
+    if other > max(1, FAR * len(told)):
+        raise ValueError(
+            f"{one.subject.name}: {one.subject.checkpoint} answers {other} of {len(told)} images otherwise "
+            "than its record says: the checkpoint holds other weights; train that run again"
+        )

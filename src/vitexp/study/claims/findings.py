@@ -145,6 +145,10 @@ def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) 
                 continue
             changed, clean = (_difference(vit, other, name, study) for name in (metric, CLEAN))
             names, both = (network(vit), network(other)), (vit, other)
+            if len({sample.images for contrast in (changed, clean) for sample in contrast.weights}) > 1:
+                why = f"{' and '.join(names)} were not all tested on the same images, changed and clean"
+                yield Finding(context, both, objection=f"{why}: run `vitexp robustness` on all of them once more")
+                continue
             contrasts = (
                 Contrast(*names, "higher", changed, both),
                 Contrast(f"{names[0]} less clean", f"{names[1]} less clean", "higher", _minus(changed, clean), both),
