@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vitexp.bits import write_answers
 from vitexp.study.claims.verdicts import DIFFER, SUPPORT, UNDECIDED, read_verdicts
 
 SEEDS = [0, 1, 2, 3, 4]
@@ -53,6 +54,25 @@ def test_networks_of_unlike_compute_decide_nothing(lab):
     (line,) = fill(lab, (0.80, 0.70), (0.80, 0.50), "robust/drop_50", cost=3.0)
     assert line.verdict == UNDECIDED
     assert "differ 3.0 times in compute" in line.objection
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_clean_accuracy_of_other_images_is_not_taken_off(lab, same):
+    settings = {"study.name": "rob", "study.metrics": ["test_acc", "robust/drop_50"], "study.margin": 0.01}
+    study = lab.study(settings, {"model.arch": ["micro/4", "R14x0.5"], "seed_everything": SEEDS})
+    for cell in study.cells():
+        folder = lab.root / "rob" / cell.overrides["model.arch"].replace("/", "-") / f"seed-{cell.seed}"
+        lost = 40 if cell.overrides["model.arch"] == "micro/4" else 80
+        answers = {}
+        for name, wrong in (("robust/clean", 20), ("robust/drop_50", lost)):
+            order = "some" if name == "robust/clean" and not same else "all"
+            right = np.random.default_rng([cell.seed, wrong]).permutation(200) >= wrong
+            answers |= write_answers(folder, name, right.tolist(), order)
+        found = {"test_acc": 0.9} | {name: entry["right"] / 200 for name, entry in answers.items()}
+        lab.run(cell, found, study="rob", folder=folder, answers=answers, train_flops=1e12)
+    (line,) = (one for one in read_verdicts(study, lab.root) if one.claim.source == "Naseer 2021")
+    assert line.verdict == (SUPPORT if same else UNDECIDED)
+    assert ("not all tested on the same images" in (line.objection or "")) != same
 
 
 def test_claims_of_images_as_they_are_do_not_count_changed_ones(lab):

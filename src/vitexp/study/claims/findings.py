@@ -15,6 +15,7 @@ from vitexp import stats
 from vitexp.metrics import ROBUST, change
 from vitexp.study.arm import Arm, is_number, spelling
 from vitexp.study.claims.families import HYBRID, NETWORK, RESNET, VIT, family_of, flops_of, network, sizes_of
+from vitexp.study.comparison import image_order
 from vitexp.study.curve import size_key
 from vitexp.study.fits import Crossover, equal_accuracy, find_crossover
 from vitexp.study.lines import LENGTHS
@@ -145,7 +146,10 @@ def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) 
                 continue
             changed, clean = (_difference(vit, other, name, study) for name in (metric, CLEAN))
             names, both = (network(vit), network(other)), (vit, other)
-            if len({sample.images for contrast in (changed, clean) for sample in contrast.weights}) > 1:
+            if (
+                len({image_order(run, name) for arm in both for run in arm.runs.values() for name in (metric, CLEAN)})
+                > 1
+            ):
                 why = f"{' and '.join(names)} were not all tested on the same images, changed and clean"
                 yield Finding(context, both, objection=f"{why}: run `vitexp robustness` on all of them once more")
                 continue
