@@ -146,10 +146,8 @@ def stands_better(claim: Claim, arms: Sequence[Arm], metric: str, study: Study) 
                 continue
             changed, clean = (_difference(vit, other, name, study) for name in (metric, CLEAN))
             names, both = (network(vit), network(other)), (vit, other)
-            if (
-                len({image_order(run, name) for arm in both for run in arm.runs.values() for name in (metric, CLEAN)})
-                > 1
-            ):
+            runs = [run for arm in both for run in arm.runs.values()]
+            if len({image_order(run, name) for run in runs for name in (metric, CLEAN)}) > 1:
                 why = f"{' and '.join(names)} were not all tested on the same images, changed and clean"
                 yield Finding(context, both, objection=f"{why}: run `vitexp robustness` on all of them once more")
                 continue
