@@ -223,7 +223,7 @@ def test_what_other_commands_found_is_taken_in_and_cannot_act(filled, tmp_path):
     (folder / "long.csv").write_text("a,b\n" + "x" * 200_000 + ",1\n")
     painted = f'{svg[:-6]}<image href="data:image/png;base64,AAAA"/></svg>'
     (folder / "filters.svg").write_text(painted)
-    (folder / "large.svg").write_text(svg + " " * 1_100_000)
+    (folder / "large.svg").write_text(svg + " " * 1_200_000)
     text = write_html([(filled.study, filled.root)], tmp_path / "out", tmp_path).read_text()
     found = re.findall(r'<img(.*?) alt="([^"]*)" src="data:image/svg\+xml,([^"]*)">', text)
     # what is drawn turns dark with the page, and pixels of photographs do not

@@ -168,7 +168,7 @@ def setting(table: Table) -> str:
 
 
 def _parts(table: Table, runs: list[RunRecord]) -> Iterator[str]:
-    metrics = table.study.config.metrics
+    metrics = table.entries
     yield f"n = {labels.span([len(arm.runs) for arm in table.arms])} seeds"
     yield _named("", [run.data.get("test_images") for run in runs], " test images")
     yield from (_spread(table, metric) for metric in metrics)

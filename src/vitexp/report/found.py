@@ -11,7 +11,7 @@ from vitexp.report.style import data_url
 
 _SHOWN_ANYWAY = {"dots", "table", "curve", "curve-fits", "robustness"}
 """What the report shows by itself, by the names of its files; of robustness the numbers."""
-_MOST_BYTES, _MOST_ROWS = 1_100_000, 200
+_MOST_BYTES, _MOST_ROWS = 1_200_000, 200
 """Of all pictures of a study as they stand in the page, and rows of one table."""
 _RUNS = re.compile(r"<dc:identifier>([\da-f ]+)</dc:identifier>")
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</title>")

@@ -282,4 +282,4 @@ def comparisons_text(count: int) -> str:
 def span(values: Sequence[int]) -> str:
     """A count that may differ from arm to arm: 5, or 3–5."""
     low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low}–{high}"
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"

@@ -38,6 +38,7 @@ for (const table of document.querySelectorAll("table.rows")) {
       body.append(...keyed.map((one) => one[2]));
     });
   });
+  if (all.length < 10) continue;  // seen at once
   const input = make("input", { type: "search" }), count = make("output", { className: "faint", textContent: `${all.length} rows` });
   table.closest(".wide").before(make("div", { className: "filter" }, make("label", {}, "Rows with ", input), count));
   const texts = all.map((row) => row.textContent.toLowerCase());
