@@ -1,5 +1,6 @@
 """Draws accuracy against how much test images were changed: a panel for each kind of change, a line for each arm."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,7 @@ def draw_robustness(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]
             _panel(one, table, *panels[place])
             if place % _ACROSS == 0:
                 one.set_ylabel("top-1 accuracy (%)")
+        axes.flat[0].set_ylim(0, min(100, 20 * math.ceil(axes.flat[0].get_ylim()[1] / 20)))
         handles, _ = axes.flat[0].get_legend_handles_labels()
         height = figure.get_size_inches()[1]
         place_of: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0.005, 1 - 0.55 / height)}
@@ -73,7 +75,6 @@ def _panels(table: Table, groups: Iterable[tuple[str, Mapping[str, str]]]) -> It
 
 
 def _panel(axes: Axes, table: Table, title: str, levels: Sequence[Level]) -> None:
-    axes.set_ylim(0, 100)
     axes.set_title(title, fontsize=9, loc="left")
     axes.set_xticks(range(len(levels)), [re.sub(r"^(\d+)x\1$", r"\1×\1", text) for text, _ in levels], fontsize=8)
     for number, first in enumerate(table.entries[CLEAN]):
