@@ -92,6 +92,33 @@ def test_pictures_become_larger_by_keys_and_are_as_before_after_reset(written, t
     assert larger == more == clicked == pytest.approx(1.5 * first, abs=1)
 
 
+def test_runs_are_sorted_by_date_and_a_tap_says_a_value(written, tmp_path):
+    text = written[0].read_text()
+    digest = re.search(r"script-src '([^']*)'", text)[1]
+    dates = iter(f"2026-11-{1 + 7 * i % 28:02} 10:00:00" for i in range(40))
+    text = re.sub(r"<td>\d{4}-\d\d-\d\d [\d:]+", lambda _: f"<td>{next(dates)}", text)
+    asked = """<script>addEventListener("load", () => {
+      const table = document.querySelector(".runs table"), heads = [...table.tHead.rows[0].cells];
+      const place = heads.findIndex((one) => one.textContent.startsWith("started"));
+      heads[place].querySelector("button").click();
+      const dates = [...table.tBodies[0].rows].map((row) => row.cells[place].textContent);
+      const mark = document.querySelector(".mark");
+      mark.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, pointerType: "touch" }));
+      const tip = document.getElementById("tip");
+      document.body.replaceChildren(`dates ${dates.join(",")} tip ${tip.hidden} ${tip.textContent} end`);
+    })</script></body>"""
+    page = tmp_path / "asked.html"
+    page.write_text(text.replace(f"'{digest}'", "'unsafe-inline'").replace("</body>", asked))
+    found, faults = shown(page, tmp_path)
+    assert faults == []
+    said = re.search(r"dates (.*) tip (\w+) (.*) end", found, re.DOTALL)
+    assert said, found[-2000:]
+    dates = said[1].split(",")
+    assert len(set(dates)) > 1
+    assert dates == sorted(dates)
+    assert (said[2], "±" in said[3] or "seed" in said[3]) == ("false", True), said[3]
+
+
 @pytest.mark.skipif(axe() is None, reason="axe-core is not installed; AXE_CORE may name its axe.min.js")
 @pytest.mark.parametrize("scheme", ["0", "1"], ids=["dark", "light"])
 def test_axe_finds_no_violation(written, tmp_path, scheme):
