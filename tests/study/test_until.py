@@ -88,6 +88,7 @@ def test_nothing_is_due_beyond_what_did_not_finish(planned, until, ground, tmp_p
 @pytest.mark.parametrize(
     ("change", "budget", "sentence"),
     [
+        ({"study.metrics": ["test_acc", "robust/fog_3"]}, 15, "and robust/fog_3 is measured afterwards"),
         ({}, 8, "--budget 8 is below the first look: 3 arms take 3 seeds each, 9 runs"),
         (
             {"study.baseline": None},

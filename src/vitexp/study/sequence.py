@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vitexp.metrics import change
 from vitexp.record import checked
 from vitexp.stats import planning
 from vitexp.study.arm import spelling
@@ -70,6 +71,8 @@ def plan_looks(study: Study, root: str | Path, budget: int | None) -> Looks:
             f"{study.path}: --until-decided needs {SEED} among the parameters, a study.baseline to compare with, and "
             "no study.tune (tune first, then compare)"
         )
+    if later := next(filter(change, study.config.metrics), None):
+        raise ValueError(f"{study.path}: --until-decided looks while it trains, and {later} is measured afterwards")
     most = (budget or _FACTOR * len(study.cells())) // len(arms)
     if most < planning.MINIMUM_SEEDS:
         raise ValueError(
