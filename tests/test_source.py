@@ -1,10 +1,19 @@
 """The digest of the source: which files it covers, and that it tells one byte and one name from another."""
 
+import importlib
 import sys
 
 import pytest
 
 from vitexp import source
+
+
+def test_a_number_from_another_file_brings_that_file(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "number_aside.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "uses_number.py").write_text("from number_aside import SCALE\n")
+    module = importlib.import_module("uses_number")
+    assert set(source.with_imported([module])) == {"uses_number", "number_aside"}
 
 
 @pytest.fixture

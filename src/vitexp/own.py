@@ -218,7 +218,7 @@ def completed(
         if sources.get(name, part.source) != part.source:
             raise ValueError(
                 f"{name} {part.path} has changed: the hash of {part.file} is {part.source} now and was "
-                f"{sources[name]}; put the old file back, or train anew"
+                f"{sources[name]}, with what it imports; put the old file back, or train anew"
             )
     complete = {
         name: options_of(slots[name], part, options.get(name, {}), f"{group}.options.{name}")

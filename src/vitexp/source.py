@@ -3,14 +3,16 @@
 Both wings read it: training writes it into each record, studies compare it with what made the finished ones.
 """
 
+import ast
 import contextlib
 import functools
 import hashlib
 import platform
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -55,14 +57,30 @@ def with_imported(modules: Iterable[ModuleType]) -> dict[str, ModuleType]:
     found = {module.__name__: module for module in modules}
     waiting = list(found.values())
     while waiting:
-        for value in list(vars(waiting.pop()).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        last = waiting.pop()
+        values = list(vars(last).values())
+        names = [one.__name__ if isinstance(one, ModuleType) else getattr(one, "__module__", None) for one in values]
+        for name in [*names, *_named_by_imports(last)]:
             module = sys.modules.get(name) if isinstance(name, str) else None
             installed = str(getattr(module, "__file__", None)).startswith(INSTALLED)
             if module and module.__name__ not in found and has_source(module) and not installed:
                 found[module.__name__] = module
                 waiting.append(module)
     return found
+
+
+def _named_by_imports(module: ModuleType) -> Iterator[str]:
+    """What its `import` statements name: of a number that comes from a module its value does not say from which."""
+    if not has_source(module):
+        return
+    for node in ast.walk(ast.parse(Path(str(module.__file__)).read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            with contextlib.suppress(ImportError):
+                base = resolve_name(name, module.__package__) if node.level else name
+                yield from (base, *(f"{base}.{one.name}" for one in node.names))
 
 
 def modules_hash(modules: Mapping[str, ModuleType]) -> str:

@@ -60,7 +60,7 @@ def test_keys_are_unique_over_all_splits():
 
 
 def test_one_image_cannot_be_held_out_of():
-    with pytest.raises(ValueError, match="class 1 has one image"):
+    with pytest.raises(ValueError, match="label 1 has one image"):
         hold_out(split_of([0, 0, 1]), 0.5)
     with pytest.raises(ValueError, match="not between 0 and 1"):
         hold_out(split_of([0, 0]), 1.0)

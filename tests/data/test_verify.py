@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitexp import cli
 from vitexp.data.info import open_splits, verify
 from vitexp.data.shards.index import content_fingerprint, index_shards
 from vitexp.data.shards.write import make
@@ -66,6 +67,18 @@ def test_an_image_that_does_not_decode_is_found_with_its_key(write_tar, tmp_path
     assert len(problems) == 1
     assert problems[0].startswith("few-train-000000.tar: k2: the JPEG does not decode")
     assert verify(open_splits(tmp_path), decode=False).problems == []
+
+
+def test_copies_are_named_when_shards_are_made(tmp_path, capsys):
+    for number, place in enumerate(("train/a", "train/b", "test/a", "test/b")):
+        (tmp_path / "own" / place).mkdir(parents=True)
+        for i in range(3):
+            copied = i == 0 and place != "test/b"
+            (tmp_path / "own" / place / f"{i}.jpg").write_bytes(jpeg(0 if copied else 1 + 3 * number + i))
+    assert cli.main(["shards", "make", str(tmp_path / "own"), str(tmp_path / "out")]) in (0, None)
+    told = capsys.readouterr().err
+    assert "note: 1 images lie in train and in test, byte for byte" in told
+    assert "note: 1 images of train lie in two classes, byte for byte" in told
 
 
 def test_an_image_in_two_splits_is_noted(tmp_path):

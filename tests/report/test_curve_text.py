@@ -9,10 +9,8 @@ from vitexp.study.curve import Line, Point
 from vitexp.study.fits import Crossover, EqualAccuracy, Gap, PowerLaw
 
 
-def compared(found, axis="data.train_images"):
-    lines = [
-        Line(label=(("model.pos_embed", word),), axis=axis, metric="test_acc", points=()) for word in ("none", "1d")
-    ]
+def compared(found, axis="data.train_images", metric="test_acc"):
+    lines = [Line(label=(("model.pos_embed", word),), axis=axis, metric=metric, points=()) for word in ("none", "1d")]
     return comparison_text(*lines, found)
 
 
@@ -36,6 +34,12 @@ def crossover(**changes):
 )
 def test_who_overtakes_whom_and_how_sure_that_is(changes, words):
     assert words in compared(crossover(**changes))
+
+
+def test_of_losses_the_lower_is_ahead():
+    assert "none overtakes 1-D at 300 images" in compared(crossover(), metric="test_loss")
+    found = crossover(size=None, crossings=0)
+    assert "1-D is ahead of none in the mean at every size" in compared(found, metric="test_loss")
 
 
 def test_a_crossing_in_training_length_is_not_one_in_images():

@@ -72,6 +72,19 @@ def test_the_power_law_is_found_behind_the_points(lab):
     assert fit.b == pytest.approx(0.6, abs=0.05)
 
 
+def test_lines_whose_arms_a_table_does_not_compare_do_not_cross(lab):
+    study = study_of(lab)
+    for cell in study.cells():
+        other = cell.overrides["model.pos_embed"] == "none"
+        data = {"name": "digits", "train_images": cell.overrides["data.train_images"]}
+        data["order_fingerprints"] = {"test": "one" if other else "another"}
+        lab.run(cell, accuracy(cell), study="size", data=data, images_seen=25_600)
+    curve = make_curve(study, lab.root)
+    assert curve.compared["test_acc"] == ()
+    (note,) = [text for text in curve.notes if text.startswith("crossovers left out")]
+    assert "not measured on the baseline's images" in note
+
+
 def test_the_arms_cross_where_they_were_made_to(lab):
     study = study_of(lab)
     fill(lab, study)

@@ -80,6 +80,22 @@ def test_a_pilot_in_which_nothing_trained_the_same_is_refused(lab, filled):
         make_plan(study, lab.root)
 
 
+def test_an_arm_that_is_not_planned_is_named(lab, filled, capsys):
+    study = lab.positions(seeds=3)
+    lost = {"train_loss_start": 2.3, "train_loss_end": 2.31}
+    for cell in study.cells():
+        unstable = cell.seed == 1 and cell.overrides["model.pos_embed"] == "2d"
+        lab.run(cell, filled.metrics_of(cell), learning=lost if unstable else {})
+    plan = make_plan(study, lab.root)
+    assert plan.left_out
+    assert all("pos_embed=2d" in text and "(unstable)" in text for text in plan.left_out)
+    assert cli.main(["plan", str(study.path), "--root", str(lab.root)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Not planned: pos_at=stem pos_embed=2d (unstable)" in said
+    assert "The pilot decides all." not in said
+    assert "did not train" in said
+
+
 def test_a_pilot_takes_the_first_seeds_of_the_study(lab):
     study = lab.positions(seeds=5)
     assert pilot_seeds(study, 3) == [0, 1, 2]
@@ -121,6 +137,9 @@ def test_other_people_s_numbers_make_a_table_and_a_plan(tmp_path, capsys):
         ("arm,seed,test_acc\na,0,high\n", "line 2: test_acc is 'high', which is no finite number"),
         ("arm,seed,test_acc\na,0,nan\n", "line 2: test_acc is 'nan', which is no finite number"),
         ("arm,seed,test_acc\na,0,0.5\na,0,0.6\n", "has two lines of the same arm and seed"),
+        ("arm,seed,test_acc\na,0,0,85\n", "line 2: it has more fields than the header; write decimals with a point"),
+        ("arm,seed,test_acc,test_acc\na,0,0.5,0.6\n", "has two columns test_acc"),
+        ("arm,seed,test_acc\n0.001,0,0.5\n1e-3,0,0.6\n", "arms '0.001' and '1e-3' are one number"),
         ("arm,seed,test_acc\na,0,80.5\n", "line 2: test_acc is 80.5, and a share lies in 0 to 1; write 80 % as 0.8"),
     ],
 )

@@ -75,6 +75,18 @@ def test_clean_accuracy_of_other_images_is_not_taken_off(lab, same):
     assert ("not all tested on the same images" in (line.objection or "")) != same
 
 
+def test_arms_that_a_table_does_not_compare_support_no_claim(lab):
+    settings = {"study.name": "pos", "study.metrics": ["test_acc"], "study.margin": 0.01}
+    study = lab.study(settings, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})
+    for cell in study.cells():
+        none = cell.overrides["model.pos_embed"] == "none"
+        data = {"name": "digits", "order_fingerprints": {"test": "one" if none else "another"}}
+        lab.run(cell, {"test_acc": 0.9 - 0.1 * none + NOISE[int(none)][cell.seed]}, study="pos", data=data)
+    (line,) = (one for one in read_verdicts(study, lab.root) if one.claim.name == "no positions")
+    assert line.verdict == UNDECIDED
+    assert "not measured on the baseline's images" in line.objection
+
+
 def test_claims_of_images_as_they_are_do_not_count_changed_ones(lab):
     settings = {"study.name": "pos", "study.metrics": ["test_acc", "robust/shuffle_2x2"], "study.margin": 0.01}
     study = lab.study(settings, {"model.pos_embed": ["none", "1d"], "seed_everything": SEEDS})

@@ -120,6 +120,15 @@ def test_the_runner_s_plan_says_which_of_two_kinds_counts(lab):
     assert set(select(study, lab.root, {"trainer.max_epochs": 10}).arms[0].values("test_acc").values()) == {0.9}
 
 
+def test_a_command_that_was_changed_since_is_named(lab):
+    study = simple(lab)
+    lab.fill(study, lambda cell: {"test_acc": 0.9})
+    cells = [{"overrides": cell.overrides, "seed": cell.seed, "fingerprint": "f"} for cell in study.cells()]
+    for command, notes in ((list(study.command), 0), (["vitexp", "fit", "--trainer.max_epochs", "3"], 1)):
+        (lab.root / "s" / "study.json").write_text(json.dumps({"cells": cells, "command": command}))
+        assert sum("the command of the sweep file is another" in one for one in select(study, lab.root).notes) == notes
+
+
 def test_a_damaged_plan_is_refused_by_name(lab):
     study = simple(lab)
     lab.fill(study, lambda cell: {"test_acc": 0.9})

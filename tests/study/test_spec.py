@@ -105,6 +105,7 @@ def test_bayes_can_be_read_but_not_laid_out_here(read):
         (changed(parameters={"study.margin": {"value": True}}), "margin is True, which is not a number"),
         (changed(parameters={"study.columns": {"value": ["model.pos"]}}), r"columns names model\.pos, which no"),
         (changed(parameters={"study.baseline": {"value": {"model.pos_embed": "2d"}}}), "no cell is the baseline"),
+        (changed(parameters={"seed_everything": {"values": ["0", "1"]}}), "seed_everything is '0'; write"),
         (changed(parameters={"model.pos_at": {"value": "stem"}}), r"two parameters set model\.pos_at"),
         (changed(command=["python", "train.py", "${args}"]), "which is not vitexp; write command:"),
         (changed(command=None), "a study runs `vitexp fit`"),

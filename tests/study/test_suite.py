@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
+from vitexp.report.tables import write_table
 from vitexp.study.table import ALL, GROUP, make_table
 
 SETTINGS = {
@@ -63,6 +64,33 @@ def test_means_and_their_paired_differences_are_those_of_scipy(lab, study, group
     assert found.judgement.sd == pytest.approx((ours - base).std(ddof=1))
     assert found.judgement.p_adjusted > found.judgement.p
     assert entry(table, group, "cls").is_baseline
+
+
+def test_a_mean_is_over_all_data_sets_of_its_group_or_there_is_none(lab, tmp_path):
+    """With a baseline or without one, an arm that lacks a data set has no mean of the others."""
+    arms = [{"data.shards": name, "model.pool": "cls"} for name in SWEPT["data.shards"]]
+    arms += [{"data.shards": name, "model.pool": "gap"} for name in ("digits", "clevr")]
+    settings = {key: value for key, value in SETTINGS.items() if key != "study.baseline"}
+    study = lab.study(settings | {"study.groups": GROUPS}, {"arm": arms, "seed_everything": [0, 1, 2, 3]})
+    fill(lab, study)
+    table = make_table(study, lab.root)
+    found = {(one.arm.factors["model.pool"], one.arm.factors[GROUP]) for one in table.means["test_acc"]}
+    assert found == {("cls", ALL), ("cls", "natural"), ("cls", "structured"), ("gap", "structured")}
+    text = write_table(study.path, lab.root, tmp_path).paths[0].read_text()
+    assert "–" in text[text.index("Mean top-1") :]
+
+
+def test_a_mean_with_an_unstable_arm_is_not_judged(lab, study):
+    lost = {"train_loss_start": 2.3, "train_loss_end": 2.31}
+    for cell in study.cells():
+        name, pool = cell.overrides["data.shards"], cell.overrides["model.pool"]
+        unstable = (name, pool) == ("clevr", "gap") and cell.seed == 0
+        more = {"data": {"name": name}, "config": {"data.content": f"of {name}"}, "learning": lost if unstable else {}}
+        lab.run(cell, {"test_acc": accuracy(name, pool, cell.seed)}, study="suite", **more)
+    table = make_table(study, lab.root)
+    verdicts = {group: entry(table, group, "gap").judgement.verdict for group in (ALL, "structured")}
+    assert verdicts == {ALL: "unstable", "structured": "unstable"}
+    assert entry(table, "natural", "gap").judgement.verdict != "unstable"
 
 
 def test_group_means_are_in_the_family_of_comparisons(lab, study):

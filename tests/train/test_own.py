@@ -104,6 +104,14 @@ def test_an_edited_file_is_another_run_and_so_is_one_that_it_imports(digits, ide
     assert len(set(found)) == 3
 
 
+def test_weights_with_other_options_of_the_part_are_refused(door, ideas, capsys):
+    assert door("fit", *TINY, MINE, "--model.options.pos_embed.slope=4", "--run.dir=first") == 0
+    init = ["--run.init=first/checkpoints/last.ckpt", "--run.dir=second"]
+    assert door("fit", *TINY, MINE, *init) == cli.BAD_INPUT
+    assert "holds a network of model.options.pos_embed {'slope': 4.0}, and the run has" in capsys.readouterr().err
+    assert door("fit", *TINY, MINE, "--model.options.pos_embed.slope=4", *init) == 0
+
+
 def test_the_options_that_are_given_and_those_by_default_are_one_run(digits, ideas):
     words = ["fit", f"--data.shards={digits}", *TINY, MINE]
     given = {value: cli.plan([*words, f"--model.options.pos_embed.slope={value}"])["fingerprint"] for value in (0.5, 1)}

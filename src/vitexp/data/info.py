@@ -193,9 +193,30 @@ def verify(
                     found.problems += bad
                     report(len(hashes[start : start + _PART]))
                 contents[split] = hashes
+    found.notes += _copies(indexes, contents)
+    return found
+
+
+def copies(indexes: Mapping[str, ShardIndex]) -> list[str]:
+    """A sentence for each kind of image that is there more than once and should not be; no image is decoded."""
+    contents = {split: np.empty(len(index), np.uint64) for split, index in indexes.items()}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for split, index in indexes.items():
+            work = partial(_decode, ShardFiles(index), contents[split], check=False)
+            list(pool.map(work, range(0, len(index), _PART)))
+    return _copies(indexes, contents)
+
+
+def _copies(indexes: Mapping[str, ShardIndex], contents: Mapping[str, np.ndarray]) -> list[str]:
+    found = []
     for (one, here), (other, there) in combinations(contents.items(), 2):
         if shared := len(np.intersect1d(here, there)):  # a test that was trained on
-            found.notes.append(f"{shared} images lie in {one} and in {other}, byte for byte")
+            found.append(f"{shared} images lie in {one} and in {other}, byte for byte")
+    for split, hashes in contents.items():
+        order = np.lexsort((indexes[split].labels, hashes))
+        same, labels = hashes[order][1:] == hashes[order][:-1], np.asarray(indexes[split].labels)[order]
+        if several := int(np.sum(same & (labels[1:] != labels[:-1]))):
+            found.append(f"{several} images of {split} lie in two classes, byte for byte")
     return found
 
 
@@ -213,11 +234,13 @@ def _shard_problem(index: ShardIndex, number: int) -> str | None:
     return None
 
 
-def _decode(files: ShardFiles, hashes: np.ndarray, start: int) -> tuple[int, list[str]]:
-    """Decodes the images from `start` on, notes a hash of each one's bytes, and says what is wrong."""
+def _decode(files: ShardFiles, hashes: np.ndarray, start: int, check: bool = True) -> tuple[int, list[str]]:
+    """Notes a hash of the bytes of each image from `start` on, decodes it, and says what is wrong."""
     bad = []
     for i, file in enumerate(files.read(np.arange(start, min(start + _PART, len(hashes)))), start):
         hashes[i] = int.from_bytes(blake2b(file.data, digest_size=8).digest())
+        if not check:
+            continue
         try:
             decode_image(*file)
         except ValueError as error:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vitexp import stats
+from vitexp import metrics, stats
 from vitexp.report import labels
 from vitexp.report.paper import published
 from vitexp.report.view import MOST_COLUMNS, NOTHING, CellView, Section, View, shared_setting
@@ -148,7 +148,8 @@ def comparison_text(line: Line, base: Line, found: Crossover | EqualAccuracy) ->
 def _crossover(line: Line, base: Line, found: Crossover) -> str:
     """Which arm leads where."""
     one, other = line_name(line), line_name(base)
-    ahead, behind = (one, other)[:: found.leader or 1]
+    sign = -1 if metrics.is_judged(line.metric) and not metrics.higher_is_better(line.metric) else 1
+    ahead, behind = (one, other)[:: sign * (found.leader or 1)]
     if not found.leader:
         return f"{one} and {other} do not differ at any size"
     if found.size is None and found.crossings:

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from vitexp.report import labels
 from vitexp.report.curve_text import place_text
-from vitexp.report.tables import footnote, lines
+from vitexp.report.tables import caution, footnote, lines
 from vitexp.report.view import short_verdict
 from vitexp.stats.planning import MOST_SEEDS, Needed
+from vitexp.study.arm import clause
 from vitexp.study.plan import StudyPlan
 
 SCHEMA = "vitexp.plan/1"
@@ -36,12 +37,15 @@ def terminal(plan: StudyPlan) -> RenderableType:
         *(_total(plan, kind, text) for kind, text in zip(_KINDS, kinds, strict=True)),
         *([_IMAGES.format(max(images))] if images else []),
         "Seeds an arm, with the range that the uncertainty of the pilot's variance leaves (10 to 90 %); power 80 % "
-        f"(of equivalence where nothing differs), 5 % over all {len(plan.rows)} comparisons.",
+        f"(of equivalence where nothing differs), 5 % over all {plan.comparisons} comparisons.",
         "A study that stops when it is decided takes fewer runs: vitexp sweep FILE --until-decided --budget RUNS.",
     ]
     table = lines(("comparison with the baseline", "metric", *kinds), rows)
-    said = map(footnote, notes if plan.open else ["The pilot decides all."])
-    return Group(Text(f"What {plan.study.name} takes", style="bold"), table, *said)
+    decided = "The pilot decides all." if not plan.left_out else "The pilot decides all that are planned."
+    left_out = clause("not planned", list(plan.left_out), 6, "; ")
+    said = [*map(footnote, notes if plan.open else [decided]), *map(footnote, map(labels.sentence, left_out))]
+    cautions = map(caution, labels.cautions(plan.cautions))
+    return Group(*cautions, Text(f"What {plan.study.name} takes", style="bold"), table, *said)
 
 
 def _needed(needed: Needed, images: int | None) -> str:
@@ -71,4 +75,6 @@ def as_document(plan: StudyPlan) -> dict[str, Any]:
         "seeds_for_effect": plan.seeds("for_effect"),
         "seeds_for_margin": plan.seeds("for_margin"),
         "comparisons": [asdict(row) for row in plan.rows],
+        "left_out": list(plan.left_out),
+        "cautions": list(plan.cautions),
     }

@@ -137,7 +137,7 @@ def _means_over_sets(table: Table, metric: str) -> Section:
         title=f"Mean {labels.metric_label(metric)} {over}: ± 95 % interval, n = {labels.span(counts)} seeds",
         corner=", ".join(labels.key_label(key) for key in entries[0].arm.factors if key != GROUP),
         columns=tuple(f"{name} ({count})" for name, count in sizes.items()),
-        rows=_rendered([(kind, [row[name] for name in sizes]) for kind, row in rows.items()], None, counts),
+        rows=_rendered([(kind, [row.get(name) for name in sizes]) for kind, row in rows.items()], None, counts),
     )
 
 

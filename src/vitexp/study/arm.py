@@ -195,6 +195,8 @@ def _kind(record: RunRecord) -> tuple[Any, ...]:
 
 def instability(arm: Arm) -> str:
     """How many runs of an arm did not train, where others did; such an arm is no single thing to compare."""
+    if members := getattr(arm, "members", ()):  # of a mean over data sets
+        return next(filter(None, map(instability, members)), "")
     count, all_runs = len(arm.untrained), len(arm.runs)
     return f"{count} of {_runs(all_runs)} did not train" if 0 < count < all_runs else ""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from vitexp import strict
 from vitexp.metrics import is_share
 from vitexp.record import RunRecord
+from vitexp.study.arm import spelling
 from vitexp.study.cells import SEED, make_cells
 from vitexp.study.select import Runs
 from vitexp.study.spec import Study, make_config
@@ -30,17 +31,23 @@ def read_csv(path: str | Path, baseline: str | None = None, margin: float | None
     """
     path = Path(path)
     try:
-        lines = list(csv.DictReader(io.StringIO(strict.read(path)), skipinitialspace=True))
+        reader = csv.DictReader(io.StringIO(strict.read(path)), skipinitialspace=True)
+        lines, header = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from error
     metrics = [key for key in (lines[0] if lines else {}) if key and key not in (ARM, SEED_COLUMN)]
     if not lines or not {ARM, SEED_COLUMN} <= lines[0].keys() or not metrics:
         raise ValueError(f"{path} needs a header arm,seed,METRIC, such as arm,seed,test_acc, and a line for each run")
+    if repeated := [key for key in metrics if header.count(key) > 1]:
+        raise ValueError(f"{path} has two columns {repeated[0]}; take one out")
     records = [_record(path, number, line, metrics) for number, line in enumerate(lines, 2)]
     names = list(dict.fromkeys(record.cell for record in records))
     twice = {(record.cell, record.seed) for record in records}
     if len(twice) < len(records):
         raise ValueError(f"{path} has two lines of the same arm and seed; each run has one")
+    if len(spelled := {spelling(name): name for name in names}) < len(names):
+        same = next(name for name in names if name not in spelled.values())
+        raise ValueError(f"{path}: arms {same!r} and {spelled[spelling(same)]!r} are one number; give one another name")
     if baseline is not None and baseline not in names:
         raise ValueError(f"--baseline is {baseline!r}; the arms of {path} are {', '.join(names)}")
     name = f"csv-{re.sub('[^A-Za-z0-9._-]+', '_', path.stem)[:90]}"  # a folder of its own below --results
@@ -55,6 +62,8 @@ def _record(path: Path, number: int, line: dict[str, str], metrics: list[str]) -
     arm, seed = (line.get(ARM) or "").strip(), (line.get(SEED_COLUMN) or "").strip()
     if not arm or not seed.lstrip("-").isdecimal():
         raise ValueError(f"{path}, line {number}: arm is {arm!r} and seed {seed!r}; give a name and a whole number")
+    if None in line:
+        raise ValueError(f"{path}, line {number}: it has more fields than the header; write decimals with a point")
     return RunRecord(
         study="csv",
         cell=arm,

@@ -16,9 +16,9 @@ import numpy as np
 
 from vitexp import stats
 from vitexp.metrics import is_accuracy
-from vitexp.study.arm import Arm, is_number, name, spelling
+from vitexp.study.arm import Arm, clause, instability, is_number, name, spelling
 from vitexp.study.claims import families
-from vitexp.study.comparison import Comparisons
+from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.fits import (
     Crossover,
     EqualAccuracy,
@@ -38,6 +38,7 @@ from vitexp.study.tune import tune
 SIZES = ("data.train_images", "data.train_fraction")
 LINE = "line"
 """The key by which lines against cost are named."""
+_UNLIKE = "crossovers left out, since arms of one size are not compared"
 _LOOKS = (
     "seeds were added at planned looks, which the verdicts of vitexp table count: what is read off the lines takes the "
     "number of seeds as fixed"
@@ -154,13 +155,13 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         )
     bases = {id(arm) for arm in arms if comparisons.baseline_of(arm) is arm}
     groups = _on_named_lines(study, arms) if axis in MEASURED else _alike_but_for(axis, study, arms)
-    images = study.config.images == "such"
+    images, unlike = study.config.images == "such", dict[str, None]()
     lines = {metric: _lines(groups, axis, metric, places, bases, images) for metric in metrics}
     if axis in MEASURED:  # of several lines with the baseline the first by name: W&B does not keep their order
         base = min((label for label, members in groups if bases.intersection(map(id, members))), default=None)
         compared = _as_one_family(lines, lambda found, alpha: _at_equal_accuracy(found, base, alpha))
     else:
-        compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha))
+        compared = _as_one_family(lines, lambda found, alpha: _crossovers(found, baseline, alpha, comparisons, unlike))
     absent = ", ".join(name(arm) for arm in arms if arm.runs and id(arm) not in places)
     not_drawn = [f"without a recorded {axis}, and so not drawn: {absent}"] if absent else []
     looked = [_LOOKS] if selection.looks and any(compared.values()) else []
@@ -170,7 +171,7 @@ def make_curve(study: Study, root: Root, where: Mapping[str, Any] | None = None)
         lines=lines,
         compared=compared,
         cautions=selection.cautions,
-        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn, *looked),
+        notes=(*selection.notes, *gaps(arms, metrics), *not_drawn, *looked, *clause(_UNLIKE, list(unlike), 6, "; ")),
     )
 
 
@@ -258,8 +259,12 @@ def _as_one_family(
     return {metric: compare(found, stats.ALPHA / max(1, count)) for metric, found in lines.items()}
 
 
-def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any], alpha: float) -> tuple[Compared, ...]:
-    """Each line with the one that has the values of `study.baseline`, where they share places and seeds."""
+def _crossovers(
+    lines: Sequence[Line], baseline: Mapping[str, Any], alpha: float, comparisons: Comparisons, unlike: dict[str, None]
+) -> tuple[Compared, ...]:
+    """Each line with the one that has the values of `study.baseline`, where they share places and seeds; arms that a
+    table does not compare go to `unlike`.
+    """
     by_label = {spelling(dict(line.label)): line for line in lines}
     found = []
     for line in lines:
@@ -267,9 +272,22 @@ def _crossovers(lines: Sequence[Line], baseline: Mapping[str, Any], alpha: float
         named = {key: value for key, value in baseline.items() if key in factors}
         base = by_label.get(spelling({**factors, **named}), line)
         places, (ours, theirs) = aligned(line, base)
+        beside = {point.x: point.arm for point in base.points}
+        pairs = [(point.arm, beside[point.x]) for point in line.points if point.x in beside]
+        if whys := [f"{name(arm)} ({why})" for arm, other in pairs if (why := _why_not(arm, other, line, comparisons))]:
+            unlike |= dict.fromkeys(whys)
+            continue
         if base is not line and len(places) > 1 and len(ours):
             found.append((line, base, find_crossover(places, ours - theirs, alpha)))
     return tuple(found)
+
+
+def _why_not(arm: Arm, base: Arm, line: Line, comparisons: Comparisons) -> str:
+    """Why two arms of one size are not compared, as in a table."""
+    if arm is base:
+        return ""
+    unstable = instability(arm) or instability(base)
+    return comparisons.unlike(arm, base) or why_not(arm, base, line.metric) or unstable
 
 
 def _at_equal_accuracy(lines: Sequence[Line], against: Label | None, alpha: float) -> tuple[Compared, ...]:

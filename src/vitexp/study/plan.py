@@ -41,6 +41,11 @@ class StudyPlan:
     effect: float
     margin: float
     rows: tuple[Row, ...]
+    comparisons: int
+    """Over which the 5 % hold"""
+    left_out: tuple[str, ...]
+    """Arms that are not planned, with the reason"""
+    cautions: tuple[str, ...]
     arms: int
     seconds: float | None
     train_flops: float | None
@@ -75,7 +80,7 @@ def make_plan(
     compared = [one for metric in accuracies for one in table.entries[metric] if not one.is_baseline]
     usable = [one for one in compared if one.judgement and one.judgement.variance]
     if not usable:
-        said = sorted({one.judgement.verdict if one.judgement else one.left_out for one in compared})
+        said = sorted({_why(one) for one in compared})
         add = f"; add them with `vitexp plan {study.path} --pilot {stats.MINIMUM_SEEDS}`" if study.parameters else ""
         raise ValueError(
             f"the runs of {study.path} are no pilot ({', '.join(said) or 'no accuracy is primary'}): a plan takes "
@@ -90,10 +95,19 @@ def make_plan(
         effect=effect,
         margin=margin,
         rows=tuple(_row(one, effect, margin, level) for one in usable),
+        comparisons=table.comparisons,
+        left_out=tuple(dict.fromkeys(f"{name(one.arm)} ({_why(one)})" for one in compared if one not in usable)),
+        cautions=table.cautions,
         arms=len(table.arms),
         seconds=fmean(seconds) if seconds else None,
         train_flops=fmean(flops) if flops else None,
     )
+
+
+def _why(entry: Entry) -> str:
+    judged = entry.judgement
+    none = judged and judged.verdict not in (stats.NOT_ENOUGH, stats.UNSTABLE)
+    return "no spread" if none else judged.verdict if judged else entry.left_out
 
 
 def _row(entry: Entry, effect: float, margin: float, level: float) -> Row:

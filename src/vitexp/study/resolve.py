@@ -99,7 +99,14 @@ def write_cells(study: Study, cells: Sequence[ResolvedCell], root: str | Path, m
         {key: getattr(cell, name) for key, name in names.items()} | {"planned": known.get(cell.fingerprint, now)}
         for cell in cells
     ]
-    content = {"study": study.name, "sweep": str(study.path), "sweep_sha256": study.sha256, **more, "cells": described}
+    content = {
+        "study": study.name,
+        "sweep": str(study.path),
+        "sweep_sha256": study.sha256,
+        "command": list(study.command),
+        **more,
+        "cells": described,
+    }
     write_atomically(Path(root) / study.name / PLAN_NAME, json.dumps(content, indent=1) + "\n")
 
 

@@ -48,6 +48,7 @@ _WITHOUT_LOOKS = (
     "this sweep serves planned looks (--until-decided), which W&B does not hold: verdicts take the number of seeds "
     "as fixed, and so err in more than 5 % of studies; where runs/{name}/study.json is, `vitexp table FILE` counts them"
 )
+_OTHER_COMMAND = "the command of the sweep file is another than when these runs were planned: run `vitexp sweep` again"
 _FOLLOWS = ("data.content", "data.subset", "run.init_content")
 """Keys of a resolved config that no sweep sets: they follow from the data set and its size."""
 
@@ -114,7 +115,9 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
             study = with_seeds(study, given_seeds(folder))
         planned, (records, damaged) = _planned(folder), read_records(folder)
         tested = [with_tests(record, damaged) for record in records]
-        runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged))
+        before = stored_plan(folder).get("command", list(study.command))
+        notes = (_OTHER_COMMAND,) if study.parameters and before != list(study.command) else ()
+        runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged), notes=notes)
     fingerprints = {} if where else {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
     cells, records = study.cells(), _kept(runs, where or {})
     keys = [key for key in differing_keys([cell.overrides for cell in cells]) if key != SEED]

@@ -18,6 +18,7 @@ from vitexp import metrics, strict
 from vitexp.checked import checked
 from vitexp.record import check_name, flatten
 from vitexp.study import space
+from vitexp.study.arm import spelling
 from vitexp.study.cells import AS_TEXT, DEFAULT_COMMAND, SEED, Cell, arguments_of_vitexp, expand, make_cells, varying
 from vitexp.study.lines import MEASURED, SHARDS, check_groups, check_lines
 
@@ -329,6 +330,9 @@ def _check_cells(study: Study) -> None:
     check_lines(config.x, config.lines, compared, config.baseline)
     if config.groups:
         check_groups(config.groups, list(dict.fromkeys(cell.overrides.get(SHARDS) for cell in cells)))
+    if wrong := [cell.seed for cell in cells if cell.seed is not None and type(cell.seed) is not int]:
+        raise ValueError(f"{SEED} is {wrong[0]!r}; write whole numbers without quotes, such as [0, 1, 2]")
     # null: what an arm does not set
-    if not any({key: cell.overrides.get(key) for key in config.baseline} == config.baseline for cell in cells):
+    wanted = spelling(config.baseline)
+    if not any(spelling({key: cell.overrides.get(key) for key in config.baseline}) == wanted for cell in cells):
         raise ValueError(f"no cell is the baseline {config.baseline}; name values that the parameters take")

@@ -56,6 +56,8 @@ def mean_arms(arms: Sequence[Arm], groups: Mapping[str, Sequence[str]]) -> tuple
     for rest, kind in kinds.values():
         for group, names in every.items():
             members = tuple(arm for arm in kind if arm.factors[SHARDS] in names)
+            if len(members) < len(names):  # a mean over other data sets is another number
+                continue
             found.append(MeanArm(factors={**rest, GROUP: group}, asked=members[0].asked, members=members))
     return tuple(found)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from vitexp.axes import is_path
 from vitexp.nn.arch import parse_arch
 from vitexp.nn.vit import ViTConfig
 from vitexp.weights.config import config_of
@@ -62,6 +63,12 @@ def _check_same(stored: Stored, wanted: ViTConfig) -> None:
     stated = {"arch": parse_arch(wanted.arch, wanted.stem).full_name, "pos_embed": wanted.pos_embed}
     held: Any = config_of(stored, stored.name, wanted.image_size, stated)
     apart = [option for option in _OPTIONS if getattr(held, option) != getattr(wanted, option)]
+    for axis in (axis for axis in _OPTIONS if axis not in apart and is_path(getattr(wanted, axis))):
+        has, asked = held.options.get(axis), wanted.options.get(axis)
+        if has != asked:
+            raise ValueError(
+                f"{stored.name} holds a network of model.options.{axis} {has}, and the run has {asked}: give the same"
+            )
     if not apart:
         return
     has, trains = (", ".join(f"{option} {getattr(one, option)}" for option in apart) for one in (held, wanted))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-from vitexp.data.info import contact_sheet, describe, document, notes, open_splits, summary, verify
+from vitexp.data.info import contact_sheet, copies, describe, document, notes, open_splits, summary, verify
 from vitexp.data.shards.index import index_shards
 from vitexp.data.shards.layout import find_shards
 from vitexp.data.shards.write import Layout, make
@@ -27,6 +27,8 @@ def run_make(chosen: argparse.Namespace) -> int:
     with _progress(f"writing {source.name}", sum(map(len, source.splits.values()))) as report:
         make(source, chosen.out, layout=layout, workers=chosen.workers, report=report)
     _print_summary(chosen.out)
+    for note in copies(open_splits(chosen.out)):
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 

@@ -207,7 +207,7 @@ def _with_splits(source: Source, layout: Layout) -> Source:
             raise ValueError(f"{source.name} has its own {name} split, so {name}_fraction has no effect; leave it out")
         if name not in splits and (fraction is not None or (name == "test" and "val" not in splits)):
             fraction = TEST_FRACTION if fraction is None else fraction
-            splits["train"], splits[name] = hold_out(splits["train"], fraction, layout.seed)
+            splits["train"], splits[name] = hold_out(splits["train"], fraction, layout.seed, source.classes)
     return replace(source, splits=splits)
 
 

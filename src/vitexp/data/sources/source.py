@@ -85,7 +85,7 @@ def _is_line(label: str) -> bool:
     return label.splitlines() == [label.strip()] != [""] and label.encode("utf-8", "replace").decode() == label
 
 
-def hold_out(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, seed: int = 0, classes: Sequence[str] = ()) -> tuple[Split, Split]:
     """Divides a split in two, class by class, by the rank of a hash of each key: the same images on every machine.
 
     Raises: ValueError when a class would be left without an image on one side.
@@ -97,7 +97,8 @@ def hold_out(split: Split, fraction: float, seed: int = 0) -> tuple[Split, Split
     for label in np.unique(split.labels):
         rows = np.flatnonzero(split.labels == label)
         if len(rows) < 2:
-            raise ValueError(f"class {label} has one image: nothing can be held out; add images or remove the class")
+            named = f"class {classes[label]}" if classes else f"the class of label {label}"
+            raise ValueError(f"{named} has one image: nothing can be held out; add images or remove the class")
         count = min(max(round(len(rows) * fraction), 1), len(rows) - 1)
         held[rows[np.argsort(rank[rows], kind="stable")[:count]]] = True
     return split.take(np.flatnonzero(~held)), split.take(np.flatnonzero(held))

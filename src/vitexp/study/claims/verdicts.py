@@ -16,7 +16,7 @@ from vitexp.record import RECORD_NAME, RunRecord, flatten, run_directory
 from vitexp.study.arm import Arm, cut, instability, is_number, name, untrained
 from vitexp.study.claims.claims import CLAIMS, PAPERS_DATA, PAPERS_NETWORK
 from vitexp.study.claims.findings import Claim, Contrast, Expected, Finding, by_values
-from vitexp.study.comparison import Comparisons
+from vitexp.study.comparison import Comparisons, why_not
 from vitexp.study.select import Root, Selection, found_study, select, study_folders
 from vitexp.study.spec import Study, read_study
 from vitexp.study.table import Entry, check_finished, judged_entries
@@ -233,7 +233,7 @@ def _objections(claim: Claim, study: Study, finding: Finding, metric: str, every
         *_training(claim, study, arms, metric),
         *_tuning(claim, study, arms),
         *_unequal_lengths([arms] if claim.find is by_values else [[arm] for arm in arms]),
-        *_confounded(study, finding, every),
+        *_confounded(study, finding, metric, every),
     )
     return "; ".join(dict.fromkeys(filter(None, causes)))
 
@@ -307,11 +307,13 @@ def _unequal_lengths(groups: Sequence[Sequence[Arm]]) -> Iterator[str]:
             yield f"unequal training: the runs took {lengths[0]:,} to {lengths[-1]:,} steps"
 
 
-def _confounded(study: Study, finding: Finding, every: Sequence[Arm]) -> Iterator[str]:
+def _confounded(study: Study, finding: Finding, metric: str, every: Sequence[Arm]) -> Iterator[str]:
     """The two sides of a contrast differ in more than what is compared."""
     comparisons = Comparisons(every, study.config)
     for contrast in finding.contrasts:
         if len(contrast.arms) == 2:
             arm, other = contrast.arms
+            if text := why_not(arm, other, metric):
+                yield f"{name(arm)} and {name(other)}: {text}"
             if text := comparisons.unlike(arm, other):
                 yield f"confounded: {name(arm)} and {name(other)} {text}"
