@@ -117,11 +117,11 @@ def _write(found: _Found, folder: Path, draw: Draw) -> Iterator[Path]:
 
 def _write_difference(found: _Found, base: _Found, folder: Path, draw: Draw) -> Iterator[Path]:
     """Arm minus arm, seed by seed, of what is about the same images, heads and lengths."""
-    for what, why in _unlike(found.first, base.first).items():
-        if what in found.values and what in base.values:
-            print(f"note: {found.group.label}: no difference in {what}: {why}")
+    unlike = _unlike(found.first, base.first)
     for what in _COMPARED:
-        if what in _unlike(found.first, base.first):
+        if what in unlike:
+            if what in found.values and what in base.values:
+                print(f"note: {found.group.label}: no difference in {what}: {unlike[what]}")
             continue
         ours, theirs = found.values.get(what, {}), base.values.get(what, {})
         alike = {seed for seed in ours.keys() & theirs.keys() if ours[seed].shape == theirs[seed].shape}

@@ -187,10 +187,8 @@ def _reference(name: str, data: ShardData, device: torch.device) -> nn.Module:
     opened = open_network(name, download=False) if not name.startswith(TIMM) else open_network(name, data.size)
     if opened.image_size != data.size:
         raise ValueError(f"--salience {name} takes images of {opened.image_size} pixels, and these have {data.size}")
-    network, classes = (
-        opened.network.to(device).requires_grad_(False),
-        opened.network(_blank(data.size, device)).shape[1],
-    )
+    network = opened.network.to(device).requires_grad_(False)
+    classes = network(_blank(data.size, device)).shape[1]
     if classes != data.classes:
         raise ValueError(f"--salience {name} knows {classes} classes, and {data.name} has {data.classes}")
     subject = Subject(name=f"--salience {name}", checkpoint=Path(name), folder=Path())
@@ -233,10 +231,11 @@ def _places(test: Test, images: Images) -> list[int]:
 
 def _is_done(one: _Opened, test: Test, images: Images) -> bool:
     """Whether the result is there, with its answers, of these images or of all."""
-    entry, shown = _known(one.subject).get(test.name), test.images or images
-    every = replace(test, images=shown.whole) if test.images else test
-    keys = {_key(one, test, images), _key(one, every, images.whole)}
-    if entry is None or entry["key"] not in keys:
+    entry = _known(one.subject).get(test.name)
+    if entry is None:
+        return False
+    on_all = replace(test, images=test.images.whole) if test.images else test
+    if entry["key"] not in (_key(one, test, images), _key(one, on_all, images.whole)):
         return False
     path = one.subject.folder / str(entry["answers"].get("file"))
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == entry["answers"].get("sha256")
@@ -290,10 +289,10 @@ def _check_clean(one: _Opened, images: Images, right: np.ndarray) -> None:
     if record is None or "test_acc" not in record.answers:
         return
     places = np.searchsorted(images.data.samples("test"), images.samples)
-    told = np.array(read_answers(one.subject.folder, record, "test_acc"))[places]
-    other = int(np.sum(told != right))
-    if other > max(1, FAR * len(told)):
+    recorded = np.array(read_answers(one.subject.folder, record, "test_acc"))[places]
+    changed = int(np.sum(recorded != right))
+    if changed > max(1, FAR * len(recorded)):
         raise ValueError(
-            f"{one.subject.name}: {one.subject.checkpoint} answers {other} of {len(told)} images otherwise "
-            "than its record says: the checkpoint holds other weights; train that run again"
+            f"{one.subject.name}: {one.subject.checkpoint} is right on {changed} of {len(recorded)} images where the "
+            "record is wrong, or the reverse: the checkpoint holds other weights; train that run again"
         )
