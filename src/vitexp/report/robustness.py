@@ -235,7 +235,7 @@ def _grid(table: Table, title: str, headings: dict[str, str]) -> Section:
     arms = [arm_label(table, entry.arm) for entry in table.entries[CLEAN]]
     cells = zip(*([_cell(entry) for entry in table.entries[name]] for name in headings), strict=True)
     runs = [run for arm in table.arms for run in arm.runs.values()]
-    images = sorted({one["images"] for run in runs for name in headings for one in answers_of(run, name)})
+    images = sorted({one["images"] for run in runs for name in headings for one in answers_of(run, name).values()})
     shown = f", {labels.span(images)} test images" if images else ""
     return Section(
         title=f"{title}: top-1 accuracy, %: mean ± 95 % interval, n = {labels.span(counts)} seeds{shown}",

@@ -207,19 +207,21 @@ def why_not(arm: Arm, base: Arm | None, metric: str) -> str:
 
 def image_order(run: RunRecord, metric: str) -> str:
     """Which images a metric was measured on, as far as is known; of several draws all that there are."""
-    orders = {str(entry.get("order")) for entry in answers_of(run, metric) if entry.get("order")}
+    orders = {str(entry.get("order")) for entry in answers_of(run, metric).values() if entry.get("order")}
     split = metrics.split_of(metric) or "test"
     return "+".join(sorted(orders)) or str((run.data.get("order_fingerprints") or {}).get(split, ""))
 
 
-def answers_of(run: RunRecord, metric: str) -> list[Mapping[str, Any]]:
-    """The entries of a metric's answers: one, or one for each of its draws."""
-    return [entry for key, entry in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")]
+def answers_of(run: RunRecord, metric: str) -> dict[str, Mapping[str, Any]]:
+    """The entries of a metric's answers by name: one, or one for each of its draws."""
+    return {key: entry for key, entry in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")}
 
 
 def _settings(metric: str, run: RunRecord) -> str:
     """All that decides how test images were changed, for a metric of `vitexp robustness`."""
-    every = {key: value for one in answers_of(run, metric) for key, value in (one.get("settings") or {}).items()}
+    every = {
+        key: value for one in answers_of(run, metric).values() for key, value in (one.get("settings") or {}).items()
+    }
     return ", ".join(f"{key} {value}" for key, value in sorted(every.items()))
 
 

@@ -13,7 +13,7 @@ from vitexp import stats
 from vitexp.bits import answers_file
 from vitexp.record import RunRecord
 from vitexp.study.arm import Arm, clause, name, spelling
-from vitexp.study.comparison import image_order
+from vitexp.study.comparison import answers_of, image_order
 
 _SPREAD = ("data.", "trainer.", "study.groups")
 """Factors that change how much runs vary: data and their number, the length of training."""
@@ -83,7 +83,7 @@ def read_answers(run: RunRecord, metric: str) -> tuple[np.ndarray, str] | None:
 
     None where the record never had any. Raises: ValueError where they are not those that its number is the mean of.
     """
-    entries = {key: one for key, one in run.answers.items() if key == metric or key.startswith(f"{metric}/draw-")}
+    entries = answers_of(run, metric)
     if not entries or run.directory is None:
         return None
     orders = {entry.get("order") for entry in entries.values()}

@@ -113,9 +113,9 @@ def select(study: Study, root: Root, where: Mapping[str, Any] | None = None) -> 
         folder = Path(runs) / study.name
         if looks := read_looks(folder):
             study = with_seeds(study, given_seeds(folder))
-        planned, (records, damaged) = _planned(folder), read_records(folder)
+        stored, (records, damaged) = stored_plan(folder), read_records(folder)
+        planned, before = _planned(stored), stored.get("command", list(study.command))
         tested = [with_tests(record, damaged) for record in records]
-        before = stored_plan(folder).get("command", list(study.command))
         notes = (_OTHER_COMMAND,) if study.parameters and before != list(study.command) else ()
         runs = Runs(location=str(folder), records=tuple(tested), damaged=tuple(damaged), notes=notes)
     fingerprints = {} if where else {spelling(cell.overrides): fingerprint for cell, fingerprint in planned}
@@ -231,7 +231,7 @@ def found_study(folder: str | Path) -> Study:
     if not records:
         why = f" that can be read: {damaged[0]}" if damaged else "; run a study there first (`vitexp sweep`)"
         raise ValueError(f"{folder} holds no run{why}")
-    cells = [cell for cell, _ in _planned(folder)] or _cells_of_records(records)
+    cells = [cell for cell, _ in _planned(stored_plan(folder))] or _cells_of_records(records)
     block = max(records, key=lambda record: record.started).config.get("study") or {}
     # settings that this version does not know are passed over
     known = {one.name: block[one.name] for one in fields(StudyConfig) if block.get(one.name) is not None}
@@ -241,11 +241,11 @@ def found_study(folder: str | Path) -> Study:
         raise ValueError(f"{folder.name}: its newest run cannot be read as a study: {error}") from error
 
 
-def _planned(folder: Path) -> list[tuple[Cell, str]]:
+def _planned(stored: Mapping[str, Any]) -> list[tuple[Cell, str]]:
     """The planned cells with their fingerprints."""
     return [
         (Cell(index, one["overrides"], one["overrides"], one.get("label", ""), one.get("seed")), one["fingerprint"])
-        for index, one in enumerate(stored_plan(folder).get("cells", ()))
+        for index, one in enumerate(stored.get("cells", ()))
     ]
 
 

@@ -55,8 +55,13 @@ def anatomy(opened: Opened) -> Anatomy:
     network: Any = opened.network
     if isinstance(network, ViT):
         grid, prefix, config = network.layout.grid, network.layout.prefix, network.config
-        kind, weighs = (config.pool == "cls", config.attention == "axial"), config.pool not in ("cls", "gap")
-        return Anatomy(network, list(network.blocks), grid, prefix, *kind, opened.image_size / grid[0], weighs)
+        reads_class, axial, weighs = (
+            config.pool == "cls",
+            config.attention == "axial",
+            config.pool not in ("cls", "gap"),
+        )
+        pixels = opened.image_size / grid[0]
+        return Anatomy(network, list(network.blocks), grid, prefix, reads_class, axial, pixels, weighs)
     model: Any = getattr(network, "model", network)
     places, blocks = getattr(getattr(model, "patch_embed", None), "grid_size", None), getattr(model, "blocks", None)
     if not places or not blocks:
@@ -64,8 +69,8 @@ def anatomy(opened: Opened) -> Anatomy:
             f"{opened.name} has no grid of tokens that attend to each other, as a ViT has: give a ViT"
         )
     prefix, pool = getattr(model, "num_prefix_tokens", 0), getattr(model, "global_pool", "token")
-    kind = pool == "token", False
-    return Anatomy(network, list(blocks), places, prefix, *kind, opened.image_size / places[0], pool == "map")
+    pixels = opened.image_size / places[0]
+    return Anatomy(network, list(blocks), places, prefix, pool == "token", False, pixels, pool == "map")
 
 
 @dataclass
