@@ -1,8 +1,6 @@
 """`vitexp robustness` from runs to table: the same images for all, what is finished is skipped, bad input refused."""
 
-import csv
 import json
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,78 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
+from tools_at_work import refused, robustness, runs
 
 from vitexp import cli, metrics
-from vitexp.bits import read_answers, write_answers
+from vitexp.bits import read_answers
 from vitexp.data.module import ShardData
 from vitexp.data.shards import write
 from vitexp.eval.attention_maps import watch_attention
 from vitexp.eval.changes import blanked, random_order, shuffled
 from vitexp.nn.vit import ViT, ViTConfig, build
 from vitexp.record import read_record, read_records, write_record
-from vitexp.report.robustness import write_robustness
-from vitexp.robust import FILE, Subject, read_tests, with_tests, write_tests
-from vitexp.study.spec import as_study
+from vitexp.robust import FILE, Subject, read_tests, with_tests
 from vitexp.tools.network import open_network
 from vitexp.tools.robustness import write_test
 from vitexp.weights.read import save_own
-
-STUDY = {
-    "program": "vitexp",
-    "method": "grid",
-    "command": ["${env}", "vitexp", "fit", "--config", "${args_json_file}"],
-    "parameters": {
-        "model.pos_embed": {"values": ["none", "1d"]},
-        "seed_everything": {"values": [0, 1]},
-        "study.name": {"value": "rob"},
-        "study.baseline": {"value": {"model.pos_embed": "1d"}},
-        "study.metrics": {"value": ["test_acc", "robust/shuffle_2x2"]},
-        "study.primary": {"value": ["test_acc", "robust/shuffle_2x2"]},
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The runs of a small study, trained for real, and the shards."""
-    home = tmp_path_factory.mktemp("robust")
-    digits = write.make("digits", home / "digits")
-    given = ["--model.arch", "micro/2", "--data.shards", str(digits), "--data.train_images", "128"]
-    given += ["--trainer.max_epochs", "2", "--model.lr", "3.0e-3", "--model.warmup_steps", "1", "--run.shots", "[]"]
-    given += ["--study.name", "rob", "--run.root", str(home / "runs"), "--trainer.enable_progress_bar", "false"]
-    for kind in ("none", "1d"):
-        for seed in ("0", "1"):
-            words = ["fit", "--model.pos_embed", kind, "--seed_everything", seed, *given]
-            assert cli.main(words) in (0, None)
-    (home / "rob.yaml").write_text(yaml.safe_dump(STUDY))
-    return home
-
-
-@pytest.fixture
-def home(trained, tmp_path, monkeypatch):
-    """A copy of it as the working directory."""
-    shutil.copytree(trained, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
-
-
-def robustness(capsys, *words):
-    status = cli.main(["robustness", *map(str, words)])
-    shown = capsys.readouterr()
-    return status, shown.out, shown.err
-
-
-def runs(home):
-    return [with_tests(record, []) for record in read_records(home / "runs")[0]]
-
-
-def refused(capsys, *words):
-    status, out, err = robustness(capsys, *words)
-    assert status == 2
-    assert out == ""
-    assert "networks" not in err.partition("vitexp: ")[0]  # nothing was measured
-    return err.splitlines()[-1]
 
 
 def test_a_study_becomes_a_table_and_a_figure_and_its_records_stay_as_they_are(home, capsys):
@@ -104,7 +44,6 @@ def test_a_study_becomes_a_table_and_a_figure_and_its_records_stay_as_they_are(h
 
 def test_answers_are_those_of_the_network_to_images_that_are_changed_by_hand(home, capsys):
     robustness(capsys, "rob.yaml", "--test", "shuffle", "drop", "--ratios", "50")
-    from vitexp.data.module import ShardData
 
     data = ShardData(shards=str(home / "digits"), batch_size=1000)
     (batch,) = data.eval_loader("test")
@@ -228,57 +167,6 @@ def test_networks_without_classes_and_studies_without_a_test_are_refused(home, c
     assert not list(home.rglob(FILE))
 
 
-def test_classes_are_those_of_the_network_by_their_names(home, capsys):
-    """The digits with their classes in another order, of which the names say so."""
-    shown = ShardData(shards="digits", batch_size=2000, image_size=8, val_fraction=0.0)
-    arrays = {}
-    for split in ("train", "test"):
-        batch = next(iter(shown.eval_loader(split)))
-        arrays |= {f"x_{split}": batch.images.permute(0, 2, 3, 1).numpy(), f"y_{split}": 9 - batch.labels.numpy()}
-    np.savez(home / "turned.npz", **arrays)
-    write.make(str(home / "turned.npz"), home / "turned", workers=1)
-    for place in ("turned", "again"):
-        if place == "again":
-            shutil.copytree(home / "turned", home / "again")
-            (home / "again" / "classes.txt").write_text("\n".join(str(9 - k) for k in range(10)) + "\n")
-            assert cli.main(["shards", "index", "again"]) in (0, None)
-    folder = next(home.rglob("record.json")).parent
-    shutil.copy(folder / "checkpoints" / "last.ckpt", "alone.ckpt")
-
-    def accuracy(words):
-        status, out, err = robustness(capsys, *words.split())
-        assert status == 0, err
-        found = re.findall(r"([\d.]+) %  (.*)", out)
-        return {"shown" if text.startswith("images of") else text: float(share) for share, text in found}
-
-    expected = accuracy(f"{folder} --test shuffle attacks --shift-data ./again")
-    assert accuracy("alone.ckpt --data ./again --test shuffle attacks --shift-data digits") == expected
-    assert expected["shown"] == expected["images as they are"] > 20
-    assert accuracy(f"{folder} --test shuffle --shift-data ./turned")["shown"] < 20
-    (home / "turned" / "classes.txt").write_text((home / "again" / "classes.txt").read_text())
-    assert cli.main(["shards", "index", "turned"]) in (0, None)
-    assert accuracy(f"{folder} --test shuffle --shift-data ./turned")["shown"] == expected["shown"]
-
-
-def test_what_was_measured_on_other_images_is_named_and_not_compared(home, capsys):
-    """Of a family of corruptions and of a single test, from run to run and from arm to arm."""
-    robustness(capsys, "rob.yaml", "--test", "shuffle", "corruptions_ours", "--images", "50")
-    folders = sorted(path.parent for path in home.rglob("record.json") if "none" in str(path))
-    for folder in folders[:1]:
-        (folder / FILE).unlink()
-        robustness(capsys, folder, "--test", "shuffle", "corruptions_ours", "--images", "20")
-    robustness(capsys, "rob.yaml", "--test", "drop", "--images", "20", "--ratios", "50")
-    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
-    text = (home / "results" / "rob" / "robustness.md").read_text()
-    assert "mean over seeds that were measured on different images" in text
-    assert "NOT every network saw the same changed images" in text
-    with (home / "results" / "rob" / "robustness.csv").open() as file:
-        rows = {row["metric"]: row for row in csv.DictReader(file) if row["baseline"] == "False"}
-    names = ("ours_contrast", "ours_contrast_1", "shuffle_2x2")
-    assert {rows[f"robust/{name}"]["difference"] for name in names} == {""}
-    assert rows["robust/drop_50"]["difference"]
-
-
 def test_a_ratio_that_blanks_nothing_or_all_is_left_out(home, capsys):
     _, _, err = robustness(capsys, "rob.yaml", "--test", "drop", "--ratios", "2", "50", "100")
     assert "note: drop_2, drop_100 left out: none or all of 16 patches are blank" in err
@@ -322,52 +210,8 @@ def test_what_two_commands_write_at_once_is_all_there(tmp_path):
     assert set(read_tests(tmp_path, None)) == set(names)
 
 
-def test_mean_corruption_error_is_that_of_a_hand(home, capsys):
-    """Errors of two families: none 0.4 and 0.6 (seeds 0 and 1) and 0.2, 0.2; the baseline 0.2, 0.2 and 0.1, 0.3."""
-    wrong = {
-        "contrast": {("none", 0): 4, ("none", 1): 6, ("1d", 0): 2, ("1d", 1): 2},
-        "fog": {("none", 0): 2, ("none", 1): 2, ("1d", 0): 1, ("1d", 1): 3},
-        "snow": {("none", 0): 2, ("none", 1): 2, ("1d", 0): 0, ("1d", 1): 0},
-    }
-    for run in read_records(home / "runs")[0]:
-        tests = {}
-        for family, errors in wrong.items():
-            for level in range(1, 6):
-                name = f"ours_{family}_{level}"
-                kept = errors[run.config["model"]["pos_embed"], run.seed] * level
-                right = [place >= kept for place in range(30)]  # errors grow from severity to severity
-                answers = write_answers(run.directory, f"robust/{name}", right, "order")[f"robust/{name}"]
-                tests[name] = {"accuracy": sum(right) / 30, "key": "", "settings": {}, "answers": answers}
-        write_tests(run.directory, run, tests)
-    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
-    text = (home / "results" / "rob" / "robustness.md").read_text()
-    section = text[text.index("Mean corruption error over 2 families (without 1 in which it makes no error)") :]
-    means = [float(found) for found in re.findall(r"\| ([\d.]+) ± ", section)]
-    # none: (4 / 2 + 2 / 2) / 2 and (6 / 2 + 2 / 2) / 2; 1-D: (2 / 2 + 1 / 2) / 2 and (2 / 2 + 3 / 2) / 2
-    assert sorted(means) == [100.0, 175.0]
-    halves = [float(found) for found in re.findall(r" ± ([\d.]+)", section)][:2]
-    assert sorted(halves) == pytest.approx([12.706 * 25, 12.706 * 25], abs=0.1)  # Student's quantile, one degree
-
-
-def test_arms_that_were_changed_otherwise_are_not_compared(home):
-    """Each salience is that of another network: the tests have one name, and are not one test."""
-    for run in read_records(home / "runs")[0]:
-        answers = write_answers(run.directory, "robust/salient_50", [True] * 20 + [False] * 10, "order")
-        of = run.config["model"]["pos_embed"]
-        entry = {"accuracy": 2 / 3, "key": "", "settings": {"salience": of}, "answers": answers["robust/salient_50"]}
-        write_tests(run.directory, run, {"salient_50": entry})
-    write_robustness(as_study(home / "rob.yaml"), home / "runs", home / "results")
-    text = (home / "results" / "rob" / "robustness.md").read_text()
-    assert "NOT every network saw the same changed images" in text
-    assert "changed by salience" in text
-    with (home / "results" / "rob" / "robustness.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "robust/salient_50"]
-    assert [row["p"] for row in rows] == ["", ""]
-
-
 def test_patches_that_a_network_attends_to_are_its_own(home, capsys):
     robustness(capsys, "rob.yaml", "--test", "attended", "--ratios", "50")
-    from vitexp.data.module import ShardData
 
     (batch,) = ShardData(shards=str(home / "digits"), batch_size=1000).eval_loader("test")
     for run in runs(home):
